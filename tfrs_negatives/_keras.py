@@ -1,0 +1,57 @@
+"""The one module that knows how Keras 2 and Keras 3 differ.
+
+The active Keras is `tf.keras`: Keras 2 (`tf_keras`) when
+`TF_USE_LEGACY_KERAS=1` was set before TensorFlow was imported, Keras 3
+otherwise. TensorFlow Recommenders needs Keras 2 and is imported only there.
+"""
+
+import tensorflow as tf
+
+keras = tf.keras
+IS_KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
+
+if IS_KERAS_3:
+
+    class Task:
+        """Marks a layer as a task; `tfrs.tasks.Task` under Keras 2."""
+
+else:
+    from tensorflow_recommenders.tasks import Task  # noqa: F401
+
+
+def add_state(layer, name, shape, dtype, initializer="zeros"):
+    """Adds a non-trainable variable that all replicas share.
+
+    Every replica is expected to apply the same update, so the first replica's
+    value stands for all. The dtype is kept under mixed precision.
+
+    Args:
+      layer: The Keras layer that owns the state.
+      name: Name of the variable.
+      shape: Its shape.
+      dtype: Its dtype, a string.
+      initializer: A Keras initializer.
+
+    Returns:
+      The underlying `tf.Variable`.
+    """
+    if IS_KERAS_3:
+        weight = layer.add_weight(
+            name=name,
+            shape=shape,
+            dtype=dtype,
+            initializer=initializer,
+            trainable=False,
+            autocast=False,
+            aggregation="only_first_replica",
+        )
+        return weight.value
+    return layer.add_weight(
+        name=name,
+        shape=shape,
+        dtype=dtype,
+        initializer=initializer,
+        trainable=False,
+        experimental_autocast=False,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )
