@@ -9,6 +9,18 @@ depend on them.
 import tensorflow as tf
 
 
+def check_choice(name, value, choices):
+    """Raises `ValueError` unless `value` is one of `choices`."""
+    if value not in choices:
+        raise ValueError(f"`{name}` must be one of {choices}, received {value!r}.")
+
+
+def size(tensor, axis=0):
+    """`tensor.shape[axis]`, a constant where it is known while tracing."""
+    static = tensor.shape[axis]
+    return tf.shape(tensor)[axis] if static is None else tf.constant(static)
+
+
 def check_rank(name, tensor, ranks, hint):
     """Raises `ValueError` unless the static rank of `tensor` is one of `ranks`."""
     rank = tensor.shape.rank
@@ -41,10 +53,31 @@ def check_size(name, tensor, axis, size, hint):
                 f"shape {tensor.shape}. {hint}"
             )
         return tensor
-    assertion = tf.debugging.assert_equal(
-        tf.shape(tensor)[axis],
-        size,
-        message=f"`{name}` has the wrong size along axis {axis}. {hint}",
+    return guard(
+        tensor,
+        tf.debugging.assert_equal(
+            tf.shape(tensor)[axis],
+            size,
+            message=f"`{name}` has the wrong size along axis {axis}. {hint}",
+        ),
     )
-    with tf.control_dependencies([assertion] if assertion is not None else []):
+
+
+def guard(tensor, *assertions):
+    """Returns `tensor`, computed only after the assertions hold.
+
+    Args:
+      tensor: Any tensor.
+      *assertions: What `tf.debugging.assert_*` returned: operations in a graph,
+        None in eager mode, where the check has been made already.
+    """
+    with tf.control_dependencies([a for a in assertions if a is not None]):
         return tf.identity(tensor)
+
+
+def check_at_least(name, value, minimum):
+    """Raises `ValueError` unless `value` is an integer of at least `minimum`."""
+    if isinstance(value, bool) or int(value) != value or value < minimum:
+        raise ValueError(
+            f"`{name}` must be an integer of at least {minimum}, received {value}."
+        )

@@ -8,7 +8,7 @@ otherwise. TensorFlow Recommenders needs Keras 2 and is imported only there.
 import tensorflow as tf
 
 keras = tf.keras
-IS_KERAS_3 = int(keras.__version__.split(".")[0]) >= 3
+IS_KERAS_3 = hasattr(keras, "ops")  # Keras 2's `tf.keras` carries no version.
 
 if IS_KERAS_3:
 

@@ -1,0 +1,40 @@
+"""Options and helpers that all tests share."""
+
+import os
+import pathlib
+
+import pytest
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--slow", action="store_true", help="run the slow tests too")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--slow"):
+        return
+    skip = pytest.mark.skip(reason="slow: run with --slow")
+    for item in items:
+        if "slow" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def keras_2():
+    """Skips a test that compares with TensorFlow Recommenders under Keras 3."""
+    from tfrs_negatives._keras import IS_KERAS_3
+
+    if IS_KERAS_3:
+        pytest.skip("needs TensorFlow Recommenders, hence TF_USE_LEGACY_KERAS=1")
+
+
+@pytest.fixture(scope="session")
+def data_dir():
+    """The folder of real data sets, from TFRS_NEGATIVES_DATA."""
+    default = pathlib.Path(__file__).parents[2] / "shared" / "data"
+    folder = pathlib.Path(os.environ.get("TFRS_NEGATIVES_DATA", default))
+    if not folder.is_dir():
+        pytest.skip(f"no real data in {folder}: set TFRS_NEGATIVES_DATA")
+    return folder

@@ -1,0 +1,204 @@
+"""Item probabilities learned from the training stream."""
+
+import tensorflow as tf
+
+from tfrs_negatives import _checks
+from tfrs_negatives._ids import as_int64
+from tfrs_negatives._keras import add_state, keras
+
+MODES = ("count", "hit")
+
+_GOLDEN = 0x9E3779B97F4A7C15
+
+
+@keras.utils.register_keras_serializable(package="tfrs_negatives")
+class StreamingFrequency(keras.layers.Layer):
+    """Estimates log q of ids from the gaps between their occurrences.
+
+    Algorithms 2 and 3 of Yi et al., "Sampling-bias-corrected neural modeling for
+    large corpus item recommendations" (RecSys 2019): per hash bucket h, A[h] is
+    when it last occurred and D[h] the mean gap between occurrences. When an id
+    of the bucket occurs at time t, with learning rate a,
+
+        D[h] <- (1 - a) D[h] + a (t - A[h]),    A[h] <- t,
+
+    and q = 1 / D[h]; of several hashes the largest D is taken, since collisions
+    only ever shorten gaps. The paper leaves open what an id does that occurs c
+    times in one batch, and there are two quantities to estimate:
+
+    * `mode="count"`: the probability that one draw gives the id; right for
+      in-batch negatives, where a repeated column stays in the softmax. Time is
+      counted in examples, the gap is shared by the c occurrences, and each is
+      one step of the average: `D <- (1-a)^c D + (1 - (1-a)^c) (t - A) / c`.
+    * `mode="hit"`: the probability that the id occurs in a batch at all; right
+      where repeated columns are merged. Time is counted in batches, and an id
+      takes one step a batch, as published.
+
+    An average that starts from an arbitrary D needs several times 1/a
+    occurrences to forget it, more than most items ever have. By default the
+    first occurrences are therefore averaged evenly (the step is 1/n for the n-th
+    until that falls below a), so that an item's q is its exact frequency until
+    it has occurred 1/a times. Pass `initial_gap` for the published start.
+
+    State: 16 bytes a bucket and hash (12 with `initial_gap`), never in half
+    precision; it checkpoints with the model.
+
+    Args:
+      num_buckets: Buckets H of each hash. About the number of ids or more.
+      num_hashes: Number m of independent hashes.
+      learning_rate: a in (0, 1].
+      mode: "count" or "hit".
+      initial_gap: D before the first occurrence, in examples ("count") or
+        batches ("hit"; the paper's simulations use 100), which is also the gap
+        of ids never seen. None: warm-up as above; an id never seen then counts
+        as if it occurred for the first time now.
+      seed: Seed of the hashes.
+      name: Name of the layer.
+
+    Call arguments:
+      ids: [n] int32, int64 or string.
+      num_positives: How many leading ids are occurrences in the stream; the
+        others (sampled negatives) are only looked up. None: all.
+      training: Whether to learn from the ids before looking them up.
+
+    Returns:
+      [n] float32, log q: finite, at most 0.
+
+    Raises:
+      ValueError: Arguments out of range; ids of another dtype or rank.
+
+    Example:
+    >>> frequency = StreamingFrequency(num_buckets=1000)
+    >>> for _ in range(50):
+    ...     log_q = frequency(tf.constant([7, 7, 7, 8]), training=True)
+    >>> tf.exp(log_q).numpy().round(2)
+    array([0.75, 0.75, 0.75, 0.25], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        num_buckets=2**20,
+        num_hashes=1,
+        learning_rate=0.01,
+        mode="count",
+        initial_gap=None,
+        seed=0,
+        name=None,
+    ):
+        _checks.check_choice("mode", mode, MODES)
+        _checks.check_at_least("num_buckets", num_buckets, 1)
+        _checks.check_at_least("num_hashes", num_hashes, 1)
+        if not 0 < learning_rate <= 1:
+            raise ValueError(
+                f"`learning_rate` must be in (0, 1], received {learning_rate}. The "
+                "paper uses 0.01; more follows drift faster, with more noise."
+            )
+        if initial_gap is not None and not initial_gap >= 1:
+            raise ValueError(
+                f"`initial_gap` must be at least 1, received {initial_gap}. A gap of 1 "
+                "is an id that always occurs. Pass None for the warm-up."
+            )
+        super().__init__(name=name, autocast=False, dtype="float32")
+        self.num_buckets = num_buckets
+        self.num_hashes = num_hashes
+        self.learning_rate = learning_rate
+        self.mode = mode
+        self.initial_gap = initial_gap
+        self.seed = seed
+
+        # One row of buckets after the other: bucket b of hash i is i * H + b.
+        size = [num_buckets * num_hashes]
+        self._clock = add_state(self, "clock", [], "int64")
+        self._last_seen = add_state(self, "last_seen", size, "int64")
+        self._mean_gap = add_state(
+            self,
+            "mean_gap",
+            size,
+            "float32",
+            keras.initializers.Constant(initial_gap or 0.0),
+        )
+        self._occurrences = None
+        if initial_gap is None:
+            self._occurrences = add_state(self, "occurrences", size, "float32")
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "num_buckets": self.num_buckets,
+            "num_hashes": self.num_hashes,
+            "learning_rate": self.learning_rate,
+            "mode": self.mode,
+            "initial_gap": self.initial_gap,
+            "seed": self.seed,
+        }
+
+    def call(self, ids, num_positives=None, training=False):
+        ids = as_int64("ids", ids)
+        _checks.check_rank("ids", ids, (1,), "Pass one id for each candidate.")
+        buckets = self._buckets(ids)
+        updates = []
+        if training:
+            updates = self._learn(buckets[:, :num_positives])
+        with tf.control_dependencies(updates):
+            gaps = tf.gather(self._mean_gap, buckets)
+            if self._occurrences is not None:
+                # Never seen is as if the first occurrence were the next one.
+                never = tf.cast(self._clock + 1, tf.float32)
+                seen = tf.gather(self._occurrences, buckets) > 0
+                gaps = tf.where(seen, gaps, never)
+        return -tf.math.log(tf.reduce_max(gaps, axis=0))
+
+    def _learn(self, buckets):
+        """Takes the occurrences [m, n] into the averages."""
+        elapsed = tf.shape(buckets)[1] if self.mode == "count" else 1
+        now = self._clock.assign_add(tf.cast(elapsed, tf.int64))
+        buckets = tf.reshape(buckets, [-1])
+        ordered = tf.sort(buckets)
+        repeats = tf.cast(
+            tf.searchsorted(ordered, buckets, side="right")
+            - tf.searchsorted(ordered, buckets, side="left"),
+            tf.float32,
+        )
+        if self.mode == "hit":
+            repeats = tf.ones_like(repeats)
+
+        gap = tf.cast(now - tf.gather(self._last_seen, buckets), tf.float32) / repeats
+        # 1 - (1 - a)^c, for a = 1 too.
+        step = 1.0 - tf.pow(1.0 - self.learning_rate, repeats)
+        updates = []
+        if self._occurrences is not None:
+            before = tf.gather(self._occurrences, buckets)
+            step = tf.maximum(step, repeats / (before + repeats))
+            updates.append(_write(self._occurrences, buckets, before + repeats))
+        old = tf.gather(self._mean_gap, buckets)
+        updates.append(_write(self._mean_gap, buckets, old + step * (gap - old)))
+        # After `gap` was read.
+        with tf.control_dependencies([gap]):
+            seen_now = tf.fill(tf.shape(buckets), now)
+            updates.append(_write(self._last_seen, buckets, seen_now))
+        return updates
+
+    def _buckets(self, ids):
+        """Buckets [m, n] of ids [n], by SplitMix64 (Steele et al. 2014)."""
+        salts = tf.range(1, self.num_hashes + 1) + self.seed * self.num_hashes
+        golden = tf.constant(0x9E3779B97F4A7C15, tf.uint64)
+        z = (
+            tf.bitcast(ids, tf.uint64)
+            + tf.cast(salts, tf.uint64)[:, tf.newaxis] * golden
+        )
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            z = _xor_shift(z, shift) * tf.constant(factor, tf.uint64)
+        z = _xor_shift(z, 31) % tf.constant(self.num_buckets, tf.uint64)
+        first_bucket = tf.range(self.num_hashes, dtype=tf.int64) * self.num_buckets
+        return tf.cast(z, tf.int64) + first_bucket[:, tf.newaxis]
+
+
+def _xor_shift(z, shift):
+    return tf.bitwise.bitwise_xor(
+        z, tf.bitwise.right_shift(z, tf.constant(shift, tf.uint64))
+    )
+
+
+def _write(variable, places, values):
+    """Writes values; equal places carry equal values, so their order is moot."""
+    return variable.scatter_update(tf.IndexedSlices(values, places))

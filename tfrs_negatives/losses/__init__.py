@@ -1,0 +1,5 @@
+"""Losses over sampled negatives: tensors in, tensor out."""
+
+from tfrs_negatives.losses.sampled_softmax import SampledSoftmax
+
+__all__ = ["SampledSoftmax"]

@@ -1,0 +1,57 @@
+"""From the losses of rows to the loss of a batch, stated by name."""
+
+import tensorflow as tf
+
+from tfrs_negatives import _checks
+
+REDUCTIONS = ("sum", "sum_over_batch_size", "mean_with_sample_weight", "none")
+
+
+def row_weights(sample_weight, queries):
+    """Returns [B] weights of the queries' dtype; None means 1."""
+    num_rows = _checks.size(queries)
+    if sample_weight is None:
+        return tf.ones(num_rows[tf.newaxis], queries.dtype)
+    weights = tf.cast(sample_weight, queries.dtype)
+    hint = "Pass one weight for each row, [B]."
+    _checks.check_rank("sample_weight", weights, (1, 2), hint)
+    weights = _checks.check_size("sample_weight", weights, 0, num_rows, hint)
+    if weights.shape.rank == 2:
+        weights = _checks.check_size("sample_weight", weights, 1, 1, hint)
+        weights = tf.squeeze(weights, axis=1)
+    return weights
+
+
+def normalise(total, weights, reduction):
+    """Turns the weighted sum over rows into the named reduction.
+
+    Args:
+      total: Scalar, sum of weight times loss over the rows.
+      weights: [B].
+      reduction: "sum"; "sum_over_batch_size": divided by B;
+        "mean_with_sample_weight": divided by the sum of weights, 0 where that
+        is 0. The names are those of Keras 3.
+
+    Returns:
+      Scalar.
+    """
+    if reduction == "sum_over_batch_size":
+        return total / tf.cast(tf.size(weights), total.dtype)
+    if reduction == "mean_with_sample_weight":
+        return tf.math.divide_no_nan(total, tf.reduce_sum(weights))
+    return total
+
+
+def of_keras_loss(loss):
+    """The reduction of a Keras loss, by its name here.
+
+    Raises:
+      ValueError: A reduction that is not one of `REDUCTIONS`.
+    """
+    name = getattr(loss, "reduction", "none")
+    # Keras 2 leaves "auto" to mean the mean; Keras 3 has a second name for it.
+    name = {"auto": "sum_over_batch_size", "mean": "sum_over_batch_size"}.get(
+        name, "none" if name is None else name
+    )
+    _checks.check_choice("loss.reduction", name, REDUCTIONS)
+    return name
