@@ -13,7 +13,6 @@ _SUBPACKAGES = (
     "index",
     "layers",
     "losses",
-    "metrics",
     "models",
     "samplers",
     "tasks",

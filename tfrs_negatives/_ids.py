@@ -20,8 +20,13 @@ def as_int64(name, ids):
       int64 tensor of the same shape.
 
     Raises:
-      ValueError: The dtype is neither integer nor string.
+      ValueError: The dtype is neither integer nor string, or the tensor is ragged.
     """
+    if isinstance(ids, tf.RaggedTensor):
+        raise ValueError(
+            f"`{name}` must be dense, received a ragged tensor of shape {ids.shape}. "
+            "Pass `ids.flat_values`, or pad with `ids.to_tensor()`."
+        )
     ids = tf.convert_to_tensor(ids)
     if ids.dtype == tf.string:
         return tf.strings.to_hash_bucket_strong(ids, 2**63 - 1, key=_HASH_KEY)

@@ -12,7 +12,12 @@ def row_weights(sample_weight, queries):
     num_rows = _checks.size(queries)
     if sample_weight is None:
         return tf.ones(num_rows[tf.newaxis], queries.dtype)
-    weights = tf.cast(sample_weight, queries.dtype)
+    return tf.cast(check_row_weights(sample_weight, num_rows), queries.dtype)
+
+
+def check_row_weights(sample_weight, num_rows):
+    """Returns `sample_weight` as [B], from [B] or [B, 1]; raises otherwise."""
+    weights = tf.convert_to_tensor(sample_weight)
     hint = "Pass one weight for each row, [B]."
     _checks.check_rank("sample_weight", weights, (1, 2), hint)
     weights = _checks.check_size("sample_weight", weights, 0, num_rows, hint)

@@ -250,26 +250,20 @@ class SampledSoftmax:
 
     def _prepare(self, queries, candidates, log_q, rules, score_mask):
         """Checks and casts the arguments; divides by the temperature."""
-        queries = _as_float("query_embeddings", queries)
-        candidates = _as_float("candidate_embeddings", candidates)
+        queries, candidates, score_mask, _ = check_scored(
+            queries, candidates, score_mask
+        )
         double = tf.float64 in (queries.dtype, candidates.dtype)
         queries = tf.cast(queries, tf.float64 if double else tf.float32)
         candidates = tf.cast(candidates, queries.dtype)
-        queries, candidates = _check_embeddings(queries, candidates)
-        num_columns = _checks.size(candidates)
-
         if log_q is not None:
             log_q = tf.stop_gradient(tf.cast(log_q, queries.dtype))
-            log_q = _check_log_q(log_q, num_columns)
+            log_q = _check_log_q(log_q, _checks.size(candidates))
         if self.positive == "refined":
             log_q = _check_refined(log_q, queries)
-        if score_mask is not None:
-            score_mask = _check_score_mask(
-                score_mask, _checks.size(queries), num_columns
-            )
         if self.temperature is not None:
             temperature = _checks.guard(
-                tf.cast(self.temperature, queries.dtype),
+                _scalar(self.temperature, queries.dtype),
                 tf.debugging.assert_positive(
                     self.temperature, message="`temperature` must stay positive."
                 ),
@@ -280,6 +274,13 @@ class SampledSoftmax:
 
 
 _Extras = collections.namedtuple("_Extras", "log_q rules score_mask")
+
+
+def _scalar(value, dtype):
+    # A Python float would pass through float32 in `tf.cast`.
+    if isinstance(value, (int, float)):
+        return tf.constant(value, dtype)
+    return tf.cast(value, dtype)
 
 
 def _at(logits, columns):
@@ -304,6 +305,26 @@ def _log1mexp(x):
         tf.math.log(-tf.math.expm1(x)),
         tf.math.log1p(-tf.math.exp(x)),
     )
+
+
+def check_scored(queries, candidates, score_mask=None, sample_weight=None):
+    """Checks what is scored, for callers that change state before the loss.
+
+    Args and errors as in `SampledSoftmax.__call__`.
+
+    Returns:
+      The arguments, as tensors that are computed only once the checks hold.
+    """
+    queries, candidates = _check_embeddings(
+        _as_float("query_embeddings", queries),
+        _as_float("candidate_embeddings", candidates),
+    )
+    num_rows = _checks.size(queries)
+    if score_mask is not None:
+        score_mask = _check_score_mask(score_mask, num_rows, _checks.size(candidates))
+    if sample_weight is not None:
+        sample_weight = reductions.check_row_weights(sample_weight, num_rows)
+    return queries, candidates, score_mask, sample_weight
 
 
 def _as_float(name, embeddings):

@@ -6,6 +6,7 @@ from tfrs_negatives import _checks
 from tfrs_negatives._keras import Task, keras
 from tfrs_negatives.losses import SampledSoftmax
 from tfrs_negatives.losses.dense_scores import DenseScores
+from tfrs_negatives.losses.sampled_softmax import check_scored
 from tfrs_negatives.tasks.negative_rules import collect_rules, vector
 
 
@@ -208,6 +209,12 @@ class Retrieval(keras.layers.Layer, Task):
           tf.errors.InvalidArgumentError: The same where only values tell;
             probabilities outside (0, 1]; `score_mask` hiding a positive.
         """
+        # All checks come before the first change of state, in `_log_q`.
+        query_embeddings, candidate_embeddings, score_mask, sample_weight = (
+            check_scored(
+                query_embeddings, candidate_embeddings, score_mask, sample_weight
+            )
+        )
         num_rows = _checks.size(query_embeddings)
         num_columns = _checks.size(candidate_embeddings)
         if candidate_ids is not None:
@@ -223,16 +230,18 @@ class Retrieval(keras.layers.Layer, Task):
             known_positive_ids=known_positive_ids,
             mask_shared_positives=mask_shared_positives,
         )
-        scoring = {
-            "query_embeddings": query_embeddings,
-            "candidate_embeddings": candidate_embeddings,
-            "candidate_log_q": self._log_q(
+        with tf.control_dependencies([query_embeddings, candidate_embeddings]):
+            log_q = self._log_q(
                 candidate_sampling_probability,
                 candidate_log_q,
                 candidate_ids,
                 num_rows,
                 training,
-            ),
+            )
+        scoring = {
+            "query_embeddings": query_embeddings,
+            "candidate_embeddings": candidate_embeddings,
+            "candidate_log_q": log_q,
             "rules": rules,
             "score_mask": score_mask,
         }
@@ -246,7 +255,7 @@ class Retrieval(keras.layers.Layer, Task):
             loss = self._softmax(**scoring, sample_weight=sample_weight)
 
         updates = [metric.update_state(loss) for metric in self._loss_metrics]
-        if compute_metrics and len(query_embeddings.shape) == 2:
+        if compute_metrics and query_embeddings.shape.rank == 2:
             if isinstance(eval_candidate_ids, str):
                 eval_candidate_ids = _first(candidate_ids, num_rows)
             updates += [

@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfrs_negatives.layers import StaticFrequency
+
+
+@pytest.mark.parametrize(
+    "counts, ids, asked",
+    [
+        ([3, 1, 0, 4], None, [0, 1, 3]),
+        ([3, 1, 4], [-7, 10**12, 5], [-7, 10**12, 5]),
+        ({"b": 3, "a": 1, "": 4}, None, ["b", "a", ""]),
+    ],
+)
+def test_log_of_the_share(counts, ids, asked):
+    log_q = StaticFrequency(counts, ids)(tf.constant(asked))
+    np.testing.assert_allclose(log_q, np.log(np.array([3, 1, 4]) / 8), rtol=1e-6)
+
+
+def test_rare_ids_are_not_clipped():
+    log_q = StaticFrequency([1, 10**9])(tf.constant([0]))
+    np.testing.assert_allclose(log_q, [-np.log(10**9 + 1)], rtol=1e-6)
+
+
+def test_ids_never_counted_count_once():
+    frequency = StaticFrequency([3, 0, 5])
+    np.testing.assert_allclose(frequency(tf.constant([1, 99])), [-np.log(8)] * 2)
+
+
+def test_training_changes_nothing():
+    frequency = StaticFrequency([3, 1])
+    ids = tf.constant([0, 1, 1])
+    trained = frequency(ids, num_positives=2, training=True)
+    np.testing.assert_array_equal(trained, frequency(ids))
+    assert not frequency.trainable_variables
+
+
+def test_in_a_graph():
+    frequency = tf.function(StaticFrequency({"a": 1, "b": 3}))
+    np.testing.assert_allclose(
+        np.exp(frequency(tf.constant(["b", "a"]))), [0.75, 0.25], rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("counts", [[1, 2.5, 3], {"x": 2, "y": 1}])
+def test_rebuilt_from_its_config(counts):
+    frequency = StaticFrequency(counts)
+    rebuilt = StaticFrequency.from_config(frequency.get_config())
+    ids = tf.constant(["x", "y"] if isinstance(counts, dict) else [0, 1, 2])
+    np.testing.assert_array_equal(rebuilt(ids), frequency(ids))
+
+
+@pytest.mark.parametrize(
+    "counts, ids, message",
+    [
+        ([], None, "non-empty"),
+        ([[1, 2]], None, "vector.*(1, 2)"),
+        ([1, -1], None, "none negative"),
+        ([0, 0], None, "at least positive"),
+        ([1, np.nan], None, "finite"),
+        ([1, 2], [1], "1 ids and 2 counts"),
+        ([1, 2], [4, 4], "distinct"),
+        ({1: 2}, [1], "ids=None"),
+        ([1, 2], [0.5, 1.5], "integers or strings"),
+    ],
+)
+def test_bad_counts(counts, ids, message):
+    with pytest.raises(ValueError, match=message):
+        StaticFrequency(counts, ids)
+
+
+def test_ids_of_another_kind():
+    with pytest.raises(ValueError, match="must be integers.*string"):
+        StaticFrequency([1, 2])(tf.constant(["a"]))
+    with pytest.raises(ValueError, match="must be strings.*int32"):
+        StaticFrequency({"a": 1})(tf.constant([1]))

@@ -1,0 +1,213 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfrs_negatives._keras import keras
+from tfrs_negatives.layers import StreamingFrequency
+
+
+def learn(layer, batches):
+    for batch in batches:
+        layer(tf.constant(batch), training=True)
+
+
+def published_update(batches, num_ids, rate, gap):
+    """Algorithm 2 without collisions; one step for each distinct id a batch."""
+    last, mean = np.zeros(num_ids), np.full(num_ids, float(gap))
+    for t, batch in enumerate(batches, start=1):
+        for y in set(batch):
+            mean[y] = (1 - rate) * mean[y] + rate * (t - last[y])
+            last[y] = t
+    return -np.log(mean)
+
+
+def counting_update(batches, num_ids, rate, gap):
+    """c occurrences share the gap in examples and take c steps."""
+    last, mean, now = np.zeros(num_ids), np.full(num_ids, float(gap)), 0
+    for batch in batches:
+        now += len(batch)
+        for y in set(batch):
+            c = list(batch).count(y)
+            each = (now - last[y]) / c
+            for _ in range(c):
+                mean[y] = (1 - rate) * mean[y] + rate * each
+            last[y] = now
+    return -np.log(mean)
+
+
+@pytest.fixture
+def batches():
+    rng = np.random.default_rng(4)
+    p = 1 / np.arange(1, 21)
+    return [rng.choice(20, 16, p=p / p.sum()) for _ in range(40)]
+
+
+@pytest.mark.parametrize("graph", [False, True])
+@pytest.mark.parametrize(
+    "mode, oracle", [("hit", published_update), ("count", counting_update)]
+)
+def test_updates_equal_the_oracle(batches, mode, oracle, graph):
+    layer = StreamingFrequency(
+        10_007, learning_rate=0.05, mode=mode, initial_gap=100.0, seed=3
+    )
+    ids = tf.range(20)
+    assert len(set(layer._buckets(tf.range(20, dtype=tf.int64)).numpy()[0])) == 20
+    step = tf.function(layer) if graph else layer
+    for batch in batches:
+        step(tf.constant(batch), training=True)
+    expected = oracle(batches, 20, 0.05, 100.0)
+    np.testing.assert_allclose(layer(ids), expected, rtol=1e-5)
+
+
+def test_warm_up_counts_exactly(batches):
+    """Until an id has occurred 1/a times its q is its share of the examples."""
+    layer = StreamingFrequency(10_007, learning_rate=1e-4)
+    learn(layer, batches)
+    stream = np.concatenate(batches)
+    last_batch = sorted(set(batches[-1]))
+    expected = [np.mean(stream == y) for y in last_batch]
+    np.testing.assert_allclose(
+        np.exp(layer(tf.constant(last_batch))), expected, rtol=1e-5
+    )
+
+
+def test_warm_up_ends_in_the_moving_average():
+    """Drift is followed: after a switch the old frequency is forgotten."""
+    layer = StreamingFrequency(1000, learning_rate=0.05)
+    learn(layer, [[1, 2, 2, 2]] * 300)
+    np.testing.assert_allclose(np.exp(layer(tf.constant([1, 2]))), [0.25, 0.75])
+    learn(layer, [[1, 1, 1, 2]] * 300)
+    np.testing.assert_allclose(
+        np.exp(layer(tf.constant([1, 2]))), [0.75, 0.25], rtol=1e-3
+    )
+
+
+def test_ids_never_seen_have_a_finite_prior():
+    published = StreamingFrequency(1000, initial_gap=50.0)
+    np.testing.assert_allclose(published(tf.constant([9])), [-np.log(50.0)])
+    warm = StreamingFrequency(1000)
+    np.testing.assert_array_equal(warm(tf.constant([9])), [0.0])
+    learn(warm, [[1, 2, 3, 4]] * 5)
+    np.testing.assert_allclose(warm(tf.constant([9])), [-np.log(21.0)])
+
+
+def test_reading_does_not_write(batches):
+    layer = StreamingFrequency(1000)
+    learn(layer, batches[:3])
+    before = [v.numpy().copy() for v in layer.variables]
+    first = layer(tf.constant([1, 2, 3]))
+    second = layer(tf.constant([1, 2, 3]), training=False)
+    np.testing.assert_array_equal(first, second)
+    for variable, value in zip(layer.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
+def test_learns_from_the_leading_ids_only():
+    layer = StreamingFrequency(1000)
+    log_q = layer(tf.constant([5, 6, 7]), num_positives=2, training=True)
+    np.testing.assert_allclose(np.exp(log_q), [0.5, 0.5, 1 / 3])
+
+
+def test_partial_batches_do_not_shift_the_estimate():
+    """Time is counted in examples, so a batch's size is no unit."""
+    layer = StreamingFrequency(1000, learning_rate=0.01)
+    learn(layer, [[1, 2], [1, 2, 1, 2, 1, 2], [1, 2, 1, 2]] * 100)
+    np.testing.assert_allclose(
+        np.exp(layer(tf.constant([1, 2]))), [0.5, 0.5], rtol=0.05
+    )
+
+
+def test_more_hashes_undo_collisions():
+    """Of 60 ids in 30 buckets; the rarest estimate of m hashes is taken."""
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.full(60, 0.5))
+    batches = rng.choice(60, (150, 32), p=p)
+    errors = []
+    for num_hashes in (1, 4):
+        layer = StreamingFrequency(30, num_hashes=num_hashes, learning_rate=0.01)
+        learn(layer, batches)
+        estimate = np.exp(layer(tf.range(60)))
+        errors.append(np.abs(estimate - p).sum())
+    assert errors[1] < errors[0]
+
+
+@pytest.mark.parametrize("dtype", ["int32", "int64", "string"])
+def test_kinds_of_ids(dtype):
+    layer = StreamingFrequency(1000)
+    ids = tf.constant(["7", "7", "-8", "9"])
+    if dtype != "string":
+        ids = tf.strings.to_number(ids, tf.as_dtype(dtype))
+    np.testing.assert_allclose(
+        np.exp(layer(ids, training=True)), [0.5, 0.5, 0.25, 0.25], rtol=1e-6
+    )
+
+
+def test_buckets_are_spread_evenly():
+    """Chi-square over 64 buckets; false-alarm rate 1e-4 for each of two hashes."""
+    layer = StreamingFrequency(64, num_hashes=2, seed=1)
+    ids = tf.range(6400, dtype=tf.int64) * 1024
+    for index, buckets in enumerate(layer._buckets(ids).numpy()):
+        counts = np.bincount(buckets - 64 * index, minlength=64)
+        assert len(counts) == 64
+        # 99.99% quantile of chi-square with 63 degrees of freedom: 112.
+        assert ((counts - 100) ** 2 / 100).sum() < 112
+
+
+def test_state_stays_float32_and_checkpoints(tmp_path, batches):
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        layer = StreamingFrequency(1000)
+        log_q = layer(tf.constant(batches[0]), training=True)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert log_q.dtype == tf.float32
+    assert {tf.as_dtype(v.dtype).name for v in layer.variables} == {"int64", "float32"}
+    learn(layer, batches)
+    path = tf.train.Checkpoint(layer=layer).save(tmp_path / "state")
+    restored = StreamingFrequency(1000)
+    tf.train.Checkpoint(layer=restored).restore(path).assert_consumed()
+    for one, other in zip(layer.variables, restored.variables, strict=True):
+        np.testing.assert_array_equal(one, other)
+    learn(layer, batches[:2])
+    learn(restored, batches[:2])
+    np.testing.assert_array_equal(layer(tf.range(20)), restored(tf.range(20)))
+
+
+def test_rebuilt_from_its_config(batches):
+    layer = StreamingFrequency(50, 3, 0.2, "hit", 30.0, 7, "frequency")
+    rebuilt = StreamingFrequency.from_config(layer.get_config())
+    assert rebuilt.get_config() == layer.get_config()
+    learn(layer, batches[:4])
+    learn(rebuilt, batches[:4])
+    np.testing.assert_array_equal(layer(tf.range(20)), rebuilt(tf.range(20)))
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"num_buckets": 0}, "num_buckets.*at least 1"),
+        ({"num_hashes": 0}, "num_hashes.*at least 1"),
+        ({"learning_rate": 0.0}, r"learning_rate.*\(0, 1\]"),
+        ({"learning_rate": 1.5}, r"learning_rate.*\(0, 1\]"),
+        ({"mode": "both"}, "mode.*count.*received 'both'"),
+        ({"initial_gap": 0.5}, "initial_gap.*at least 1"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        StreamingFrequency(**options)
+
+
+@pytest.mark.parametrize(
+    "ids, message",
+    [
+        (tf.constant([1.0]), "integers or strings.*float32"),
+        (tf.constant([[1, 2]]), "rank 1"),
+        (tf.ragged.constant([[1], [2, 3]]), "ragged"),
+    ],
+)
+def test_bad_ids(ids, message):
+    layer = StreamingFrequency(10)
+    with pytest.raises(ValueError, match=message):
+        layer(ids, training=True)
+    assert not any(np.any(v.numpy()) for v in layer.variables)

@@ -1,0 +1,68 @@
+import importlib
+import os
+import subprocess
+import sys
+
+import pytest
+
+import tfrs_negatives
+
+
+def test_public_names():
+    """The golden list: a name enters or leaves on purpose."""
+    expected = {
+        "data": ["interactions"],
+        "index": ["BruteForce", "ScaNN", "export_retrieval"],
+        "layers": ["MixedLogQ", "StaticFrequency", "StreamingFrequency"],
+        "losses": ["SampledSoftmax"],
+        "models": ["Model"],
+        "samplers": ["Uniform"],
+        "tasks": ["Retrieval"],
+    }
+    assert sorted(expected) == sorted(set(dir(tfrs_negatives)) - {"__version__"})
+    for package, names in expected.items():
+        module = getattr(tfrs_negatives, package)
+        public = [name for name in module.__all__ if name[0] != "_"]
+        assert sorted(public) == sorted(names)
+        for name in names:
+            assert getattr(module, name).__doc__.strip()
+
+
+def test_unknown_names_are_attribute_errors():
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        tfrs_negatives.nothing  # noqa: B018
+
+
+def in_new_process(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_importing_the_package_does_not_import_tensorflow():
+    code = "import sys, tfrs_negatives.cli; assert 'tensorflow' not in sys.modules"
+    result = in_new_process(code)
+    assert result.returncode == 0, result.stderr
+
+
+def test_keras_3_never_imports_tfrs():
+    names = [name for name in dir(tfrs_negatives) if name != "__version__"]
+    code = (
+        "import sys, importlib\n"
+        f"for name in {names!r}:\n"
+        "    importlib.import_module('tfrs_negatives.' + name)\n"
+        "assert 'tensorflow_recommenders' not in sys.modules\n"
+        "assert 'tf_keras' not in sys.modules\n"
+    )
+    result = in_new_process(code, TF_USE_LEGACY_KERAS="0")
+    assert result.returncode == 0, result.stderr
+
+
+def test_version_is_the_literal():
+    version = importlib.import_module("tfrs_negatives.version").__version__
+    assert tfrs_negatives.__version__ == version
+    assert importlib.metadata.version("tfrs_negatives") == version
