@@ -13,7 +13,7 @@ O(C log C) once and O(pairs) a block; no B x C matrix is formed.
 | known positives | ids known for i | id of k |
 | shared positives | ids of the positives of all rows with i's key | id of k |
 
-The row's own positive is exempt from every rule; the loss sees to that.
+The row's own positive, column i of row i, is exempt from every rule.
 """
 
 import collections
@@ -39,7 +39,7 @@ class Rule(
 
         Returns:
           `(rows, columns)`, two int32 vectors of equal length; rows count from
-          `begin`. A pair may be listed more than once.
+          `begin`.
         """
         rows, entries = _enumerate_ranges(
             self.row_starts[begin:end], self.row_ends[begin:end]
@@ -48,6 +48,25 @@ class Rule(
             tf.gather(self.first, entries), tf.gather(self.last, entries)
         )
         return tf.gather(rows, owners), tf.gather(self.column_order, places)
+
+
+def dropped_pairs(rules, begin, end):
+    """Lists the pairs of the rows `begin:end` that any rule drops.
+
+    Args:
+      rules: A list of at least one `Rule`.
+      begin: First row, scalar int32.
+      end: One past the last row, scalar int32.
+
+    Returns:
+      [P, 2] int32, (row, column); rows count from `begin`. No row's own
+      positive is among them; a pair may be listed more than once.
+    """
+    pairs = tf.concat(
+        [tf.stack(rule.pairs(begin, end), axis=1) for rule in rules], axis=0
+    )
+    is_positive = tf.equal(pairs[:, 0] + begin, pairs[:, 1])
+    return tf.boolean_mask(pairs, ~is_positive)
 
 
 def accidental_hits(positive_ids, candidate_ids):

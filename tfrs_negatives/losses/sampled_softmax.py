@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives.losses import reductions, row_blocks
+from tfrs_negatives.losses import rules as rules_lib
 
 POSITIVES = ("all", "negatives", "refined")
 
@@ -192,19 +193,15 @@ class SampledSoftmax:
             if self.positive != "all":
                 logits = _replace_at(logits, positives, uncorrected)
 
-        positive_logits = _at(logits, positives)
         if extras.score_mask is not None:
             logits = tf.where(extras.score_mask[begin:end], logits, _minus_inf(logits))
-        for rule in extras.rules:
-            rows, columns = rule.pairs(begin, end)
-            dropped = tf.stack([rows, columns], axis=1)
-            minus_inf = _minus_inf(tf.zeros_like(rows, logits.dtype))
-            logits = tf.tensor_scatter_nd_update(logits, dropped, minus_inf)
         if extras.rules:
-            # The positive survives every rule.
-            logits = _replace_at(logits, positives, positive_logits)
+            dropped = rules_lib.dropped_pairs(extras.rules, begin, end)
+            minus_inf = _minus_inf(tf.zeros_like(dropped[:, 0], logits.dtype))
+            logits = tf.tensor_scatter_nd_update(logits, dropped, minus_inf)
 
         if self._mines:
+            positive_logits = _at(logits, positives)
             negatives = _replace_at(logits, positives, _minus_inf(positive_logits))
             k = tf.minimum(self.num_hard_negatives, tf.shape(logits)[1] - 1)
             hardest = tf.math.top_k(negatives, k).values
