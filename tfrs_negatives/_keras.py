@@ -55,3 +55,12 @@ def add_state(layer, name, shape, dtype, initializer="zeros"):
         experimental_autocast=False,
         aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
     )
+
+
+def note_inputs(model, inputs):
+    """Tells a model what it is called with, where another method than `call` is used.
+
+    Keras 2 cannot save a model as a SavedModel before it knows that.
+    """
+    if not IS_KERAS_3:
+        model._set_save_spec(inputs)

@@ -1,0 +1,238 @@
+"""Query tower and index as one SavedModel."""
+
+import importlib.metadata
+
+import tensorflow as tf
+
+from tfrs_negatives._keras import IS_KERAS_3
+from tfrs_negatives.index.export_folder import check_target, write_atomically
+from tfrs_negatives.index.top_k import TopK
+from tfrs_negatives.version import __version__
+
+_INPUTS = ("k", "exclusions")
+_OUTPUTS = ("ids", "scores")
+
+
+def export_retrieval(
+    path, query_tower, index, *, query_signature, payload=None, overwrite=False
+):
+    """Writes a SavedModel that goes from raw query features to candidates.
+
+    It loads in a process that has only TensorFlow (and, for a `ScaNN` index, has
+    run `from scann import scann_ops`, which registers ScaNN's operations).
+    Its signatures take keyword tensors, the features named as in `query_signature`:
+
+    * `serving_default(<features>, k)` -> `ids` `[B, k]`, `scores` `[B, k]` float32 in
+      descending order, and each payload column `[B, k]`; `k` is a scalar int32.
+    * `with_exclusions(<features>, k, exclusions)` -> the same without the ids in
+      `exclusions` `[B, E]`, E of any size, short rows filled with -1 or "".
+    * `embed_query(<features>)` -> `embeddings` `[B, d]` float32.
+
+    Where fewer than k candidates are left, a row ends in id -1 or "", score -inf and
+    zero or empty payload.
+
+    Args:
+      path: The folder to write. Either all of it appears or none; the folder
+        `assets.extra` holds `tfrs_negatives.json` with versions and settings.
+      query_tower: Keras layer or model, `tf.Module` or other callable, from the
+        features (a tensor, or a dict) to embeddings `[B, d]`. Lookup tables must be
+        attributes of it, of any depth.
+      index: A built `BruteForce` or `ScaNN`.
+      query_signature: `tf.TensorSpec` of the features with batch dimension None, or
+        a dict of them. A single one is named by its `name`, else "query".
+      payload: Dict from name to one value per candidate (`[N]`, or `[N, ...]`), in
+        the order of the candidates given to `index.index`.
+      overwrite: Whether to replace an earlier export at `path`. Nothing else is ever
+        replaced.
+
+    Raises:
+      ValueError: for an index that is not built or does not fit the tower, a
+        signature without batch dimension, payload of another length, names that
+        collide, and a path that is taken. Nothing has then been written.
+    """
+    if not isinstance(index, TopK):
+        raise ValueError(
+            "`index` must be a BruteForce or ScaNN of tfrs_negatives.index, received "
+            f"{type(index).__name__}."
+        )
+    searcher = index.searcher
+    features = _named_features(query_signature)
+    columns = _payload_columns(payload or {}, searcher.num_rows)
+    path = check_target(path, overwrite)
+    tower = query_tower
+    if isinstance(query_signature, tf.TensorSpec):
+        (single,) = features
+
+        def tower(inputs):
+            return query_tower(inputs[single])
+
+    module, signatures = _build_module(tower, searcher, features, columns)
+    module.resources = _resources(query_tower)
+    packages = ["keras" if IS_KERAS_3 else "tf-keras"]
+    if not index.is_exact():
+        packages.append("scann")
+    metadata = {
+        "tfrs_negatives": __version__,
+        "tensorflow": tf.__version__,
+        **{package: importlib.metadata.version(package) for package in packages},
+        "index": type(index).__name__,
+        "candidates": searcher.num_rows,
+        "dimensions": searcher.width,
+        "ids": searcher.identifiers.dtype.name,
+        "settings": searcher.settings(),
+        "query": {
+            name: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()}
+            for name, spec in features.items()
+        },
+        "payload": {name: column.dtype.name for name, column in columns.items()},
+    }
+    write_atomically(path, lambda folder: _save(module, folder, signatures), metadata)
+
+
+def _named_features(query_signature):
+    """The signature as a dict from name to `tf.TensorSpec`."""
+    features = query_signature
+    if isinstance(features, tf.TensorSpec):
+        features = {features.name or "query": features}
+    if not isinstance(features, dict) or not features:
+        raise ValueError(
+            "`query_signature` must be a tf.TensorSpec or a non-empty dict of them, "
+            f"received {query_signature!r}."
+        )
+    for name, spec in features.items():
+        if not isinstance(spec, tf.TensorSpec) or not spec.shape.rank or spec.shape[0]:
+            raise ValueError(
+                f"`query_signature` needs a tf.TensorSpec with first dimension None "
+                f"for {name!r}, received {spec!r}."
+            )
+    _check_names("query_signature", features, _INPUTS)
+    return {
+        name: tf.TensorSpec(spec.shape, spec.dtype, name=name)
+        for name, spec in features.items()
+    }
+
+
+def _payload_columns(payload, num_rows):
+    """The payload as a dict from name to tensor."""
+    _check_names("payload", payload, _OUTPUTS)
+    columns = {}
+    for name, values in payload.items():
+        try:
+            column = tf.convert_to_tensor(values)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"`payload` {name!r} must be an array of numbers or strings, none "
+                f"missing: {error}"
+            ) from error
+        if column.shape.rank == 0 or column.shape[0] != num_rows:
+            raise ValueError(
+                f"`payload` {name!r} must have one value per indexed candidate "
+                f"({num_rows}), received shape {column.shape}."
+            )
+        columns[name] = column
+    return columns
+
+
+def _check_names(argument, names, taken):
+    for name in names:
+        if name in taken or not (isinstance(name, str) and name.isidentifier()):
+            raise ValueError(
+                f"`{argument}` has a column {name!r}: names must be identifiers other "
+                f"than {', '.join(taken)}, which the signatures use. Rename it."
+            )
+
+
+def _build_module(tower, searcher, features, columns):
+    """A module that tracks all state, and its three traced signatures."""
+    module = tf.Module()
+    module.searcher = searcher
+    module.payload = {
+        name: tf.Variable(column, trainable=False, name=name)
+        for name, column in columns.items()
+    }
+
+    call_tower = tf.function(tower)
+
+    def embed(inputs):
+        embeddings = call_tower({name: inputs[name] for name in features})
+        if not tf.is_tensor(embeddings):
+            raise ValueError(
+                "`query_tower` must return one tensor of embeddings, received "
+                f"{type(embeddings).__name__}."
+            )
+        return embeddings
+
+    def answer(scores, positions):
+        found = positions >= 0
+        outputs = {"ids": searcher.identifiers.gather(positions), "scores": scores}
+        for name, column in module.payload.items():
+            values = tf.gather(column, tf.maximum(positions, 0))
+            shape = tf.concat(
+                [tf.shape(found), tf.ones([values.shape.rank - 2], tf.int32)], axis=0
+            )
+            empty = tf.zeros([], values.dtype)
+            outputs[name] = tf.where(tf.reshape(found, shape), values, empty)
+        return outputs
+
+    # The tower may need autograph; our functions do without, for one-line errors.
+    @tf.function(autograph=False)
+    def embed_query(**inputs):
+        return {"embeddings": tf.cast(embed(inputs), tf.float32)}
+
+    @tf.function(autograph=False)
+    def serve(**inputs):
+        return answer(*searcher.retrieve(embed(inputs), inputs["k"]))
+
+    @tf.function(autograph=False)
+    def serve_excluding(**inputs):
+        embeddings, exclusions = embed(inputs), inputs["exclusions"]
+        return answer(*searcher.retrieve(embeddings, inputs["k"], exclusions))
+
+    k = tf.TensorSpec([], tf.int32, name="k")
+    exclusions = tf.TensorSpec(
+        [None, None], searcher.identifiers.dtype, name="exclusions"
+    )
+    with searcher.traced_for_export():
+        signatures = {
+            "serving_default": serve.get_concrete_function(**features, k=k),
+            "with_exclusions": serve_excluding.get_concrete_function(
+                **features, k=k, exclusions=exclusions
+            ),
+            "embed_query": embed_query.get_concrete_function(**features),
+        }
+    # Tracked one by one, the variables of the tower come without the Python class
+    # of the tower, and without the functions that Keras would trace for it.
+    module.weights = [
+        variable
+        for function in signatures.values()
+        for variable in function.graph.variables
+    ]
+    return module, signatures
+
+
+def _resources(query_tower):
+    """Lookup tables and other resources that the tower holds, at any depth."""
+    if not hasattr(query_tower, "_trackable_children"):
+        return []
+    return [
+        child
+        for child in tf.train.TrackableView(query_tower).descendants()
+        if isinstance(child, tf.saved_model.experimental.TrackableResource)
+    ]
+
+
+def _save(module, folder, signatures):
+    try:
+        tf.saved_model.save(
+            module,
+            folder,
+            signatures=signatures,
+            options=tf.saved_model.SaveOptions(namespace_whitelist=["Scann"]),
+        )
+    except AssertionError as error:
+        if "untracked" not in str(error):
+            raise
+        raise ValueError(
+            "`query_tower` uses a lookup table that is not an attribute of it. Pass "
+            "the Keras model or tf.Module that holds the table."
+        ) from error

@@ -1,0 +1,240 @@
+"""The interface that all indexes share: build, refresh, query."""
+
+import abc
+
+import tensorflow as tf
+
+from tfrs_negatives._keras import keras, note_inputs
+from tfrs_negatives.index import identifiers as ids_lib
+
+
+class TopK(keras.Model, abc.ABC):
+    """Base of indexes that return the k best candidates of each query.
+
+    The interface is that of `tfrs.layers.factorized_top_k.TopK`. The candidates are no
+    weights of the layer: they are neither trained nor counted, and neither weight files
+    nor checkpoints hold them. Build the index again from restored towers;
+    `export_retrieval` saves it for serving.
+
+    Args:
+      query_model: Keras model (or callable) from raw query features to embeddings
+        `[B, d]`. None: the layer is called with query embeddings.
+      k: How many candidates to return by default.
+      name: Name of the layer.
+    """
+
+    def __init__(self, query_model=None, k=10, name=None):
+        if not isinstance(k, int) or isinstance(k, bool) or k < 1:
+            raise ValueError(f"`k` must be a positive int, received {k!r}.")
+        # Scores are float32 under every mixed-precision policy, and features of the
+        # query model are its own to cast.
+        super().__init__(name=name, dtype="float32", autocast=False)
+        self.query_model = query_model
+        self._k = k
+        self._searcher = None
+        # Nothing depends on the shape of the queries.
+        self.built = True
+
+    def get_config(self):
+        """Constructor arguments; the candidates are not among them."""
+        query_model = self.query_model
+        if query_model is not None:
+            query_model = keras.layers.serialize(query_model)
+        return {"query_model": query_model, "k": self._k, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """Rebuilds an empty index with the same arguments."""
+        config = dict(config)
+        if config.get("query_model") is not None:
+            config["query_model"] = keras.layers.deserialize(
+                config["query_model"], custom_objects=custom_objects
+            )
+        return cls(**config)
+
+    @abc.abstractmethod
+    def _build_searcher(self, candidates, identifiers):
+        """Returns a new `Searcher` over checked candidates and ids."""
+
+    @abc.abstractmethod
+    def is_exact(self):
+        """Whether the true k best candidates are always found."""
+
+    @property
+    def searcher(self):
+        """The built `Searcher`.
+
+        Raises:
+          ValueError: before `index` was called.
+        """
+        if self._searcher is None:
+            raise ValueError(
+                f"{type(self).__name__} holds no candidates yet. Call `index` or "
+                "`index_from_dataset` first."
+            )
+        return self._searcher
+
+    def index(self, candidates, identifiers=None):
+        """Builds the index, or replaces all of it by new candidates.
+
+        The number of candidates and their width may change: functions traced
+        before keep working, and answer from the new candidates. When the dtype of
+        the ids changes, functions traced before raise an error instead. Not to be
+        called while other threads query the index.
+
+        Args:
+          candidates: `[N, d]` floating-point embeddings, searched in float32.
+          identifiers: `[N]` distinct ids: int32, int64, string, float32 or float64;
+            not -1 or "", which fill rows with too few hits. None: the row numbers,
+            as int32, whatever the ids were before.
+
+        Returns:
+          The index itself.
+
+        Raises:
+          ValueError: for no candidates, the wrong rank, NaN or infinite
+            candidates, ids that are not distinct or not one per row. The index
+            then stays what it was.
+        """
+        candidates = checked_candidates(candidates)
+        identifiers = ids_lib.checked(identifiers, candidates.shape[0])
+        searcher = self._searcher
+        if searcher is not None and searcher.identifiers.dtype == identifiers.dtype:
+            searcher.refresh(candidates, identifiers)
+        else:
+            self._searcher = self._build_searcher(candidates, identifiers)
+            self._forget_traces()
+        return self
+
+    def index_from_dataset(self, candidates):
+        """Builds or replaces the index from a batched dataset.
+
+        Args:
+          candidates: `tf.data.Dataset` of embeddings `[batch, d]`, or of pairs
+            (ids `[batch]`, embeddings `[batch, d]`).
+
+        Returns:
+          The index itself.
+
+        Raises:
+          ValueError: for elements of another structure, batches whose ids and
+            embeddings differ in number, and whatever `index` raises.
+        """
+        spec = candidates.element_spec
+        paired = isinstance(spec, tuple)
+        if (paired and len(spec) != 2) or isinstance(spec, (dict, list)):
+            raise ValueError(
+                "The dataset must yield embeddings or pairs (identifiers, "
+                f"embeddings), received elements {spec}. Map it first."
+            )
+        ids, embeddings = [], []
+        for batch in candidates:
+            batch_ids, batch = batch if paired else (None, batch)
+            if paired and tf.shape(batch_ids)[:1] != tf.shape(batch)[:1]:
+                raise ValueError(
+                    "Each batch must have one identifier per embedding, received "
+                    f"shapes {batch_ids.shape} and {batch.shape}. Batch both alike."
+                )
+            ids.append(batch_ids)
+            embeddings.append(batch)
+        if not embeddings:
+            raise ValueError("The dataset of candidates is empty.")
+        embeddings = tf.concat(embeddings, axis=0)
+        return self.index(embeddings, tf.concat(ids, axis=0) if paired else None)
+
+    def __call__(self, queries, k=None, **kwargs):
+        # Keras 3 takes Python numbers by keyword only.
+        return super().__call__(queries, k=k, **kwargs)
+
+    def call(self, queries, k=None):
+        """Finds the best candidates.
+
+        Args:
+          queries: What `query_model` takes, or query embeddings `[B, d]`.
+          k: How many candidates: an int or a scalar int32 tensor, from 1 to the
+            number of candidates. None: the constructor's `k`.
+
+        Returns:
+          Scores `[B, k]` float32 in descending order, and ids `[B, k]`. A row with
+          too few hits (or whose query is NaN or infinite) ends in -inf and -1 or "".
+
+        Raises:
+          ValueError: before `index`, for embeddings of the wrong shape and for `k`
+            out of range; `tf.errors.InvalidArgumentError` if only the values tell.
+        """
+        if self.query_model is not None:
+            queries = self.query_model(queries)
+        return self._search(queries, k, None)
+
+    # Without autograph, a wrong argument is a one-line error.
+    @tf.function(reduce_retracing=True, autograph=False)
+    def query_with_exclusions(self, queries, exclusions, k=None):
+        """Finds the best candidates that are not excluded.
+
+        Args:
+          queries: As in `call`.
+          exclusions: `[B, E]` ids of the same dtype as the index's, E of any size;
+            short rows are filled with -1 or "". Ids that the index does not have are
+            ignored. A `tf.RaggedTensor` will do too.
+          k: As in `call`.
+
+        Returns:
+          As `call`; a row where fewer than k candidates remain is padded.
+
+        Raises:
+          ValueError: as `call`, and for exclusions of another dtype, rank or number
+            of rows.
+        """
+        note_inputs(self, queries)
+        if self.query_model is not None:
+            queries = self._embed(queries)
+        return self._search(queries, k, exclusions)
+
+    @tf.function(reduce_retracing=True)
+    def _embed(self, queries):
+        """The query model, with autograph for the Python in it."""
+        return self.query_model(queries)
+
+    def _search(self, queries, k, exclusions):
+        searcher = self.searcher
+        scores, positions = searcher.retrieve(
+            queries, self._k if k is None else k, exclusions
+        )
+        return scores, searcher.identifiers.gather(positions)
+
+    def _forget_traces(self):
+        """Lets `query_with_exclusions` be traced anew: its result dtype changed."""
+        function = type(self).query_with_exclusions.python_function
+        self.query_with_exclusions = tf.function(
+            function.__get__(self), reduce_retracing=True, autograph=False
+        )
+
+
+def checked_candidates(candidates):
+    """Returns `candidates` as a finite `[N, d]` float32 tensor.
+
+    Raises:
+      ValueError: if they are anything else.
+    """
+    if not tf.executing_eagerly():
+        raise ValueError("`index` must be called eagerly, outside of any tf.function.")
+    candidates = tf.convert_to_tensor(candidates)
+    if candidates.shape.rank != 2 or 0 in candidates.shape:
+        raise ValueError(
+            "`candidates` must be a non-empty matrix, one embedding per row, received "
+            f"shape {candidates.shape}."
+        )
+    if not candidates.dtype.is_floating:
+        raise ValueError(
+            "`candidates` must be floating-point embeddings, received "
+            f"{candidates.dtype.name}."
+        )
+    candidates = tf.cast(candidates, tf.float32)
+    finite = tf.reduce_all(tf.math.is_finite(candidates), axis=1)
+    if not tf.reduce_all(finite):
+        bad = tf.where(~finite)[:, 0]
+        raise ValueError(
+            f"`candidates` must be finite, but {len(bad)} rows hold NaN or infinity, "
+            f"the first of them row {int(bad[0])}."
+        )
+    return candidates
