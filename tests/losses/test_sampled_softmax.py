@@ -245,11 +245,10 @@ def test_blocks_change_nothing(batch, row_block):
 
 
 def test_automatic_blocks_follow_the_columns():
-    loss = SampledSoftmax()
-    rows = loss._rows_a_block(tf.zeros([4, 2]), tf.zeros([2**16, 2]))
-    assert int(rows) == 64
-    by_head = loss._rows_a_block(tf.zeros([4, 8, 2]), tf.zeros([2**16, 2]))
-    assert int(by_head) == 8
+    loss, candidates = SampledSoftmax(), tf.zeros([2**16, 2])
+    # 4 million scores a block: 64 rows of 65,536 columns, 8 with 8 heads.
+    assert int(loss._num_blocks(tf.zeros([129, 2]), candidates)) == 3
+    assert int(loss._num_blocks(tf.zeros([16, 8, 2]), candidates)) == 2
 
 
 def test_eager_equals_graph_and_traces_once(batch):

@@ -1,10 +1,7 @@
 """Which (row, column) pairs may not be negatives, as vectors of keys.
 
 Every rule of the package has one form: row i owns a list of keys, column k has
-one key, and the pair is dropped when column k's key is in row i's list. A rule
-is therefore a few vectors. Its pairs are listed one row block at a time, by
-looking the row's keys up among the sorted column keys, at a cost of
-O(C log C) once and O(pairs) a block; no B x C matrix is formed.
+one key, and the pair is dropped when column k's key is in row i's list.
 
 | rule | keys of row i | key of column k |
 |---|---|---|
@@ -13,60 +10,158 @@ O(C log C) once and O(pairs) a block; no B x C matrix is formed.
 | known positives | ids known for i | id of k |
 | shared positives | ids of the positives of all rows with i's key | id of k |
 
-The row's own positive, column i of row i, is exempt from every rule.
+The columns are sorted by key once, at O(C log C); every key in a list then
+stands for a range of sorted columns. From the ranges a block of rows gets
+either the list of its dropped pairs, at the cost of the pairs, or, where keys
+collide so heavily that the list would be long, a matrix of the block's size.
 """
 
-import collections
+import functools
 
 import tensorflow as tf
 
+from tfrs_negatives.losses.overwrite import compiled_by_xla, overwrite
 
-class Rule(
-    collections.namedtuple("Rule", "row_starts row_ends first last column_order")
-):
-    """One rule, ready to list its pairs.
-
-    Row i owns the list entries `row_starts[i]:row_ends[i]`. Entry e matches the
-    columns `column_order[first[e]:last[e]]`. All vectors are int32.
-    """
-
-    def pairs(self, begin, end):
-        """Lists the dropped pairs of the rows `begin:end`.
-
-        Args:
-          begin: First row, scalar int32.
-          end: One past the last row, scalar int32.
-
-        Returns:
-          `(rows, columns)`, two int32 vectors of equal length; rows count from
-          `begin`.
-        """
-        rows, entries = _enumerate_ranges(
-            self.row_starts[begin:end], self.row_ends[begin:end]
-        )
-        owners, places = _enumerate_ranges(
-            tf.gather(self.first, entries), tf.gather(self.last, entries)
-        )
-        return tf.gather(rows, owners), tf.gather(self.column_order, places)
+# Above this share of a block's scores, comparing them all costs less than
+# listing the pairs.
+_MANY_PAIRS = 0.02
 
 
-def dropped_pairs(rules, begin, end):
-    """Lists the pairs of the rows `begin:end` that any rule drops.
+class Rule:
+    """One rule, ready to be applied to any block of rows.
 
     Args:
-      rules: A list of at least one `Rule`.
-      begin: First row, scalar int32.
-      end: One past the last row, scalar int32.
+      entries: [L] int64, the rows' lists of keys, one after the other.
+      column_keys: [n] int64, n <= C; columns from n on have no key.
+      row_starts: [B] int32, where each row's list starts. None: row i's list is
+        entry i alone.
+      row_ends: [B] int32, one past where it ends.
+      longest: No list is longer, scalar int32.
+      ignored: [L] bool, entries that match nothing; None for none.
+    """
+
+    def __init__(
+        self,
+        entries,
+        column_keys,
+        row_starts=None,
+        row_ends=None,
+        longest=1,
+        ignored=None,
+    ):
+        self._order = tf.argsort(column_keys, stable=True)
+        ordered = tf.gather(column_keys, self._order)
+        # Entry e matches the sorted columns first[e] to last[e] - 1.
+        self._first = tf.searchsorted(ordered, entries, side="left")
+        self._last = tf.searchsorted(ordered, entries, side="right")
+        if ignored is not None:
+            self._last = tf.where(ignored, self._first, self._last)
+        self._starts, self._ends, self._longest = row_starts, row_ends, longest
+
+    @property
+    def _one_key_a_row(self):
+        return self._starts is None
+
+    def num_pairs(self, rows):
+        """How many pairs the rows would list, repeats counted; scalar int64."""
+        matches = tf.cast(self._last - self._first, tf.int64)
+        if self._one_key_a_row:
+            return tf.reduce_sum(rows.of(matches))
+        total = tf.cumsum(tf.concat([[0], matches], axis=0))
+        ends, starts = rows.of(self._ends), rows.of(self._starts)
+        return tf.reduce_sum(tf.gather(total, ends) - tf.gather(total, starts))
+
+    def pairs(self, rows):
+        """Lists the dropped pairs of some rows.
+
+        Args:
+          rows: `row_blocks.Rows`.
+
+        Returns:
+          `(rows, columns)`, two int32 vectors of equal length, the rows counted
+          from the first of `rows`. A pair may be listed more than once, and a
+          row's own positive may be listed.
+        """
+        if self._one_key_a_row:
+            first, last = rows.of(self._first), rows.of(self._last)
+            owners, places = _enumerate_ranges(first, last)
+        else:
+            lists, entries = _enumerate_ranges(
+                rows.of(self._starts), rows.of(self._ends)
+            )
+            matched, places = _enumerate_ranges(
+                tf.gather(self._first, entries), tf.gather(self._last, entries)
+            )
+            owners = tf.gather(lists, matched)
+        return owners, tf.gather(self._order, places)
+
+    def matrix(self, rows, num_columns):
+        """The same as booleans [n, C], made without a list; XLA compiles it."""
+        # Each column's place in the sorted order; without a key, past the end.
+        num_keyed = tf.size(self._order)
+        rank = tf.tensor_scatter_nd_update(
+            tf.fill([num_columns], num_keyed),
+            self._order[:, tf.newaxis],
+            tf.range(num_keyed),
+        )
+        if self._one_key_a_row:
+            first = rows.of(self._first)[:, tf.newaxis]
+            last = rows.of(self._last)[:, tf.newaxis]
+            return (first <= rank) & (rank < last)
+
+        # +1 where a range starts, -1 where one ends: the running sum is the
+        # number of ranges that cover a place.
+        starts, ends = rows.of(self._starts), rows.of(self._ends)
+        entries = starts[:, tf.newaxis] + tf.range(self._longest)
+        present = tf.cast(entries < ends[:, tf.newaxis], tf.int32)
+        entries = tf.where(present > 0, entries, 0)
+        row = tf.broadcast_to(tf.range(rows.size)[:, tf.newaxis], tf.shape(entries))
+
+        def count(column, amount):
+            places = tf.stack([row, tf.gather(column, entries)], axis=-1)
+            return tf.tensor_scatter_nd_add(steps, places, amount)
+
+        steps = tf.zeros([rows.size, num_columns + 1], tf.int32)
+        steps = count(self._first, present)
+        steps = count(self._last, -present)
+        covered = tf.cumsum(steps, axis=1) > 0
+        return tf.gather(covered, rank, axis=1)
+
+
+def drop(rules, logits, rows, in_place):
+    """Sets the scores of dropped pairs to -inf; no row's own positive is dropped.
+
+    Args:
+      rules: At least one `Rule`.
+      logits: [n, C] scores of some rows; row i's positive is column i.
+      rows: Which rows, `row_blocks.Rows`.
+      in_place: Whether `logits` may be changed; not differentiable then.
 
     Returns:
-      [P, 2] int32, (row, column); rows count from `begin`. No row's own
-      positive is among them; a pair may be listed more than once.
+      [n, C].
     """
-    pairs = tf.concat(
-        [tf.stack(rule.pairs(begin, end), axis=1) for rule in rules], axis=0
-    )
-    is_positive = tf.equal(pairs[:, 0] + begin, pairs[:, 1])
-    return tf.boolean_mask(pairs, ~is_positive)
+
+    def listed():
+        pairs = [rule.pairs(rows) for rule in rules]
+        dropped_rows = tf.concat([pair[0] for pair in pairs], axis=0)
+        dropped_columns = tf.concat([pair[1] for pair in pairs], axis=0)
+        minus_inf = tf.fill(tf.shape(dropped_rows), nothing)
+        return overwrite(logits, dropped_rows, dropped_columns, minus_inf, in_place)
+
+    def compared():
+        dropped = [rule.matrix(rows, tf.shape(logits)[1]) for rule in rules]
+        return tf.where(functools.reduce(tf.logical_or, dropped), nothing, logits)
+
+    nothing = tf.constant(float("-inf"), logits.dtype)
+    positives = tf.gather(logits, rows.indices, batch_dims=1)
+    with tf.control_dependencies([positives]):
+        if compiled_by_xla():
+            masked = compared()
+        else:
+            num_pairs = tf.add_n([rule.num_pairs(rows) for rule in rules])
+            many = _MANY_PAIRS * tf.cast(tf.size(logits), tf.float32)
+            masked = tf.cond(tf.cast(num_pairs, tf.float32) > many, compared, listed)
+    return overwrite(masked, tf.range(rows.size), rows.indices, positives, in_place)
 
 
 def accidental_hits(positive_ids, candidate_ids):
@@ -79,7 +174,7 @@ def accidental_hits(positive_ids, candidate_ids):
     Returns:
       A `Rule`.
     """
-    return same_key(positive_ids, candidate_ids)
+    return Rule(positive_ids, candidate_ids)
 
 
 def same_key(row_keys, column_keys):
@@ -96,26 +191,26 @@ def same_key(row_keys, column_keys):
     Returns:
       A `Rule`.
     """
-    each_row = tf.range(tf.size(row_keys))
-    return _rule(row_keys, each_row, each_row + 1, column_keys)
+    return Rule(row_keys, column_keys)
 
 
-def known_positives(known_ids, row_starts, row_ends, is_padding, candidate_ids):
+def known_positives(
+    known_ids, row_starts, row_ends, longest, is_padding, candidate_ids
+):
     """Drops columns whose item is known to be a positive of the row.
 
     Args:
       known_ids: [L] int64, the rows' lists of known items, one after the other.
       row_starts: [B] int32, where row i's list starts.
       row_ends: [B] int32, one past where it ends.
+      longest: The longest list's length, scalar int32.
       is_padding: [L] bool, entries to ignore.
       candidate_ids: [C] int64.
 
     Returns:
       A `Rule`.
     """
-    rule = _rule(known_ids, row_starts, row_ends, candidate_ids)
-    # An entry that ends where it starts matches no column.
-    return rule._replace(last=tf.where(is_padding, rule.first, rule.last))
+    return Rule(known_ids, candidate_ids, row_starts, row_ends, longest, is_padding)
 
 
 def shared_positives(row_keys, positive_ids, candidate_ids):
@@ -133,24 +228,13 @@ def shared_positives(row_keys, positive_ids, candidate_ids):
       A `Rule`.
     """
     order = tf.argsort(row_keys, stable=True)
-    sorted_keys = tf.gather(row_keys, order)
-    return _rule(
-        tf.gather(positive_ids, order),
-        tf.searchsorted(sorted_keys, row_keys, side="left"),
-        tf.searchsorted(sorted_keys, row_keys, side="right"),
-        candidate_ids,
-    )
-
-
-def _rule(entries, row_starts, row_ends, column_keys):
-    order = tf.argsort(column_keys, stable=True)
-    sorted_keys = tf.gather(column_keys, order)
+    ordered = tf.gather(row_keys, order)
     return Rule(
-        row_starts,
-        row_ends,
-        first=tf.searchsorted(sorted_keys, entries, side="left"),
-        last=tf.searchsorted(sorted_keys, entries, side="right"),
-        column_order=order,
+        tf.gather(positive_ids, order),
+        candidate_ids,
+        row_starts=tf.searchsorted(ordered, row_keys, side="left"),
+        row_ends=tf.searchsorted(ordered, row_keys, side="right"),
+        longest=tf.size(row_keys),
     )
 
 

@@ -7,12 +7,16 @@ import tensorflow as tf
 from tfrs_negatives import _checks
 from tfrs_negatives.losses import reductions, row_blocks
 from tfrs_negatives.losses import rules as rules_lib
+from tfrs_negatives.losses.overwrite import overwrite
 
 POSITIVES = ("all", "negatives", "refined")
 
 # A block of 4 million scores (16 MiB in float32) is large enough for the matrix
 # products to run at full speed and small enough to stay out of the way.
 _BLOCK_SCORES = 4 * 2**20
+
+# Below this the loss is not read off the probability, which may have underflowed.
+_VANISHING = 1e-30
 
 
 class SampledSoftmax:
@@ -135,24 +139,19 @@ class SampledSoftmax:
           tf.errors.InvalidArgumentError: The same where only values tell; log
             q not finite or positive; `score_mask` hiding a row's positive.
         """
-        queries, candidates, extras = self._prepare(
+        queries, candidates, columns = self._prepare(
             query_embeddings, candidate_embeddings, candidate_log_q, rules, score_mask
         )
 
-        def block_losses(query_block, candidates, begin, end):
-            logits, positives = self._logits(
-                query_block, candidates, extras, begin, end
-            )
-            return self._losses(logits, positives, extras.log_q, begin, end)
+        def block(rows, queries, candidates):
+            return self._block(rows, queries, candidates, columns)
 
-        row_block = self._rows_a_block(queries, candidates)
+        num_blocks = self._num_blocks(queries, candidates)
         weights = reductions.row_weights(sample_weight, queries)
         if self.reduction == "none":
-            losses = row_blocks.each_row(block_losses, queries, candidates, row_block)
+            losses = row_blocks.each_row(block, queries, candidates, num_blocks)
             return weights * losses
-        total = row_blocks.weighted_sum(
-            block_losses, queries, candidates, weights, row_block
-        )
+        total = row_blocks.weighted_sum(block, queries, candidates, weights, num_blocks)
         return reductions.normalise(total, weights, self.reduction)
 
     def logits(
@@ -173,77 +172,76 @@ class SampledSoftmax:
           C or, with hard negatives, one more than their number. Dropped pairs
           are -inf.
         """
-        queries, candidates, extras = self._prepare(
+        queries, candidates, columns = self._prepare(
             query_embeddings, candidate_embeddings, candidate_log_q, rules, score_mask
         )
-        return self._logits(queries, candidates, extras, 0, tf.shape(queries)[0])
+        everything = row_blocks.Rows(0, tf.shape(queries)[0])
+        scored = self._score(everything, queries, candidates, columns, in_place=False)
+        return scored.logits, scored.positives
 
-    def _logits(self, queries, candidates, extras, begin, end):
-        """Scores of the rows `begin:end`, and the column of each one's positive."""
+    def _block(self, rows, queries, candidates, columns):
+        """The losses [n] of some rows; their gradients as a function of weights."""
+        scored = self._score(rows, queries, candidates, columns, in_place=True)
+        if self.positive == "refined":
+            log_q = rows.of(columns.log_q)
+            losses, d_logits, factors = _refined(scored.logits, scored.positives, log_q)
+        else:
+            losses, d_logits = _cross_entropy(scored.logits, scored.positives)
+            factors = 1.0
+
+        def gradients(weights):
+            d_scores = d_logits
+            if scored.mined is not None:
+                d_scores = _spread(d_logits, scored.mined, tf.shape(candidates)[0])
+            weighted = weights * factors
+            if scored.by_head is not None:
+                return _through_heads(
+                    d_scores, weighted, scored.by_head, queries, candidates
+                )
+            weighted = weighted[:, tf.newaxis]
+            return (
+                weighted * tf.matmul(d_scores, candidates),
+                tf.matmul(d_scores, weighted * queries, transpose_a=True),
+            )
+
+        return losses, gradients
+
+    def _score(self, rows, queries, candidates, columns, in_place):
+        """Scores some rows: corrected, masked, mined."""
+        by_head, mined, positives = None, None, rows.indices
         if queries.shape.rank == 3:
-            logits = tf.einsum("bhd,cd->bhc", queries, candidates)
-            logits = tf.reduce_max(logits, axis=1)
+            by_head = tf.einsum("nhd,cd->nhc", queries, candidates)
+            logits = tf.reduce_max(by_head, axis=1)
         else:
             logits = tf.matmul(queries, candidates, transpose_b=True)
 
-        positives = tf.range(begin, end)
-        if extras.log_q is not None:
-            uncorrected = _at(logits, positives)
-            logits -= extras.log_q
+        if columns.log_q is not None:
+            logits = tf.nn.bias_add(logits, -columns.log_q)
             if self.positive != "all":
-                logits = _replace_at(logits, positives, uncorrected)
-
-        if extras.score_mask is not None:
-            logits = tf.where(extras.score_mask[begin:end], logits, _minus_inf(logits))
-        if extras.rules:
-            dropped = rules_lib.dropped_pairs(extras.rules, begin, end)
-            minus_inf = _minus_inf(tf.zeros_like(dropped[:, 0], logits.dtype))
-            logits = tf.tensor_scatter_nd_update(logits, dropped, minus_inf)
-
-        if self._mines:
-            positive_logits = _at(logits, positives)
-            negatives = _replace_at(logits, positives, _minus_inf(positive_logits))
-            k = tf.minimum(self.num_hard_negatives, tf.shape(logits)[1] - 1)
-            hardest = tf.math.top_k(negatives, k).values
-            logits = tf.concat([positive_logits[:, tf.newaxis], hardest], axis=1)
+                own = tf.gather(candidates, positives)
+                uncorrected = _own_scores(queries, own)
+                logits = _set(logits, positives, uncorrected, in_place)
+        if columns.score_mask is not None:
+            minus_inf = tf.constant(float("-inf"), logits.dtype)
+            logits = tf.where(rows.of(columns.score_mask), logits, minus_inf)
+        if columns.rules:
+            logits = rules_lib.drop(columns.rules, logits, rows, in_place)
+        if self.num_hard_negatives is not None and self.num_hard_negatives > 0:
+            logits, mined = _hardest(
+                logits, positives, self.num_hard_negatives, in_place
+            )
             positives = tf.zeros_like(positives)
-        return logits, positives
+        return _Scored(logits, positives, by_head, mined)
 
-    def _losses(self, logits, positives, log_q, begin, end):
-        """The loss of each row from its scores."""
-        if self.positive != "refined":
-            return tf.nn.sparse_softmax_cross_entropy_with_logits(positives, logits)
-
-        # Khrylchenko et al. 2025: over the n negatives d, with
-        # Q'(d) = Q(d) / (1 - Q(p)), Z = sum_d exp(s_d - log Q'(d)) and
-        # P = e^s_p / (e^s_p + Z / n), the loss is -sg(1 - P) (s_p - log Z).
-        # The scores of negatives are s_d - log Q(d) already.
-        positive_logits = _at(logits, positives)
-        negatives = _replace_at(logits, positives, _minus_inf(positive_logits))
-        num_negatives = tf.reduce_sum(
-            tf.cast(tf.not_equal(negatives, float("-inf")), logits.dtype), axis=1
-        )
-        has_negatives = num_negatives > 0
-        negatives = tf.where(
-            has_negatives[:, tf.newaxis], negatives, tf.zeros_like(negatives)
-        )
-        log_z = tf.reduce_logsumexp(negatives, axis=1) + _log1mexp(log_q[begin:end])
-        log_mean_z = log_z - tf.math.log(tf.maximum(num_negatives, 1))
-        one_minus_p = tf.sigmoid(log_mean_z - positive_logits)
-        losses = tf.stop_gradient(one_minus_p) * (log_z - positive_logits)
-        return tf.where(has_negatives, losses, tf.zeros_like(losses))
-
-    @property
-    def _mines(self):
-        return self.num_hard_negatives is not None and self.num_hard_negatives > 0
-
-    def _rows_a_block(self, queries, candidates):
+    def _num_blocks(self, queries, candidates):
         if self.row_block is not None:
-            return tf.constant(self.row_block)
-        scores_a_row = tf.shape(candidates)[0]
-        if queries.shape.rank == 3:
-            scores_a_row *= tf.shape(queries)[1]
-        return tf.maximum(_BLOCK_SCORES // scores_a_row, 1)
+            row_block = self.row_block
+        else:
+            scores_a_row = tf.shape(candidates)[0]
+            if queries.shape.rank == 3:
+                scores_a_row *= tf.shape(queries)[1]
+            row_block = tf.maximum(_BLOCK_SCORES // scores_a_row, 1)
+        return -(-tf.shape(queries)[0] // row_block)
 
     def _prepare(self, queries, candidates, log_q, rules, score_mask):
         """Checks and casts the arguments; divides by the temperature."""
@@ -267,10 +265,108 @@ class SampledSoftmax:
             )
             # s / temperature = (q / temperature) . c, but B x d instead of B x C.
             queries /= temperature
-        return queries, candidates, _Extras(log_q, tuple(rules), score_mask)
+        return queries, candidates, _Columns(log_q, tuple(rules), score_mask)
 
 
-_Extras = collections.namedtuple("_Extras", "log_q rules score_mask")
+_Columns = collections.namedtuple("_Columns", "log_q rules score_mask")
+
+# logits: [n, width]; positives: [n], the column of each row's positive in them;
+# by_head: [n, H, C] or None; mined: [n, width], where the logits came from, or None.
+_Scored = collections.namedtuple("_Scored", "logits positives by_head mined")
+
+
+def _cross_entropy(logits, positives):
+    """log sum exp - positive, and its derivative softmax - one-hot."""
+    probabilities = tf.nn.softmax(logits)
+    own = _get(probabilities, positives)
+    losses = tf.cond(
+        tf.reduce_any(own < _VANISHING),
+        lambda: tf.reduce_logsumexp(logits, axis=1) - _get(logits, positives),
+        lambda: -tf.math.log(own),
+    )
+    return losses, _set(probabilities, positives, own - 1, in_place=True)
+
+
+def _refined(logits, positives, positive_log_q):
+    """The loss of Khrylchenko et al. 2025, its derivative and the rows' factors.
+
+    Over the n negatives d, with Q'(d) = Q(d) / (1 - Q(p)),
+    Z = sum_d exp(s_d - log Q'(d)) and P = e^s_p / (e^s_p + Z / n), the loss is
+    -sg(1 - P) (s_p - log Z), sg stopping the gradient. The logits of negatives
+    are s_d - log Q(d) already, that of the positive is s_p.
+    """
+    own = _get(logits, positives)
+    kept = tf.not_equal(logits, float("-inf"))
+    num_negatives = tf.reduce_sum(tf.cast(kept, logits.dtype), axis=1) - 1
+    has_negatives = num_negatives > 0
+    # Without negatives the positive stands in for them, with factor 0.
+    stand_in = tf.where(has_negatives, tf.constant(float("-inf"), own.dtype), own)
+    with tf.control_dependencies([num_negatives]):
+        negatives = _set(logits, positives, stand_in, in_place=True)
+    log_z = tf.reduce_logsumexp(negatives, axis=1) + _log1mexp(positive_log_q)
+    log_mean = log_z - tf.math.log(tf.maximum(num_negatives, 1))
+    factors = tf.where(has_negatives, tf.sigmoid(log_mean - own), 0)
+    minus_one = -tf.ones_like(own)
+    d_logits = _set(tf.nn.softmax(negatives), positives, minus_one, in_place=True)
+    return factors * (log_z - own), d_logits, factors
+
+
+def _hardest(logits, positives, k, in_place):
+    """Each row's positive and k best negatives, and the columns they came from."""
+    own = _get(logits, positives)
+    minus_inf = tf.fill(tf.shape(own), tf.constant(float("-inf"), own.dtype))
+    # The values are constants, so the reading of `own` must be waited for.
+    with tf.control_dependencies([own]):
+        negatives = _set(logits, positives, minus_inf, in_place)
+    best = tf.math.top_k(negatives, tf.minimum(k, tf.shape(logits)[1] - 1))
+    return (
+        tf.concat([own[:, tf.newaxis], best.values], axis=1),
+        tf.concat([positives[:, tf.newaxis], best.indices], axis=1),
+    )
+
+
+def _spread(d_logits, columns, num_columns):
+    """Puts the derivatives of mined scores back to their columns, 0 elsewhere."""
+    num_rows, width = tf.shape(d_logits)[0], tf.shape(d_logits)[1]
+    rows = tf.repeat(tf.range(num_rows), width)
+    return overwrite(
+        tf.zeros([num_rows, num_columns], d_logits.dtype),
+        rows,
+        tf.reshape(columns, [-1]),
+        tf.reshape(d_logits, [-1]),
+        in_place=True,
+    )
+
+
+def _through_heads(d_scores, weights, by_head, queries, candidates):
+    """Gradients where a score is its best head's; heads that tie share it."""
+    is_best = tf.equal(by_head, tf.reduce_max(by_head, axis=1, keepdims=True))
+    share = tf.cast(is_best, d_scores.dtype)
+    share /= tf.reduce_sum(share, axis=1, keepdims=True)
+    d_by_head = d_scores[:, tf.newaxis, :] * share
+    weights = weights[:, tf.newaxis, tf.newaxis]
+    return (
+        weights * tf.einsum("nhc,cd->nhd", d_by_head, candidates),
+        tf.einsum("nhc,nhd->cd", d_by_head, weights * queries),
+    )
+
+
+def _own_scores(queries, own):
+    if queries.shape.rank == 3:
+        return tf.reduce_max(tf.einsum("nhd,nd->nh", queries, own), axis=1)
+    return tf.reduce_sum(queries * own, axis=1)
+
+
+def _get(matrix, columns):
+    """`matrix[i, columns[i]]` for each row."""
+    return tf.gather(matrix, columns, batch_dims=1)
+
+
+def _set(matrix, columns, values, in_place):
+    """`matrix` with `matrix[i, columns[i]] = values[i]`, `values` read before."""
+    with tf.control_dependencies([values]):
+        rows = tf.range(tf.size(columns))
+        return overwrite(matrix, rows, columns, values, in_place)
 
 
 def _scalar(value, dtype):
@@ -278,21 +374,6 @@ def _scalar(value, dtype):
     if isinstance(value, (int, float)):
         return tf.constant(value, dtype)
     return tf.cast(value, dtype)
-
-
-def _at(logits, columns):
-    """`logits[i, columns[i]]` for each row."""
-    return tf.gather(logits, columns, batch_dims=1)
-
-
-def _replace_at(logits, columns, values):
-    """`logits` with `logits[i, columns[i]] = values[i]`."""
-    places = tf.stack([tf.range(tf.size(columns)), columns], axis=1)
-    return tf.tensor_scatter_nd_update(logits, places, values)
-
-
-def _minus_inf(like):
-    return tf.fill(tf.shape(like), tf.constant(float("-inf"), like.dtype))
 
 
 def _log1mexp(x):

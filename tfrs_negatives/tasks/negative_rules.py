@@ -108,7 +108,7 @@ def _column_keys(candidate_keys, query_keys, num_columns):
 
 
 def _known_entries(known, candidate_ids, num_rows):
-    """Known ids as (entries, row_starts, row_ends, is_padding)."""
+    """Known ids as the arguments of `rules.known_positives`."""
     known = tf.convert_to_tensor(known) if not _is_ragged(known) else known
     hint = "Pass one list of ids for each row: [B, M], or a ragged [B, None]."
     _checks.check_rank("known_positive_ids", known, (2,), hint)
@@ -116,16 +116,18 @@ def _known_entries(known, candidate_ids, num_rows):
     if _is_ragged(known):
         starts, ends = known.row_starts(), known.row_limits()
         starts = _checks.check_size("known_positive_ids", starts, 0, num_rows, hint)
+        longest = tf.cast(tf.reduce_max(known.row_lengths()), tf.int32)
         flat = known.values
     else:
         known = _checks.check_size("known_positive_ids", known, 0, num_rows, hint)
-        width = _checks.size(known, 1)
-        starts = tf.range(num_rows) * width
-        ends = starts + width
+        longest = _checks.size(known, 1)
+        starts = tf.range(num_rows) * longest
+        ends = starts + longest
         flat = tf.reshape(known, [-1])
     is_padding = tf.equal(flat, "") if flat.dtype == tf.string else flat < 0
     starts, ends = tf.cast(starts, tf.int32), tf.cast(ends, tf.int32)
-    return as_int64("known_positive_ids", flat), starts, ends, is_padding
+    flat = as_int64("known_positive_ids", flat)
+    return flat, starts, ends, longest, is_padding
 
 
 def _is_ragged(value):
