@@ -495,3 +495,116 @@ def test_sizes_are_checked_when_they_are_known_only_at_run_time():
 def test_temperature_that_trains_below_zero_is_an_error():
     with pytest.raises(tf.errors.InvalidArgumentError, match="temperature"):
         SampledSoftmax(tf.Variable(-0.1))(zeros(2, 2), zeros(2, 2))
+
+
+def everything_on(batch, dtype=tf.float64):
+    """One of each rule, a mask, log q and weights."""
+    keys = tf.constant(batch["keys"], tf.int64)
+    ids = tf.constant(batch["ids"], tf.int64)
+    known = tf.constant([[4, -1], [7, 3], [-1, -1], [5, 4], [3, 7]], tf.int64)
+    starts = 2 * tf.range(B)
+    return {
+        "rules": [
+            *key_rules(batch),
+            rules.shared_positives(keys, ids[:B], ids),
+            rules.known_positives(
+                tf.reshape(known, [-1]),
+                starts,
+                starts + 2,
+                2,
+                tf.reshape(known, [-1]) < 0,
+                ids,
+            ),
+        ],
+        "score_mask": tf.constant(np.eye(B, C, dtype=bool) | (batch["ids"] != 6)),
+        "candidate_log_q": tf.constant(batch["log_q"], dtype),
+        "sample_weight": tf.constant(batch["weights"], dtype),
+    }
+
+
+OPTIONS = [
+    {"positive": positive, "num_hard_negatives": hard}
+    for positive in ("all", "negatives", "refined")
+    for hard in (None, 2)
+]
+
+
+@pytest.mark.parametrize("queries", ["queries", "heads"])
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_xla_equals_eager(batch, options, queries):
+    loss = SampledSoftmax(temperature=0.5, row_block=2, **options)
+
+    @tf.function(jit_compile=True)
+    def compiled(q, c):
+        return value_and_gradients(loss, q, c, **everything_on(batch))
+
+    args = batch[queries], batch["candidates"]
+    eager = value_and_gradients(loss, *args, **everything_on(batch))
+    for ours, expected in zip(compiled(*args), eager, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.0, 1e9])
+def test_heavy_collisions_change_nothing(batch, monkeypatch, share):
+    """Listing the pairs and comparing the whole block drop the same pairs."""
+    loss = SampledSoftmax(row_block=2)
+    args = batch["queries"], batch["candidates"]
+    usual = value_and_gradients(loss, *args, **everything_on(batch))
+    monkeypatch.setattr(rules, "_MANY_PAIRS", share)
+    forced = value_and_gradients(loss, *args, **everything_on(batch))
+    for ours, expected in zip(forced, usual, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-12, atol=1e-15)
+
+
+def test_writing_in_place_leaves_constants_alone(batch):
+    """TensorFlow may fold constant scores; a second call must see them whole."""
+
+    @tf.function
+    def step():
+        return value_and_gradients(
+            SampledSoftmax(),
+            tf.constant(batch["queries"]),
+            tf.constant(batch["candidates"]),
+            rules=key_rules(batch),
+        )
+
+    first = [tensor.numpy() for tensor in step()]
+    for _ in range(2):
+        for again, expected in zip(step(), first, strict=True):
+            np.testing.assert_array_equal(again, expected)
+
+
+@pytest.mark.parametrize("size", [1, 2, 252, 507, 1000])
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+@pytest.mark.parametrize("temperature", [1.0, 0.01])
+def test_error_budget(size, scale, temperature):
+    """No worse than the plain formula in the same precision, plus rounding."""
+    rng = np.random.default_rng(size)
+    queries = rng.normal(size=(size, 8)) * scale
+    candidates = rng.normal(size=(size, 8))
+    candidates[: size // 2] = queries[: size // 2] / scale
+    q32, c32 = queries.astype(np.float32), candidates.astype(np.float32)
+
+    def plain(q, c):
+        scores = q @ c.T / q.dtype.type(temperature)
+        top = scores.max(axis=1, keepdims=True)
+        weights = np.exp(scores - top)
+        total = weights.sum(axis=1, keepdims=True)
+        losses = (np.log(total) + top)[:, 0] - np.diag(scores)
+        d_scores = weights / total - np.eye(len(q), dtype=q.dtype)
+        d_scores /= q.dtype.type(temperature)
+        return losses, d_scores @ c, d_scores.T @ q
+
+    exact = plain(q32.astype(np.float64), c32.astype(np.float64))
+    naive = plain(q32, c32)
+    losses = SampledSoftmax(temperature, reduction="none")(q32, c32)
+    value, *gradients = value_and_gradients(SampledSoftmax(temperature), q32, c32)
+    epsilon = np.finfo(np.float32).eps
+    for ours, plain_value, truth in zip(
+        (losses, *gradients), naive, exact, strict=True
+    ):
+        largest = np.abs(q32 @ c32.T).max() / temperature
+        rounding = 8 * epsilon * max(np.abs(truth).max(), largest)
+        budget = np.abs(plain_value - truth).max() + rounding
+        assert np.abs(ours - truth).max() <= 2 * budget
+    np.testing.assert_allclose(value, np.sum(losses), rtol=1e-5)

@@ -39,3 +39,15 @@ def overwrite(matrix, rows, columns, values, in_place):
         v=values,
     )
     return tf.ensure_shape(tf.reshape(flat, tf.shape(matrix)), matrix.shape)
+
+
+def get_each(matrix, columns):
+    """`matrix[i, columns[i]]` for each row i."""
+    return tf.gather(matrix, columns, batch_dims=1)
+
+
+def set_each(matrix, columns, values, in_place):
+    """`matrix` with `matrix[i, columns[i]] = values[i]`, `values` read before."""
+    with tf.control_dependencies([values]):
+        rows = tf.range(tf.size(columns))
+        return overwrite(matrix, rows, columns, values, in_place)

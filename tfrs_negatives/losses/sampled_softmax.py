@@ -5,18 +5,15 @@ import collections
 import tensorflow as tf
 
 from tfrs_negatives import _checks
-from tfrs_negatives.losses import reductions, row_blocks
+from tfrs_negatives.losses import inputs, mining, reductions, row_blocks, row_losses
 from tfrs_negatives.losses import rules as rules_lib
-from tfrs_negatives.losses.overwrite import overwrite
+from tfrs_negatives.losses.overwrite import set_each
 
 POSITIVES = ("all", "negatives", "refined")
 
 # A block of 4 million scores (16 MiB in float32) is large enough for the matrix
 # products to run at full speed and small enough to stay out of the way.
 _BLOCK_SCORES = 4 * 2**20
-
-# Below this the loss is not read off the probability, which may have underflowed.
-_VANISHING = 1e-30
 
 
 class SampledSoftmax:
@@ -184,18 +181,22 @@ class SampledSoftmax:
         scored = self._score(rows, queries, candidates, columns, in_place=True)
         if self.positive == "refined":
             log_q = rows.of(columns.log_q)
-            losses, d_logits, factors = _refined(scored.logits, scored.positives, log_q)
+            losses, d_logits, factors = row_losses.refined(
+                scored.logits, scored.positives, log_q
+            )
         else:
-            losses, d_logits = _cross_entropy(scored.logits, scored.positives)
+            losses, d_logits = row_losses.cross_entropy(scored.logits, scored.positives)
             factors = 1.0
 
         def gradients(weights):
             d_scores = d_logits
             if scored.mined is not None:
-                d_scores = _spread(d_logits, scored.mined, tf.shape(candidates)[0])
+                d_scores = mining.spread(
+                    d_logits, scored.mined, tf.shape(candidates)[0]
+                )
             weighted = weights * factors
             if scored.by_head is not None:
-                return _through_heads(
+                return mining.through_heads(
                     d_scores, weighted, scored.by_head, queries, candidates
                 )
             weighted = weighted[:, tf.newaxis]
@@ -220,14 +221,14 @@ class SampledSoftmax:
             if self.positive != "all":
                 own = tf.gather(candidates, positives)
                 uncorrected = _own_scores(queries, own)
-                logits = _set(logits, positives, uncorrected, in_place)
+                logits = set_each(logits, positives, uncorrected, in_place)
         if columns.score_mask is not None:
             minus_inf = tf.constant(float("-inf"), logits.dtype)
             logits = tf.where(rows.of(columns.score_mask), logits, minus_inf)
         if columns.rules:
             logits = rules_lib.drop(columns.rules, logits, rows, in_place)
         if self.num_hard_negatives is not None and self.num_hard_negatives > 0:
-            logits, mined = _hardest(
+            logits, mined = mining.hardest(
                 logits, positives, self.num_hard_negatives, in_place
             )
             positives = tf.zeros_like(positives)
@@ -245,7 +246,7 @@ class SampledSoftmax:
 
     def _prepare(self, queries, candidates, log_q, rules, score_mask):
         """Checks and casts the arguments; divides by the temperature."""
-        queries, candidates, score_mask, _ = check_scored(
+        queries, candidates, score_mask, _ = inputs.check_scored(
             queries, candidates, score_mask
         )
         double = tf.float64 in (queries.dtype, candidates.dtype)
@@ -253,9 +254,9 @@ class SampledSoftmax:
         candidates = tf.cast(candidates, queries.dtype)
         if log_q is not None:
             log_q = tf.stop_gradient(tf.cast(log_q, queries.dtype))
-            log_q = _check_log_q(log_q, _checks.size(candidates))
+            log_q = inputs.check_log_q(log_q, _checks.size(candidates))
         if self.positive == "refined":
-            log_q = _check_refined(log_q, queries)
+            log_q = inputs.check_refined(log_q, queries)
         if self.temperature is not None:
             temperature = _checks.guard(
                 _scalar(self.temperature, queries.dtype),
@@ -275,98 +276,10 @@ _Columns = collections.namedtuple("_Columns", "log_q rules score_mask")
 _Scored = collections.namedtuple("_Scored", "logits positives by_head mined")
 
 
-def _cross_entropy(logits, positives):
-    """log sum exp - positive, and its derivative softmax - one-hot."""
-    probabilities = tf.nn.softmax(logits)
-    own = _get(probabilities, positives)
-    losses = tf.cond(
-        tf.reduce_any(own < _VANISHING),
-        lambda: tf.reduce_logsumexp(logits, axis=1) - _get(logits, positives),
-        lambda: -tf.math.log(own),
-    )
-    return losses, _set(probabilities, positives, own - 1, in_place=True)
-
-
-def _refined(logits, positives, positive_log_q):
-    """The loss of Khrylchenko et al. 2025, its derivative and the rows' factors.
-
-    Over the n negatives d, with Q'(d) = Q(d) / (1 - Q(p)),
-    Z = sum_d exp(s_d - log Q'(d)) and P = e^s_p / (e^s_p + Z / n), the loss is
-    -sg(1 - P) (s_p - log Z), sg stopping the gradient. The logits of negatives
-    are s_d - log Q(d) already, that of the positive is s_p.
-    """
-    own = _get(logits, positives)
-    kept = tf.not_equal(logits, float("-inf"))
-    num_negatives = tf.reduce_sum(tf.cast(kept, logits.dtype), axis=1) - 1
-    has_negatives = num_negatives > 0
-    # Without negatives the positive stands in for them, with factor 0.
-    stand_in = tf.where(has_negatives, tf.constant(float("-inf"), own.dtype), own)
-    with tf.control_dependencies([num_negatives]):
-        negatives = _set(logits, positives, stand_in, in_place=True)
-    log_z = tf.reduce_logsumexp(negatives, axis=1) + _log1mexp(positive_log_q)
-    log_mean = log_z - tf.math.log(tf.maximum(num_negatives, 1))
-    factors = tf.where(has_negatives, tf.sigmoid(log_mean - own), 0)
-    minus_one = -tf.ones_like(own)
-    d_logits = _set(tf.nn.softmax(negatives), positives, minus_one, in_place=True)
-    return factors * (log_z - own), d_logits, factors
-
-
-def _hardest(logits, positives, k, in_place):
-    """Each row's positive and k best negatives, and the columns they came from."""
-    own = _get(logits, positives)
-    minus_inf = tf.fill(tf.shape(own), tf.constant(float("-inf"), own.dtype))
-    # The values are constants, so the reading of `own` must be waited for.
-    with tf.control_dependencies([own]):
-        negatives = _set(logits, positives, minus_inf, in_place)
-    best = tf.math.top_k(negatives, tf.minimum(k, tf.shape(logits)[1] - 1))
-    return (
-        tf.concat([own[:, tf.newaxis], best.values], axis=1),
-        tf.concat([positives[:, tf.newaxis], best.indices], axis=1),
-    )
-
-
-def _spread(d_logits, columns, num_columns):
-    """Puts the derivatives of mined scores back to their columns, 0 elsewhere."""
-    num_rows, width = tf.shape(d_logits)[0], tf.shape(d_logits)[1]
-    rows = tf.repeat(tf.range(num_rows), width)
-    return overwrite(
-        tf.zeros([num_rows, num_columns], d_logits.dtype),
-        rows,
-        tf.reshape(columns, [-1]),
-        tf.reshape(d_logits, [-1]),
-        in_place=True,
-    )
-
-
-def _through_heads(d_scores, weights, by_head, queries, candidates):
-    """Gradients where a score is its best head's; heads that tie share it."""
-    is_best = tf.equal(by_head, tf.reduce_max(by_head, axis=1, keepdims=True))
-    share = tf.cast(is_best, d_scores.dtype)
-    share /= tf.reduce_sum(share, axis=1, keepdims=True)
-    d_by_head = d_scores[:, tf.newaxis, :] * share
-    weights = weights[:, tf.newaxis, tf.newaxis]
-    return (
-        weights * tf.einsum("nhc,cd->nhd", d_by_head, candidates),
-        tf.einsum("nhc,nhd->cd", d_by_head, weights * queries),
-    )
-
-
 def _own_scores(queries, own):
     if queries.shape.rank == 3:
         return tf.reduce_max(tf.einsum("nhd,nd->nh", queries, own), axis=1)
     return tf.reduce_sum(queries * own, axis=1)
-
-
-def _get(matrix, columns):
-    """`matrix[i, columns[i]]` for each row."""
-    return tf.gather(matrix, columns, batch_dims=1)
-
-
-def _set(matrix, columns, values, in_place):
-    """`matrix` with `matrix[i, columns[i]] = values[i]`, `values` read before."""
-    with tf.control_dependencies([values]):
-        rows = tf.range(tf.size(columns))
-        return overwrite(matrix, rows, columns, values, in_place)
 
 
 def _scalar(value, dtype):
@@ -374,130 +287,3 @@ def _scalar(value, dtype):
     if isinstance(value, (int, float)):
         return tf.constant(value, dtype)
     return tf.cast(value, dtype)
-
-
-def _log1mexp(x):
-    """log(1 - exp(x)) for x < 0, exact at both ends (Maechler 2012)."""
-    return tf.where(
-        x > -0.6931472,
-        tf.math.log(-tf.math.expm1(x)),
-        tf.math.log1p(-tf.math.exp(x)),
-    )
-
-
-def check_scored(queries, candidates, score_mask=None, sample_weight=None):
-    """Checks what is scored, for callers that change state before the loss.
-
-    Args and errors as in `SampledSoftmax.__call__`.
-
-    Returns:
-      The arguments, as tensors that are computed only once the checks hold.
-    """
-    queries, candidates = _check_embeddings(
-        _as_float("query_embeddings", queries),
-        _as_float("candidate_embeddings", candidates),
-    )
-    num_rows = _checks.size(queries)
-    if score_mask is not None:
-        score_mask = _check_score_mask(score_mask, num_rows, _checks.size(candidates))
-    if sample_weight is not None:
-        sample_weight = reductions.check_row_weights(sample_weight, num_rows)
-    return queries, candidates, score_mask, sample_weight
-
-
-def _as_float(name, embeddings):
-    embeddings = tf.convert_to_tensor(embeddings)
-    if not embeddings.dtype.is_floating:
-        raise ValueError(
-            f"`{name}` must be floating point, received {embeddings.dtype.name}. "
-            "Pass embeddings, the towers' outputs, not ids."
-        )
-    return embeddings
-
-
-def _check_embeddings(queries, candidates):
-    _checks.check_rank(
-        "query_embeddings", queries, (2, 3), "Pass [B, d], or [B, heads, d]."
-    )
-    _checks.check_rank("candidate_embeddings", candidates, (2,), "Pass [C, d].")
-    candidates = _checks.check_size(
-        "candidate_embeddings",
-        candidates,
-        1,
-        _checks.size(queries, -1),
-        "Both towers must end in the same embedding width.",
-    )
-    num_rows, num_columns = _checks.size(queries), _checks.size(candidates)
-    hint = "An empty batch has no loss: filter it out of the dataset."
-    if tf.get_static_value(num_rows) == 0:
-        raise ValueError(f"`query_embeddings` has no rows ({queries.shape}). {hint}")
-    too_few = (
-        "`candidate_embeddings` must hold each row's positive first, then any extra "
-        "negatives: expected at least as many rows as `query_embeddings`"
-    )
-    if queries.shape[0] is not None and candidates.shape[0] is not None:
-        if candidates.shape[0] < queries.shape[0]:
-            raise ValueError(
-                f"{too_few} ({queries.shape[0]}), received {candidates.shape[0]}."
-            )
-    queries = _checks.guard(
-        queries,
-        tf.debugging.assert_positive(num_rows, message=hint),
-        tf.debugging.assert_less_equal(num_rows, num_columns, message=too_few),
-    )
-    return queries, candidates
-
-
-def _check_log_q(log_q, num_columns):
-    hint = "Pass one log probability for each candidate, extra negatives included."
-    _checks.check_rank("candidate_log_q", log_q, (1,), hint)
-    log_q = _checks.check_size("candidate_log_q", log_q, 0, num_columns, hint)
-    message = (
-        "`candidate_log_q` must hold logarithms of probabilities, finite and at most "
-        "0: an item that can be drawn has q > 0."
-    )
-    # Rounding may put log 1 a hair above 0.
-    is_log_probability = tf.math.is_finite(log_q) & (log_q <= 1e-5)
-    return _checks.guard(
-        log_q, tf.debugging.Assert(tf.reduce_all(is_log_probability), [message, log_q])
-    )
-
-
-def _check_refined(log_q, queries):
-    if log_q is None:
-        raise ValueError(
-            '`positive="refined"` corrects by log q: expected `candidate_log_q` of '
-            "shape [C], received None. Pass it, or give the task a "
-            "`sampling_correction`."
-        )
-    return _checks.guard(
-        log_q,
-        tf.debugging.assert_negative(
-            log_q[: tf.shape(queries)[0]],
-            message='`positive="refined"` divides by 1 - q(positive): expected q < 1.',
-        ),
-    )
-
-
-def _check_score_mask(mask, num_rows, num_columns):
-    mask = tf.convert_to_tensor(mask)
-    hint = "Pass a boolean [B, C], True where the pair may be scored."
-    if mask.dtype != tf.bool:
-        raise ValueError(
-            f"`score_mask` must be bool, received {mask.dtype.name}. {hint}"
-        )
-    _checks.check_rank("score_mask", mask, (2,), hint)
-    mask = _checks.check_size("score_mask", mask, 0, num_rows, hint)
-    mask = _checks.check_size("score_mask", mask, 1, num_columns, hint)
-    hidden = tf.where(~tf.linalg.diag_part(mask))[:, 0]
-    return _checks.guard(
-        mask,
-        tf.debugging.Assert(
-            tf.equal(tf.size(hidden), 0),
-            [
-                "`score_mask` hides the positive of these rows (the diagonal must be "
-                "True; drop the row or give it sample_weight 0 instead):",
-                hidden,
-            ],
-        ),
-    )

@@ -6,7 +6,7 @@ from tfrs_negatives import _checks
 from tfrs_negatives._keras import Task, keras
 from tfrs_negatives.losses import SampledSoftmax
 from tfrs_negatives.losses.dense_scores import DenseScores
-from tfrs_negatives.losses.sampled_softmax import check_scored
+from tfrs_negatives.losses.inputs import check_scored
 from tfrs_negatives.tasks.negative_rules import collect_rules, vector
 
 

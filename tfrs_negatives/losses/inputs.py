@@ -1,0 +1,124 @@
+"""Checks of what the loss is given."""
+
+import tensorflow as tf
+
+from tfrs_negatives import _checks
+from tfrs_negatives.losses import reductions
+
+
+def check_scored(queries, candidates, score_mask=None, sample_weight=None):
+    """Checks what is scored, for callers that change state before the loss.
+
+    Args and errors as in `SampledSoftmax.__call__`.
+
+    Returns:
+      The arguments, as tensors that are computed only once the checks hold.
+    """
+    queries, candidates = _check_embeddings(
+        _as_float("query_embeddings", queries),
+        _as_float("candidate_embeddings", candidates),
+    )
+    num_rows = _checks.size(queries)
+    if score_mask is not None:
+        score_mask = _check_score_mask(score_mask, num_rows, _checks.size(candidates))
+    if sample_weight is not None:
+        sample_weight = reductions.check_row_weights(sample_weight, num_rows)
+    return queries, candidates, score_mask, sample_weight
+
+
+def _as_float(name, embeddings):
+    embeddings = tf.convert_to_tensor(embeddings)
+    if not embeddings.dtype.is_floating:
+        raise ValueError(
+            f"`{name}` must be floating point, received {embeddings.dtype.name}. "
+            "Pass embeddings, the towers' outputs, not ids."
+        )
+    return embeddings
+
+
+def _check_embeddings(queries, candidates):
+    _checks.check_rank(
+        "query_embeddings", queries, (2, 3), "Pass [B, d], or [B, heads, d]."
+    )
+    _checks.check_rank("candidate_embeddings", candidates, (2,), "Pass [C, d].")
+    candidates = _checks.check_size(
+        "candidate_embeddings",
+        candidates,
+        1,
+        _checks.size(queries, -1),
+        "Both towers must end in the same embedding width.",
+    )
+    num_rows, num_columns = _checks.size(queries), _checks.size(candidates)
+    hint = "An empty batch has no loss: filter it out of the dataset."
+    if tf.get_static_value(num_rows) == 0:
+        raise ValueError(f"`query_embeddings` has no rows ({queries.shape}). {hint}")
+    too_few = (
+        "`candidate_embeddings` must hold each row's positive first, then any extra "
+        "negatives: expected at least as many rows as `query_embeddings`"
+    )
+    if queries.shape[0] is not None and candidates.shape[0] is not None:
+        if candidates.shape[0] < queries.shape[0]:
+            raise ValueError(
+                f"{too_few} ({queries.shape[0]}), received {candidates.shape[0]}."
+            )
+    queries = _checks.guard(
+        queries,
+        tf.debugging.assert_positive(num_rows, message=hint),
+        tf.debugging.assert_less_equal(num_rows, num_columns, message=too_few),
+    )
+    return queries, candidates
+
+
+def check_log_q(log_q, num_columns):
+    hint = "Pass one log probability for each candidate, extra negatives included."
+    _checks.check_rank("candidate_log_q", log_q, (1,), hint)
+    log_q = _checks.check_size("candidate_log_q", log_q, 0, num_columns, hint)
+    message = (
+        "`candidate_log_q` must hold logarithms of probabilities, finite and at most "
+        "0: an item that can be drawn has q > 0."
+    )
+    # Rounding may put log 1 a hair above 0.
+    is_log_probability = tf.math.is_finite(log_q) & (log_q <= 1e-5)
+    return _checks.guard(
+        log_q, tf.debugging.Assert(tf.reduce_all(is_log_probability), [message, log_q])
+    )
+
+
+def check_refined(log_q, queries):
+    if log_q is None:
+        raise ValueError(
+            '`positive="refined"` corrects by log q: expected `candidate_log_q` of '
+            "shape [C], received None. Pass it, or give the task a "
+            "`sampling_correction`."
+        )
+    return _checks.guard(
+        log_q,
+        tf.debugging.assert_negative(
+            log_q[: tf.shape(queries)[0]],
+            message='`positive="refined"` divides by 1 - q(positive): expected q < 1.',
+        ),
+    )
+
+
+def _check_score_mask(mask, num_rows, num_columns):
+    mask = tf.convert_to_tensor(mask)
+    hint = "Pass a boolean [B, C], True where the pair may be scored."
+    if mask.dtype != tf.bool:
+        raise ValueError(
+            f"`score_mask` must be bool, received {mask.dtype.name}. {hint}"
+        )
+    _checks.check_rank("score_mask", mask, (2,), hint)
+    mask = _checks.check_size("score_mask", mask, 0, num_rows, hint)
+    mask = _checks.check_size("score_mask", mask, 1, num_columns, hint)
+    hidden = tf.where(~tf.linalg.diag_part(mask))[:, 0]
+    return _checks.guard(
+        mask,
+        tf.debugging.Assert(
+            tf.equal(tf.size(hidden), 0),
+            [
+                "`score_mask` hides the positive of these rows (the diagonal must be "
+                "True; drop the row or give it sample_weight 0 instead):",
+                hidden,
+            ],
+        ),
+    )

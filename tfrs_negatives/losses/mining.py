@@ -1,0 +1,45 @@
+"""Scores that stand for several: the best head's, and the hardest negatives'."""
+
+import tensorflow as tf
+
+from tfrs_negatives.losses.overwrite import get_each, overwrite, set_each
+
+
+def hardest(logits, positives, k, in_place):
+    """Each row's positive and k best negatives, and the columns they came from."""
+    own = get_each(logits, positives)
+    minus_inf = tf.fill(tf.shape(own), tf.constant(float("-inf"), own.dtype))
+    # The values are constants, so the reading of `own` must be waited for.
+    with tf.control_dependencies([own]):
+        negatives = set_each(logits, positives, minus_inf, in_place)
+    best = tf.math.top_k(negatives, tf.minimum(k, tf.shape(logits)[1] - 1))
+    return (
+        tf.concat([own[:, tf.newaxis], best.values], axis=1),
+        tf.concat([positives[:, tf.newaxis], best.indices], axis=1),
+    )
+
+
+def spread(d_logits, columns, num_columns):
+    """Puts the derivatives of mined scores back to their columns, 0 elsewhere."""
+    num_rows, width = tf.shape(d_logits)[0], tf.shape(d_logits)[1]
+    rows = tf.repeat(tf.range(num_rows), width)
+    return overwrite(
+        tf.zeros([num_rows, num_columns], d_logits.dtype),
+        rows,
+        tf.reshape(columns, [-1]),
+        tf.reshape(d_logits, [-1]),
+        in_place=True,
+    )
+
+
+def through_heads(d_scores, weights, by_head, queries, candidates):
+    """Gradients where a score is its best head's; heads that tie share it."""
+    is_best = tf.equal(by_head, tf.reduce_max(by_head, axis=1, keepdims=True))
+    share = tf.cast(is_best, d_scores.dtype)
+    share /= tf.reduce_sum(share, axis=1, keepdims=True)
+    d_by_head = d_scores[:, tf.newaxis, :] * share
+    weights = weights[:, tf.newaxis, tf.newaxis]
+    return (
+        weights * tf.einsum("nhc,cd->nhd", d_by_head, candidates),
+        tf.einsum("nhc,nhd->cd", d_by_head, weights * queries),
+    )

@@ -1,0 +1,70 @@
+"""The loss of each row from its scores, and its derivative in the scores."""
+
+import tensorflow as tf
+
+from tfrs_negatives.losses.overwrite import get_each, set_each
+
+# Below this the loss is not read off the probability, which may have underflowed.
+_VANISHING = 1e-30
+
+
+def cross_entropy(logits, positives):
+    """log sum exp - positive, and its derivative softmax - one-hot.
+
+    Args:
+      logits: [n, width] scores, -inf where a pair was dropped.
+      positives: [n] int32, the column of each row's positive.
+
+    Returns:
+      `(losses, d_logits)`, [n] and [n, width].
+    """
+    probabilities = tf.nn.softmax(logits)
+    own = get_each(probabilities, positives)
+    losses = tf.cond(
+        tf.reduce_any(own < _VANISHING),
+        lambda: tf.reduce_logsumexp(logits, axis=1) - get_each(logits, positives),
+        lambda: -tf.math.log(own),
+    )
+    return losses, set_each(probabilities, positives, own - 1, in_place=True)
+
+
+def refined(logits, positives, positive_log_q):
+    """The loss of Khrylchenko et al. 2025, its derivative and the rows' factors.
+
+    Over the n negatives d, with Q'(d) = Q(d) / (1 - Q(p)),
+    Z = sum_d exp(s_d - log Q'(d)) and P = e^s_p / (e^s_p + Z / n), the loss is
+    -sg(1 - P) (s_p - log Z), sg stopping the gradient. The logits of negatives
+    are s_d - log Q(d) already, that of the positive is s_p.
+
+    Args:
+      logits: [n, width], as in `cross_entropy`; changed in place.
+      positives: [n] int32.
+      positive_log_q: [n], log Q(p) < 0.
+
+    Returns:
+      `(losses, d_logits, factors)`: the derivative is `d_logits` times the
+      row's factor 1 - P. A row without negatives costs 0.
+    """
+    own = get_each(logits, positives)
+    kept = tf.not_equal(logits, float("-inf"))
+    num_negatives = tf.reduce_sum(tf.cast(kept, logits.dtype), axis=1) - 1
+    has_negatives = num_negatives > 0
+    # Without negatives the positive stands in for them, with factor 0.
+    stand_in = tf.where(has_negatives, tf.constant(float("-inf"), own.dtype), own)
+    with tf.control_dependencies([num_negatives]):
+        negatives = set_each(logits, positives, stand_in, in_place=True)
+    log_z = tf.reduce_logsumexp(negatives, axis=1) + _log1mexp(positive_log_q)
+    log_mean = log_z - tf.math.log(tf.maximum(num_negatives, 1))
+    factors = tf.where(has_negatives, tf.sigmoid(log_mean - own), 0)
+    minus_one = -tf.ones_like(own)
+    d_logits = set_each(tf.nn.softmax(negatives), positives, minus_one, in_place=True)
+    return factors * (log_z - own), d_logits, factors
+
+
+def _log1mexp(x):
+    """log(1 - exp(x)) for x < 0, exact at both ends (Maechler 2012)."""
+    return tf.where(
+        x > -0.6931472,
+        tf.math.log(-tf.math.expm1(x)),
+        tf.math.log1p(-tf.math.exp(x)),
+    )
