@@ -1,6 +1,7 @@
 """Query tower and index as one SavedModel."""
 
 import importlib.metadata
+import inspect
 
 import tensorflow as tf
 
@@ -34,12 +35,13 @@ def export_retrieval(
     Args:
       path: The folder to write. Either all of it appears or none; the folder
         `assets.extra` holds `tfrs_negatives.json` with versions and settings.
-      query_tower: Keras layer or model, `tf.Module` or other callable, from the
-        features (a tensor, or a dict) to embeddings `[B, d]`. Lookup tables must be
-        attributes of it, of any depth.
+      query_tower: Keras layer or model, `tf.Module`, or a function or method that
+        uses some, from the features (a tensor, or a dict) to embeddings `[B, d]`.
+        It is traced for inference.
       index: A built `BruteForce` or `ScaNN`.
-      query_signature: `tf.TensorSpec` of the features with batch dimension None, or
-        a dict of them. A single one is named by its `name`, else "query".
+      query_signature: What the tower takes: a `tf.TensorSpec` with batch dimension
+        None for one tensor (its `name`, or else "query", becomes the keyword), or a
+        dict of them for a dict of tensors.
       payload: Dict from name to one value per candidate (`[N]`, or `[N, ...]`), in
         the order of the candidates given to `index.index`.
       overwrite: Whether to replace an earlier export at `path`. Nothing else is ever
@@ -212,11 +214,15 @@ def _build_module(tower, searcher, features, columns):
 
 def _resources(query_tower):
     """Lookup tables and other resources that the tower holds, at any depth."""
-    if not hasattr(query_tower, "_trackable_children"):
-        return []
+    holders = [query_tower, getattr(query_tower, "__self__", None)]
+    if inspect.isfunction(query_tower):
+        used = inspect.getclosurevars(query_tower)
+        holders += [*used.nonlocals.values(), *used.globals.values()]
     return [
         child
-        for child in tf.train.TrackableView(query_tower).descendants()
+        for holder in holders
+        if isinstance(holder, tf.__internal__.tracking.Trackable)
+        for child in tf.train.TrackableView(holder).descendants()
         if isinstance(child, tf.saved_model.experimental.TrackableResource)
     ]
 
@@ -233,6 +239,6 @@ def _save(module, folder, signatures):
         if "untracked" not in str(error):
             raise
         raise ValueError(
-            "`query_tower` uses a lookup table that is not an attribute of it. Pass "
-            "the Keras model or tf.Module that holds the table."
+            "`query_tower` uses a lookup table that no Keras object or tf.Module "
+            "holds. Pass the model or module that has the table as an attribute."
         ) from error

@@ -84,7 +84,9 @@ class Identifiers(tf.__internal__.tracking.AutoTrackable):
         if isinstance(exclusions, tf.RaggedTensor):
             _check_exclusion_dtype(exclusions.dtype, self.dtype)
             return exclusions.to_tensor(default_value=self.padding)
-        exclusions = tf.convert_to_tensor(exclusions, dtype_hint=self.dtype)
+        # Python numbers have no dtype of their own, arrays do.
+        hint = None if hasattr(exclusions, "dtype") else self.dtype
+        exclusions = tf.convert_to_tensor(exclusions, dtype_hint=hint)
         _check_exclusion_dtype(exclusions.dtype, self.dtype)
         if exclusions.shape.rank not in (None, 2):
             raise ValueError(

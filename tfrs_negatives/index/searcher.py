@@ -45,6 +45,13 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
         self.identifiers.assign(identifiers)
         self.num_rows, self.width = candidates.shape
 
+    def retire(self):
+        """Drops all ids, so that functions traced with this searcher fail.
+
+        They hold its variables, and would answer from them for ever.
+        """
+        self.identifiers.assign(tf.zeros([0], self.identifiers.dtype))
+
     @abc.abstractmethod
     def _replace(self, candidates):
         """Replaces the candidates; leaves everything as it was if it raises."""

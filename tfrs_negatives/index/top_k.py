@@ -79,8 +79,8 @@ class TopK(keras.Model, abc.ABC):
 
         The number of candidates and their width may change: functions traced
         before keep working, and answer from the new candidates. When the dtype of
-        the ids changes, functions traced before raise an error instead. Not to be
-        called while other threads query the index.
+        the ids changes, functions traced before raise an `InvalidArgumentError`
+        instead. Not to be called while other threads query the index.
 
         Args:
           candidates: `[N, d]` floating-point embeddings, searched in float32.
@@ -103,7 +103,9 @@ class TopK(keras.Model, abc.ABC):
             searcher.refresh(candidates, identifiers)
         else:
             self._searcher = self._build_searcher(candidates, identifiers)
-            self._forget_traces()
+            if searcher is not None:
+                searcher.retire()
+                self._forget_traces()
         return self
 
     def index_from_dataset(self, candidates):
@@ -175,7 +177,8 @@ class TopK(keras.Model, abc.ABC):
           queries: As in `call`.
           exclusions: `[B, E]` ids of the same dtype as the index's, E of any size;
             short rows are filled with -1 or "". Ids that the index does not have are
-            ignored. A `tf.RaggedTensor` will do too.
+            ignored. Pass a tensor, an array or a `tf.RaggedTensor`; each new Python
+            list costs a trace.
           k: As in `call`.
 
         Returns:

@@ -1,0 +1,119 @@
+import os
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from index_oracles import as_list, best, normal
+
+from tfrs_negatives.index import BruteForce, export_retrieval
+
+QUERIES = tf.constant(normal(0, 3, 4))
+OLD, NEW = normal(1, 10, 4), normal(2, 10, 4)
+
+
+def export(path, candidates, **options):
+    export_retrieval(
+        path,
+        tf.identity,
+        BruteForce().index(candidates),
+        query_signature=tf.TensorSpec([None, 4]),
+        **options,
+    )
+
+
+def check_answers_from(path, candidates):
+    serve = tf.saved_model.load(path).signatures["serving_default"]
+    found = serve(query=QUERIES, k=tf.constant(4))["ids"]
+    assert as_list(found) == best(QUERIES.numpy(), candidates, 4)[1]
+
+
+@pytest.mark.parametrize("kind", [str, lambda path: path])
+def test_parents_are_made_and_nothing_else_is_left(tmp_path, kind):
+    export(kind(tmp_path / "a" / "b" / "m"), OLD)
+    check_answers_from(tmp_path / "a" / "b" / "m", OLD)
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert [p.name for p in (tmp_path / "a" / "b").iterdir()] == ["m"]
+    assert (tmp_path / "a" / "b" / "m").stat().st_mode & 0o777 == (
+        tmp_path / "a"
+    ).stat().st_mode & 0o777
+
+
+def test_an_empty_folder_is_filled(tmp_path):
+    (tmp_path / "m").mkdir()
+    export(tmp_path / "m", OLD)
+    check_answers_from(tmp_path / "m", OLD)
+
+
+def test_an_earlier_export_is_replaced_only_when_told(tmp_path):
+    export(tmp_path / "m", OLD)
+    with pytest.raises(ValueError, match="holds an earlier export. Pass overwrite"):
+        export(tmp_path / "m", NEW)
+    check_answers_from(tmp_path / "m", OLD)
+    export(tmp_path / "m", NEW, overwrite=True)
+    check_answers_from(tmp_path / "m", NEW)
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_anything_else_is_never_replaced(tmp_path, overwrite):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter").write_text("1")
+    with pytest.raises(ValueError, match="something other than an export"):
+        export(tmp_path / "thesis", OLD, overwrite=overwrite)
+    with pytest.raises(ValueError, match="is a file. Export to another path"):
+        export(tmp_path / "thesis" / "chapter", OLD, overwrite=overwrite)
+    assert (tmp_path / "thesis" / "chapter").read_text() == "1"
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis"]
+
+
+def test_a_link_to_an_export_stays_a_link(tmp_path):
+    export(tmp_path / "m", OLD)
+    os.symlink(tmp_path / "m", tmp_path / "current")
+    export(tmp_path / "current", NEW, overwrite=True)
+    assert (tmp_path / "current").is_symlink()
+    check_answers_from(tmp_path / "m", NEW)
+
+
+def half_written(module, folder, **kwargs):
+    os.makedirs(folder)
+    with open(os.path.join(folder, "saved_model.pb"), "w") as file:
+        file.write("half")
+    raise OSError("No space left on device")
+
+
+@pytest.mark.parametrize("failure", ["save", "rename"])
+@pytest.mark.parametrize("exists", [False, True])
+def test_a_failure_leaves_the_earlier_export_whole(
+    tmp_path, monkeypatch, failure, exists
+):
+    if exists:
+        export(tmp_path / "m", OLD)
+    if failure == "save":
+        monkeypatch.setattr(tf.saved_model, "save", half_written)
+    else:
+        rename = os.rename
+
+        def refuse(source, target):
+            if source.endswith(".new"):
+                raise OSError("No space left on device")
+            rename(source, target)
+
+        monkeypatch.setattr(os, "rename", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        export(tmp_path / "m", NEW, overwrite=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["m"] * exists
+    if exists:
+        check_answers_from(tmp_path / "m", OLD)
+
+
+def test_payload_of_a_large_corpus_is_not_in_the_graph(tmp_path):
+    candidates = normal(3, 20_000, 4)
+    export_retrieval(
+        tmp_path / "m",
+        tf.identity,
+        BruteForce().index(candidates),
+        query_signature=tf.TensorSpec([None, 4]),
+        payload={"vector": np.repeat(candidates, 8, axis=1)},
+    )
+    # Graphs are limited to 2 GiB; variables are not.
+    assert (tmp_path / "m" / "saved_model.pb").stat().st_size < 500_000
