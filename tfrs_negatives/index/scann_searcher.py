@@ -81,24 +81,26 @@ class ScannSearcher(Searcher):
         self._resource_name = f"scann-{uuid.uuid4()}"
         self._settings = choose_settings(self.num_rows)
         tensors = self._build(candidates, self._settings)
-        # The sizes change in a refresh, hence no static shapes.
-        self._tensors = {
-            name: tf.Variable(
-                tensor, shape=tf.TensorShape(None), trainable=False, name=name
+        # The sizes change in a refresh, hence no static shapes. ScaNN runs on the CPU
+        # only: on a GPU the candidates would be copied back for every query.
+        with tf.device("CPU:0"):
+            self._tensors = {
+                name: tf.Variable(
+                    tensor, shape=tf.TensorShape(None), trainable=False, name=name
+                )
+                for name, tensor in zip(_TENSORS, tensors, strict=True)
+            }
+            self._rows_of_leaves = tf.Variable(
+                _rows_of_smallest_leaves(tensors, self._settings),
+                shape=[None],
+                trainable=False,
+                name="rows_of_leaves",
             )
-            for name, tensor in zip(_TENSORS, tensors, strict=True)
-        }
-        self._rows_of_leaves = tf.Variable(
-            _rows_of_smallest_leaves(tensors, self._settings),
-            shape=[None],
-            trainable=False,
-            name="rows_of_leaves",
-        )
-        self._num_leaves_to_search = tf.Variable(
-            self._settings.num_leaves_to_search,
-            trainable=False,
-            name="num_leaves_to_search",
-        )
+            self._num_leaves_to_search = tf.Variable(
+                self._settings.num_leaves_to_search,
+                trainable=False,
+                name="num_leaves_to_search",
+            )
         # The resource belongs to the process, not to a Python object.
         self._resource = self._handle()
         self._finalizer = weakref.finalize(self, _destroy, self._resource)
