@@ -339,6 +339,14 @@ BUILT = BruteForce().index(CANDIDATES)
             "`query_tower` must return one tensor of embeddings, received dict",
         ),
         (
+            {"query_signature": {"name": tf.TensorSpec([None], tf.float32)}},
+            r"`query_tower` fails on the features \['name'\] of",
+        ),
+        (
+            {"query_tower": lambda features: features["user"]},
+            r"`query_tower` fails on the features \['user'\].* needs a tf.TensorSpec",
+        ),
+        (
             {"query_tower": lambda user: tf.strings.length(user)},
             r"Query embeddings must have shape \[queries, 4\], received shape \(None",
         ),

@@ -156,7 +156,14 @@ def _build_module(tower, searcher, features, columns):
     call_tower = tf.function(tower)
 
     def embed(inputs):
-        embeddings = call_tower({name: inputs[name] for name in features})
+        try:
+            embeddings = call_tower({name: inputs[name] for name in features})
+        except (LookupError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"`query_tower` fails on the features {sorted(features)} of "
+                "`query_signature` (see the error above). A tower that takes one "
+                "tensor needs a tf.TensorSpec, one that takes a dict a dict of them."
+            ) from error
         if not tf.is_tensor(embeddings):
             raise ValueError(
                 "`query_tower` must return one tensor of embeddings, received "
