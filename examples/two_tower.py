@@ -70,7 +70,7 @@ def main(output, epochs, rows=None):
         output,
         model.user_tower,
         index,
-        query_signature={"user": tf.TensorSpec([None], tf.int64)},
+        query_signature=tf.TensorSpec([None], tf.int64, name="user"),
     )
     served = tf.saved_model.load(str(output)).signatures["serving_default"]
     answer = served(user=tf.constant(users[:1]), k=tf.constant(5))

@@ -11,7 +11,7 @@ import tfrs_negatives
 def test_public_names():
     """The golden list: a name enters or leaves on purpose."""
     expected = {
-        "data": ["interactions"],
+        "data": ["Interactions", "interactions"],
         "index": ["BruteForce", "ScaNN", "export_retrieval"],
         "layers": ["MixedLogQ", "StaticFrequency", "StreamingFrequency"],
         "losses": ["SampledSoftmax"],

@@ -9,14 +9,15 @@ from tfrs_negatives.losses.row_blocks import Rows
 B, C = 9, 14
 
 
-def listed(rule, begin=0, end=B):
+def listed(rule, begin=0, end=B, layout=None):
     """The rule's pairs as a matrix; the own positive is not exempt here."""
     block = Rows(begin, end - begin)
-    rows, columns = rule.pairs(block)
-    assert int(rule.num_pairs(block)) == len(rows)
-    matrix = np.zeros((B, C), bool)
-    matrix[rows.numpy() + begin, columns.numpy()] = True
-    np.testing.assert_array_equal(rule.matrix(block, C), matrix[begin:end])
+    starts = tf.range(end - begin, dtype=tf.int64) * C
+    places = rule.places(block, starts, layout).numpy()
+    assert int(rule.num_pairs(block)) == len(places)
+    matrix = np.zeros((end - begin, C), bool)
+    matrix.ravel()[places] = True
+    np.testing.assert_array_equal(rule.matrix(block, layout), matrix)
     return matrix
 
 
@@ -37,24 +38,26 @@ def test_pairs_equal_the_oracle(seed):
     ends = tf.cumsum(lengths)
     starts = tf.cumsum(lengths, exclusive=True)
     column_keys = list(keys) + [None] * (C - B)
+    by_id = rules.SortedColumns(ids_, C)
+    by_user = rules.SortedColumns(row_keys, C)
     none = {"num_rows": B, "num_columns": C}
     cases = [
         (
-            rules.accidental_hits(ids_[:B], ids_),
+            rules.same_key(ids_[:B], by_id),
             dropped_pairs(**none, ids=ids, accidental_hits=True),
         ),
         (
-            rules.same_key(row_keys, row_keys),
+            rules.same_key(row_keys, by_user),
             dropped_pairs(**none, row_keys=[list(keys)], column_keys=[column_keys]),
         ),
         (
             rules.known_positives(
-                flat, starts, ends, 3, tf.zeros_like(flat, tf.bool), ids_
+                flat, starts, ends, 3, tf.zeros_like(flat, tf.bool), by_id
             ),
             dropped_pairs(**none, ids=ids, known=known),
         ),
         (
-            rules.shared_positives(row_keys, ids_[:B], ids_),
+            rules.shared_positives(row_keys, ids_[:B], by_id),
             dropped_pairs(
                 **none,
                 ids=ids,
@@ -67,35 +70,50 @@ def test_pairs_equal_the_oracle(seed):
     own = np.eye(B, C, dtype=bool)
     for rule, expected in cases:
         np.testing.assert_array_equal(listed(rule) & ~own, expected)
-        blocks = listed(rule, 0, 4) | listed(rule, 4, 7) | listed(rule, 7, B)
-        np.testing.assert_array_equal(blocks, listed(rule))
+        blocks = [listed(rule, 0, 4), listed(rule, 4, 7), listed(rule, 7, B)]
+        np.testing.assert_array_equal(np.concatenate(blocks), listed(rule))
+        for layout in (by_id, by_user):
+            columns = layout.order.numpy()
+            np.testing.assert_array_equal(
+                listed(rule, layout=layout), listed(rule)[:, columns]
+            )
+
+
+def test_columns_are_sorted_and_those_without_a_key_come_last():
+    columns = rules.SortedColumns(tf.constant([5, 3, 5], tf.int64), 5)
+    np.testing.assert_array_equal(columns.order, [1, 0, 2, 3, 4])
+    np.testing.assert_array_equal(columns.rank, [1, 0, 2, 3, 4])
+    first, last = columns.ranges(tf.constant([5, 4, 3], tf.int64))
+    np.testing.assert_array_equal(first, [1, 1, 0])
+    np.testing.assert_array_equal(last, [3, 1, 1])
 
 
 def test_no_matches_lists_no_pairs():
-    rule = rules.same_key(
-        tf.constant([1, 2], tf.int64), tf.constant([3, 4, 5], tf.int64)
-    )
-    rows, columns = rule.pairs(Rows(0, 2))
-    assert rows.shape == columns.shape == (0,)
+    columns = rules.SortedColumns(tf.constant([3, 4, 5], tf.int64), 3)
+    rule = rules.same_key(tf.constant([1, 2], tf.int64), columns)
+    starts = tf.constant([0, 3], tf.int64)
+    assert rule.places(Rows(0, 2), starts, None).shape == (0,)
+    assert rule.places(Rows(0, 2), starts, columns).shape == (0,)
 
 
 def test_padding_matches_nothing():
     known = tf.constant([1, -1, 2, -1], tf.int64)
+    columns = rules.SortedColumns(tf.constant([-1, 1, 2], tf.int64), 3)
     rule = rules.known_positives(
         known,
         tf.constant([0, 2]),
         tf.constant([2, 4]),
         2,
         known < 0,
-        tf.constant([-1, 1, 2], tf.int64),
+        columns,
     )
-    rows, columns = rule.pairs(Rows(0, 2))
-    np.testing.assert_array_equal(rows, [0, 1])
-    np.testing.assert_array_equal(columns, [1, 2])
+    places = rule.places(Rows(0, 2), tf.constant([0, 3], tf.int64), None)
+    np.testing.assert_array_equal(places, [1, 3 + 2])
 
 
 def test_cost_follows_the_pairs():
     """A block lists its collisions, not its rows x columns."""
     keys = tf.range(1000, dtype=tf.int64)
-    rows, _ = rules.same_key(keys, keys).pairs(Rows(0, 1000))
-    assert rows.shape == (1000,)
+    rule = rules.same_key(keys, rules.SortedColumns(keys, 1000))
+    places = rule.places(Rows(0, 1000), 1000 * keys, None)
+    assert places.shape == (1000,)

@@ -27,7 +27,10 @@ def batch():
 def key_rules(batch):
     keys = tf.constant(batch["keys"], tf.int64)
     ids = tf.constant(batch["ids"], tf.int64)
-    return [rules.same_key(keys, keys), rules.accidental_hits(ids[:B], ids)]
+    return [
+        rules.same_key(keys, rules.SortedColumns(keys, C)),
+        rules.same_key(ids[:B], rules.SortedColumns(ids, C)),
+    ]
 
 
 def key_dropped(batch):
@@ -158,7 +161,7 @@ def test_gradient_of_a_dropped_column_is_exactly_zero(dtype):
         SampledSoftmax(),
         queries,
         candidates,
-        rules=[rules.same_key(keys, keys)],
+        rules=[rules.same_key(keys, rules.SortedColumns(keys, 6))],
         score_mask=mask,
     )
     # No row has a negative: no cost, and every gradient is zero, not nan.
@@ -177,7 +180,7 @@ def test_rows_without_negatives_cost_nothing(positive):
         queries,
         queries[::-1].copy(),
         candidate_log_q=np.log([0.5, 0.5]),
-        rules=[rules.same_key(keys, keys)],
+        rules=[rules.same_key(keys, rules.SortedColumns(keys, 2))],
     )
     assert float(value) == 0.0
     assert not np.any(d_queries) and not np.any(d_candidates)
@@ -185,7 +188,7 @@ def test_rows_without_negatives_cost_nothing(positive):
 
 def test_a_rule_never_drops_the_positive(batch):
     everything = tf.zeros([C], tf.int64)
-    rule = rules.accidental_hits(everything[:B], everything)
+    rule = rules.same_key(everything[:B], rules.SortedColumns(everything, C))
     value, *_ = value_and_gradients(
         SampledSoftmax(reduction="none"),
         batch["queries"],
@@ -503,17 +506,18 @@ def everything_on(batch, dtype=tf.float64):
     ids = tf.constant(batch["ids"], tf.int64)
     known = tf.constant([[4, -1], [7, 3], [-1, -1], [5, 4], [3, 7]], tf.int64)
     starts = 2 * tf.range(B)
+    by_id = rules.SortedColumns(ids, C)
     return {
         "rules": [
             *key_rules(batch),
-            rules.shared_positives(keys, ids[:B], ids),
+            rules.shared_positives(keys, ids[:B], by_id),
             rules.known_positives(
                 tf.reshape(known, [-1]),
                 starts,
                 starts + 2,
                 2,
                 tf.reshape(known, [-1]) < 0,
-                ids,
+                by_id,
             ),
         ],
         "score_mask": tf.constant(np.eye(B, C, dtype=bool) | (batch["ids"] != 6)),

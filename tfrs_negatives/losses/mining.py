@@ -2,7 +2,12 @@
 
 import tensorflow as tf
 
-from tfrs_negatives.losses.overwrite import get_each, overwrite, set_each
+from tfrs_negatives.losses.overwrite import (
+    get_each,
+    overwrite,
+    row_starts,
+    set_each,
+)
 
 
 def hardest(logits, positives, k, in_place):
@@ -21,12 +26,11 @@ def hardest(logits, positives, k, in_place):
 
 def spread(d_logits, columns, num_columns):
     """Puts the derivatives of mined scores back to their columns, 0 elsewhere."""
-    num_rows, width = tf.shape(d_logits)[0], tf.shape(d_logits)[1]
-    rows = tf.repeat(tf.range(num_rows), width)
+    spread_out = tf.zeros([tf.shape(d_logits)[0], num_columns], d_logits.dtype)
+    places = row_starts(spread_out)[:, tf.newaxis] + tf.cast(columns, tf.int64)
     return overwrite(
-        tf.zeros([num_rows, num_columns], d_logits.dtype),
-        rows,
-        tf.reshape(columns, [-1]),
+        spread_out,
+        tf.reshape(places, [-1]),
         tf.reshape(d_logits, [-1]),
         in_place=True,
     )

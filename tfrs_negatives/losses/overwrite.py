@@ -12,8 +12,8 @@ def compiled_by_xla():
     )
 
 
-def overwrite(matrix, rows, columns, values, in_place):
-    """Returns `matrix` with `matrix[rows[i], columns[i]] = values[i]`.
+def overwrite(matrix, places, values, in_place):
+    """Returns `matrix` with other values at some places.
 
     `tf.tensor_scatter_nd_update` copies the matrix first, which costs as much as
     a softmax. In place, only the given places are touched: for a matrix that was
@@ -22,22 +22,19 @@ def overwrite(matrix, rows, columns, values, in_place):
 
     Args:
       matrix: [n, m].
-      rows: [p] int32.
-      columns: [p] int32. Repeated places must carry equal values.
+      places: [p] int64, row times m plus column. Repeated places must carry equal
+        values.
       values: [p], of the matrix's dtype.
-      in_place: Whether the matrix may be changed.
+      in_place: Whether the matrix, of fewer than 2^31 numbers, may be changed.
 
     Returns:
       [n, m].
     """
-    if not in_place or compiled_by_xla():
-        places = tf.stack([rows, columns], axis=1)
-        return tf.tensor_scatter_nd_update(matrix, places, values)
-    flat = tf.raw_ops.InplaceUpdate(
-        x=tf.reshape(matrix, [-1]),
-        i=rows * tf.shape(matrix)[1] + columns,
-        v=values,
-    )
+    flat = tf.reshape(matrix, [-1])
+    if in_place and not compiled_by_xla():
+        flat = tf.raw_ops.InplaceUpdate(x=flat, i=tf.cast(places, tf.int32), v=values)
+    else:
+        flat = tf.tensor_scatter_nd_update(flat, places[:, tf.newaxis], values)
     return tf.ensure_shape(tf.reshape(flat, tf.shape(matrix)), matrix.shape)
 
 
@@ -48,6 +45,12 @@ def get_each(matrix, columns):
 
 def set_each(matrix, columns, values, in_place):
     """`matrix` with `matrix[i, columns[i]] = values[i]`, `values` read before."""
+    places = row_starts(matrix) + tf.cast(columns, tf.int64)
     with tf.control_dependencies([values]):
-        rows = tf.range(tf.size(columns))
-        return overwrite(matrix, rows, columns, values, in_place)
+        return overwrite(matrix, places, values, in_place)
+
+
+def row_starts(matrix):
+    """[n] int64, the place of each row's first column."""
+    num_rows, num_columns = tf.unstack(tf.shape(matrix, tf.int64))
+    return tf.range(num_rows) * num_columns

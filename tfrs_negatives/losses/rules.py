@@ -20,11 +20,48 @@ import functools
 
 import tensorflow as tf
 
-from tfrs_negatives.losses.overwrite import compiled_by_xla, overwrite
+from tfrs_negatives.losses.overwrite import (
+    compiled_by_xla,
+    get_each,
+    overwrite,
+    row_starts,
+    set_each,
+)
 
 # Above this share of a block's scores, comparing them all costs less than
 # listing the pairs.
 _MANY_PAIRS = 0.02
+
+
+class SortedColumns:
+    """The columns in the order of their keys.
+
+    Args:
+      keys: [n] int64, n <= C; columns from n on have no key and come last.
+      num_columns: C, scalar int32.
+    """
+
+    def __init__(self, keys, num_columns):
+        self._num_keyed = tf.size(keys)
+        by_key = tf.argsort(keys, stable=True)
+        self._sorted_keys = tf.gather(keys, by_key)
+        #: [C] int32, the columns in sorted order.
+        self.order = tf.concat([by_key, tf.range(self._num_keyed, num_columns)], 0)
+        #: [C] int32, each column's place in the sorted order.
+        self.rank = tf.scatter_nd(
+            self.order[:, tf.newaxis], tf.range(num_columns), tf.shape(self.order)
+        )
+
+    def ranges(self, entries):
+        """For each key in `entries` [L] the sorted columns that have it.
+
+        Returns:
+          `(first, last)`, [L] int32: the columns `order[first:last]`.
+        """
+        return (
+            tf.searchsorted(self._sorted_keys, entries, side="left"),
+            tf.searchsorted(self._sorted_keys, entries, side="right"),
+        )
 
 
 class Rule:
@@ -32,7 +69,7 @@ class Rule:
 
     Args:
       entries: [L] int64, the rows' lists of keys, one after the other.
-      column_keys: [n] int64, n <= C; columns from n on have no key.
+      columns: `SortedColumns`, by the keys that the lists are compared with.
       row_starts: [B] int32, where each row's list starts. None: row i's list is
         entry i alone.
       row_ends: [B] int32, one past where it ends.
@@ -43,68 +80,69 @@ class Rule:
     def __init__(
         self,
         entries,
-        column_keys,
+        columns,
         row_starts=None,
         row_ends=None,
         longest=1,
         ignored=None,
     ):
-        self._order = tf.argsort(column_keys, stable=True)
-        ordered = tf.gather(column_keys, self._order)
-        # Entry e matches the sorted columns first[e] to last[e] - 1.
-        self._first = tf.searchsorted(ordered, entries, side="left")
-        self._last = tf.searchsorted(ordered, entries, side="right")
+        self.columns = columns
+        self._first, self._last = columns.ranges(entries)
         if ignored is not None:
             self._last = tf.where(ignored, self._first, self._last)
         self._starts, self._ends, self._longest = row_starts, row_ends, longest
 
-    @property
-    def _one_key_a_row(self):
-        return self._starts is None
-
     def num_pairs(self, rows):
-        """How many pairs the rows would list, repeats counted; scalar int64."""
+        """How many pairs the rows list, repeats counted; scalar int64."""
         matches = tf.cast(self._last - self._first, tf.int64)
-        if self._one_key_a_row:
+        if self._starts is None:
             return tf.reduce_sum(rows.of(matches))
         total = tf.cumsum(tf.concat([[0], matches], axis=0))
         ends, starts = rows.of(self._ends), rows.of(self._starts)
         return tf.reduce_sum(tf.gather(total, ends) - tf.gather(total, starts))
 
-    def pairs(self, rows):
+    def places(self, rows, starts, layout):
         """Lists the dropped pairs of some rows.
 
         Args:
-          rows: `row_blocks.Rows`.
+          rows: `row_blocks.Rows`, n of them.
+          starts: [n] int64, place of each row's first column in their scores.
+          layout: The `SortedColumns` in whose order the scores' columns are; None
+            for their own order.
 
         Returns:
-          `(rows, columns)`, two int32 vectors of equal length, the rows counted
-          from the first of `rows`. A pair may be listed more than once, and a
-          row's own positive may be listed.
+          [p] int64 places in the scores. A pair may be listed more than once, and
+          a row's own positive may be listed.
         """
-        if self._one_key_a_row:
+        if self._starts is None:
             first, last = rows.of(self._first), rows.of(self._last)
-            owners, places = _enumerate_ranges(first, last)
         else:
-            lists, entries = _enumerate_ranges(
-                rows.of(self._starts), rows.of(self._ends)
+            owners, entries = _enumerate(rows.of(self._starts), rows.of(self._ends))
+            first, last = (
+                tf.gather(self._first, entries),
+                tf.gather(self._last, entries),
             )
-            matched, places = _enumerate_ranges(
-                tf.gather(self._first, entries), tf.gather(self._last, entries)
+            starts = tf.gather(starts, owners)
+        if self.columns is layout:
+            # The range of sorted columns is a range of places.
+            first, last = tf.cast(first, tf.int64), tf.cast(last, tf.int64)
+            ranges = tf.raw_ops.RaggedRange(
+                starts=starts + first,
+                limits=starts + last,
+                deltas=tf.constant(1, tf.int64),
             )
-            owners = tf.gather(lists, matched)
-        return owners, tf.gather(self._order, places)
+            return ranges.rt_dense_values
+        owners, members = _enumerate(first, last)
+        columns = tf.gather(self._columns_in(layout), members)
+        return tf.gather(starts, owners) + tf.cast(columns, tf.int64)
 
-    def matrix(self, rows, num_columns):
+    def matrix(self, rows, layout):
         """The same as booleans [n, C], made without a list; XLA compiles it."""
-        # Each column's place in the sorted order; without a key, past the end.
-        num_keyed = tf.size(self._order)
-        rank = tf.tensor_scatter_nd_update(
-            tf.fill([num_columns], num_keyed),
-            self._order[:, tf.newaxis],
-            tf.range(num_keyed),
-        )
-        if self._one_key_a_row:
+        # Where the scores' columns stand among the sorted ones.
+        rank = self.columns.rank
+        if layout is not None:
+            rank = tf.gather(rank, layout.order)
+        if self._starts is None:
             first = rows.of(self._first)[:, tf.newaxis]
             last = rows.of(self._last)[:, tf.newaxis]
             return (first <= rank) & (rank < last)
@@ -121,20 +159,27 @@ class Rule:
             places = tf.stack([row, tf.gather(column, entries)], axis=-1)
             return tf.tensor_scatter_nd_add(steps, places, amount)
 
-        steps = tf.zeros([rows.size, num_columns + 1], tf.int32)
+        steps = tf.zeros([rows.size, tf.size(rank) + 1], tf.int32)
         steps = count(self._first, present)
         steps = count(self._last, -present)
         covered = tf.cumsum(steps, axis=1) > 0
         return tf.gather(covered, rank, axis=1)
 
+    def _columns_in(self, layout):
+        order = self.columns.order
+        return order if layout is None else tf.gather(layout.rank, order)
 
-def drop(rules, logits, rows, in_place):
+
+def drop(rules, logits, rows, positives, layout=None, in_place=False):
     """Sets the scores of dropped pairs to -inf; no row's own positive is dropped.
 
     Args:
       rules: At least one `Rule`.
-      logits: [n, C] scores of some rows; row i's positive is column i.
+      logits: [n, C] scores of some rows.
       rows: Which rows, `row_blocks.Rows`.
+      positives: [n] int32, the column of each row's positive in `logits`.
+      layout: The `SortedColumns` in whose order the columns are; None for their
+        own order. Listing is several times faster in the order of a rule's keys.
       in_place: Whether `logits` may be changed; not differentiable then.
 
     Returns:
@@ -142,61 +187,47 @@ def drop(rules, logits, rows, in_place):
     """
 
     def listed():
-        pairs = [rule.pairs(rows) for rule in rules]
-        dropped_rows = tf.concat([pair[0] for pair in pairs], axis=0)
-        dropped_columns = tf.concat([pair[1] for pair in pairs], axis=0)
-        minus_inf = tf.fill(tf.shape(dropped_rows), nothing)
-        return overwrite(logits, dropped_rows, dropped_columns, minus_inf, in_place)
+        starts = row_starts(logits)
+        dropped = tf.concat([r.places(rows, starts, layout) for r in rules], axis=0)
+        values = tf.fill(tf.shape(dropped), minus_inf)
+        return overwrite(logits, dropped, values, in_place)
 
     def compared():
-        dropped = [rule.matrix(rows, tf.shape(logits)[1]) for rule in rules]
-        return tf.where(functools.reduce(tf.logical_or, dropped), nothing, logits)
+        dropped = [rule.matrix(rows, layout) for rule in rules]
+        return tf.where(functools.reduce(tf.logical_or, dropped), minus_inf, logits)
 
-    nothing = tf.constant(float("-inf"), logits.dtype)
-    positives = tf.gather(logits, rows.indices, batch_dims=1)
-    with tf.control_dependencies([positives]):
+    minus_inf = tf.constant(float("-inf"), logits.dtype)
+    own = get_each(logits, positives)
+    with tf.control_dependencies([own]):
         if compiled_by_xla():
             masked = compared()
         else:
             num_pairs = tf.add_n([rule.num_pairs(rows) for rule in rules])
             many = _MANY_PAIRS * tf.cast(tf.size(logits), tf.float32)
             masked = tf.cond(tf.cast(num_pairs, tf.float32) > many, compared, listed)
-    return overwrite(masked, tf.range(rows.size), rows.indices, positives, in_place)
+    return set_each(masked, positives, own, in_place)
 
 
-def accidental_hits(positive_ids, candidate_ids):
-    """Drops columns that hold the row's own positive item again.
+def same_key(row_keys, columns):
+    """Drops columns that carry the row's key.
 
-    Args:
-      positive_ids: [B] int64, id of each row's positive.
-      candidate_ids: [C] int64, id of each column.
-
-    Returns:
-      A `Rule`.
-    """
-    return Rule(positive_ids, candidate_ids)
-
-
-def same_key(row_keys, column_keys):
-    """Drops columns that carry the row's key (user, session, request, ...).
-
-    A query is no evidence against what else the same user or request chose
-    (Pinterest Engineering, "Scaling recommendation systems with request-level
+    With item ids as keys these are accidental hits: columns that hold the row's
+    positive item again. With a user, session, query or request as key: a query
+    is no evidence against what else the same user or request chose (Pinterest
+    Engineering, "Scaling recommendation systems with request-level
     deduplication", 2026).
 
     Args:
       row_keys: [B] int64.
-      column_keys: [n] int64, n <= C; columns from n on have no key and are kept.
+      columns: `SortedColumns` by the columns' keys.
 
     Returns:
       A `Rule`.
     """
-    return Rule(row_keys, column_keys)
+    return Rule(row_keys, columns)
 
 
-def known_positives(
-    known_ids, row_starts, row_ends, longest, is_padding, candidate_ids
-):
+def known_positives(known_ids, row_starts, row_ends, longest, is_padding, columns):
     """Drops columns whose item is known to be a positive of the row.
 
     Args:
@@ -205,15 +236,15 @@ def known_positives(
       row_ends: [B] int32, one past where it ends.
       longest: The longest list's length, scalar int32.
       is_padding: [L] bool, entries to ignore.
-      candidate_ids: [C] int64.
+      columns: `SortedColumns` by item id.
 
     Returns:
       A `Rule`.
     """
-    return Rule(known_ids, candidate_ids, row_starts, row_ends, longest, is_padding)
+    return Rule(known_ids, columns, row_starts, row_ends, longest, is_padding)
 
 
-def shared_positives(row_keys, positive_ids, candidate_ids):
+def shared_positives(row_keys, positive_ids, columns):
     """Drops columns whose item is a positive of any row with the same key.
 
     Unlike `same_key` this reaches columns that came from another key's row or
@@ -222,25 +253,31 @@ def shared_positives(row_keys, positive_ids, candidate_ids):
     Args:
       row_keys: [B] int64.
       positive_ids: [B] int64.
-      candidate_ids: [C] int64.
+      columns: `SortedColumns` by item id.
 
     Returns:
       A `Rule`.
     """
-    order = tf.argsort(row_keys, stable=True)
-    ordered = tf.gather(row_keys, order)
+    by_key = tf.argsort(row_keys, stable=True)
+    ordered = tf.gather(row_keys, by_key)
     return Rule(
-        tf.gather(positive_ids, order),
-        candidate_ids,
+        tf.gather(positive_ids, by_key),
+        columns,
         row_starts=tf.searchsorted(ordered, row_keys, side="left"),
         row_ends=tf.searchsorted(ordered, row_keys, side="right"),
         longest=tf.size(row_keys),
     )
 
 
-def _enumerate_ranges(starts, ends):
-    """Lists the members of many ranges: `(index of the range, member)`."""
-    lengths = ends - starts
-    owners = tf.repeat(tf.range(tf.size(lengths)), lengths)
-    shifts = starts - tf.cumsum(lengths, exclusive=True)
-    return owners, tf.range(tf.size(owners)) + tf.gather(shifts, owners)
+def _enumerate(starts, ends):
+    """Lists the members of many ranges: `(index of the range, member)`.
+
+    Ragged kernels do it in one pass; `tf.repeat` would first make a matrix as wide
+    as the longest range.
+    """
+    ranges = tf.raw_ops.RaggedRange(starts=starts, limits=ends, deltas=1)
+    listed = tf.raw_ops.RaggedTensorToSparse(
+        rt_nested_splits=[ranges.rt_nested_splits],
+        rt_dense_values=ranges.rt_dense_values,
+    )
+    return tf.cast(listed.sparse_indices[:, 0], tf.int32), listed.sparse_values

@@ -34,27 +34,33 @@ def collect_rules(
     """
     row_keys = _named_keys("query_keys", query_keys, num_rows)
     column_keys = _column_keys(candidate_keys, query_keys, num_columns)
-    ids = None
-    if candidate_ids is not None:
-        ids = as_int64(
-            "candidate_ids", vector("candidate_ids", candidate_ids, num_columns)
-        )
+    by_id = {
+        "remove_accidental_hits=True": remove_accidental_hits,
+        "known_positive_ids": known_positive_ids is not None,
+        "mask_shared_positives=True": mask_shared_positives,
+    }
+    for rule, asked in by_id.items():
+        if asked:
+            _need(candidate_ids, rule, "candidate_ids", "[C]")
+    if mask_shared_positives:
+        _need(query_keys, "mask_shared_positives=True", "query_keys", "[B]")
 
     collected = []
+    if any(by_id.values()):
+        candidate_ids = vector("candidate_ids", candidate_ids, num_columns)
+        ids = as_int64("candidate_ids", candidate_ids)
+        columns = rules.SortedColumns(ids, num_columns)
     if remove_accidental_hits:
-        _need(ids, "remove_accidental_hits=True", "candidate_ids", "[C]")
-        collected.append(rules.accidental_hits(ids[:num_rows], ids))
-    for name, keys in row_keys.items():
-        collected.append(rules.same_key(keys, column_keys.get(name, keys)))
+        collected.append(rules.same_key(ids[:num_rows], columns))
     if known_positive_ids is not None:
-        _need(ids, "known_positive_ids", "candidate_ids", "[C]")
         entries = _known_entries(known_positive_ids, candidate_ids, num_rows)
-        collected.append(rules.known_positives(*entries, ids))
+        collected.append(rules.known_positives(*entries, columns))
     if mask_shared_positives:
-        _need(ids, "mask_shared_positives=True", "candidate_ids", "[C]")
-        _need(query_keys, "mask_shared_positives=True", "query_keys", "[B]")
         for keys in row_keys.values():
-            collected.append(rules.shared_positives(keys, ids[:num_rows], ids))
+            collected.append(rules.shared_positives(keys, ids[:num_rows], columns))
+    for name, keys in row_keys.items():
+        by_key = rules.SortedColumns(column_keys.get(name, keys), num_columns)
+        collected.append(rules.same_key(keys, by_key))
     return collected
 
 
