@@ -450,10 +450,10 @@ def test_bad_shapes(args, kwargs, message):
         SampledSoftmax()(*args, **kwargs)
 
 
-@pytest.mark.parametrize("log_q", [np.nan, np.inf, -np.inf, 0.5])
+@pytest.mark.parametrize("log_q", [np.nan, np.inf, -np.inf])
 def test_bad_log_q(log_q):
     log_q = np.array([-1.0, log_q, -1.0], np.float32)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="candidate_log_q"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="log q must be finite"):
         SampledSoftmax()(zeros(3, 2), zeros(3, 2), candidate_log_q=log_q)
 
 

@@ -319,6 +319,11 @@ def test_probabilities_outside_the_unit_interval(towers, q):
         Retrieval()(*towers, candidate_sampling_probability=probability)
 
 
+def test_probabilities_passed_as_their_logarithms(towers):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must be at most 0"):
+        Retrieval()(*towers, candidate_log_q=np.full(C, 0.3))
+
+
 def test_a_bad_call_leaves_the_state_alone(towers):
     frequency = StreamingFrequency(num_buckets=100)
     task = Retrieval(sampling_correction=frequency)

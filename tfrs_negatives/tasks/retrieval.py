@@ -287,8 +287,10 @@ class Retrieval(keras.layers.Layer, Task):
             )
         if probability is not None:
             return _log_probability(probability)
+        if log_q is not None:
+            return _checked_log_q(log_q)
         if self._sampling_correction is None:
-            return log_q
+            return None
         if candidate_ids is None:
             raise ValueError(
                 "`sampling_correction` gives log q by id: expected `candidate_ids` "
@@ -329,6 +331,17 @@ def _log_probability(probability):
             tf.debugging.Assert(tf.reduce_all(is_probability), [message, probability]),
         )
     )
+
+
+def _checked_log_q(log_q):
+    log_q = tf.convert_to_tensor(log_q)
+    message = (
+        "`candidate_log_q` must be at most 0, the logarithm of a probability. Pass q "
+        "itself as `candidate_sampling_probability`. Received:"
+    )
+    # Rounding may put log 1 a hair above 0.
+    is_log = tf.reduce_all(log_q <= 1e-5)
+    return _checks.guard(log_q, tf.debugging.Assert(is_log, [message, log_q]))
 
 
 def _check_custom_loss(positive, reduction, row_block):
