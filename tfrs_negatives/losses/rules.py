@@ -147,23 +147,34 @@ class Rule:
             last = rows.of(self._last)[:, tf.newaxis]
             return (first <= rank) & (rank < last)
 
+        if compiled_by_xla():
+            covered = self._cover(rows.of(self._starts), rows.of(self._ends), rank)
+            return tf.gather(covered, rank, axis=1)
+        # Rows of one key share their list: each distinct list is covered once.
+        lists = tf.stack([rows.of(self._starts), rows.of(self._ends)], axis=1)
+        distinct, which = tf.raw_ops.UniqueV2(x=lists, axis=[0])
+        covered = self._cover(distinct[:, 0], distinct[:, 1], rank)
+        return tf.gather(tf.gather(covered, rank, axis=1), which)
+
+    def _cover(self, starts, ends, rank):
+        """Which sorted columns each list matches, [lists, C + 1] bool."""
         # +1 where a range starts, -1 where one ends: the running sum is the
         # number of ranges that cover a place.
-        starts, ends = rows.of(self._starts), rows.of(self._ends)
         entries = starts[:, tf.newaxis] + tf.range(self._longest)
         present = tf.cast(entries < ends[:, tf.newaxis], tf.int32)
         entries = tf.where(present > 0, entries, 0)
-        row = tf.broadcast_to(tf.range(rows.size)[:, tf.newaxis], tf.shape(entries))
+        row = tf.broadcast_to(
+            tf.range(tf.size(starts))[:, tf.newaxis], tf.shape(entries)
+        )
 
         def count(column, amount):
             places = tf.stack([row, tf.gather(column, entries)], axis=-1)
             return tf.tensor_scatter_nd_add(steps, places, amount)
 
-        steps = tf.zeros([rows.size, tf.size(rank) + 1], tf.int32)
+        steps = tf.zeros([tf.size(starts), tf.size(rank) + 1], tf.int32)
         steps = count(self._first, present)
         steps = count(self._last, -present)
-        covered = tf.cumsum(steps, axis=1) > 0
-        return tf.gather(covered, rank, axis=1)
+        return tf.cumsum(steps, axis=1) > 0
 
     def _columns_in(self, layout):
         order = self.columns.order
