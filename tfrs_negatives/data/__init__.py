@@ -1,0 +1,5 @@
+"""Interaction data: tables of who took what, when, and in which request."""
+
+from tfrs_negatives.data.interactions import Interactions, interactions
+
+__all__ = ["Interactions", "interactions"]
