@@ -97,6 +97,7 @@ def measure(rows, extra, width, subjects, steps, limit_gib):
     finally:
         for worker in workers.values():
             worker.close()
+    check_agreement(workers)
     return [
         {
             "subject": subject,
@@ -111,6 +112,18 @@ def measure(rows, extra, width, subjects, steps, limit_gib):
         }
         for subject, worker in workers.items()
     ]
+
+
+def check_agreement(workers):
+    """Raises unless all that compute the corrected loss found the same."""
+    corrected = ("ours", "tfrs", "torch_eager", "torch_compiled")
+    values = {
+        subject: worker.steps[0]["value"]
+        for subject, worker in workers.items()
+        if subject in corrected
+    }
+    if values and max(values.values()) > 1.001 * min(values.values()):
+        raise RuntimeError(f"The subjects do not compute the same loss: {values}")
 
 
 def ratios(worker, workers):
