@@ -1,0 +1,42 @@
+"""The console script `tfrs-negatives`.
+
+Imports nothing heavy, so that `--help` and errors in arguments are instant.
+"""
+
+import os
+import sys
+
+from tfrs_negatives.cli import arguments
+from tfrs_negatives.cli.errors import CommandError
+
+
+def main(argv=None):
+    """Runs the console script.
+
+    Args:
+      argv: Arguments without the program's name; None: those of the process.
+
+    Returns:
+      The exit code: 0; 2 after a mistake of the user's, told in one line on stderr;
+      130 after an interrupt.
+    """
+    # Plain TensorFlow Recommenders is trained for comparison: it needs Keras 2.
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    try:
+        options = arguments.parse(argv)
+        if options.command == "train":
+            from tfrs_negatives.cli.train import train as command
+        else:
+            from tfrs_negatives.cli.query import query as command
+        command(options)
+    except CommandError as error:
+        message = " ".join(str(error).split())
+        print(f"tfrs-negatives: error: {message}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("tfrs-negatives: interrupted; nothing was written", file=sys.stderr)
+        return 130
+    except SystemExit as stop:  # argparse, after --help or --version.
+        return stop.code or 0
+    return 0

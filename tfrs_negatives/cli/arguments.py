@@ -1,0 +1,198 @@
+"""The arguments of the console script."""
+
+import argparse
+import math
+
+from tfrs_negatives.cli.errors import CommandError
+from tfrs_negatives.version import __version__
+
+
+def parse(argv):
+    """Parses arguments.
+
+    Returns:
+      `argparse.Namespace` with `command`, and each option of that command.
+
+    Raises:
+      CommandError: Arguments that are wrong.
+      SystemExit: After `--help` or `--version`.
+    """
+    parser = _Parser(
+        prog="tfrs-negatives",
+        description="Two-tower retrieval with the right negatives.",
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_train(commands)
+    _add_query(commands)
+    options = parser.parse_args(argv)
+    if options.command is None:
+        parser.error("expected a command, received none. Use train or query.")
+    if options.command == "train":
+        _check_train(parser, options)
+    return options
+
+
+class _Parser(argparse.ArgumentParser):
+    """Tells errors in one line, through `CommandError`."""
+
+    def __init__(self, **kwargs):
+        super().__init__(
+            formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+            allow_abbrev=False,
+            **kwargs,
+        )
+
+    def error(self, message):
+        raise CommandError(f"{message} (see {self.prog} --help)")
+
+
+def _add_train(commands):
+    parser = commands.add_parser(
+        "train",
+        help="train on a table of interactions, against plain TFRS, and export",
+        description=(
+            "Trains a two-tower model on a table of interactions, once with plain "
+            "tfrs.tasks.Retrieval and once with same-key masks, log-Q correction "
+            "and mixed negatives; compares them and exports the latter. Without "
+            "--data and --tfds: MovieLens latest-small."
+        ),
+    )
+    add = parser.add_argument_group("data").add_argument
+    add("--data", metavar="FILE", help="a .csv, .tsv or .parquet file")
+    add("--tfds", metavar="NAME", help="a TensorFlow Datasets name")
+    add("--data-dir", metavar="DIR", help="the TFDS directory that holds it")
+    for role, meaning in (
+        ("user", "the users' ids"),
+        ("item", "the items' ids"),
+        ("request", "what was served together (else: user and UTC day)"),
+        ("time", "seconds since 1970, or dates (else: file order)"),
+        ("label", "numbers; rows at or below 0 are no positives, and dropped"),
+        ("title", "the items' titles"),
+    ):
+        add(f"--{role}", metavar="COLUMN", help=meaning)
+
+    add = parser.add_argument_group("output").add_argument
+    add(
+        "--output",
+        metavar="DIR",
+        default="tfrs-negatives-output",
+        help="folder to write; an earlier output is replaced",
+    )
+    add(
+        "--verbose",
+        type=int,
+        choices=(0, 1, 2),
+        default=1,
+        help="Keras's progress: none, bars, or a line an epoch",
+    )
+
+    add = parser.add_argument_group("training (both models)").add_argument
+    positive = _number(int, 1, "a whole number of at least 1")
+    add("--batch-size", type=_number(int, 2, "a whole number of at least 2"))
+    add("--epochs", type=positive)
+    add("--dim", type=positive, help="width of the embeddings")
+    add(
+        "--hidden",
+        type=positive,
+        nargs="*",
+        metavar="WIDTH",
+        help="widths of hidden layers between the ids' embeddings and the output",
+    )
+    rate = _number(float, 0, "a number above 0", exclusive=True)
+    add("--temperature", type=rate, help="scores are cosines divided by it")
+    add("--learning-rate", type=rate, help="of Adam")
+    add(
+        "--seeds",
+        type=_number(int, 0, "a whole number of at least 0"),
+        nargs="+",
+        metavar="SEED",
+        help="one run of both models for each",
+    )
+    add(
+        "--validation",
+        action="store_true",
+        help=(
+            "put each user's last interactions aside, and hold out the last ones of "
+            "the rest: for choosing settings without looking at the test"
+        ),
+    )
+
+    add = parser.add_argument_group("negatives (ours only)").add_argument
+    add(
+        "--num-negatives",
+        type=_number(int, 0, "a whole number of at least 0"),
+        metavar="K",
+        help="uniformly drawn negatives that a batch shares",
+    )
+    add(
+        "--popularity-discount",
+        type=_number(float, 0, "a number from 0 to 1", most=1),
+        metavar="BETA",
+        help="0 ranks by probability, 1 by lift over popularity",
+    )
+    parser.set_defaults(
+        batch_size=1024,
+        epochs=20,
+        dim=64,
+        hidden=[],
+        temperature=0.2,
+        learning_rate=0.005,
+        seeds=[0, 1, 2],
+        num_negatives=1024,
+        popularity_discount=0.85,
+    )
+
+
+def _add_query(commands):
+    parser = commands.add_parser(
+        "query",
+        help="ask an exported model for a user's items",
+        description="Prints the best items for a user: rank, id, title, score.",
+    )
+    parser.add_argument(
+        "model", metavar="MODEL", help="what train wrote, or its folder model/"
+    )
+    parser.add_argument("--user", required=True, metavar="ID")
+    parser.add_argument(
+        "--k",
+        type=_number(int, 1, "a whole number of at least 1"),
+        default=10,
+        help="how many items",
+    )
+    parser.add_argument(
+        "--exclude",
+        nargs="+",
+        default=[],
+        metavar="ID",
+        help="items to leave out",
+    )
+
+
+def _check_train(parser, options):
+    if options.data is not None and options.tfds is not None:
+        parser.error(
+            f"expected one source, received --data {options.data!r} and --tfds "
+            f"{options.tfds!r}. Leave one out."
+        )
+    if options.data_dir is not None and options.tfds is None:
+        parser.error("--data-dir belongs to --tfds, received none. Add --tfds NAME.")
+    if len(set(options.seeds)) < len(options.seeds):
+        parser.error(f"--seeds must differ, received {options.seeds}. Drop repeats.")
+
+
+def _number(kind, least, meaning, exclusive=False, most=math.inf):
+    """A parser of numbers within bounds; argparse puts the option's name before."""
+
+    def parse_number(text):
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not (least < value if exclusive else least <= value) or not (
+            value <= most and value < math.inf
+        ):
+            raise argparse.ArgumentTypeError(f"expected {meaning}, received {text!r}.")
+        return value
+
+    return parse_number

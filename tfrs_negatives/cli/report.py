@@ -1,0 +1,109 @@
+"""The comparison as a table, as a dict for JSON, and as a plot."""
+
+import numpy as np
+
+PLAIN = "plain TFRS"
+OURS = "ours"
+MODELS = (PLAIN, OURS)
+BEFORE = "false negatives before masks"
+AFTER = "false negatives after masks"
+STEP_TIME = "step time, ms"
+
+_BY_SEED = ("recall@50", "tail recall@50")
+
+
+def summary(runs):
+    """Mean, standard deviation and values by seed of every figure.
+
+    Args:
+      runs: Dict from model to a list of dicts from figure to number, one a seed.
+
+    Returns:
+      Dict from model to dict from figure to {"mean", "std", "by_seed"}; the standard
+      deviation is the sample's, 0 for a single seed.
+    """
+    return {
+        model: {
+            figure: _statistics([run[figure] for run in of_seeds])
+            for figure in of_seeds[0]
+        }
+        for model, of_seeds in runs.items()
+    }
+
+
+def table(summarised, seeds):
+    """The comparison as aligned lines of text.
+
+    Args:
+      summarised: What `summary` returns.
+      seeds: The seeds, in the order of the values.
+    """
+    rows = [("", *MODELS)]
+    for figure in summarised[PLAIN]:
+        cells = [_cell(summarised[model][figure], figure) for model in MODELS]
+        rows.append((figure, *cells))
+    rows.append(("", "", ""))
+    for figure in _BY_SEED:
+        for place, seed in enumerate(seeds):
+            values = [summarised[m][figure]["by_seed"][place] for m in MODELS]
+            rows.append((f"{figure}, seed {seed}", *map(_four_digits, values)))
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    return "\n".join(
+        f"{name:<{widths[0]}}  {plain:>{widths[1]}}  {ours:>{widths[2]}}".rstrip()
+        for name, plain, ours in rows
+    )
+
+
+def plot(summarised, path, title):
+    """Writes a bar chart of the figures that are shares, as PNG.
+
+    Args:
+      summarised: What `summary` returns.
+      path: The file.
+      title: Title of the chart.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    names = [name for name in summarised[PLAIN] if name != STEP_TIME]
+    chart = Figure(figsize=(10, 4.5), layout="constrained")
+    FigureCanvasAgg(chart)
+    axes = chart.add_subplot()
+    places = np.arange(len(names))
+    for model, offset, color in ((PLAIN, -0.2, "#9aa5b1"), (OURS, 0.2, "#1f6feb")):
+        means = [summarised[model][name]["mean"] for name in names]
+        deviations = [summarised[model][name]["std"] for name in names]
+        bars = axes.bar(
+            places + offset, means, 0.38, yerr=deviations, color=color, label=model
+        )
+        labels = [_three_digits(mean) for mean in means]
+        axes.bar_label(bars, labels, padding=2, fontsize=8)
+    axes.set_xticks(places, [name.replace(" ", "\n", 1) for name in names], fontsize=8)
+    axes.set_ylabel("share (false negatives: lower is better)")
+    axes.set_title(title, fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.margins(y=0.12)
+    axes.legend(frameon=False)
+    chart.savefig(path, dpi=150)
+
+
+def _statistics(values):
+    values = [float(value) for value in values]
+    return {
+        "mean": float(np.mean(values)),
+        "std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
+        "by_seed": values,
+    }
+
+
+def _cell(statistics, figure):
+    digits = 2 if figure == STEP_TIME else 4
+    return f"{statistics['mean']:.{digits}f} ± {statistics['std']:.{digits}f}"
+
+
+def _four_digits(value):
+    return f"{value:.4f}"
+
+
+def _three_digits(value):
+    return f"{value:.3f}"

@@ -1,0 +1,139 @@
+"""Time-ordered split: each user's last interactions are held out."""
+
+import dataclasses
+
+import numpy as np
+
+from tfrs_negatives.cli.errors import CommandError
+
+HELD_OUT_SHARE = 0.2
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Training rows and held-out pairs, with ids as positions.
+
+    Attributes:
+      user_ids: [U] ids of the users, sorted.
+      item_ids: [N] ids of the catalogue, sorted: the items with training rows.
+      titles: [N] titles of the catalogue, or None.
+      user, item: [n] positions of the training rows' users and items.
+      request: [n] numbers of their requests.
+      held_out_user: [h] positions of users.
+      held_out_item: [h] positions of items, -1 for items outside the catalogue.
+        Pairs are distinct, and none is a training pair.
+    """
+
+    user_ids: np.ndarray
+    item_ids: np.ndarray
+    titles: np.ndarray | None
+    user: np.ndarray
+    item: np.ndarray
+    request: np.ndarray
+    held_out_user: np.ndarray
+    held_out_item: np.ndarray
+
+
+def split(table, validation=False):
+    """Splits a table of interactions by time.
+
+    Args:
+      table: `data.Interactions`.
+      validation: Whether to leave the held-out rows out altogether, and to split the
+        training rows once more.
+
+    Returns:
+      `Split`.
+
+    Raises:
+      CommandError: Fewer than two items to train on, nothing held out, or an item
+        id that an index cannot hold.
+    """
+    rows = np.arange(len(table))
+    held_out = last_interactions(table.user, table.time)
+    if validation:
+        rows = rows[~held_out]
+        held_out = last_interactions(table.user[rows], table.time[rows])
+    train, test = rows[~held_out], rows[held_out]
+
+    user_ids, user = np.unique(table.user[train], return_inverse=True)
+    item_ids, first_row, item = np.unique(
+        table.item[train], return_index=True, return_inverse=True
+    )
+    _check_item_ids(item_ids)
+    pairs = np.stack(
+        [
+            np.searchsorted(user_ids, table.user[test]),
+            np.unique(table.item, return_inverse=True)[1][test],
+        ],
+        axis=1,
+    )
+    first_pair = np.unique(pairs, axis=0, return_index=True)[1]
+    held_out_user = pairs[first_pair, 0]
+    held_out_item = _positions(item_ids, table.item[test][first_pair])
+    new = ~_contains(user, item, held_out_user, held_out_item, len(item_ids))
+    if not new.any():
+        raise CommandError(
+            f"Expected users with new items among their last interactions, received "
+            f"none of them in {table.name}: there is nothing to evaluate on. Load "
+            "more interactions for each user."
+        )
+    return Split(
+        user_ids=user_ids,
+        item_ids=item_ids,
+        titles=None if table.title is None else table.title[train][first_row],
+        user=user,
+        item=item,
+        request=np.unique(table.request[train], return_inverse=True)[1],
+        held_out_user=held_out_user[new],
+        held_out_item=held_out_item[new],
+    )
+
+
+def last_interactions(user, time):
+    """Marks each user's last 20% of interactions, ties by file order.
+
+    At least one is marked of a user with two or more, none of one with a single.
+
+    Args:
+      user: [n] ids.
+      time: [n] sortable times.
+
+    Returns:
+      [n] bool.
+    """
+    number, count = np.unique(user, return_inverse=True, return_counts=True)[1:]
+    order = np.lexsort((time, number))  # Stable: file order where times tie.
+    starts = np.cumsum(count) - count
+    place = np.empty(len(number), np.int64)
+    place[order] = np.arange(len(number)) - starts[number[order]]
+    held_out = np.maximum((count * HELD_OUT_SHARE).astype(np.int64), 1)
+    held_out[count == 1] = 0
+    return place >= (count - held_out)[number]
+
+
+def _positions(ids, wanted):
+    """Where each of `wanted` is in the sorted `ids`; -1 where it is not."""
+    place = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
+    return np.where(ids[place] == wanted, place, -1)
+
+
+def _contains(user, item, other_user, other_item, num_items):
+    """Which of the other pairs are among the pairs."""
+    keys = user.astype(np.int64) * num_items + item
+    other = other_user.astype(np.int64) * num_items + other_item
+    return np.isin(other, keys) & (other_item >= 0)
+
+
+def _check_item_ids(item_ids):
+    if len(item_ids) < 2:
+        raise CommandError(
+            f"Expected at least 2 items to train on, received {len(item_ids)} in the "
+            "training part. Load more interactions."
+        )
+    reserved = "" if item_ids.dtype.kind == "U" else -1
+    if (item_ids == reserved).any():
+        raise CommandError(
+            f"Item ids must differ from {reserved!r}, which stands for no item in "
+            "answers of an index; received it. Rename that item."
+        )

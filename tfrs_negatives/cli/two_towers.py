@@ -1,0 +1,179 @@
+"""The two models that are compared: equal towers, another task."""
+
+import math
+
+import tensorflow as tf
+
+from tfrs_negatives import layers, models, samplers, tasks
+from tfrs_negatives._keras import keras
+from tfrs_negatives.cli.popularity_discount import PopularityDiscount
+
+
+def id_tower(ids, dim, hidden, seed):
+    """A tower from raw ids to embeddings of length 1.
+
+    Args:
+      ids: [n] distinct ids, int64 or strings.
+      dim: Width of the embeddings.
+      hidden: Widths of hidden layers between the ids' embeddings and the output.
+      seed: Seed of the initial weights.
+
+    Returns:
+      A built `keras.Sequential`: ids [B] to [B, dim]. Unknown ids share the first
+      row of its embedding table.
+    """
+    if ids.dtype.kind == "U":
+        unknown = "[UNK]"
+        while unknown in ids:
+            unknown += "]"
+        lookup = keras.layers.StringLookup(vocabulary=ids, oov_token=unknown)
+    else:
+        # What stands for unknown ids must be no id; -1 may be one.
+        unknown = int(ids.min()) - 1
+        lookup = keras.layers.IntegerLookup(vocabulary=ids, oov_token=unknown)
+    seeds = iter(range(1000 * seed, 1000 * seed + 1000))
+    stack = [
+        lookup,
+        keras.layers.Embedding(
+            lookup.vocabulary_size(),
+            dim,
+            embeddings_initializer=keras.initializers.RandomNormal(
+                stddev=0.05, seed=next(seeds)
+            ),
+        ),
+    ]
+    for width in hidden:
+        stack.append(_dense(width, "relu", next(seeds)))
+    if hidden:
+        stack.append(_dense(dim, None, next(seeds)))
+    tower = keras.Sequential([*stack, keras.layers.UnitNormalization()])
+    tower(tf.constant(ids[:1]))
+    return tower
+
+
+def average_unknown(tower):
+    """Gives unknown ids the mean embedding of the known ones.
+
+    Their row never occurs in training, so it would answer with noise.
+    """
+    table = tower.layers[1].embeddings
+    table.scatter_nd_update([[0]], tf.reduce_mean(table[1:], axis=0, keepdims=True))
+
+
+class PlainModel(models.Model):
+    """What a user of TensorFlow Recommenders writes.
+
+    Args:
+      user_tower, item_tower: From ids to embeddings.
+      task: `tfrs.tasks.Retrieval`.
+    """
+
+    def __init__(self, user_tower, item_tower, task):
+        super().__init__()
+        self.user_tower = user_tower
+        self.item_tower = item_tower
+        self.task = task
+
+    def compute_loss(self, features, training=False):
+        return self.task(
+            self.user_tower(features["user"]),
+            self.item_tower(features["item"]),
+            compute_metrics=False,
+        )
+
+
+class RightNegativesModel(models.Model):
+    """The same towers with masks, log-Q correction and extra negatives.
+
+    Args:
+      user_tower, item_tower: From ids to embeddings.
+      task: `tasks.Retrieval` with a `sampling_correction`.
+      keys: Names of the features that are query keys.
+    """
+
+    def __init__(self, user_tower, item_tower, task, keys):
+        super().__init__()
+        self.user_tower = user_tower
+        self.item_tower = item_tower
+        self.task = task
+        self.keys = tuple(keys)
+
+    def compute_loss(self, features, training=False):
+        items = features["item"]
+        if "negatives" in features:
+            items = tf.concat([items, features["negatives"]], axis=0)
+        return self.task(
+            self.user_tower(features["user"]),
+            self.item_tower(items),
+            candidate_ids=items,
+            query_keys={key: features[key] for key in self.keys},
+            compute_metrics=False,
+            training=training,
+        )
+
+
+def plain_model(split, options, seed):
+    """`PlainModel` with `tfrs.tasks.Retrieval` as it comes.
+
+    Args:
+      split: `Split`.
+      options: The command's arguments.
+      seed: Seed of the initial weights.
+    """
+    import tensorflow_recommenders as tfrs
+
+    return PlainModel(
+        *_towers(split, options, seed),
+        tfrs.tasks.Retrieval(temperature=options.temperature),
+    )
+
+
+def right_negatives_model(split, options, seed):
+    """`RightNegativesModel` for the same arguments."""
+    # The published start (a gap of 100 batches) takes every item for rare until many
+    # occurrences say otherwise: in small tables, better than trusting the first few.
+    frequency = layers.StreamingFrequency(initial_gap=100 * options.batch_size)
+    correction = frequency
+    if options.num_negatives:
+        correction = layers.MixedLogQ([frequency, -math.log(len(split.item_ids))])
+    correction = PopularityDiscount(
+        correction, frequency, len(split.item_ids), options.popularity_discount
+    )
+    task = tasks.Retrieval(
+        temperature=options.temperature,
+        remove_accidental_hits=True,
+        sampling_correction=correction,
+    )
+    return RightNegativesModel(*_towers(split, options, seed), task, query_keys(split))
+
+
+def query_keys(split):
+    """Names of the features that are query keys: users, and requests they share."""
+    pairs = len(set(zip(split.request.tolist(), split.user.tolist(), strict=True)))
+    if pairs == len(set(split.request.tolist())):
+        return ("user",)  # One user a request: masking by user masks by request too.
+    return ("user", "request")
+
+
+def sampler(split, options, seed):
+    """Uniform sampler over the catalogue, or None when no negatives are asked for."""
+    if not options.num_negatives:
+        return None
+    return samplers.Uniform(split.item_ids, options.num_negatives, seed=seed)
+
+
+def _towers(split, options, seed):
+    """The user and the item tower; the same weights for the same seed."""
+    shape = (options.dim, options.hidden)
+    return (
+        id_tower(split.user_ids, *shape, seed=2 * seed),
+        id_tower(split.item_ids, *shape, seed=2 * seed + 1),
+    )
+
+
+def _dense(width, activation, seed):
+    return keras.layers.Dense(
+        width,
+        activation,
+        kernel_initializer=keras.initializers.GlorotUniform(seed=seed),
+    )
