@@ -1,5 +1,7 @@
 """The comparison as a table, as a dict for JSON, and as a plot."""
 
+import textwrap
+
 import numpy as np
 
 PLAIN = "plain TFRS"
@@ -78,7 +80,8 @@ def plot(summarised, path, title):
         )
         labels = [_three_digits(mean) for mean in means]
         axes.bar_label(bars, labels, padding=2, fontsize=8)
-    axes.set_xticks(places, [name.replace(" ", "\n", 1) for name in names], fontsize=8)
+    labels = [textwrap.fill(name, 15) for name in names]
+    axes.set_xticks(places, labels, fontsize=8)
     axes.set_ylabel("share (false negatives: lower is better)")
     axes.set_title(title, fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
