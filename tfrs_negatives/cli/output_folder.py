@@ -3,7 +3,8 @@
 import json
 import os
 import shutil
-import uuid
+
+from tfrs_negatives._publish import hidden_siblings, publish
 
 FIGURES = "figures.json"
 COMMAND = "tfrs-negatives train"
@@ -41,16 +42,14 @@ class OutputFolder:
                     f"this command, received {path!r}, which holds something else. "
                     "Name another --output."
                 )
-        parent, name = os.path.split(self.path)
-        while not os.path.isdir(parent):  # Made at the end, with the folder itself.
-            parent = os.path.dirname(parent)
+        # Made at the end, with the folder itself.
+        self._new, self._old = hidden_siblings(self.path)
+        parent = os.path.dirname(self._new)
         if not os.access(parent, os.W_OK):
             raise ValueError(
                 f"Expected a place that can be written to, received {path!r}. Name "
                 "another --output."
             )
-        stem = os.path.join(parent, f".{name}.{uuid.uuid4().hex}")
-        self._new, self._old = f"{stem}.new", f"{stem}.old"
 
     def __enter__(self):
         os.mkdir(self._new)
@@ -59,21 +58,9 @@ class OutputFolder:
     def __exit__(self, kind, error, traceback):
         try:
             if kind is None:
-                self._publish()
+                publish(self._new, self.path, self._old)
         finally:
             shutil.rmtree(self._new, ignore_errors=True)
-
-    def _publish(self):
-        os.makedirs(os.path.dirname(self.path), exist_ok=True)
-        if os.path.isdir(self.path):
-            os.rename(self.path, self._old)
-        try:
-            os.rename(self._new, self.path)
-        except BaseException:
-            if os.path.isdir(self._old):
-                os.rename(self._old, self.path)
-            raise
-        shutil.rmtree(self._old, ignore_errors=True)
 
 
 def _is_earlier_output(path):

@@ -3,7 +3,8 @@
 import json
 import os
 import shutil
-import uuid
+
+from tfrs_negatives._publish import hidden_siblings, publish
 
 # TensorFlow Serving leaves this sub-folder of a SavedModel to its users.
 MARKER = os.path.join("assets.extra", "tfrs_negatives.json")
@@ -46,26 +47,12 @@ def write_atomically(path, save, metadata):
       save: Function that writes the SavedModel into the folder it is given.
       metadata: Dict for the marker file, as JSON.
     """
-    parent, name = os.path.split(path)
-    existing = parent
-    while not os.path.isdir(existing):
-        existing = os.path.dirname(existing)
-    stem = os.path.join(existing, f".{name}.{uuid.uuid4().hex}")
-    new, old = f"{stem}.new", f"{stem}.old"
+    new, old = hidden_siblings(path)
     try:
         save(new)
         os.makedirs(os.path.dirname(os.path.join(new, MARKER)), exist_ok=True)
         with open(os.path.join(new, MARKER), "w", encoding="utf-8") as file:
             json.dump(metadata, file, indent=2)
-        os.makedirs(parent, exist_ok=True)
-        if os.path.isdir(path):
-            os.rename(path, old)
-        try:
-            os.rename(new, path)
-        except BaseException:
-            if os.path.isdir(old):
-                os.rename(old, path)
-            raise
+        publish(new, path, old)
     finally:
         shutil.rmtree(new, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)

@@ -80,6 +80,7 @@ def check_log_q(log_q, num_columns):
 
 
 def check_refined(log_q, queries):
+    """Returns log q [C], checked to be given and below 0 for each positive."""
     if log_q is None:
         raise ValueError(
             '`positive="refined"` corrects by log q: expected `candidate_log_q` of '
