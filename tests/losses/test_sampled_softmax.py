@@ -247,11 +247,22 @@ def test_blocks_change_nothing(batch, row_block):
         np.testing.assert_allclose(ours, expected, rtol=1e-12, atol=1e-15)
 
 
-def test_automatic_blocks_follow_the_columns():
-    loss, candidates = SampledSoftmax(), tf.zeros([2**16, 2])
-    # 4 million scores a block: 64 rows of 65,536 columns, 8 with 8 heads.
-    assert int(loss._num_blocks(tf.zeros([129, 2]), candidates)) == 3
-    assert int(loss._num_blocks(tf.zeros([16, 8, 2]), candidates)) == 2
+@pytest.mark.parametrize(
+    ("rows", "columns", "num_blocks", "overlap"),
+    [
+        ([4096, 2], 4096, 8, True),  # 2 million scores a block
+        ([8192, 2], 16384, 32, True),  # 256 rows a block
+        ([8193, 2], 16384, 33, True),
+        ([8192, 2], 65536, 64, False),  # 128 rows a block, one at a time
+        ([8192, 2], 32768, 32, False),
+        ([4096, 8, 2], 4096, 64, True),  # each head has scores
+        ([10, 2], 3, 1, True),
+    ],
+)
+def test_automatic_blocks_follow_the_columns(rows, columns, num_blocks, overlap):
+    partition = SampledSoftmax()._partition(tf.zeros(rows), tf.zeros([columns, 2]))
+    assert int(partition.num_blocks) == num_blocks
+    assert bool(partition.overlap) == overlap
 
 
 def test_eager_equals_graph_and_traces_once(batch):

@@ -26,24 +26,23 @@ def hardest(logits, positives, k, in_place):
 
 def spread(d_logits, columns, num_columns):
     """Puts the derivatives of mined scores back to their columns, 0 elsewhere."""
-    spread_out = tf.zeros([tf.shape(d_logits)[0], num_columns], d_logits.dtype)
-    places = row_starts(spread_out)[:, tf.newaxis] + tf.cast(columns, tf.int64)
+    num_rows = tf.shape(d_logits)[0]
+    places = row_starts(num_rows, num_columns)[:, tf.newaxis] + columns
     return overwrite(
-        spread_out,
+        tf.zeros([num_rows, num_columns], d_logits.dtype),
         tf.reshape(places, [-1]),
         tf.reshape(d_logits, [-1]),
         in_place=True,
     )
 
 
-def through_heads(d_scores, weights, by_head, queries, candidates):
+def through_heads(d_scores, by_head, weighted_queries, candidates):
     """Gradients where a score is its best head's; heads that tie share it."""
     is_best = tf.equal(by_head, tf.reduce_max(by_head, axis=1, keepdims=True))
     share = tf.cast(is_best, d_scores.dtype)
     share /= tf.reduce_sum(share, axis=1, keepdims=True)
     d_by_head = d_scores[:, tf.newaxis, :] * share
-    weights = weights[:, tf.newaxis, tf.newaxis]
     return (
-        weights * tf.einsum("nhc,cd->nhd", d_by_head, candidates),
-        tf.einsum("nhc,nhd->cd", d_by_head, weights * queries),
+        tf.einsum("nhc,cd->nhd", d_by_head, candidates),
+        tf.einsum("nhd,nhc->dc", weighted_queries, d_by_head),
     )

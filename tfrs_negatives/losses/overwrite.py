@@ -21,18 +21,18 @@ def overwrite(matrix, places, values, in_place):
     known to XLA, which avoids the copy by itself.
 
     Args:
-      matrix: [n, m].
-      places: [p] int64, row times m plus column. Repeated places must carry equal
+      matrix: [n, m], fewer than 2^31 numbers.
+      places: [p] int32, row times m plus column. Repeated places must carry equal
         values.
       values: [p], of the matrix's dtype.
-      in_place: Whether the matrix, of fewer than 2^31 numbers, may be changed.
+      in_place: Whether the matrix may be changed.
 
     Returns:
       [n, m].
     """
     flat = tf.reshape(matrix, [-1])
     if in_place and not compiled_by_xla():
-        flat = tf.raw_ops.InplaceUpdate(x=flat, i=tf.cast(places, tf.int32), v=values)
+        flat = tf.raw_ops.InplaceUpdate(x=flat, i=places, v=values)
     else:
         flat = tf.tensor_scatter_nd_update(flat, places[:, tf.newaxis], values)
     return tf.ensure_shape(tf.reshape(flat, tf.shape(matrix)), matrix.shape)
@@ -45,12 +45,11 @@ def get_each(matrix, columns):
 
 def set_each(matrix, columns, values, in_place):
     """`matrix` with `matrix[i, columns[i]] = values[i]`, `values` read before."""
-    places = row_starts(matrix) + tf.cast(columns, tf.int64)
+    places = row_starts(*tf.unstack(tf.shape(matrix))) + columns
     with tf.control_dependencies([values]):
         return overwrite(matrix, places, values, in_place)
 
 
-def row_starts(matrix):
-    """[n] int64, the place of each row's first column."""
-    num_rows, num_columns = tf.unstack(tf.shape(matrix, tf.int64))
+def row_starts(num_rows, num_columns):
+    """[n] int32, the place of each row's first column."""
     return tf.range(num_rows) * num_columns

@@ -7,11 +7,21 @@ embeddings, never rows x columns. (GradCache, Gao et al. 2021, and cut
 cross-entropy, Wijmans et al. 2025, are built on the same observation.)
 
 `block(rows, queries, candidates)` stands below for a function of one block: it
-returns the losses [n] of the n rows in `rows` and a function from their weights
-[n] to the gradients of the weighted sum, `(d_queries, d_candidates)`.
+returns the losses [n] of the n rows in `rows` and a function from the rows'
+queries, each times its weight, to `(d_queries, d_candidates)`: the gradients of
+the losses in the queries, [n, ...] and still without weights, and of their weighted
+sum in the candidates, transposed to [d, C]: a product that reads the scores as they
+lie in memory is the faster one.
 """
 
+import collections
+
 import tensorflow as tf
+
+# num_blocks: scalar int32, at least 1. overlap: scalar bool, whether a block may start
+# before the one before it is done. While one block is written to by a single core,
+# the next one's products then keep the others busy; two blocks are in memory.
+Partition = collections.namedtuple("Partition", "num_blocks overlap")
 
 
 class Rows:
@@ -39,87 +49,110 @@ class Rows:
         return self.begin + tf.range(self.size)
 
 
-def weighted_sum(block, queries, candidates, weights, num_blocks):
+def weighted_sum(block, queries, candidates, temperature, weights, partition):
     """Returns sum_i weights[i] * loss_i.
 
     Args:
       block: See above.
       queries: [B, ...] float tensor, taken in blocks of rows.
       candidates: [C, d] float tensor, whole in every block.
+      temperature: Scalar that every block's queries are divided by: all B would
+        be a copy of B x d numbers.
       weights: [B], of the queries' dtype.
-      num_blocks: Scalar int32, at least 1.
+      partition: `Partition`.
 
     Returns:
-      Scalar, differentiable once in queries, candidates and weights.
+      Scalar, differentiable once in queries, candidates, temperature and weights.
     """
 
     @tf.custom_gradient
-    def value(queries, candidates, weights):
-        losses, gradients = _run(block, queries, candidates, weights, num_blocks)
+    def value(queries, candidates, temperature, weights):
+        inputs = (queries, candidates, temperature)
+        losses, gradients = _run(block, *inputs, weights, partition)
 
         def gradient(upstream):
-            upstream = _once(upstream, queries, candidates, weights)
+            upstream = _once(upstream, *inputs, weights)
             return *(upstream * g for g in gradients), upstream * losses
 
         return tf.reduce_sum(weights * losses), gradient
 
-    return value(queries, candidates, weights)
+    return value(queries, candidates, temperature, weights)
 
 
-def each_row(block, queries, candidates, num_blocks):
+def each_row(block, queries, candidates, temperature, partition):
     """Returns the losses [B].
 
     The gradients wait for the weight that each row gets downstream, so the
     blocks are formed a second time in the backward pass.
 
     Args:
-      block, queries, candidates, num_blocks: As in `weighted_sum`.
+      block, queries, candidates, temperature, partition: As in `weighted_sum`.
 
     Returns:
-      [B], differentiable once in queries and candidates.
+      [B], differentiable once in queries, candidates and temperature.
     """
 
     @tf.custom_gradient
-    def value(queries, candidates):
-        losses, _ = _run(block, queries, candidates, None, num_blocks)
+    def value(*inputs):
+        losses, _ = _run(block, *inputs, None, partition)
 
         def gradient(upstream):
-            upstream = _once(upstream, queries, candidates)
-            _, gradients = _run(block, queries, candidates, upstream, num_blocks)
+            upstream = _once(upstream, *inputs)
+            _, gradients = _run(block, *inputs, upstream, partition)
             return gradients
 
         return losses, gradient
 
-    return value(queries, candidates)
+    return value(queries, candidates, temperature)
 
 
-def _run(block, queries, candidates, weights, num_blocks):
+def scale_rows(rows, factors):
+    """rows[i] * factors[i], for [n, ...] rows and [n] factors."""
+    ones = tf.ones([rows.shape.rank - 1], tf.int32)
+    return rows * tf.reshape(factors, tf.concat([[-1], ones], 0))
+
+
+def _run(block, queries, candidates, temperature, weights, partition):
     """The losses and, given weights, the gradients of their weighted sum."""
+    num_blocks, overlap = partition
     num_rows = tf.shape(queries)[0]
+    num_columns, width = tf.unstack(tf.shape(candidates))
     size = -(-num_rows // num_blocks)
+    before_last = size * (num_blocks - 1)
+    repeated = size * num_blocks - num_rows
+
+    def without_repeated(blocks, shape_of_row):
+        """[B, ...] from the stacked blocks."""
+        rows = tf.reshape(blocks.stack(), tf.concat([[-1], shape_of_row], 0))
+        return tf.concat([rows[:before_last], rows[before_last + repeated :]], 0)
+
+    if weights is not None:
+        # [num_blocks * size]: a row counts in the first block that has it.
+        zeros = tf.zeros([repeated], weights.dtype)
+        counted = tf.concat([weights[:before_last], zeros, weights[before_last:]], 0)
 
     def one_block(index, lists, d_candidates):
-        rows = Rows(tf.minimum(index * size, num_rows - size), size)
-        losses, gradients = block(rows, rows.of(queries), candidates)
+        begin = index * size
+        rows = Rows(tf.minimum(begin, num_rows - size), size)
+        block_queries = rows.of(queries) / temperature
+        losses, gradients = block(rows, block_queries, candidates)
         outputs = [losses]
         if weights is not None:
-            is_new = rows.indices >= index * size
-            new_weights = tf.where(is_new, rows.of(weights), 0)
-            d_queries, d_candidates_here = gradients(new_weights)
+            weighted_queries = scale_rows(block_queries, counted[begin : begin + size])
+            d_queries, d_candidates_here = gradients(weighted_queries)
             outputs.append(d_queries)
             d_candidates += d_candidates_here
         lists = [
             blocks.write(index, output)
             for blocks, output in zip(lists, outputs, strict=True)
         ]
-        return index + 1, lists, d_candidates
 
-    def joined(blocks, shape_of_row):
-        """[B, ...] from the blocks, without the rows that the last one repeats."""
-        rows = tf.reshape(blocks.stack(), tf.concat([[-1], shape_of_row], 0))
-        before_last = size * (num_blocks - 1)
-        repeated = size * num_blocks - num_rows
-        return tf.concat([rows[:before_last], rows[before_last + repeated :]], 0)
+        def after_this_block():
+            with tf.control_dependencies([losses[:1]]):
+                return tf.identity(index)
+
+        index = tf.cond(overlap, lambda: index, after_this_block)
+        return index + 1, lists, d_candidates
 
     lists = [
         tf.TensorArray(queries.dtype, size=num_blocks)
@@ -128,13 +161,17 @@ def _run(block, queries, candidates, weights, num_blocks):
     _, lists, d_candidates = tf.while_loop(
         lambda index, *_: index < num_blocks,
         one_block,
-        (0, lists, tf.zeros_like(candidates)),
-        parallel_iterations=1,
+        (0, lists, tf.zeros([width, num_columns], candidates.dtype)),
+        parallel_iterations=2,
     )
-    losses = joined(lists[0], tf.zeros([0], tf.int32))
+    losses = without_repeated(lists[0], tf.zeros([0], tf.int32))
     if weights is None:
         return losses, None
-    return losses, (joined(lists[1], tf.shape(queries)[1:]), d_candidates)
+    d_queries = without_repeated(lists[1], tf.shape(queries)[1:])
+    d_queries = scale_rows(d_queries, weights / temperature)
+    # The loss depends on queries / temperature alone.
+    d_temperature = -tf.reduce_sum(queries * d_queries) / temperature
+    return losses, (d_queries, tf.transpose(d_candidates), d_temperature)
 
 
 def _once(upstream, *inputs):

@@ -47,10 +47,6 @@ class SortedColumns:
         self._sorted_keys = tf.gather(keys, by_key)
         #: [C] int32, the columns in sorted order.
         self.order = tf.concat([by_key, tf.range(self._num_keyed, num_columns)], 0)
-        #: [C] int32, each column's place in the sorted order.
-        self.rank = tf.scatter_nd(
-            self.order[:, tf.newaxis], tf.range(num_columns), tf.shape(self.order)
-        )
 
     def ranges(self, entries):
         """For each key in `entries` [L] the sorted columns that have it.
@@ -86,7 +82,8 @@ class Rule:
         longest=1,
         ignored=None,
     ):
-        self.columns = columns
+        self._columns = columns
+        self.num_columns = tf.size(columns.order)
         self._first, self._last = columns.ranges(entries)
         if ignored is not None:
             self._last = tf.where(ignored, self._first, self._last)
@@ -101,17 +98,15 @@ class Rule:
         ends, starts = rows.of(self._ends), rows.of(self._starts)
         return tf.reduce_sum(tf.gather(total, ends) - tf.gather(total, starts))
 
-    def places(self, rows, starts, layout):
+    def places(self, rows, starts):
         """Lists the dropped pairs of some rows.
 
         Args:
           rows: `row_blocks.Rows`, n of them.
-          starts: [n] int64, place of each row's first column in their scores.
-          layout: The `SortedColumns` in whose order the scores' columns are; None
-            for their own order.
+          starts: [n] int32, place of each row's first column in their scores.
 
         Returns:
-          [p] int64 places in the scores. A pair may be listed more than once, and
+          [p] int32 places in the scores. A pair may be listed more than once, and
           a row's own positive may be listed.
         """
         if self._starts is None:
@@ -123,25 +118,13 @@ class Rule:
                 tf.gather(self._last, entries),
             )
             starts = tf.gather(starts, owners)
-        if self.columns is layout:
-            # The range of sorted columns is a range of places.
-            first, last = tf.cast(first, tf.int64), tf.cast(last, tf.int64)
-            ranges = tf.raw_ops.RaggedRange(
-                starts=starts + first,
-                limits=starts + last,
-                deltas=tf.constant(1, tf.int64),
-            )
-            return ranges.rt_dense_values
         owners, members = _enumerate(first, last)
-        columns = tf.gather(self._columns_in(layout), members)
-        return tf.gather(starts, owners) + tf.cast(columns, tf.int64)
+        return tf.gather(starts, owners) + tf.gather(self._columns.order, members)
 
-    def matrix(self, rows, layout):
+    def matrix(self, rows):
         """The same as booleans [n, C], made without a list; XLA compiles it."""
-        # Where the scores' columns stand among the sorted ones.
-        rank = self.columns.rank
-        if layout is not None:
-            rank = tf.gather(rank, layout.order)
+        # Each column's place among the sorted ones.
+        rank = tf.math.invert_permutation(self._columns.order)
         if self._starts is None:
             first = rows.of(self._first)[:, tf.newaxis]
             last = rows.of(self._last)[:, tf.newaxis]
@@ -176,21 +159,14 @@ class Rule:
         steps = count(self._last, -present)
         return tf.cumsum(steps, axis=1) > 0
 
-    def _columns_in(self, layout):
-        order = self.columns.order
-        return order if layout is None else tf.gather(layout.rank, order)
 
-
-def drop(rules, logits, rows, positives, layout=None, in_place=False):
+def drop(rules, logits, rows, in_place=False):
     """Sets the scores of dropped pairs to -inf; no row's own positive is dropped.
 
     Args:
       rules: At least one `Rule`.
       logits: [n, C] scores of some rows.
       rows: Which rows, `row_blocks.Rows`.
-      positives: [n] int32, the column of each row's positive in `logits`.
-      layout: The `SortedColumns` in whose order the columns are; None for their
-        own order. Listing is several times faster in the order of a rule's keys.
       in_place: Whether `logits` may be changed; not differentiable then.
 
     Returns:
@@ -198,25 +174,28 @@ def drop(rules, logits, rows, positives, layout=None, in_place=False):
     """
 
     def listed():
-        starts = row_starts(logits)
-        dropped = tf.concat([r.places(rows, starts, layout) for r in rules], axis=0)
+        starts = row_starts(rows.size, rules[0].num_columns)
+        dropped = tf.concat([rule.places(rows, starts) for rule in rules], axis=0)
         values = tf.fill(tf.shape(dropped), minus_inf)
-        return overwrite(logits, dropped, values, in_place)
+        with tf.control_dependencies([tf.identity(own)]):
+            return overwrite(logits, dropped, values, in_place)
 
     def compared():
-        dropped = [rule.matrix(rows, layout) for rule in rules]
+        dropped = [rule.matrix(rows) for rule in rules]
         return tf.where(functools.reduce(tf.logical_or, dropped), minus_inf, logits)
 
+    # Neither the choice nor the listing reads the scores: TensorFlow does both
+    # while it forms them. Only the writing must wait until `own` has been read.
     minus_inf = tf.constant(float("-inf"), logits.dtype)
-    own = get_each(logits, positives)
-    with tf.control_dependencies([own]):
-        if compiled_by_xla():
-            masked = compared()
-        else:
-            num_pairs = tf.add_n([rule.num_pairs(rows) for rule in rules])
-            many = _MANY_PAIRS * tf.cast(tf.size(logits), tf.float32)
-            masked = tf.cond(tf.cast(num_pairs, tf.float32) > many, compared, listed)
-    return set_each(masked, positives, own, in_place)
+    own = get_each(logits, rows.indices)
+    if compiled_by_xla():
+        masked = compared()
+    else:
+        num_pairs = tf.add_n([rule.num_pairs(rows) for rule in rules])
+        columns = tf.cast(rules[0].num_columns, tf.float32)
+        many = _MANY_PAIRS * columns * tf.cast(rows.size, tf.float32)
+        masked = tf.cond(tf.cast(num_pairs, tf.float32) > many, compared, listed)
+    return set_each(masked, rows.indices, own, in_place)
 
 
 def same_key(row_keys, columns):

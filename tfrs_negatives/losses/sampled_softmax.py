@@ -11,9 +11,12 @@ from tfrs_negatives.losses.overwrite import set_each
 
 POSITIVES = ("all", "negatives", "refined")
 
-# A block of 4 million scores (16 MiB in float32) is large enough for the matrix
-# products to run at full speed and small enough to stay out of the way.
-_BLOCK_SCORES = 4 * 2**20
+# Blocks of 2 million scores, 8 MiB in float32, stay near the cores, but a block of few
+# rows waits for the candidates: larger ones have 256 rows, the largest 128.
+_BLOCK_SCORES = (2 * 2**20, 8 * 2**20)
+
+# Up to this size two whole blocks may be in memory at a time.
+_OVERLAPPING_SCORES = 4 * 2**20
 
 
 class SampledSoftmax:
@@ -136,21 +139,20 @@ class SampledSoftmax:
           tf.errors.InvalidArgumentError: The same where only values tell; log
             q not finite or positive; `score_mask` hiding a row's positive.
         """
-        queries, candidates, columns = self._prepare(
+        queries, candidates, temperature, columns = self._prepare(
             query_embeddings, candidate_embeddings, candidate_log_q, rules, score_mask
         )
-        if rules:
-            candidates, columns = _lay_out(candidates, columns, rules[0].columns)
+        scored = (queries, candidates, temperature)
 
         def block(rows, queries, candidates):
             return self._block(rows, queries, candidates, columns)
 
-        num_blocks = self._num_blocks(queries, candidates)
+        partition = self._partition(queries, candidates)
         weights = reductions.row_weights(sample_weight, queries)
         if self.reduction == "none":
-            losses = row_blocks.each_row(block, queries, candidates, num_blocks)
+            losses = row_blocks.each_row(block, *scored, partition)
             return weights * losses
-        total = row_blocks.weighted_sum(block, queries, candidates, weights, num_blocks)
+        total = row_blocks.weighted_sum(block, *scored, weights, partition)
         return reductions.normalise(total, weights, self.reduction)
 
     def logits(
@@ -171,47 +173,51 @@ class SampledSoftmax:
           C or, with hard negatives, one more than their number. Dropped pairs
           are -inf.
         """
-        queries, candidates, columns = self._prepare(
+        queries, candidates, temperature, columns = self._prepare(
             query_embeddings, candidate_embeddings, candidate_log_q, rules, score_mask
         )
         everything = row_blocks.Rows(0, tf.shape(queries)[0])
-        scored = self._score(everything, queries, candidates, columns, in_place=False)
+        scored = self._score(
+            everything, queries / temperature, candidates, columns, in_place=False
+        )
         return scored.logits, scored.positives
 
     def _block(self, rows, queries, candidates, columns):
-        """The losses [n] of some rows; their gradients as a function of weights."""
+        """The losses [n] of some rows, and their gradients; see `row_blocks`."""
         scored = self._score(rows, queries, candidates, columns, in_place=True)
         if self.positive == "refined":
-            log_q = tf.gather(columns.log_q, rows.of(columns.positives))
+            log_q = rows.of(columns.log_q)
             losses, d_logits, factors = row_losses.refined(
                 scored.logits, scored.positives, log_q
             )
         else:
             losses, d_logits = row_losses.cross_entropy(scored.logits, scored.positives)
-            factors = 1.0
+            factors = None
 
-        def gradients(weights):
+        def gradients(weighted_queries):
             d_scores = d_logits
             if scored.mined is not None:
                 d_scores = mining.spread(
                     d_logits, scored.mined, tf.shape(candidates)[0]
                 )
-            weighted = weights * factors
+            if factors is not None:
+                weighted_queries = row_blocks.scale_rows(weighted_queries, factors)
             if scored.by_head is not None:
-                return mining.through_heads(
-                    d_scores, weighted, scored.by_head, queries, candidates
+                d_queries, d_candidates = mining.through_heads(
+                    d_scores, scored.by_head, weighted_queries, candidates
                 )
-            weighted = weighted[:, tf.newaxis]
-            return (
-                weighted * tf.matmul(d_scores, candidates),
-                tf.matmul(d_scores, weighted * queries, transpose_a=True),
-            )
+            else:
+                d_queries = tf.matmul(d_scores, candidates)
+                d_candidates = tf.matmul(weighted_queries, d_scores, transpose_a=True)
+            if factors is not None:
+                d_queries = row_blocks.scale_rows(d_queries, factors)
+            return d_queries, d_candidates
 
         return losses, gradients
 
     def _score(self, rows, queries, candidates, columns, in_place):
         """Scores some rows: corrected, masked, mined."""
-        by_head, mined, positives = None, None, rows.of(columns.positives)
+        by_head, mined, positives = None, None, rows.indices
         if queries.shape.rank == 3:
             by_head = tf.einsum("nhd,cd->nhc", queries, candidates)
             logits = tf.reduce_max(by_head, axis=1)
@@ -221,19 +227,13 @@ class SampledSoftmax:
         if columns.log_q is not None:
             logits = tf.nn.bias_add(logits, -columns.log_q)
             if self.positive != "all":
-                own = tf.gather(candidates, positives)
-                uncorrected = _own_scores(queries, own)
+                uncorrected = _own_scores(queries, rows.of(candidates))
                 logits = set_each(logits, positives, uncorrected, in_place)
         if columns.score_mask is not None:
             minus_inf = tf.constant(float("-inf"), logits.dtype)
-            mask = rows.of(columns.score_mask)
-            if columns.layout is not None:
-                mask = tf.gather(mask, columns.layout.order, axis=1)
-            logits = tf.where(mask, logits, minus_inf)
+            logits = tf.where(rows.of(columns.score_mask), logits, minus_inf)
         if columns.rules:
-            logits = rules_lib.drop(
-                columns.rules, logits, rows, positives, columns.layout, in_place
-            )
+            logits = rules_lib.drop(columns.rules, logits, rows, in_place)
         if self.num_hard_negatives is not None and self.num_hard_negatives > 0:
             logits, mined = mining.hardest(
                 logits, positives, self.num_hard_negatives, in_place
@@ -241,19 +241,26 @@ class SampledSoftmax:
             positives = tf.zeros_like(positives)
         return _Scored(logits, positives, by_head, mined)
 
-    def _num_blocks(self, queries, candidates):
+    def _partition(self, queries, candidates):
+        """Chooses the blocks from the shapes: `row_blocks.Partition`."""
+        num_columns = tf.shape(candidates)[0]
+        scores_a_row = num_columns
+        if queries.shape.rank == 3:
+            scores_a_row *= tf.shape(queries)[1]
         if self.row_block is not None:
             row_block = self.row_block
         else:
-            scores_a_row = tf.shape(candidates)[0]
-            if queries.shape.rank == 3:
-                scores_a_row *= tf.shape(queries)[1]
-            row_block = tf.maximum(_BLOCK_SCORES // scores_a_row, 1)
-        row_block = tf.minimum(row_block, tf.int32.max // tf.shape(candidates)[0])
-        return -(-tf.shape(queries)[0] // row_block)
+            scores = tf.clip_by_value(256 * num_columns, *_BLOCK_SCORES)
+            scores = tf.maximum(scores, 128 * num_columns)
+            row_block = tf.maximum(scores // scores_a_row, 1)
+        row_block = tf.minimum(row_block, tf.int32.max // scores_a_row)
+        return row_blocks.Partition(
+            num_blocks=-(-tf.shape(queries)[0] // row_block),
+            overlap=row_block * scores_a_row <= _OVERLAPPING_SCORES,
+        )
 
     def _prepare(self, queries, candidates, log_q, rules, score_mask):
-        """Checks and casts the arguments; divides by the temperature."""
+        """Checks and casts the arguments."""
         queries, candidates, score_mask, _ = inputs.check_scored(
             queries, candidates, score_mask
         )
@@ -265,42 +272,16 @@ class SampledSoftmax:
             log_q = inputs.check_log_q(log_q, _checks.size(candidates))
         if self.positive == "refined":
             log_q = inputs.check_refined(log_q, queries)
-        if self.temperature is not None:
-            temperature = _checks.guard(
-                _scalar(self.temperature, queries.dtype),
-                tf.debugging.assert_positive(
-                    self.temperature, message="`temperature` must stay positive."
-                ),
-            )
-            # s / temperature = (q / temperature) . c, but B x d instead of B x C.
-            queries /= temperature
-        positives = tf.range(tf.shape(queries)[0])
-        columns = _Columns(positives, log_q, tuple(rules), score_mask, layout=None)
-        return queries, candidates, columns
+        temperature = _temperature(self.temperature, queries.dtype)
+        columns = _Columns(log_q, tuple(rules), score_mask)
+        return queries, candidates, temperature, columns
 
 
-# positives: [B], the column of each row's positive; layout: the order that the
-# columns are in, `rules.SortedColumns`, or None for the order they came in.
-_Columns = collections.namedtuple("_Columns", "positives log_q rules score_mask layout")
+_Columns = collections.namedtuple("_Columns", "log_q rules score_mask")
 
 # logits: [n, width]; positives: [n], the column of each row's positive in them;
 # by_head: [n, H, C] or None; mined: [n, width], where the logits came from, or None.
 _Scored = collections.namedtuple("_Scored", "logits positives by_head mined")
-
-
-def _lay_out(candidates, columns, layout):
-    """Puts the columns in the order of a rule's keys, which speeds listing up."""
-
-    @tf.custom_gradient
-    def ordered(candidates):
-        return tf.gather(candidates, layout.order), lambda d: tf.gather(d, layout.rank)
-
-    log_q = columns.log_q
-    return ordered(candidates), columns._replace(
-        positives=tf.gather(layout.rank, columns.positives),
-        log_q=None if log_q is None else tf.gather(log_q, layout.order),
-        layout=layout,
-    )
 
 
 def _own_scores(queries, own):
@@ -309,8 +290,12 @@ def _own_scores(queries, own):
     return tf.reduce_sum(queries * own, axis=1)
 
 
-def _scalar(value, dtype):
-    # A Python float would pass through float32 in `tf.cast`.
+def _temperature(value, dtype):
+    if value is None:
+        return tf.ones([], dtype)
+    # A Python float, checked already, would pass through float32 in `tf.cast`.
     if isinstance(value, (int, float)):
         return tf.constant(value, dtype)
-    return tf.cast(value, dtype)
+    value = tf.cast(value, dtype)
+    message = "`temperature` must stay positive."
+    return _checks.guard(value, tf.debugging.assert_positive(value, message=message))
