@@ -4,7 +4,8 @@
 
 Every subject at every size runs in a fresh process; their steps alternate, so
 that what else the machine does falls on all alike. Medians go to a CSV, a row a
-subject and size, with device, versions and commit.
+subject and size, with device, versions and commit. Sizes that the CSV holds
+already are not run again, so a sweep can be cut and continued.
 """
 
 import argparse
@@ -22,8 +23,8 @@ HERE = pathlib.Path(__file__).parent
 KERAS_2 = ("ours", "ours_plain", "tfrs", "tfrs_plain", "floor")
 PEERS = ("keras_rs", "torch_eager", "torch_compiled")
 FIELDS = (
-    "subject rows extra width wall_ms cpu_ms memory_mib steps tfrs_over_this "
-    "this_over_floor device versions commit"
+    "subject rows extra width steps memory_mib wall_ms cpu_ms tfrs_over_this_wall "
+    "tfrs_over_this_cpu over_floor_wall over_floor_cpu device versions commit"
 ).split()
 
 
@@ -127,14 +128,17 @@ def check_agreement(workers):
 
 
 def ratios(worker, workers):
-    def over(one, other):
+    def over(one, other, field):
         if one is None or other is None:
             return ""
-        return round(one.median("cpu") / other.median("cpu"), 3)
+        return round(one.median(field) / other.median(field), 3)
 
+    tfrs, floor = workers.get("tfrs"), workers.get("floor")
     return {
-        "tfrs_over_this": over(workers.get("tfrs"), worker),
-        "this_over_floor": over(worker, workers.get("floor")),
+        "tfrs_over_this_wall": over(tfrs, worker, "wall"),
+        "tfrs_over_this_cpu": over(tfrs, worker, "cpu"),
+        "over_floor_wall": over(worker, floor, "wall"),
+        "over_floor_cpu": over(worker, floor, "cpu"),
     }
 
 
@@ -179,12 +183,18 @@ def main():
     arguments = parser.parse_args()
 
     about, results = machine(), []
+    if arguments.output.exists():
+        with open(arguments.output, newline="") as file:
+            results = list(csv.DictReader(file))
+    done = {tuple(map(int, (r["rows"], r["extra"], r["width"]))) for r in results}
     for width in arguments.widths:
         for rows in arguments.rows:
             for extra in arguments.extra:
                 columns = rows if extra == "0" else 2 * rows
-                # From measurement: about 3 ns a score and step for the floor.
-                steps = int(arguments.seconds / (2e-8 * rows * columns))
+                if (rows, columns - rows, width) in done:
+                    continue
+                # From measurement: about 10 ns of wall time a score for TFRS.
+                steps = int(arguments.seconds / (1e-8 * rows * columns))
                 steps = min(max(steps, 3), 30)
                 print(f"B={rows} K={extra} d={width}, {steps} steps", flush=True)
                 for result in measure(
@@ -196,7 +206,7 @@ def main():
                     arguments.memory_gib,
                 ):
                     results.append({**result, **about})
-                    print("  " + " ".join(str(result[f]) for f in FIELDS[:10]))
+                    print("  " + " ".join(str(result[f]) for f in FIELDS[:12]))
                 with open(arguments.output, "w", newline="") as file:
                     writer = csv.DictWriter(file, FIELDS)
                     writer.writeheader()
