@@ -590,36 +590,48 @@ def test_writing_in_place_leaves_constants_alone(batch):
 
 
 @pytest.mark.parametrize("size", [1, 2, 252, 507, 1000])
-@pytest.mark.parametrize("scale", [1.0, 100.0])
+@pytest.mark.parametrize("score_range", [1.0, 1e4])
 @pytest.mark.parametrize("temperature", [1.0, 0.01])
-def test_error_budget(size, scale, temperature):
-    """No worse than the plain formula in the same precision, plus rounding."""
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_error_budget(size, score_range, temperature, dtype):
+    """No worse than the plain formula in full precision, plus rounding."""
     rng = np.random.default_rng(size)
-    queries = rng.normal(size=(size, 8)) * scale
-    candidates = rng.normal(size=(size, 8))
-    candidates[: size // 2] = queries[: size // 2] / scale
-    q32, c32 = queries.astype(np.float32), candidates.astype(np.float32)
+    queries, candidates = rng.normal(size=(2, size, 8))
+    candidates[: size // 2] = queries[: size // 2]
+    queries *= score_range * temperature / np.abs(queries @ candidates.T).max()
+    dtype = tf.as_dtype(dtype)
+    queries, candidates = tf.cast(queries, dtype), tf.cast(candidates, dtype)
+    full = np.float64 if dtype == tf.float64 else np.float32
+    exact = np.longdouble if dtype == tf.float64 else np.float64
 
-    def plain(q, c):
-        scores = q @ c.T / q.dtype.type(temperature)
+    def plain(precision):
+        q, c = (np.array(x).astype(precision) for x in (queries, candidates))
+        scores = q @ c.T / precision(temperature)
         top = scores.max(axis=1, keepdims=True)
         weights = np.exp(scores - top)
         total = weights.sum(axis=1, keepdims=True)
         losses = (np.log(total) + top)[:, 0] - np.diag(scores)
-        d_scores = weights / total - np.eye(len(q), dtype=q.dtype)
-        d_scores /= q.dtype.type(temperature)
+        d_scores = weights / total - np.eye(len(q), dtype=precision)
+        d_scores /= precision(temperature)
         return losses, d_scores @ c, d_scores.T @ q
 
-    exact = plain(q32.astype(np.float64), c32.astype(np.float64))
-    naive = plain(q32, c32)
-    losses = SampledSoftmax(temperature, reduction="none")(q32, c32)
-    value, *gradients = value_and_gradients(SampledSoftmax(temperature), q32, c32)
-    epsilon = np.finfo(np.float32).eps
+    losses = SampledSoftmax(temperature, reduction="none")(queries, candidates)
+    value, *gradients = value_and_gradients(
+        SampledSoftmax(temperature), queries, candidates
+    )
+    assert losses.dtype == value.dtype == full
     for ours, plain_value, truth in zip(
-        (losses, *gradients), naive, exact, strict=True
+        (losses, *gradients), plain(full), plain(exact), strict=True
     ):
-        largest = np.abs(q32 @ c32.T).max() / temperature
-        rounding = 8 * epsilon * max(np.abs(truth).max(), largest)
+        # The scores are known to their rounding, and the result to its own.
+        scale = np.abs(truth).max()
+        relative = 8 * np.finfo(full).eps * score_range
+        rounding = relative * max(scale, 1) + scale * dtype_epsilon(ours.dtype)
         budget = np.abs(plain_value - truth).max() + rounding
-        assert np.abs(ours - truth).max() <= 2 * budget
+        error = np.abs(np.array(ours).astype(exact) - truth)
+        assert error[np.abs(truth) < ours.dtype.max].max() <= budget
     np.testing.assert_allclose(value, np.sum(losses), rtol=1e-5)
+
+
+def dtype_epsilon(dtype):
+    return {"float16": 2**-11, "bfloat16": 2**-8}.get(tf.as_dtype(dtype).name, 0.0)

@@ -118,8 +118,12 @@ class Rule:
                 tf.gather(self._last, entries),
             )
             starts = tf.gather(starts, owners)
-        owners, members = _enumerate(first, last)
-        return tf.gather(starts, owners) + tf.gather(self._columns.order, members)
+        # A row's sorted columns, counted from where its scores start.
+        sorted_places = tf.raw_ops.RaggedRange(
+            starts=starts + first, limits=starts + last, deltas=1
+        ).rt_dense_values
+        members = sorted_places % self.num_columns
+        return sorted_places - members + tf.gather(self._columns.order, members)
 
     def matrix(self, rows):
         """The same as booleans [n, C], made without a list; XLA compiles it."""
