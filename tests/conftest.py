@@ -12,6 +12,15 @@ def pytest_addoption(parser):
     parser.addoption("--slow", action="store_true", help="run the slow tests too")
 
 
+def pytest_configure():
+    import tensorflow as tf
+
+    # Must precede anything else that TensorFlow does.
+    device = tf.config.list_physical_devices("CPU")[0]
+    two = [tf.config.LogicalDeviceConfiguration()] * 2
+    tf.config.set_logical_device_configuration(device, two)
+
+
 def pytest_collection_modifyitems(config, items):
     if config.getoption("--slow"):
         return
@@ -28,6 +37,18 @@ def keras_2():
 
     if IS_KERAS_3:
         pytest.skip("needs TensorFlow Recommenders, hence TF_USE_LEGACY_KERAS=1")
+
+
+@pytest.fixture(scope="session")
+def two_replicas():
+    """A strategy over two logical devices of this machine's processor."""
+    import tensorflow as tf
+
+    # One for the whole session: a second one's collectives would clash.
+    return tf.distribute.MirroredStrategy(
+        ["CPU:0", "CPU:1"],
+        cross_device_ops=tf.distribute.ReductionToOneDevice(),
+    )
 
 
 @pytest.fixture(scope="session")

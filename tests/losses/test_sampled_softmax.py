@@ -635,3 +635,36 @@ def test_error_budget(size, score_range, temperature, dtype):
 
 def dtype_epsilon(dtype):
     return {"float16": 2**-11, "bfloat16": 2**-8}.get(tf.as_dtype(dtype).name, 0.0)
+
+
+def test_replicas_compute_what_one_device_does(batch, two_replicas):
+    """Each of two replicas gets the loss and gradients of its own arguments."""
+
+    def arguments(replica):
+        return dict(
+            query_embeddings=batch["queries"] * (1 + replica),
+            candidate_embeddings=batch["candidates"],
+            candidate_log_q=batch["log_q"],
+            sample_weight=batch["weights"],
+        )
+
+    def run(replica):
+        every = arguments(tf.cast(replica, batch["queries"].dtype))
+        return value_and_gradients(
+            SampledSoftmax(row_block=2),
+            every.pop("query_embeddings"),
+            every.pop("candidate_embeddings"),
+            rules=key_rules(batch),
+            **every,
+        )
+
+    @tf.function
+    def step():
+        return two_replicas.run(
+            lambda: run(tf.distribute.get_replica_context().replica_id_in_sync_group)
+        )
+
+    per_replica = [two_replicas.experimental_local_results(x) for x in step()]
+    for replica in range(2):
+        for ours, expected in zip(per_replica, run(replica), strict=True):
+            np.testing.assert_allclose(ours[replica], expected, rtol=1e-6, atol=1e-9)
