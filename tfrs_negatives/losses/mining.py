@@ -36,13 +36,9 @@ def spread(d_logits, columns, num_columns):
     )
 
 
-def through_heads(d_scores, by_head, weighted_queries, candidates):
-    """Gradients where a score is its best head's; heads that tie share it."""
+def to_heads(d_scores, by_head):
+    """Derivatives [n, H, width]: a score is its best head's; ties share it."""
     is_best = tf.equal(by_head, tf.reduce_max(by_head, axis=1, keepdims=True))
     share = tf.cast(is_best, d_scores.dtype)
     share /= tf.reduce_sum(share, axis=1, keepdims=True)
-    d_by_head = d_scores[:, tf.newaxis, :] * share
-    return (
-        tf.einsum("nhc,cd->nhd", d_by_head, candidates),
-        tf.einsum("nhd,nhc->dc", weighted_queries, d_by_head),
-    )
+    return d_scores[:, tf.newaxis, :] * share

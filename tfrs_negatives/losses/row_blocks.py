@@ -6,12 +6,13 @@ formed while its scores are at hand; what is kept is of the size of the
 embeddings, never rows x columns. (GradCache, Gao et al. 2021, and cut
 cross-entropy, Wijmans et al. 2025, are built on the same observation.)
 
-`block(rows, queries, candidates)` stands below for a function of one block: it
-returns the losses [n] of the n rows in `rows` and a function from the rows'
-queries, each times its weight, to `(d_queries, d_candidates)`: the gradients of
-the losses in the queries, [n, ...] and still without weights, and of their weighted
-sum in the candidates, transposed to [d, C]: a product that reads the scores as they
-lie in memory is the faster one.
+`block(rows, queries, candidates[, negatives])` stands below for a function of one
+block: it returns the losses [n] of the n rows in `rows` and a function from the
+rows' queries, each times its weight, to `(d_queries, d_candidates[, d_negatives])`.
+These are the gradients of the losses in the queries, [n, ...] and still without
+weights, and of their weighted sum in the candidates, transposed to [d, C] (a product
+that reads the scores as they lie in memory is the faster one), and in the rows' own
+negatives, [n, M, d].
 """
 
 import collections
@@ -49,61 +50,60 @@ class Rows:
         return self.begin + tf.range(self.size)
 
 
-def weighted_sum(block, queries, candidates, temperature, weights, partition):
+def weighted_sum(block, inputs, weights, partition):
     """Returns sum_i weights[i] * loss_i.
 
     Args:
       block: See above.
-      queries: [B, ...] float tensor, taken in blocks of rows.
-      candidates: [C, d] float tensor, whole in every block.
-      temperature: Scalar that every block's queries are divided by: all B would
-        be a copy of B x d numbers.
+      inputs: `(queries, candidates, temperature)` or these and `negatives`:
+        queries [B, ...], taken in blocks of rows; candidates [C, d], whole in
+        every block; a scalar temperature that every block's queries are divided by
+        (all B would be a copy); negatives [B, M, d], taken in blocks of rows.
       weights: [B], of the queries' dtype.
       partition: `Partition`.
 
     Returns:
-      Scalar, differentiable once in queries, candidates, temperature and weights.
+      Scalar, differentiable once in the inputs and the weights.
     """
 
     @tf.custom_gradient
-    def value(queries, candidates, temperature, weights):
-        inputs = (queries, candidates, temperature)
-        losses, gradients = _run(block, *inputs, weights, partition)
+    def value(weights, *inputs):
+        losses, gradients = _run(block, inputs, weights, partition)
 
         def gradient(upstream):
-            upstream = _once(upstream, *inputs, weights)
-            return *(upstream * g for g in gradients), upstream * losses
+            upstream = _once(upstream, weights, *inputs)
+            return upstream * losses, *(upstream * g for g in gradients)
 
         return tf.reduce_sum(weights * losses), gradient
 
-    return value(queries, candidates, temperature, weights)
+    return value(weights, *inputs)
 
 
-def each_row(block, queries, candidates, temperature, partition):
+def each_row(block, inputs, partition):
     """Returns the losses [B].
 
     The gradients wait for the weight that each row gets downstream, so the
     blocks are formed a second time in the backward pass.
 
     Args:
-      block, queries, candidates, temperature, partition: As in `weighted_sum`.
+      block, inputs, partition: As in `weighted_sum`.
 
     Returns:
-      [B], differentiable once in queries, candidates and temperature.
+      [B], differentiable once in the inputs.
     """
 
     @tf.custom_gradient
     def value(*inputs):
-        losses, _ = _run(block, *inputs, None, partition)
+        losses, _ = _run(block, inputs, None, partition)
 
         def gradient(upstream):
             upstream = _once(upstream, *inputs)
-            _, gradients = _run(block, *inputs, upstream, partition)
+            _, gradients = _run(block, inputs, upstream, partition)
             return gradients
 
         return losses, gradient
 
-    return value(queries, candidates, temperature)
+    return value(*inputs)
 
 
 def scale_rows(rows, factors):
@@ -112,8 +112,9 @@ def scale_rows(rows, factors):
     return rows * tf.reshape(factors, tf.concat([[-1], ones], 0))
 
 
-def _run(block, queries, candidates, temperature, weights, partition):
+def _run(block, inputs, weights, partition):
     """The losses and, given weights, the gradients of their weighted sum."""
+    queries, candidates, temperature, *negatives = inputs
     num_blocks, overlap = partition
     num_rows = tf.shape(queries)[0]
     num_columns, width = tf.unstack(tf.shape(candidates))
@@ -121,9 +122,11 @@ def _run(block, queries, candidates, temperature, weights, partition):
     before_last = size * (num_blocks - 1)
     repeated = size * num_blocks - num_rows
 
-    def without_repeated(blocks, shape_of_row):
-        """[B, ...] from the stacked blocks."""
-        rows = tf.reshape(blocks.stack(), tf.concat([[-1], shape_of_row], 0))
+    def without_repeated(blocks):
+        """[B, ...] from the blocks."""
+        stacked = blocks.stack()
+        shape = tf.concat([[num_blocks * size], tf.shape(stacked)[2:]], 0)
+        rows = tf.reshape(stacked, shape)
         return tf.concat([rows[:before_last], rows[before_last + repeated :]], 0)
 
     if weights is not None:
@@ -135,12 +138,14 @@ def _run(block, queries, candidates, temperature, weights, partition):
         begin = index * size
         rows = Rows(tf.minimum(begin, num_rows - size), size)
         block_queries = rows.of(queries) / temperature
-        losses, gradients = block(rows, block_queries, candidates)
+        losses, gradients = block(
+            rows, block_queries, candidates, *map(rows.of, negatives)
+        )
         outputs = [losses]
         if weights is not None:
             weighted_queries = scale_rows(block_queries, counted[begin : begin + size])
-            d_queries, d_candidates_here = gradients(weighted_queries)
-            outputs.append(d_queries)
+            d_queries, d_candidates_here, *d_negatives = gradients(weighted_queries)
+            outputs += [d_queries, *d_negatives]
             d_candidates += d_candidates_here
         lists = [
             blocks.write(index, output)
@@ -156,7 +161,7 @@ def _run(block, queries, candidates, temperature, weights, partition):
 
     lists = [
         tf.TensorArray(queries.dtype, size=num_blocks)
-        for _ in range(1 if weights is None else 2)
+        for _ in range(1 if weights is None else 2 + len(negatives))
     ]
     _, lists, d_candidates = tf.while_loop(
         lambda index, *_: index < num_blocks,
@@ -164,14 +169,19 @@ def _run(block, queries, candidates, temperature, weights, partition):
         (0, lists, tf.zeros([width, num_columns], candidates.dtype)),
         parallel_iterations=2,
     )
-    losses = without_repeated(lists[0], tf.zeros([0], tf.int32))
+    losses, *gradients = map(without_repeated, lists)
     if weights is None:
         return losses, None
-    d_queries = without_repeated(lists[1], tf.shape(queries)[1:])
+    d_queries, *d_negatives = gradients
     d_queries = scale_rows(d_queries, weights / temperature)
-    # The loss depends on queries / temperature alone.
+    # The loss depends on queries and temperature through their quotient alone.
     d_temperature = -tf.reduce_sum(queries * d_queries) / temperature
-    return losses, (d_queries, tf.transpose(d_candidates), d_temperature)
+    return losses, (
+        d_queries,
+        tf.transpose(d_candidates),
+        d_temperature,
+        *d_negatives,
+    )
 
 
 def _once(upstream, *inputs):

@@ -5,7 +5,14 @@ import collections
 import tensorflow as tf
 
 from tfrs_negatives import _checks
-from tfrs_negatives.losses import inputs, mining, reductions, row_blocks, row_losses
+from tfrs_negatives.losses import (
+    inputs,
+    mining,
+    reductions,
+    row_blocks,
+    row_losses,
+    scores,
+)
 from tfrs_negatives.losses import rules as rules_lib
 from tfrs_negatives.losses.overwrite import set_each
 
@@ -110,9 +117,12 @@ class SampledSoftmax:
         query_embeddings,
         candidate_embeddings,
         *,
+        negative_embeddings=None,
         candidate_log_q=None,
+        negative_log_q=None,
         rules=(),
         score_mask=None,
+        negative_mask=None,
         sample_weight=None,
     ):
         """Computes the loss.
@@ -123,10 +133,14 @@ class SampledSoftmax:
             is computed in float32.
           candidate_embeddings: [C, d], C >= B. Row i's positive is column i;
             columns from B on are negatives of every row.
+          negative_embeddings: [B, M, d], negatives of one row each, beside the
+            columns that all rows share; None for none.
           candidate_log_q: [C], log q of each column; None means no correction.
             A constant of the sampling design: no gradient flows to it.
+          negative_log_q: [B, M], the same for `negative_embeddings`.
           rules: `rules.Rule`s; a pair that any of them lists is dropped.
           score_mask: [B, C] bool, False drops the pair.
+          negative_mask: [B, M] bool, False drops the negative, such as padding.
           sample_weight: [B], r_i; None means 1.
 
         Returns:
@@ -139,20 +153,21 @@ class SampledSoftmax:
           tf.errors.InvalidArgumentError: The same where only values tell; log
             q not finite or positive; `score_mask` hiding a row's positive.
         """
-        queries, candidates, temperature, columns = self._prepare(
-            query_embeddings, candidate_embeddings, candidate_log_q, rules, score_mask
+        embeddings, temperature, columns = self._prepare(
+            (query_embeddings, candidate_embeddings, negative_embeddings),
+            _Columns(candidate_log_q, negative_log_q, rules, score_mask, negative_mask),
         )
-        scored = (queries, candidates, temperature)
+        queries, candidates, *negatives = embeddings
 
-        def block(rows, queries, candidates):
-            return self._block(rows, queries, candidates, columns)
+        def block(rows, *embeddings):
+            return self._block(rows, embeddings, columns)
 
-        partition = self._partition(queries, candidates)
+        scored = (queries, candidates, temperature, *negatives)
+        partition = self._partition(*embeddings)
         weights = reductions.row_weights(sample_weight, queries)
         if self.reduction == "none":
-            losses = row_blocks.each_row(block, *scored, partition)
-            return weights * losses
-        total = row_blocks.weighted_sum(block, *scored, weights, partition)
+            return weights * row_blocks.each_row(block, scored, partition)
+        total = row_blocks.weighted_sum(block, scored, weights, partition)
         return reductions.normalise(total, weights, self.reduction)
 
     def logits(
@@ -160,31 +175,34 @@ class SampledSoftmax:
         query_embeddings,
         candidate_embeddings,
         *,
+        negative_embeddings=None,
         candidate_log_q=None,
+        negative_log_q=None,
         rules=(),
         score_mask=None,
+        negative_mask=None,
     ):
         """The scores that the softmax sees, for other losses and for metrics.
 
-        Takes the arguments of `__call__` and holds all B x C scores at once.
+        Takes the arguments of `__call__` and holds all B x (C + M) scores at once.
 
         Returns:
           `(logits, positive_columns)`: [B, width] and [B] int32, where width is
-          C or, with hard negatives, one more than their number. Dropped pairs
+          C + M or, with hard negatives, one more than their number. Dropped pairs
           are -inf.
         """
-        queries, candidates, temperature, columns = self._prepare(
-            query_embeddings, candidate_embeddings, candidate_log_q, rules, score_mask
+        (queries, *others), temperature, columns = self._prepare(
+            (query_embeddings, candidate_embeddings, negative_embeddings),
+            _Columns(candidate_log_q, negative_log_q, rules, score_mask, negative_mask),
         )
         everything = row_blocks.Rows(0, tf.shape(queries)[0])
-        scored = self._score(
-            everything, queries / temperature, candidates, columns, in_place=False
-        )
+        embeddings = (queries / temperature, *others)
+        scored = self._score(everything, embeddings, columns, in_place=False)
         return scored.logits, scored.positives
 
-    def _block(self, rows, queries, candidates, columns):
+    def _block(self, rows, embeddings, columns):
         """The losses [n] of some rows, and their gradients; see `row_blocks`."""
-        scored = self._score(rows, queries, candidates, columns, in_place=True)
+        scored = self._score(rows, embeddings, columns, in_place=True)
         if self.positive == "refined":
             log_q = rows.of(columns.log_q)
             losses, d_logits, factors = row_losses.refined(
@@ -197,97 +215,124 @@ class SampledSoftmax:
         def gradients(weighted_queries):
             d_scores = d_logits
             if scored.mined is not None:
-                d_scores = mining.spread(
-                    d_logits, scored.mined, tf.shape(candidates)[0]
-                )
+                d_scores = mining.spread(d_logits, scored.mined, scored.width)
+            if scored.by_head.shape.rank == 3:
+                d_scores = mining.to_heads(d_scores, scored.by_head)
             if factors is not None:
                 weighted_queries = row_blocks.scale_rows(weighted_queries, factors)
-            if scored.by_head is not None:
-                d_queries, d_candidates = mining.through_heads(
-                    d_scores, scored.by_head, weighted_queries, candidates
-                )
-            else:
-                d_queries = tf.matmul(d_scores, candidates)
-                d_candidates = tf.matmul(weighted_queries, d_scores, transpose_a=True)
+            _, *others = embeddings
+            d_queries, *d_others = scores.gradients(d_scores, weighted_queries, *others)
             if factors is not None:
                 d_queries = row_blocks.scale_rows(d_queries, factors)
-            return d_queries, d_candidates
+            return d_queries, *d_others
 
         return losses, gradients
 
-    def _score(self, rows, queries, candidates, columns, in_place):
+    def _score(self, rows, embeddings, columns, in_place):
         """Scores some rows: corrected, masked, mined."""
-        by_head, mined, positives = None, None, rows.indices
-        if queries.shape.rank == 3:
-            by_head = tf.einsum("nhd,cd->nhc", queries, candidates)
-            logits = tf.reduce_max(by_head, axis=1)
-        else:
-            logits = tf.matmul(queries, candidates, transpose_b=True)
-
+        queries, candidates, *negatives = embeddings
+        mined, positives = None, rows.indices
+        by_head = scores.shared(queries, candidates)
+        logits = _best(by_head)
         if columns.log_q is not None:
             logits = tf.nn.bias_add(logits, -columns.log_q)
             if self.positive != "all":
-                uncorrected = _own_scores(queries, rows.of(candidates))
-                logits = set_each(logits, positives, uncorrected, in_place)
+                own = _best(scores.own(queries, rows.of(candidates)[:, tf.newaxis]))
+                logits = set_each(logits, positives, own[:, 0], in_place)
         if columns.score_mask is not None:
-            minus_inf = tf.constant(float("-inf"), logits.dtype)
-            logits = tf.where(rows.of(columns.score_mask), logits, minus_inf)
+            logits = _keep(logits, rows.of(columns.score_mask))
         if columns.rules:
             logits = rules_lib.drop(columns.rules, logits, rows, in_place)
+
+        if negatives:
+            own_by_head = scores.own(queries, *negatives)
+            own = _best(own_by_head)
+            if columns.negative_log_q is not None:
+                own -= rows.of(columns.negative_log_q)
+            if columns.negative_mask is not None:
+                own = _keep(own, rows.of(columns.negative_mask))
+            by_head = tf.concat([by_head, own_by_head], axis=-1)
+            logits = tf.concat([logits, own], axis=1)
+        width = tf.shape(logits)[1]
         if self.num_hard_negatives is not None and self.num_hard_negatives > 0:
             logits, mined = mining.hardest(
                 logits, positives, self.num_hard_negatives, in_place
             )
             positives = tf.zeros_like(positives)
-        return _Scored(logits, positives, by_head, mined)
+        return _Scored(logits, positives, by_head, mined, width)
 
-    def _partition(self, queries, candidates):
+    def _partition(self, queries, candidates, negatives=None):
         """Chooses the blocks from the shapes: `row_blocks.Partition`."""
         num_columns = tf.shape(candidates)[0]
+        if negatives is not None:
+            num_columns += tf.shape(negatives)[1]
         scores_a_row = num_columns
         if queries.shape.rank == 3:
             scores_a_row *= tf.shape(queries)[1]
         if self.row_block is not None:
             row_block = self.row_block
         else:
-            scores = tf.clip_by_value(256 * num_columns, *_BLOCK_SCORES)
-            scores = tf.maximum(scores, 128 * num_columns)
-            row_block = tf.maximum(scores // scores_a_row, 1)
+            block = tf.clip_by_value(256 * num_columns, *_BLOCK_SCORES)
+            block = tf.maximum(block, 128 * num_columns)
+            row_block = tf.maximum(block // scores_a_row, 1)
         row_block = tf.minimum(row_block, tf.int32.max // scores_a_row)
         return row_blocks.Partition(
             num_blocks=-(-tf.shape(queries)[0] // row_block),
             overlap=row_block * scores_a_row <= _OVERLAPPING_SCORES,
         )
 
-    def _prepare(self, queries, candidates, log_q, rules, score_mask):
-        """Checks and casts the arguments."""
+    def _prepare(self, embeddings, columns):
+        """Checks and casts the arguments of a call.
+
+        Args:
+          embeddings: Those of queries, candidates and negatives (or None).
+          columns: `_Columns`.
+
+        Returns:
+          The embeddings, without None; the temperature; the columns.
+        """
+        queries, candidates, negatives = embeddings
         queries, candidates, score_mask, _ = inputs.check_scored(
-            queries, candidates, score_mask
+            queries, candidates, columns.score_mask
         )
         double = tf.float64 in (queries.dtype, candidates.dtype)
         queries = tf.cast(queries, tf.float64 if double else tf.float32)
         candidates = tf.cast(candidates, queries.dtype)
+        log_q = columns.log_q
         if log_q is not None:
             log_q = tf.stop_gradient(tf.cast(log_q, queries.dtype))
             log_q = inputs.check_log_q(log_q, _checks.size(candidates))
         if self.positive == "refined":
             log_q = inputs.check_refined(log_q, queries)
-        temperature = _temperature(self.temperature, queries.dtype)
-        columns = _Columns(log_q, tuple(rules), score_mask)
-        return queries, candidates, temperature, columns
+        embeddings = (queries, candidates)
+        columns = columns._replace(log_q=log_q, score_mask=score_mask)
+        if negatives is not None:
+            negatives, *about = inputs.check_negatives(
+                negatives, columns.negative_log_q, columns.negative_mask, queries, log_q
+            )
+            embeddings = (*embeddings, negatives)
+            columns = columns._replace(negative_log_q=about[0], negative_mask=about[1])
+        return embeddings, _temperature(self.temperature, queries.dtype), columns
 
 
-_Columns = collections.namedtuple("_Columns", "log_q rules score_mask")
+# As in `SampledSoftmax.__call__`.
+_Columns = collections.namedtuple(
+    "_Columns", "log_q negative_log_q rules score_mask negative_mask"
+)
 
 # logits: [n, width]; positives: [n], the column of each row's positive in them;
-# by_head: [n, H, C] or None; mined: [n, width], where the logits came from, or None.
-_Scored = collections.namedtuple("_Scored", "logits positives by_head mined")
+# by_head: [n, width] or [n, H, width], the products alone; mined: None, or where the
+# logits came from, as columns of the `width` scored.
+_Scored = collections.namedtuple("_Scored", "logits positives by_head mined width")
 
 
-def _own_scores(queries, own):
-    if queries.shape.rank == 3:
-        return tf.reduce_max(tf.einsum("nhd,nd->nh", queries, own), axis=1)
-    return tf.reduce_sum(queries * own, axis=1)
+def _best(by_head):
+    """[n, width]: the best head's scores, where there are heads."""
+    return tf.reduce_max(by_head, axis=1) if by_head.shape.rank == 3 else by_head
+
+
+def _keep(logits, mask):
+    return tf.where(mask, logits, tf.constant(float("-inf"), logits.dtype))
 
 
 def _temperature(value, dtype):
