@@ -174,7 +174,7 @@ def test_state_stays_float32_and_checkpoints(tmp_path, batches):
 
 
 def test_rebuilt_from_its_config(batches):
-    layer = StreamingFrequency(50, 3, 0.2, "hit", 30.0, 7, "frequency")
+    layer = StreamingFrequency(50, 3, 0.2, "hit", 30.0, 7, name="frequency")
     rebuilt = StreamingFrequency.from_config(layer.get_config())
     assert rebuilt.get_config() == layer.get_config()
     learn(layer, batches[:4])
@@ -191,6 +191,7 @@ def test_rebuilt_from_its_config(batches):
         ({"learning_rate": 1.5}, r"learning_rate.*\(0, 1\]"),
         ({"mode": "both"}, "mode.*count.*received 'both'"),
         ({"initial_gap": 0.5}, "initial_gap.*at least 1"),
+        ({"dense": True, "num_hashes": 2}, "num_hashes=1.*received 2"),
     ],
 )
 def test_bad_options(options, message):
@@ -211,3 +212,124 @@ def test_bad_ids(ids, message):
     with pytest.raises(ValueError, match=message):
         layer(ids, training=True)
     assert not any(np.any(v.numpy()) for v in layer.variables)
+
+
+@pytest.mark.parametrize("mode", ["count", "hit"])
+def test_dense_ids_do_not_collide(batches, mode):
+    """Twenty ids in twenty buckets are estimated as in ten thousand."""
+    dense = StreamingFrequency(20, mode=mode, dense=True)
+    hashed = StreamingFrequency(10_007, mode=mode, seed=3)
+    learn(dense, batches)
+    learn(hashed, batches)
+    np.testing.assert_array_equal(dense(tf.range(20)), hashed(tf.range(20)))
+
+
+@pytest.mark.parametrize("bad", [-1, 5])
+def test_dense_ids_out_of_range_change_nothing(bad):
+    layer = StreamingFrequency(5, dense=True)
+    step = tf.function(lambda ids: layer(ids, training=True))
+    step(tf.constant([0, 4, 4]))
+    before = [v.numpy() for v in layer.variables]
+    for function in (step, lambda ids: layer(ids, training=True)):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="Dense ids"):
+            function(tf.constant([1, bad, 2]))
+    for variable, value in zip(layer.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
+def test_dense_ids_are_integers():
+    with pytest.raises(ValueError, match="dense=True.*received strings"):
+        StreamingFrequency(5, dense=True)(tf.constant(["a"]))
+
+
+def test_the_default_holds_ten_million_ids_in_200_mib():
+    layer = StreamingFrequency()
+    size = sum(v.numpy().nbytes for v in layer.variables)
+    assert layer.num_buckets >= 10_000_000
+    assert size <= 200 * 2**20
+    assert size <= 16 * layer.num_buckets + 8  # As the docstring says, and a clock.
+
+
+@pytest.mark.parametrize("initial_gap", [None, 50.0])
+def test_warm_start_is_exact(initial_gap):
+    counts = np.array([70, 20, 9, 1, 0])
+    layer = StreamingFrequency(5, dense=True, initial_gap=initial_gap)
+    layer.warm_start(counts)
+    np.testing.assert_allclose(np.exp(layer(tf.range(4))), counts[:4] / 100, rtol=1e-6)
+    never = 101.0 if initial_gap is None else initial_gap
+    np.testing.assert_allclose(np.exp(layer(tf.constant([4]))), 1 / never, rtol=1e-6)
+
+    hit = StreamingFrequency(5, mode="hit", dense=True, initial_gap=initial_gap)
+    hit.warm_start(counts, batch_size=10)
+    expected = 1 - (1 - counts[:4] / 100) ** 10
+    np.testing.assert_allclose(np.exp(hit(tf.range(4))), expected, rtol=1e-5)
+
+
+def test_warm_start_goes_on_as_the_stream_itself(batches):
+    """In the warm-up, known counts are worth what their examples were."""
+    known, rest = np.concatenate(batches[:20]), batches[20:]
+    warm = StreamingFrequency(20, dense=True, learning_rate=1e-4)
+    warm.warm_start(np.bincount(known, minlength=20))
+    learn(warm, rest)
+    share = np.mean(np.concatenate(batches)[:, np.newaxis] == np.arange(20), axis=0)
+    just_seen = sorted(set(rest[-1]))
+    estimate = np.exp(warm(tf.constant(just_seen)))
+    np.testing.assert_allclose(estimate, share[just_seen], rtol=1e-3)
+
+
+def test_warm_start_of_strings_and_shared_buckets():
+    layer = StreamingFrequency(1, num_hashes=2)
+    layer.warm_start({"a": 3, "b": 1})
+    np.testing.assert_allclose(layer(tf.constant(["a", "b"])), [0, 0], atol=1e-6)
+    layer = StreamingFrequency(1000, num_hashes=2)
+    layer.warm_start({"a": 3, "b": 1})
+    np.testing.assert_allclose(
+        np.exp(layer(tf.constant(["a", "b"]))), [0.75, 0.25], rtol=1e-6
+    )
+
+
+def test_bad_warm_starts():
+    layer = StreamingFrequency(10, mode="hit")
+    with pytest.raises(ValueError, match="batch_size.*received None"):
+        layer.warm_start([1, 2])
+    with pytest.raises(ValueError, match="batch_size.*at least 1"):
+        layer.warm_start([1, 2], batch_size=0)
+    with pytest.raises(ValueError, match="none negative"):
+        layer.warm_start([1, -2], batch_size=4)
+    learn(layer, [[1, 2]])
+    with pytest.raises(ValueError, match="warm start comes first"):
+        layer.warm_start([1, 2], batch_size=4)
+
+
+@pytest.mark.parametrize("mode", ["count", "hit"])
+@pytest.mark.parametrize("options", [{"num_hashes": 2}, {"dense": True}])
+def test_xla_equals_eager(batches, mode, options):
+    eager = StreamingFrequency(50, mode=mode, **options)
+    compiled = StreamingFrequency(50, mode=mode, **options)
+    step = tf.function(lambda ids: compiled(ids, training=True), jit_compile=True)
+    for batch in batches:
+        ids = tf.constant(batch)
+        np.testing.assert_allclose(step(ids), eager(ids, training=True), atol=1e-5)
+    for one, other in zip(eager.variables, compiled.variables, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+
+
+def test_a_saved_model_reads_what_was_learned(tmp_path, batches):
+    module = tf.Module()
+    module.layer = StreamingFrequency(1000)
+    learn(module.layer, batches)
+    spec = tf.TensorSpec([None], tf.int64)
+    module.log_q = tf.function(lambda ids: module.layer(ids), input_signature=[spec])
+    tf.saved_model.save(module, str(tmp_path / "saved"))
+    ids = tf.range(30, dtype=tf.int64)
+    loaded = tf.saved_model.load(str(tmp_path / "saved"))
+    np.testing.assert_array_equal(loaded.log_q(ids), module.layer(ids))
+
+
+def test_no_input_puts_nan_into_the_state():
+    layer = StreamingFrequency(100, num_hashes=2, learning_rate=1.0)
+    extremes = tf.constant([2**63 - 1, -(2**63), 0, 0], tf.int64)
+    for ids in (extremes, extremes[:0], tf.zeros([3000], tf.int64), extremes):
+        assert np.all(np.isfinite(layer(ids, training=True)))
+    for variable in layer.variables:
+        assert np.all(np.isfinite(variable.numpy()))

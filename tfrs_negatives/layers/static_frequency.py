@@ -1,31 +1,40 @@
 """Item probabilities from known counts."""
 
-import collections.abc
+import math
 
 import numpy as np
 import tensorflow as tf
 
+from tfrs_negatives import _checks
 from tfrs_negatives._ids import as_int64
 from tfrs_negatives._keras import add_state, keras
+from tfrs_negatives.layers.counts import checked_counts
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
 class StaticFrequency(keras.layers.Layer):
     """Gives log q of ids from how often each occurs in the training data.
 
-    q is the share of an id's count in the sum of all counts: the probability
-    that one draw from the data gives the id (Bengio & Senecal 2003).
+    With share p = (count + a) / sum of (count + a), a the smoothing, q is
 
-    An id never counted (or counted 0 times) gets the q of an id counted once:
-    it can be met, so its q is not 0.
+    * p: the probability that one draw from the data gives the id (Bengio & Senecal
+      2003); right for in-batch negatives, where a repeated column stays in the
+      softmax;
+    * with `batch_size` B, `1 - (1 - p)^B`: the probability that a batch of B draws
+      has the id at all; right where repeated columns are merged.
+
+    An id never counted gets the q of an id counted a times, or once if there is no
+    smoothing: it can be met, so its q is not 0.
 
     State: 12 bytes an id.
 
     Args:
-      counts: [V] counts of the ids 0 to V - 1, or of `ids`; or a mapping from id
-        to count.
+      counts: [V] counts of the ids 0 to V - 1, or of `ids`; a mapping from id to
+        count; or a `tf.data.Dataset` of ids (see `data.count_ids`).
       ids: [V] distinct ids, integers or strings, one for each count. None: the
-        counts' positions, or the mapping's keys.
+        counts' positions, or what the mapping or dataset holds.
+      batch_size: B, for the probability of occurring in a batch. None: in a draw.
+      smoothing: a >= 0, added to every count.
       name: Name of the layer.
 
     Call arguments:
@@ -37,44 +46,50 @@ class StaticFrequency(keras.layers.Layer):
 
     Raises:
       ValueError: Counts that are negative, not finite or all zero; ids that are
-        repeated or not as many as counts; ids of another kind when called.
+        repeated or not as many as counts; options out of range; ids of another
+        kind when called.
     """
 
-    def __init__(self, counts, ids=None, name=None):
-        if isinstance(counts, collections.abc.Mapping):
-            if ids is not None:
-                raise ValueError(
-                    "A mapping of counts has its ids: expected `ids=None`, received "
-                    "both. Pass two lists, or the mapping alone."
-                )
-            ids, counts = list(counts.keys()), list(counts.values())
-        counts = np.asarray(counts, np.float64)
-        _check_counts(counts)
-        ids = np.arange(len(counts)) if ids is None else np.asarray(ids)
-        if len(ids) != len(counts):
+    def __init__(self, counts, ids=None, batch_size=None, smoothing=0.0, name=None):
+        if batch_size is not None:
+            _checks.check_at_least("batch_size", batch_size, 1)
+        if not 0 <= smoothing < math.inf:
             raise ValueError(
-                f"Expected one id for each count, received {len(ids)} ids and "
-                f"{len(counts)} counts."
+                f"`smoothing` must be at least 0 and finite, received {smoothing}. It "
+                "is added to every count."
             )
+        ids, keys, counts = checked_counts(counts, ids)
         super().__init__(name=name, autocast=False, dtype="float32")
+        self.batch_size = batch_size
+        self.smoothing = smoothing
         self._counts = counts
         self._ids = ids
         self._ids_are_strings = tf.convert_to_tensor(ids).dtype == tf.string
 
-        keys = as_int64("ids", ids).numpy()
         order = np.argsort(keys)
-        if np.any(np.diff(keys[order]) == 0):
-            raise ValueError("`ids` must be distinct, received some more than once.")
-        log_q = np.log(np.where(counts > 0, counts, 1.0) / counts.sum())
+        log_q = self._log_q(counts)[order]
         self._sorted_keys = _constant(self, "keys", keys[order])
-        self._sorted_log_q = _constant(self, "log_q", log_q[order].astype(np.float32))
-        self._unseen_log_q = float(-np.log(max(counts.sum(), 1.0)))
+        self._sorted_log_q = _constant(self, "log_q", log_q.astype(np.float32))
+        self._unseen_log_q = float(self._log_q(np.zeros(1))[0])
+
+    def _log_q(self, counts):
+        """log q of ids with these counts, in float64."""
+        total = self._counts.sum() + self.smoothing * len(self._counts)
+        counts = counts + self.smoothing
+        share = np.where(counts > 0, counts / total, 1 / max(total, 1.0))
+        if self.batch_size is None:
+            return np.log(share)
+        # 1 - (1 - p)^B, exact for p near 0 and near 1.
+        with np.errstate(divide="ignore"):  # log 0 where p = 1.
+            return np.log(-np.expm1(self.batch_size * np.log1p(-share)))
 
     def get_config(self):
         return {
             "name": self.name,
             "counts": self._counts.tolist(),
             "ids": self._ids.tolist(),
+            "batch_size": self.batch_size,
+            "smoothing": self.smoothing,
         }
 
     def call(self, ids, num_positives=None, training=False):
@@ -98,15 +113,3 @@ def _constant(layer, name, value):
     variable = add_state(layer, name, list(value.shape), str(value.dtype))
     variable.assign(value)
     return variable
-
-
-def _check_counts(counts):
-    if counts.ndim != 1 or not len(counts):
-        raise ValueError(
-            f"`counts` must be a non-empty vector, received shape {counts.shape}."
-        )
-    if not np.all(np.isfinite(counts)) or np.any(counts < 0) or not np.any(counts > 0):
-        raise ValueError(
-            "`counts` must be finite, none negative and one at least positive, "
-            f"received values from {counts.min()} to {counts.max()}."
-        )

@@ -1,10 +1,12 @@
 """Item probabilities learned from the training stream."""
 
+import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives._ids import as_int64
 from tfrs_negatives._keras import add_state, keras
+from tfrs_negatives.layers.counts import checked_counts
 
 MODES = ("count", "hit")
 
@@ -41,7 +43,8 @@ class StreamingFrequency(keras.layers.Layer):
     it has occurred 1/a times. Pass `initial_gap` for the published start.
 
     State: 16 bytes a bucket and hash (12 with `initial_gap`), never in half
-    precision; it checkpoints with the model.
+    precision; it checkpoints with the model. The default is sized for 10 million
+    ids: 191 MiB. XLA compiles the layer for integer ids.
 
     Args:
       num_buckets: Buckets H of each hash. About the number of ids or more.
@@ -53,6 +56,8 @@ class StreamingFrequency(keras.layers.Layer):
         of ids never seen. None: warm-up as above; an id never seen then counts
         as if it occurred for the first time now.
       seed: Seed of the hashes.
+      dense: Whether ids are integers from 0 to `num_buckets` - 1, each of which
+        gets a bucket of its own: no collisions.
       name: Name of the layer.
 
     Call arguments:
@@ -66,6 +71,8 @@ class StreamingFrequency(keras.layers.Layer):
 
     Raises:
       ValueError: Arguments out of range; ids of another dtype or rank.
+      tf.errors.InvalidArgumentError: Dense ids out of range (XLA cannot raise: such
+        an id then teaches nothing and gets another id's q).
 
     Example:
     >>> frequency = StreamingFrequency(num_buckets=1000)
@@ -77,12 +84,13 @@ class StreamingFrequency(keras.layers.Layer):
 
     def __init__(
         self,
-        num_buckets=2**20,
+        num_buckets=12_500_000,
         num_hashes=1,
         learning_rate=0.01,
         mode="count",
         initial_gap=None,
         seed=0,
+        dense=False,
         name=None,
     ):
         _checks.check_choice("mode", mode, MODES)
@@ -98,6 +106,11 @@ class StreamingFrequency(keras.layers.Layer):
                 f"`initial_gap` must be at least 1, received {initial_gap}. A gap of 1 "
                 "is an id that always occurs. Pass None for the warm-up."
             )
+        if dense and num_hashes != 1:
+            raise ValueError(
+                f"`dense=True` hashes nothing: expected `num_hashes=1`, received "
+                f"{num_hashes}."
+            )
         super().__init__(name=name, autocast=False, dtype="float32")
         self.num_buckets = num_buckets
         self.num_hashes = num_hashes
@@ -105,6 +118,7 @@ class StreamingFrequency(keras.layers.Layer):
         self.mode = mode
         self.initial_gap = initial_gap
         self.seed = seed
+        self.dense = dense
 
         # One row of buckets after the other: bucket b of hash i is i * H + b.
         size = [num_buckets * num_hashes]
@@ -130,10 +144,57 @@ class StreamingFrequency(keras.layers.Layer):
             "mode": self.mode,
             "initial_gap": self.initial_gap,
             "seed": self.seed,
+            "dense": self.dense,
         }
 
+    def warm_start(self, counts, ids=None, batch_size=None):
+        """Starts from known counts, as if their stream had been seen already.
+
+        Args:
+          counts: As in `StaticFrequency`.
+          ids: As in `StaticFrequency`.
+          batch_size: Examples a batch; needed, and only used, by `mode="hit"`.
+
+        Raises:
+          ValueError: Counts or ids out of range; no batch size where it is needed;
+            a layer that has learned from a stream already.
+        """
+        ids, _, counts = checked_counts(counts, ids)
+        if self.mode == "hit":
+            if batch_size is None:
+                raise ValueError(
+                    '`mode="hit"` counts in batches: expected `batch_size`, received '
+                    "None. Pass the number of examples a batch."
+                )
+            _checks.check_at_least("batch_size", batch_size, 1)
+        if int(self._clock) > 0:
+            raise ValueError(
+                f"A warm start comes first, this layer has counted up to "
+                f"{int(self._clock)} already. Make a new layer."
+            )
+        total = counts.sum()
+        # Repeated ids of one bucket share it.
+        buckets = self._buckets(self._int64(tf.constant(ids))).numpy()
+        occurred = np.zeros(self.num_buckets * self.num_hashes)
+        for row in buckets:
+            np.add.at(occurred, row, counts)
+        seen = np.flatnonzero(occurred)
+        share = occurred[seen] / total
+        elapsed, times = total, occurred[seen]
+        if self.mode == "hit":
+            share = -np.expm1(batch_size * np.log1p(-share))
+            elapsed = total / batch_size
+            times = share * elapsed
+
+        clock = max(round(elapsed), 1)
+        self._clock.assign(clock)
+        _write(self._last_seen, seen, tf.fill([len(seen)], tf.cast(clock, tf.int64)))
+        _write(self._mean_gap, seen, tf.constant(1 / share, tf.float32))
+        if self._occurrences is not None:
+            _write(self._occurrences, seen, tf.constant(times, tf.float32))
+
     def call(self, ids, num_positives=None, training=False):
-        ids = as_int64("ids", ids)
+        ids = self._int64(ids)
         _checks.check_rank("ids", ids, (1,), "Pass one id for each candidate.")
         buckets = self._buckets(ids)
         updates = []
@@ -151,7 +212,9 @@ class StreamingFrequency(keras.layers.Layer):
     def _learn(self, buckets):
         """Takes the occurrences [m, n] into the averages."""
         elapsed = tf.shape(buckets)[1] if self.mode == "count" else 1
-        now = self._clock.assign_add(tf.cast(elapsed, tf.int64))
+        # The clock waits for the checks of the ids: it does not read them.
+        with tf.control_dependencies([buckets]):
+            now = self._clock.assign_add(tf.cast(elapsed, tf.int64))
         buckets = tf.reshape(buckets, [-1])
         ordered = tf.sort(buckets)
         repeats = tf.cast(
@@ -178,10 +241,30 @@ class StreamingFrequency(keras.layers.Layer):
             updates.append(_write(self._last_seen, buckets, seen_now))
         return updates
 
+    def _int64(self, ids):
+        """The ids as int64, checked before anything is learned from them."""
+        if self.dense and tf.convert_to_tensor(ids).dtype == tf.string:
+            raise ValueError(
+                "`dense=True` takes integers: received strings. Look them up first, "
+                "or leave `dense` out to hash them."
+            )
+        ids = as_int64("ids", ids)
+        if not self.dense:
+            return ids
+        message = (
+            f"Dense ids must be in [0, {self.num_buckets}), the number of buckets. "
+            "Received ids from, and to:"
+        )
+        inside = tf.reduce_all((ids >= 0) & (ids < self.num_buckets))
+        extremes = [tf.reduce_min(ids), tf.reduce_max(ids)]
+        return _checks.guard(ids, tf.debugging.Assert(inside, [message, *extremes]))
+
     def _buckets(self, ids):
         """Buckets [m, n] of ids [n], by SplitMix64 (Steele et al. 2014)."""
+        if self.dense:
+            return ids[tf.newaxis]
         salts = tf.range(1, self.num_hashes + 1) + self.seed * self.num_hashes
-        golden = tf.constant(0x9E3779B97F4A7C15, tf.uint64)
+        golden = tf.constant(_GOLDEN, tf.uint64)
         z = (
             tf.bitcast(ids, tf.uint64)
             + tf.cast(salts, tf.uint64)[:, tf.newaxis] * golden
