@@ -1,0 +1,118 @@
+"""Reproduces the simulation of Yi et al. (RecSys 2019, section on simulations).
+
+    python benchmarks/log_q/simulation.py --output benchmarks/log_q/simulation.csv
+
+1,000 items, batches of 128 without repeats, item i drawn in proportion to i^2 and
+from step 10,000 in the opposite order; a = 0.01, all gaps 100 at first. The error
+is sum |p_hat - p| / (2B). Both readings of p are given: B q, which reproduces the
+paper, and the measured share of batches that hold the item, which is what is
+estimated: in batches without repeats frequent items come less often than B q times.
+"""
+
+import argparse
+import csv
+import os
+import pathlib
+
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+from estimators import Streaming
+from streams import BatchesWithoutRepeats, provenance
+
+HERE = pathlib.Path(__file__).parent
+FIELDS = (
+    "num_hashes num_buckets seed step error error_to_share device versions commit"
+).split()
+NUM_IDS, BATCH, SWITCH, STEPS = 1000, 128, 10_000, 20_000
+REPORT_EVERY = 500
+# m and H; the last has no collisions to speak of.
+SIZES = [(1, 5000), (2, 2500), (4, 1250), (1, 2**22)]
+
+
+def run(seed, sizes):
+    """Learning curves of all sizes on one stream, as a list of CSV rows."""
+    subjects = {
+        (m, buckets): Streaming(
+            NUM_IDS,
+            seed,
+            num_buckets=buckets,
+            num_hashes=m,
+            learning_rate=0.01,
+            mode="hit",
+            initial_gap=100.0,
+        )
+        for m, buckets in sizes
+    }
+    stream = BatchesWithoutRepeats(NUM_IDS, BATCH, seed)
+    rows, ids = [], np.arange(NUM_IDS)
+    p = None
+    for step in range(REPORT_EVERY, STEPS + 1, REPORT_EVERY):
+        if step - REPORT_EVERY == SWITCH:
+            stream.switch()
+            p = None
+        if p is None:
+            p = stream.inclusion()
+        batches = stream.ids(REPORT_EVERY)
+        for (m, buckets), subject in subjects.items():
+            subject.learn(batches)
+            p_hat = np.exp(subject.log_q(ids))
+            rows.append(
+                {
+                    "num_hashes": m,
+                    "num_buckets": buckets,
+                    "seed": seed,
+                    "step": step,
+                    "error_to_share": distance(p_hat, p),
+                    "error": distance(p_hat, stream.proportional()),
+                }
+            )
+    return rows
+
+
+def distance(p_hat, p):
+    return round(float(np.abs(p_hat - p).sum() / (2 * BATCH)), 5)
+
+
+def show(rows):
+    """Prints mean and deviation over seeds at the reported steps."""
+    for field in ("error", "error_to_share"):
+        print(field)
+        for m, buckets in SIZES:
+            cells = []
+            for step in (3000, 10_000, 11_000, 20_000):
+                errors = [
+                    float(row[field])
+                    for row in rows
+                    if (int(row["num_hashes"]), int(row["num_buckets"])) == (m, buckets)
+                    and int(row["step"]) == step
+                ]
+                cells.append(f"{np.mean(errors):.3f} +- {np.std(errors, ddof=1):.3f}")
+            print(f"  m={m}, H={buckets:,}: " + ", ".join(cells))
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=pathlib.Path, default=HERE / "simulation.csv")
+    parser.add_argument("--seeds", type=int, default=10)
+    arguments = parser.parse_args()
+    about, rows = provenance(), []
+    if arguments.output.exists():
+        with open(arguments.output, newline="") as file:
+            rows = list(csv.DictReader(file))
+    done = {int(row["seed"]) for row in rows}
+    for seed in range(arguments.seeds):
+        if seed in done:
+            continue
+        rows += [{**row, **about} for row in run(seed, SIZES)]
+        with open(arguments.output, "w", newline="") as file:
+            writer = csv.DictWriter(file, FIELDS)
+            writer.writeheader()
+            writer.writerows(rows)
+        print(f"seed {seed} done", flush=True)
+    show(rows)
+
+
+if __name__ == "__main__":
+    main()
