@@ -11,10 +11,16 @@ import tfrs_negatives
 def test_public_names():
     """The golden list: a name enters or leaves on purpose."""
     expected = {
-        "data": ["Interactions", "interactions"],
+        "data": ["Interactions", "count_ids", "interactions"],
         "index": ["BruteForce", "ScaNN", "export_retrieval"],
-        "layers": ["MixedLogQ", "StaticFrequency", "StreamingFrequency"],
+        "layers": [
+            "MixedLogQ",
+            "ScaledLogQ",
+            "StaticFrequency",
+            "StreamingFrequency",
+        ],
         "losses": ["SampledSoftmax"],
+        "metrics": ["LogQError"],
         "models": ["Model"],
         "samplers": ["Uniform"],
         "tasks": ["Retrieval"],

@@ -13,6 +13,7 @@ _SUBPACKAGES = (
     "index",
     "layers",
     "losses",
+    "metrics",
     "models",
     "samplers",
     "tasks",

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives._keras import Task, keras
+from tfrs_negatives._summaries import histogram
 from tfrs_negatives.losses import SampledSoftmax
 from tfrs_negatives.losses.dense_scores import DenseScores
 from tfrs_negatives.losses.inputs import check_scored
@@ -51,7 +52,8 @@ class Retrieval(keras.layers.Layer, Task):
         again; needs `candidate_ids`.
       name: Name of the layer.
       sampling_correction: A layer that gives log q for `candidate_ids`, such as
-        `layers.StreamingFrequency` or `layers.MixedLogQ`.
+        `layers.StreamingFrequency` or `layers.MixedLogQ`. Under
+        `keras.callbacks.TensorBoard(update_freq=n)` its histogram is logged.
       positive: What log q does to a row's own positive: "all", "negatives" or
         "refined"; see `losses.SampledSoftmax`.
       reduction: "sum" (TFRS's, the default), "sum_over_batch_size",
@@ -238,6 +240,8 @@ class Retrieval(keras.layers.Layer, Task):
                 num_rows,
                 training,
             )
+        if log_q is not None:
+            histogram("log_q", log_q)
         scoring = {
             "query_embeddings": query_embeddings,
             "candidate_embeddings": candidate_embeddings,
