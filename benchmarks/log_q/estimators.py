@@ -167,8 +167,8 @@ class ExactCounts:
 def build_all(num_ids, batch, seed, num_buckets, horizon):
     """The subjects of the accuracy benchmark by name.
 
-    All have the same memory but the exact ones and, for small catalogues, the
-    layer in the size that it has by default, where hardly any two ids collide.
+    All have the same memory but the exact ones, the layer with a bucket an id
+    ("dense") and, on the stream that has to be met, the layer in its default size.
 
     Args:
       num_ids: Catalogue size.
@@ -187,6 +187,7 @@ def build_all(num_ids, batch, seed, num_buckets, horizon):
         "count, 4 hashes": Streaming(
             num_ids, seed, num_buckets=num_buckets // 4, num_hashes=4
         ),
+        "count, dense": Streaming(num_ids, seed, num_buckets=num_ids, dense=True),
         "count, published start": Streaming(
             num_ids, seed, num_buckets=num_buckets, initial_gap=100.0 * batch
         ),
@@ -198,9 +199,9 @@ def build_all(num_ids, batch, seed, num_buckets, horizon):
         "exact counts": ExactCounts(num_ids),
         "exact counts, forgetting": ExactCounts(num_ids, horizon),
     }
-    if num_ids <= 100_000:
+    if num_ids == 2_000 and batch == 1024:
         subjects["count, default size"] = Streaming(num_ids, seed)
-        subjects["count, default size, published start"] = Streaming(
-            num_ids, seed, initial_gap=100.0 * batch
+        subjects["count, dense, published start"] = Streaming(
+            num_ids, seed, num_buckets=num_ids, dense=True, initial_gap=100.0 * batch
         )
     return subjects

@@ -14,18 +14,24 @@ from matplotlib.figure import Figure
 
 BATCH = 4096
 SUBJECTS = {
+    # First and wide: sketches without collisions lie on them.
+    "exact counts": ("exact counts", "#57606a", "-"),
+    "exact counts, forgetting": ("exact counts, forgetting", "#57606a", "--"),
     "count": ("count, 1 hash", "#1f6feb", "-"),
     "count, 4 hashes": ("count, 4 hashes", "#1f6feb", "--"),
-    "count, default size": ("count, default size", "#1f6feb", ":"),
+    "count, dense": ("count, a bucket an id", "#1f6feb", ":"),
     "published": ("published update", "#d1242f", "-"),
     "published, per draw": ("published update, read per draw", "#d1242f", "--"),
     "published, each repeat": ("published update, each repeat", "#d1242f", ":"),
     "count-min": ("count-min sketch", "#bf8700", "-"),
     "count-min, forgetting": ("count-min sketch, forgetting", "#bf8700", "--"),
-    "exact counts": ("exact counts", "#57606a", "-"),
-    "exact counts, forgetting": ("exact counts, forgetting", "#57606a", "--"),
 }
-COLORS = ("#d1242f", "#bf8700", "#1f6feb", "#57606a")
+SIZES = {
+    ("1", "5000"): ("1 hash, 5,000 buckets", "#d1242f"),
+    ("2", "2500"): ("2 hashes, 2,500 buckets each", "#bf8700"),
+    ("4", "1250"): ("4 hashes, 1,250 buckets each", "#1f6feb"),
+    ("1", "1000"): ("a bucket an item", "#57606a"),
+}
 
 
 def read(path):
@@ -61,11 +67,15 @@ def plot_accuracy(rows, path):
                         style,
                         color=color,
                         marker=".",
+                        linewidth=5 if "exact" in subject else 1.5,
+                        alpha=0.3 if "exact" in subject else 1,
                         label=None if switched else name,
                     )
         labels = [step - switched * half for *_, switched, step in keys]
         axes.set_xticks(place, labels, fontsize=7, rotation=45)
-        axes.axvline((place[len(place) // 2 - 1] + place[len(place) // 2]) / 2, ls=":")
+        axes.axvline(
+            (place[len(place) // 2 - 1] + place[len(place) // 2]) / 2, color="k"
+        )
         axes.set(
             title=f"{num_ids:,} ids", yscale="log", xlabel="steps since start | switch"
         )
@@ -85,15 +95,14 @@ def plot_simulation(rows, path):
     chart = Figure(figsize=(7, 4.2), layout="constrained")
     FigureCanvasAgg(chart)
     axes = chart.add_subplot()
-    sizes = dict.fromkeys((r["num_hashes"], r["num_buckets"]) for r in rows)
-    for (m, buckets), color in zip(sizes, COLORS, strict=True):
+    for size, (name, color) in SIZES.items():
         curve = {}
         for row in rows:
-            if (row["num_hashes"], row["num_buckets"]) == (m, buckets):
+            if (row["num_hashes"], row["num_buckets"]) == size:
                 curve.setdefault(int(row["step"]), []).append(float(row["error"]))
         steps, errors = list(curve), np.array(list(curve.values()))
         mean, deviation = errors.mean(axis=1), errors.std(axis=1)
-        axes.plot(steps, mean, color=color, label=f"m = {m}, H = {int(buckets):,}")
+        axes.plot(steps, mean, color=color, label=name)
         axes.fill_between(
             steps, mean - deviation, mean + deviation, color=color, alpha=0.2
         )

@@ -27,8 +27,16 @@ FIELDS = (
 ).split()
 NUM_IDS, BATCH, SWITCH, STEPS = 1000, 128, 10_000, 20_000
 REPORT_EVERY = 500
-# m and H; the last has no collisions to speak of.
-SIZES = [(1, 5000), (2, 2500), (4, 1250), (1, 2**22)]
+# m and H; the last is a bucket an id, without collisions.
+SIZES = [(1, 5000), (2, 2500), (4, 1250), (1, NUM_IDS)]
+# The errors to be met, found with another implementation of the same simulation.
+REPORTS = (3000, 10_000, 11_000, 20_000)
+EXPECTED = {
+    (1, 5000): (0.128, 0.113, 0.412, 0.141),
+    (2, 2500): (0.079, 0.065, 0.374, 0.082),
+    (4, 1250): (0.066, 0.052, 0.343, 0.060),
+    (1, NUM_IDS): (0.058, 0.038, 0.394, 0.068),
+}
 
 
 def run(seed, sizes):
@@ -42,6 +50,7 @@ def run(seed, sizes):
             learning_rate=0.01,
             mode="hit",
             initial_gap=100.0,
+            dense=buckets == NUM_IDS,
         )
         for m, buckets in sizes
     }
@@ -76,27 +85,34 @@ def distance(p_hat, p):
 
 
 def show(rows):
-    """Prints mean and deviation over seeds at the reported steps."""
-    for field in ("error", "error_to_share"):
-        print(field)
-        for m, buckets in SIZES:
-            cells = []
-            for step in (3000, 10_000, 11_000, 20_000):
-                errors = [
-                    float(row[field])
-                    for row in rows
-                    if (int(row["num_hashes"]), int(row["num_buckets"])) == (m, buckets)
-                    and int(row["step"]) == step
-                ]
-                cells.append(f"{np.mean(errors):.3f} +- {np.std(errors, ddof=1):.3f}")
-            print(f"  m={m}, H={buckets:,}: " + ", ".join(cells))
+    """Prints mean and deviation over seeds, and how far off the expected they are."""
+    near = []
+    for size, expected in EXPECTED.items():
+        print("m={}, H={}".format(*size))
+        for step, figure in zip(REPORTS, expected, strict=True):
+            errors = [
+                float(row["error"])
+                for row in rows
+                if (int(row["num_hashes"]), int(row["num_buckets"])) == size
+                and int(row["step"]) == step
+            ]
+            mean, deviation = np.mean(errors), np.std(errors, ddof=1)
+            near.append(abs(mean - figure) <= 2 * deviation)
+            print(
+                f"  step {step:,}: {mean:.3f} +- {deviation:.3f}, expected {figure:.3f}"
+            )
+    print(f"{sum(near)} of {len(near)} within two deviations of one seed")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=pathlib.Path, default=HERE / "simulation.csv")
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=10, help="two at least")
     arguments = parser.parse_args()
+
+    import tensorflow as tf
+
+    tf.get_logger().setLevel("ERROR")
     about, rows = provenance(), []
     if arguments.output.exists():
         with open(arguments.output, newline="") as file:
