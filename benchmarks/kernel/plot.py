@@ -1,4 +1,4 @@
-"""Plots what run.py wrote: step time and memory against the batch, log-log.
+"""Plots what run.py wrote, log-log against the batch, and prints it as a table.
 
 python benchmarks/kernel/plot.py benchmarks/kernel/results.csv docs/images
 """
@@ -45,18 +45,52 @@ def plot(rows, quantity, path):
     chart.savefig(path, dpi=150)
 
 
+def table(rows):
+    """Ours against its peers, as Markdown: ratios of wall and of CPU time."""
+    subjects = "ours", "ours_plain", "tfrs", "floor"
+    print("| B | K | d | TFRS / ours | ours / floor | ours / ours plain | MiB |")
+    print("|---|---|---|---|---|---|---|")
+    sizes = {tuple(int(row[f]) for f in ("rows", "extra", "width")) for row in rows}
+    for size in sorted(sizes, key=lambda size: (size[2], size[1] > 0, size[0])):
+        here = {
+            row["subject"]: row
+            for row in rows
+            if tuple(int(row[f]) for f in ("rows", "extra", "width")) == size
+        }
+        ours, plain, tfrs, floor = map(here.get, subjects)
+
+        def ratio(one, other):
+            if one is None or other is None:
+                return ""
+            ratios = (
+                float(one[field]) / float(other[field])
+                for field in ("wall_ms", "cpu_ms")
+            )
+            return ", ".join(f"{value:.2f}" for value in ratios)
+
+        memory = [f"{float(row['memory_mib']):,.0f}" for row in (ours, tfrs) if row]
+        cells = [
+            *(f"{number:,}" for number in size),
+            ratio(tfrs, ours),
+            ratio(ours, floor),
+            ratio(ours, plain),
+            " / ".join(memory),
+        ]
+        print("| " + " | ".join(cells) + " |")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("results", type=pathlib.Path)
     parser.add_argument("folder", type=pathlib.Path)
     arguments = parser.parse_args()
     with open(arguments.results, newline="") as file:
-        rows = [
-            r for r in csv.DictReader(file) if r["width"] == "64" and r["extra"] == "0"
-        ]
+        everything = list(csv.DictReader(file))
+    rows = [r for r in everything if r["width"] == "64" and r["extra"] == "0"]
     arguments.folder.mkdir(parents=True, exist_ok=True)
     for quantity, (_, name) in QUANTITIES.items():
         plot(rows, quantity, arguments.folder / name)
+    table(everything)
 
 
 if __name__ == "__main__":

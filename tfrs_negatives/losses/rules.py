@@ -22,10 +22,8 @@ import tensorflow as tf
 
 from tfrs_negatives.losses.overwrite import (
     compiled_by_xla,
-    get_each,
     overwrite,
     row_starts,
-    set_each,
 )
 
 # Above this share of a block's scores, comparing them all costs less than
@@ -176,30 +174,31 @@ def drop(rules, logits, rows, in_place=False):
     Returns:
       [n, C].
     """
+    num_columns = rules[0].num_columns
+    minus_inf = tf.constant(float("-inf"), logits.dtype)
 
     def listed():
-        starts = row_starts(rows.size, rules[0].num_columns)
-        dropped = tf.concat([rule.places(rows, starts) for rule in rules], axis=0)
-        values = tf.fill(tf.shape(dropped), minus_inf)
-        with tf.control_dependencies([tf.identity(own)]):
-            return overwrite(logits, dropped, values, in_place)
+        starts = row_starts(rows.size, num_columns)
+        places = tf.concat([rule.places(rows, starts) for rule in rules], axis=0)
+        # Row i's positive is column i: these places are C + 1 apart.
+        is_own = tf.equal((places - rows.begin) % (num_columns + 1), 0)
+        places = tf.boolean_mask(places, ~is_own)
+        values = tf.fill(tf.shape(places), minus_inf)
+        return overwrite(logits, places, values, in_place)
 
     def compared():
-        dropped = [rule.matrix(rows) for rule in rules]
-        return tf.where(functools.reduce(tf.logical_or, dropped), minus_inf, logits)
+        dropped = functools.reduce(tf.logical_or, [rule.matrix(rows) for rule in rules])
+        is_own = tf.equal(rows.indices[:, tf.newaxis], tf.range(num_columns))
+        return tf.where(dropped & ~is_own, minus_inf, logits)
 
-    # Neither the choice nor the listing reads the scores: TensorFlow does both
-    # while it forms them. Only the writing must wait until `own` has been read.
-    minus_inf = tf.constant(float("-inf"), logits.dtype)
-    own = get_each(logits, rows.indices)
     if compiled_by_xla():
-        masked = compared()
-    else:
-        num_pairs = tf.add_n([rule.num_pairs(rows) for rule in rules])
-        columns = tf.cast(rules[0].num_columns, tf.float32)
-        many = _MANY_PAIRS * columns * tf.cast(rows.size, tf.float32)
-        masked = tf.cond(tf.cast(num_pairs, tf.float32) > many, compared, listed)
-    return set_each(masked, rows.indices, own, in_place)
+        return compared()
+    # Neither the choice nor the listing reads the scores: TensorFlow does both
+    # while it forms them.
+    num_pairs = tf.add_n([rule.num_pairs(rows) for rule in rules])
+    num_scores = tf.cast(num_columns, tf.float32) * tf.cast(rows.size, tf.float32)
+    many = tf.cast(num_pairs, tf.float32) > _MANY_PAIRS * num_scores
+    return tf.cond(many, compared, listed)
 
 
 def same_key(row_keys, columns):
