@@ -132,7 +132,9 @@ def right_negatives_model(split, options, seed):
     """`RightNegativesModel` for the same arguments."""
     # The published start (a gap of 100 batches) takes every item for rare until many
     # occurrences say otherwise: in small tables, better than trusting the first few.
-    frequency = layers.StreamingFrequency(2**20, initial_gap=100 * options.batch_size)
+    frequency = layers.StreamingFrequency(
+        2**20, num_hashes=1, initial_gap=100 * options.batch_size
+    )
     correction = frequency
     if options.num_negatives:
         correction = layers.MixedLogQ([frequency, -math.log(len(split.item_ids))])

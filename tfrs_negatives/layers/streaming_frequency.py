@@ -39,16 +39,19 @@ class StreamingFrequency(keras.layers.Layer):
     An average that starts from an arbitrary D needs several times 1/a
     occurrences to forget it, more than most items ever have. By default the
     first occurrences are therefore averaged evenly (the step is 1/n for the n-th
-    until that falls below a), so that an item's q is its exact frequency until
-    it has occurred 1/a times. Pass `initial_gap` for the published start.
+    until that falls below a), and the time since an id's last occurrence counts
+    with the last step's weight, so that an item's q is its exact frequency until
+    it has occurred 1/a times. Pass `initial_gap` for the published algorithm.
 
     State: 16 bytes a bucket and hash (12 with `initial_gap`), never in half
     precision; it checkpoints with the model. The default is sized for 10 million
     ids: 191 MiB. XLA compiles the layer for integer ids.
 
     Args:
-      num_buckets: Buckets H of each hash. About the number of ids or more.
-      num_hashes: Number m of independent hashes.
+      num_buckets: Buckets H of each hash. About the number of ids or more; a rare id
+        that shares its buckets with a popular one is taken for popular.
+      num_hashes: Number m of independent hashes; None: 2, or 1 for dense ids. More
+        hashes of fewer buckets each stand collisions better, and take longer.
       learning_rate: a in (0, 1].
       mode: "count" or "hit".
       initial_gap: D before the first occurrence, in examples ("count") or
@@ -84,8 +87,8 @@ class StreamingFrequency(keras.layers.Layer):
 
     def __init__(
         self,
-        num_buckets=12_500_000,
-        num_hashes=1,
+        num_buckets=6_250_000,
+        num_hashes=None,
         learning_rate=0.01,
         mode="count",
         initial_gap=None,
@@ -95,6 +98,8 @@ class StreamingFrequency(keras.layers.Layer):
     ):
         _checks.check_choice("mode", mode, MODES)
         _checks.check_at_least("num_buckets", num_buckets, 1)
+        if num_hashes is None:
+            num_hashes = 1 if dense else 2
         _checks.check_at_least("num_hashes", num_hashes, 1)
         if not 0 < learning_rate <= 1:
             raise ValueError(
@@ -203,11 +208,17 @@ class StreamingFrequency(keras.layers.Layer):
         with tf.control_dependencies(updates):
             gaps = tf.gather(self._mean_gap, buckets)
             if self._occurrences is not None:
-                # Never seen is as if the first occurrence were the next one.
-                never = tf.cast(self._clock + 1, tf.float32)
-                seen = tf.gather(self._occurrences, buckets) > 0
-                gaps = tf.where(seen, gaps, never)
+                gaps = self._with_open_gap(gaps, buckets)
         return -tf.math.log(tf.reduce_max(gaps, axis=0))
+
+    def _with_open_gap(self, gaps, buckets):
+        """Counts the time since the last occurrence, which the average lacks."""
+        occurrences = tf.gather(self._occurrences, buckets)
+        since = tf.cast(self._clock - tf.gather(self._last_seen, buckets), tf.float32)
+        step = tf.maximum(self.learning_rate, 1 / tf.maximum(occurrences, 1))
+        # Never seen is as if the first occurrence were the next one.
+        never = tf.cast(self._clock + 1, tf.float32)
+        return tf.where(occurrences > 0, gaps + step * since, never)
 
     def _learn(self, buckets):
         """Takes the occurrences [m, n] into the averages."""
