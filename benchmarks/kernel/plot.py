@@ -1,6 +1,7 @@
 """Plots what run.py wrote, log-log against the batch, and prints it as a table.
 
-python benchmarks/kernel/plot.py benchmarks/kernel/results.csv docs/images
+cd benchmarks/kernel
+python plot.py results.csv peers.csv ../../docs/images
 """
 
 import argparse
@@ -81,11 +82,15 @@ def table(rows):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("results", type=pathlib.Path)
+    parser.add_argument("results", type=pathlib.Path, nargs="+")
     parser.add_argument("folder", type=pathlib.Path)
     arguments = parser.parse_args()
-    with open(arguments.results, newline="") as file:
-        everything = list(csv.DictReader(file))
+    everything = []
+    for path in arguments.results:
+        # A further run, such as that of the peers, adds what it alone has.
+        known = {row["subject"] for row in everything}
+        with open(path, newline="") as file:
+            everything += [r for r in csv.DictReader(file) if r["subject"] not in known]
     rows = [r for r in everything if r["width"] == "64" and r["extra"] == "0"]
     arguments.folder.mkdir(parents=True, exist_ok=True)
     for quantity, (_, name) in QUANTITIES.items():
