@@ -153,6 +153,7 @@ def _run(block, inputs, weights, partition):
         ]
 
         def after_this_block():
+            # Its losses, not its gradients, which an evaluation does not form.
             with tf.control_dependencies([losses[:1]]):
                 return tf.identity(index)
 

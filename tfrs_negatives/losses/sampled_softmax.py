@@ -251,8 +251,9 @@ class SampledSoftmax:
                 own -= rows.of(columns.negative_log_q)
             if columns.negative_mask is not None:
                 own = _keep(own, rows.of(columns.negative_mask))
-            by_head = tf.concat([by_head, own_by_head], axis=-1)
             logits = tf.concat([logits, own], axis=1)
+            if queries.shape.rank == 3:
+                by_head = tf.concat([by_head, own_by_head], axis=-1)
         width = tf.shape(logits)[1]
         if self.num_hard_negatives is not None and self.num_hard_negatives > 0:
             logits, mined = mining.hardest(
@@ -321,8 +322,8 @@ _Columns = collections.namedtuple(
 )
 
 # logits: [n, width]; positives: [n], the column of each row's positive in them;
-# by_head: [n, width] or [n, H, width], the products alone; mined: None, or where the
-# logits came from, as columns of the `width` scored.
+# by_head: the products alone, [n, H, width] where there are heads; mined: None, or
+# where the logits came from, as columns of the `width` scored.
 _Scored = collections.namedtuple("_Scored", "logits positives by_head mined width")
 
 
