@@ -253,8 +253,9 @@ def test_blocks_change_nothing(batch, row_block):
         ([4096, 2], 4096, 8, True),  # 2 million scores a block
         ([8192, 2], 16384, 32, True),  # 256 rows a block
         ([8193, 2], 16384, 33, True),
-        ([8192, 2], 65536, 64, False),  # 128 rows a block, one at a time
-        ([8192, 2], 32768, 32, False),
+        ([8192, 2], 32768, 37, False),  # 7 million scores a block
+        ([8192, 2], 65536, 74, False),
+        ([8192, 2], 131072, 74, False),  # 112 rows a block
         ([4096, 8, 2], 4096, 64, True),  # each head has scores
         ([10, 2], 3, 1, True),
     ],

@@ -19,8 +19,9 @@ from tfrs_negatives.losses.overwrite import set_each
 POSITIVES = ("all", "negatives", "refined")
 
 # Blocks of 2 million scores, 8 MiB in float32, stay near the cores, but a block of few
-# rows waits for the candidates: larger ones have 256 rows, the largest 128.
-_BLOCK_SCORES = (2 * 2**20, 8 * 2**20)
+# rows waits for the candidates: larger ones have 256 rows, up to 28 MiB, and the
+# largest 112. (glibc hands out anew what has 32 MiB, and more of it is in use at once.)
+_BLOCK_SCORES = (2 * 2**20, 7 * 2**20)
 
 # Up to this size two whole blocks may be in memory at a time.
 _OVERLAPPING_SCORES = 4 * 2**20
@@ -274,7 +275,7 @@ class SampledSoftmax:
             row_block = self.row_block
         else:
             block = tf.clip_by_value(256 * num_columns, *_BLOCK_SCORES)
-            block = tf.maximum(block, 128 * num_columns)
+            block = tf.maximum(block, 112 * num_columns)
             row_block = tf.maximum(block // scores_a_row, 1)
         row_block = tf.minimum(row_block, tf.int32.max // scores_a_row)
         return row_blocks.Partition(
