@@ -10,16 +10,19 @@ already are not run again, so a sweep can be cut and continued.
 
 import argparse
 import csv
-import importlib.metadata
 import json
 import os
 import pathlib
-import platform
 import statistics
 import subprocess
 import sys
 
 HERE = pathlib.Path(__file__).parent
+sys.path.append(str(HERE.parent))
+
+from provenance import provenance  # noqa: E402
+
+PACKAGES = "tensorflow", "tensorflow-recommenders", "keras", "keras-rs", "torch"
 KERAS_2 = ("ours", "ours_plain", "tfrs", "tfrs_plain", "floor")
 PEERS = ("keras_rs", "torch_eager", "torch_compiled")
 FIELDS = (
@@ -142,33 +145,6 @@ def ratios(worker, workers):
     }
 
 
-def machine():
-    names = ("tensorflow", "tensorflow-recommenders", "keras", "keras-rs", "torch")
-    versions = []
-    for name in names:
-        try:
-            versions.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=HERE,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    model = platform.processor() or platform.machine()
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.split(":", 1)[1].strip()
-            break
-    return {
-        "device": f"{model}, {os.cpu_count()} cores",
-        "versions": "; ".join(versions),
-        "commit": commit,
-    }
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=pathlib.Path, default=HERE / "results.csv")
@@ -182,7 +158,7 @@ def main():
     parser.add_argument("--memory-gib", type=float, default=16, help="for a peer")
     arguments = parser.parse_args()
 
-    about, results = machine(), []
+    about, results = provenance(PACKAGES), []
     if arguments.output.exists():
         with open(arguments.output, newline="") as file:
             results = list(csv.DictReader(file))

@@ -18,6 +18,7 @@ import csv
 import itertools
 import os
 import pathlib
+import sys
 import time
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
@@ -25,9 +26,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 from estimators import build_all
-from streams import ZipfStream, provenance
+from streams import ZipfStream
 
 HERE = pathlib.Path(__file__).parent
+sys.path.append(str(HERE.parent))
+
+from provenance import provenance  # noqa: E402
+
+PACKAGES = "tensorflow", "tensorflow-recommenders", "tf-keras", "keras", "numpy"
 FIELDS = (
     "num_ids batch seed switched step examples subject error_nats seen_q state_mib "
     "device versions commit"
@@ -154,7 +160,7 @@ def main():
     tf.get_logger().setLevel("ERROR")
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    about, rows = provenance(), []
+    about, rows = provenance(PACKAGES), []
     if arguments.output.exists():
         with open(arguments.output, newline="") as file:
             rows = list(csv.DictReader(file))

@@ -14,15 +14,21 @@ import argparse
 import csv
 import os
 import pathlib
+import sys
 import time
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from streams import ZipfStream, provenance
+from streams import ZipfStream
 
 HERE = pathlib.Path(__file__).parent
+sys.path.append(str(HERE.parent))
+
+from provenance import provenance  # noqa: E402
+
+PACKAGES = "tensorflow", "tensorflow-recommenders", "tf-keras", "keras", "numpy"
 FIELDS = (
     "what batch width num_buckets num_hashes repeats wall_ms wall_ms_without "
     "share_wall cpu_ms cpu_ms_without share_cpu cpu_ns_an_id device versions commit"
@@ -197,7 +203,7 @@ def main():
         )
         for _ in range(50)
     ]
-    about, rows = provenance(), []
+    about, rows = provenance(PACKAGES), []
     for measured in (
         measure_steps(batches, arguments.width, arguments.seconds),
         measure_layer(batches, arguments.layer_seconds),

@@ -11,12 +11,10 @@ fixed beforehand and nothing is chosen by the test interactions.
 
 import argparse
 import csv
-import importlib.metadata
 import os
 import pathlib
-import platform
 import statistics
-import subprocess
+import sys
 import time
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # Only Keras 2 has a fused Adam.
@@ -29,6 +27,12 @@ from tfrs_negatives import layers, tasks
 from tfrs_negatives._keras import keras
 
 HERE = pathlib.Path(__file__).parent
+sys.path.append(str(HERE.parent))
+
+from provenance import provenance  # noqa: E402
+
+PACKAGES = "tensorflow", "tf-keras", "numpy"
+
 SETTINGS = ("none", "exact", "streaming")
 WIDTH, TEMPERATURE, BATCH, RATE, TOP = 64, 0.1, 2048, 0.01, 20
 MEASURES = ("recall_at_20", "ndcg_at_20")
@@ -141,22 +145,6 @@ def run(data, setting, seed, epochs):
     }
 
 
-def machine():
-    names = ("tensorflow", "tf-keras", "numpy")
-    git = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=HERE,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return {
-        "device": f"{platform.machine()}, {os.cpu_count()} cores",
-        "versions": "; ".join(f"{n} {importlib.metadata.version(n)}" for n in names),
-        "commit": git.stdout.strip(),
-    }
-
-
 def report(results):
     """Prints the table and whether log-Q gives what it must."""
     print("\n| log q | seeds | Recall@20 | NDCG@20 | error of log q, nats |")
@@ -193,7 +181,7 @@ def main():
     path = folder / "gowalla.npz"
     if not path.exists():
         raise SystemExit(f"{path} is missing: set TFRS_NEGATIVES_DATA to its folder.")
-    data, about, results = dict(np.load(path)), machine(), []
+    data, about, results = dict(np.load(path)), provenance(PACKAGES), []
     if arguments.output.exists():
         with open(arguments.output, newline="") as file:
             results = list(csv.DictReader(file))

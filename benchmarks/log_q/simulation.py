@@ -13,15 +13,21 @@ import argparse
 import csv
 import os
 import pathlib
+import sys
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 from estimators import Streaming
-from streams import BatchesWithoutRepeats, provenance
+from streams import BatchesWithoutRepeats
 
 HERE = pathlib.Path(__file__).parent
+sys.path.append(str(HERE.parent))
+
+from provenance import provenance  # noqa: E402
+
+PACKAGES = "tensorflow", "tensorflow-recommenders", "tf-keras", "keras", "numpy"
 FIELDS = (
     "num_hashes num_buckets seed step error error_to_share device versions commit"
 ).split()
@@ -113,7 +119,7 @@ def main():
     import tensorflow as tf
 
     tf.get_logger().setLevel("ERROR")
-    about, rows = provenance(), []
+    about, rows = provenance(PACKAGES), []
     if arguments.output.exists():
         with open(arguments.output, newline="") as file:
             rows = list(csv.DictReader(file))

@@ -1,10 +1,4 @@
-"""Streams of item ids with known probabilities, and where results come from."""
-
-import importlib.metadata
-import os
-import pathlib
-import platform
-import subprocess
+"""Streams of item ids with known probabilities."""
 
 import numpy as np
 
@@ -73,26 +67,3 @@ class BatchesWithoutRepeats:
         for _ in range(draws // 1000):
             counts += np.bincount(self.ids(1000).reshape(-1), minlength=len(counts))
         return counts / draws
-
-
-def provenance():
-    """Device, versions and commit, the last columns of every table."""
-    names = ("tensorflow", "tensorflow-recommenders", "tf-keras", "keras", "numpy")
-    versions = "; ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=pathlib.Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
-    model = platform.processor() or platform.machine()
-    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            model = line.split(":", 1)[1].strip()
-            break
-    return {
-        "device": f"{model}, {os.cpu_count()} cores",
-        "versions": versions,
-        "commit": commit,
-    }

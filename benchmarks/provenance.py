@@ -1,0 +1,34 @@
+"""Where a benchmark's figures come from: the last columns of every table."""
+
+import importlib.metadata
+import os
+import pathlib
+import platform
+import subprocess
+
+
+def provenance(names):
+    """Device, versions of the packages `names` that are installed, and commit."""
+    versions = []
+    for name in names:
+        try:
+            versions.append(f"{name} {importlib.metadata.version(name)}")
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=pathlib.Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    model = platform.processor() or platform.machine()
+    for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            model = line.split(":", 1)[1].strip()
+            break
+    return {
+        "device": f"{model}, {os.cpu_count()} cores",
+        "versions": "; ".join(versions),
+        "commit": commit,
+    }
