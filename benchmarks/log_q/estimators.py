@@ -180,7 +180,7 @@ def build_all(num_ids, batch, seed, num_buckets, horizon):
     memory = 16 * num_buckets
     published = Published(num_ids, seed, num_buckets)
     subjects = {
-        "count": Streaming(num_ids, seed, num_buckets=num_buckets),
+        "count": Streaming(num_ids, seed, num_buckets=num_buckets, num_hashes=1),
         "count, 2 hashes": Streaming(
             num_ids, seed, num_buckets=num_buckets // 2, num_hashes=2
         ),
@@ -189,7 +189,11 @@ def build_all(num_ids, batch, seed, num_buckets, horizon):
         ),
         "count, dense": Streaming(num_ids, seed, num_buckets=num_ids, dense=True),
         "count, published start": Streaming(
-            num_ids, seed, num_buckets=num_buckets, initial_gap=100.0 * batch
+            num_ids,
+            seed,
+            num_buckets=num_buckets,
+            num_hashes=1,
+            initial_gap=100.0 * batch,
         ),
         "published": published,
         "published, per draw": PerDraw(published, batch),

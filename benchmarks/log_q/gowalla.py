@@ -47,7 +47,7 @@ def make_correction(setting, counts):
         return None
     if setting == "exact":
         return layers.StaticFrequency(counts)
-    return layers.StreamingFrequency(num_buckets=2**20)
+    return layers.StreamingFrequency()
 
 
 def train(users, items, correction, seed, epochs):
