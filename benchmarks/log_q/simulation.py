@@ -32,7 +32,7 @@ FIELDS = (
     "num_hashes num_buckets seed step error error_to_share device versions commit"
 ).split()
 NUM_IDS, BATCH, SWITCH, STEPS = 1000, 128, 10_000, 20_000
-REPORT_EVERY = 500
+REPORT_EVERY = 1000
 # m and H; the last is a bucket an id, without collisions.
 SIZES = [(1, 5000), (2, 2500), (4, 1250), (1, NUM_IDS)]
 # The errors to be met, found with another implementation of the same simulation.

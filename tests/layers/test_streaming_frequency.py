@@ -332,3 +332,39 @@ def test_no_input_puts_nan_into_the_state():
         assert np.all(np.isfinite(layer(ids, training=True)))
     for variable in layer.variables:
         assert np.all(np.isfinite(variable.numpy()))
+
+
+def test_counting_stops_before_float32_does():
+    """A bucket beyond the cap still tells how often its id is repeated."""
+    layer = StreamingFrequency(2, dense=True, learning_rate=0.01)
+    layer.warm_start([3 * 2**23, 2**23])
+    for _ in range(3):
+        layer(tf.constant([0, 0, 0, 1]), training=True)
+    assert layer.variables[-1].numpy().max() == 2**23
+    np.testing.assert_allclose(np.exp(layer(tf.range(2))), [0.75, 0.25], rtol=1e-5)
+
+
+@pytest.mark.parametrize("initial_gap", [None, 100.0])
+def test_several_steps_an_execution(batches, initial_gap):
+    """`compile(steps_per_execution=)` runs the same updates in one graph."""
+
+    class Learner(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.frequency = StreamingFrequency(
+                50, num_hashes=2, initial_gap=initial_gap
+            )
+
+        def call(self, ids, training=False):
+            return self.frequency(ids, training=training)
+
+    states = []
+    for steps in (1, 4):
+        model = Learner()
+        model.compile(loss="mse", steps_per_execution=steps)
+        data = tf.data.Dataset.from_tensor_slices((batches, np.zeros((40, 16))))
+        model.fit(data, verbose=0)
+        states.append([v.numpy() for v in model.frequency.variables])
+    assert states[0][0] == 640
+    for one, other in zip(*states, strict=True):
+        np.testing.assert_array_equal(one, other)
