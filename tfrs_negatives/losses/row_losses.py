@@ -61,6 +61,49 @@ def refined(logits, positives, positive_log_q):
     return factors * (log_z - own), d_logits, factors
 
 
+def binary_cross_entropy(
+    logits, positives, labels=None, negative_weight=None, own_shifts=None
+):
+    """Of the row's own candidate and of each negative, and its derivative.
+
+    With w the weight of all negatives together (`negative_weight`, or their number
+    n), the row costs CE(label, own) + w / n sum_d CE(0, s_d).
+
+    Args:
+      logits: [n, width], as in `cross_entropy`; changed in place.
+      positives: [n] int32.
+      labels: [n] in [0, 1], of the rows' own candidates; None means 1.
+      negative_weight: w; None is n, the sum over negatives.
+      own_shifts: None: logits as they are. A bool: scores hold - log Q, and noise
+        contrastive estimation wants - log(w Q); whether the own candidate's does too.
+
+    Returns:
+      `(losses, d_logits)`, [n] and [n, width].
+    """
+    own = get_each(logits, positives)
+    minus_inf = tf.fill(tf.shape(own), tf.constant(float("-inf"), own.dtype))
+    with tf.control_dependencies([own]):
+        negatives = set_each(logits, positives, minus_inf, in_place=True)
+    kept = tf.cast(tf.not_equal(negatives, float("-inf")), own.dtype)
+    num_negatives = tf.maximum(tf.reduce_sum(kept, axis=1), 1)
+    if negative_weight is None:
+        total, each = num_negatives, tf.ones_like(own)
+    else:
+        total = tf.cast(negative_weight, own.dtype) * tf.ones_like(own)
+        each = total / num_negatives
+    if own_shifts is not None:
+        shift = tf.math.log(total)
+        negatives -= shift[:, tf.newaxis]
+        own -= shift if own_shifts else 0
+    if labels is None:
+        labels = tf.ones_like(own)
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(labels, own)
+    losses += each * tf.reduce_sum(tf.nn.softplus(negatives), axis=1)
+    d_logits = each[:, tf.newaxis] * tf.sigmoid(negatives)
+    d_own = tf.sigmoid(own) - labels
+    return losses, set_each(d_logits, positives, d_own, in_place=True)
+
+
 def _log1mexp(x):
     """log(1 - exp(x)) for x < 0, exact at both ends (Maechler 2012)."""
     return tf.where(

@@ -1,0 +1,359 @@
+"""What losses over sampled negatives share: scores, masks, blocks, gradients."""
+
+import abc
+import collections
+
+import tensorflow as tf
+
+from tfrs_negatives import _checks
+from tfrs_negatives.losses import (
+    inputs,
+    mining,
+    reductions,
+    row_blocks,
+    scores,
+)
+from tfrs_negatives.losses import rules as rules_lib
+from tfrs_negatives.losses.overwrite import set_each
+
+# Blocks of 2 million scores, 8 MiB in float32, stay near the cores, but a block of few
+# rows waits for the candidates: larger ones have 256 rows, up to 28 MiB, and the
+# largest 112. (glibc hands out anew what has 32 MiB, and more of it is in use at once.)
+_BLOCK_SCORES = (2 * 2**20, 7 * 2**20)
+
+# Up to this size two whole blocks may be in memory at a time.
+_OVERLAPPING_SCORES = 4 * 2**20
+
+
+class SampledLoss(abc.ABC):
+    """Base of losses of each row's positive and its sampled negatives.
+
+    Row i scores every candidate column k,
+
+        s(i, k) = <query_i, candidate_k> / temperature  -  log q(k),
+
+    drops the pairs that a rule forbids and keeps the hardest negatives if asked to;
+    a subclass says what the row then costs. The weighted costs are summed.
+
+    A dropped pair has gradient exactly 0, as if its column were deleted for that
+    row.
+
+    Scores are formed one row block at a time, and so are their gradients: the
+    loss is a scalar, hence each block's gradients are known as soon as its
+    scores are. Memory is O((B + C) d + block x C), forward and backward.
+    With `reduction="none"` the backward pass forms the blocks again. Gradients
+    of gradients are not available and raise `LookupError`.
+
+    Args:
+      temperature, num_hard_negatives, reduction, row_block: As in
+        `SampledSoftmax`.
+      positive: One of the class's `POSITIVES`: whether log q corrects the row's own
+        positive too ("all").
+    """
+
+    POSITIVES = ("all", "negatives")
+
+    def __init__(
+        self,
+        temperature=None,
+        positive="all",
+        num_hard_negatives=None,
+        reduction="sum",
+        row_block=None,
+    ):
+        _checks.check_choice("positive", positive, self.POSITIVES)
+        _checks.check_choice("reduction", reduction, reductions.REDUCTIONS)
+        if isinstance(temperature, (int, float)) and not temperature > 0:
+            raise ValueError(
+                f"`temperature` must be positive, received {temperature}. "
+                "Small values (0.05-0.2) sharpen the softmax of normalised "
+                "embeddings; 1 or None leaves scores as they are."
+            )
+        if row_block is not None and row_block < 1:
+            raise ValueError(
+                f"`row_block` must be at least 1, received {row_block}. "
+                "Pass None to choose it from the shapes."
+            )
+        self.temperature = temperature
+        self.positive = positive
+        self.num_hard_negatives = num_hard_negatives
+        self.reduction = reduction
+        self.row_block = row_block
+
+    def get_config(self):
+        temperature, k = self.temperature, self.num_hard_negatives
+        return {
+            "temperature": None if temperature is None else float(temperature),
+            "positive": self.positive,
+            "num_hard_negatives": None if k is None else int(k),
+            "reduction": self.reduction,
+            "row_block": self.row_block,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
+
+    def __call__(
+        self,
+        query_embeddings,
+        candidate_embeddings,
+        *,
+        negative_embeddings=None,
+        candidate_log_q=None,
+        negative_log_q=None,
+        rules=(),
+        score_mask=None,
+        negative_mask=None,
+        labels=None,
+        sample_weight=None,
+    ):
+        """Computes the loss.
+
+        Args:
+          query_embeddings: [B, d], or [B, H, d] for H heads a query, which
+            score a candidate by their maximum. Any float dtype; half precision
+            is computed in float32.
+          candidate_embeddings: [C, d], C >= B. Row i's positive is column i;
+            columns from B on are negatives of every row.
+          negative_embeddings: [B, M, d], negatives of one row each, beside the
+            columns that all rows share; None for none.
+          candidate_log_q: [C], log q of each column; None means no correction.
+            A constant of the sampling design: no gradient flows to it.
+          negative_log_q: [B, M], the same for `negative_embeddings`.
+          rules: `rules.Rule`s; a pair that any of them lists is dropped.
+          score_mask: [B, C] bool, False drops the pair.
+          negative_mask: [B, M] bool, False drops the negative, such as padding.
+          labels: [B] in [0, 1], whether the row's own candidate is a positive, for
+            losses that can tell (`SampledSigmoid`); None: it is.
+          sample_weight: [B], weights of the rows; None means 1.
+
+        Returns:
+          Scalar, or [B] with `reduction="none"`; float32, or float64 for
+          float64 embeddings.
+
+        Raises:
+          ValueError: Shapes or dtypes that do not fit, as far as they are
+            static.
+          tf.errors.InvalidArgumentError: The same where only values tell; log
+            q not finite or positive; `score_mask` hiding a row's positive.
+        """
+        embeddings, temperature, columns = self._prepare(
+            (query_embeddings, candidate_embeddings, negative_embeddings),
+            _Columns(candidate_log_q, negative_log_q, rules, score_mask, negative_mask),
+        )
+        labels = self._checked_labels(labels, embeddings[0])
+        queries, candidates, *negatives = embeddings
+
+        def block(rows, *embeddings):
+            return self._block(rows, embeddings, columns, labels)
+
+        scored = (queries, candidates, temperature, *negatives)
+        partition = self._partition(*embeddings)
+        weights = reductions.row_weights(sample_weight, queries)
+        if self.reduction == "none":
+            return weights * row_blocks.each_row(block, scored, partition)
+        total = row_blocks.weighted_sum(block, scored, weights, partition)
+        return reductions.normalise(total, weights, self.reduction)
+
+    def logits(
+        self,
+        query_embeddings,
+        candidate_embeddings,
+        *,
+        negative_embeddings=None,
+        candidate_log_q=None,
+        negative_log_q=None,
+        rules=(),
+        score_mask=None,
+        negative_mask=None,
+    ):
+        """The scores that the softmax sees, for other losses and for metrics.
+
+        Takes the arguments of `__call__` and holds all B x (C + M) scores at once.
+
+        Returns:
+          `(logits, positive_columns)`: [B, width] and [B] int32, where width is
+          C + M or, with hard negatives, one more than their number. Dropped pairs
+          are -inf.
+        """
+        (queries, *others), temperature, columns = self._prepare(
+            (query_embeddings, candidate_embeddings, negative_embeddings),
+            _Columns(candidate_log_q, negative_log_q, rules, score_mask, negative_mask),
+        )
+        everything = row_blocks.Rows(0, tf.shape(queries)[0])
+        embeddings = (queries / temperature, *others)
+        scored = self._score(everything, embeddings, columns, in_place=False)
+        return scored.logits, scored.positives
+
+    @abc.abstractmethod
+    def _row_losses(self, scored, log_q, labels):
+        """What rows cost, and the derivative in their scores.
+
+        Args:
+          scored: `Scored`; its logits may be changed in place.
+          log_q: [n], of the rows' own candidates, or None.
+          labels: [n] or None.
+
+        Returns:
+          `(losses, d_logits, factors)`, [n], [n, width] and [n] or None: the
+          derivative is `d_logits` times the row's factor, if there are factors.
+        """
+
+    def _checked_log_q(self, log_q, queries):
+        """Returns log q [C] or None, checked as the class needs it."""
+        return log_q
+
+    def _checked_labels(self, labels, queries):
+        """Returns labels [B] or None, checked as the class needs them."""
+        if labels is not None:
+            raise ValueError(
+                f"`{type(self).__name__}` has no labels, every row's own candidate is "
+                "a positive: expected `labels=None`. Leave rows without a positive "
+                "out, or use `SampledSigmoid`."
+            )
+
+    def _block(self, rows, embeddings, columns, labels):
+        """The losses [n] of some rows, and their gradients; see `row_blocks`."""
+        scored = self._score(rows, embeddings, columns, in_place=True)
+        log_q = None if columns.log_q is None else rows.of(columns.log_q)
+        labels = None if labels is None else rows.of(labels)
+        losses, d_logits, factors = self._row_losses(scored, log_q, labels)
+
+        def gradients(weighted_queries):
+            d_scores = d_logits
+            if scored.mined is not None:
+                d_scores = mining.spread(d_logits, scored.mined, scored.width)
+            if scored.by_head.shape.rank == 3:
+                d_scores = mining.to_heads(d_scores, scored.by_head)
+            if factors is not None:
+                weighted_queries = row_blocks.scale_rows(weighted_queries, factors)
+            _, *others = embeddings
+            d_queries, *d_others = scores.gradients(d_scores, weighted_queries, *others)
+            if factors is not None:
+                d_queries = row_blocks.scale_rows(d_queries, factors)
+            return d_queries, *d_others
+
+        return losses, gradients
+
+    def _score(self, rows, embeddings, columns, in_place):
+        """Scores some rows: corrected, masked, mined."""
+        queries, candidates, *negatives = embeddings
+        mined, positives = None, rows.indices
+        by_head = scores.shared(queries, candidates)
+        logits = _best(by_head)
+        if columns.log_q is not None:
+            logits = tf.nn.bias_add(logits, -columns.log_q)
+            if self.positive != "all":
+                own = _best(scores.own(queries, rows.of(candidates)[:, tf.newaxis]))
+                logits = set_each(logits, positives, own[:, 0], in_place)
+        if columns.score_mask is not None:
+            logits = _keep(logits, rows.of(columns.score_mask))
+        if columns.rules:
+            logits = rules_lib.drop(columns.rules, logits, rows, in_place)
+
+        if negatives:
+            own_by_head = scores.own(queries, *negatives)
+            own = _best(own_by_head)
+            if columns.negative_log_q is not None:
+                own -= rows.of(columns.negative_log_q)
+            if columns.negative_mask is not None:
+                own = _keep(own, rows.of(columns.negative_mask))
+            logits = tf.concat([logits, own], axis=1)
+            if queries.shape.rank == 3:
+                by_head = tf.concat([by_head, own_by_head], axis=-1)
+        width = tf.shape(logits)[1]
+        if self._mines():
+            # A variable that is not positive keeps all, as a number does.
+            k = tf.convert_to_tensor(self.num_hard_negatives)
+            k = tf.where(k > 0, k, width)
+            logits, mined = mining.hardest(logits, positives, k, in_place)
+            positives = tf.zeros_like(positives)
+        return Scored(logits, positives, by_head, mined, width)
+
+    def _mines(self):
+        k = self.num_hard_negatives
+        return k is not None and (not isinstance(k, int) or k > 0)
+
+    def _partition(self, queries, candidates, negatives=None):
+        """Chooses the blocks from the shapes: `row_blocks.Partition`."""
+        num_columns = tf.shape(candidates)[0]
+        if negatives is not None:
+            num_columns += tf.shape(negatives)[1]
+        scores_a_row = num_columns
+        if queries.shape.rank == 3:
+            scores_a_row *= tf.shape(queries)[1]
+        if self.row_block is not None:
+            row_block = self.row_block
+        else:
+            block = tf.clip_by_value(256 * num_columns, *_BLOCK_SCORES)
+            block = tf.maximum(block, 112 * num_columns)
+            row_block = tf.maximum(block // scores_a_row, 1)
+        row_block = tf.minimum(row_block, tf.int32.max // scores_a_row)
+        return row_blocks.Partition(
+            num_blocks=-(-tf.shape(queries)[0] // row_block),
+            overlap=row_block * scores_a_row <= _OVERLAPPING_SCORES,
+        )
+
+    def _prepare(self, embeddings, columns):
+        """Checks and casts the arguments of a call.
+
+        Args:
+          embeddings: Those of queries, candidates and negatives (or None).
+          columns: `_Columns`.
+
+        Returns:
+          The embeddings, without None; the temperature; the columns.
+        """
+        queries, candidates, negatives = embeddings
+        queries, candidates, score_mask, _ = inputs.check_scored(
+            queries, candidates, columns.score_mask
+        )
+        double = tf.float64 in (queries.dtype, candidates.dtype)
+        queries = tf.cast(queries, tf.float64 if double else tf.float32)
+        candidates = tf.cast(candidates, queries.dtype)
+        log_q = columns.log_q
+        if log_q is not None:
+            log_q = tf.stop_gradient(tf.cast(log_q, queries.dtype))
+            log_q = inputs.check_log_q(log_q, _checks.size(candidates))
+        log_q = self._checked_log_q(log_q, queries)
+        embeddings = (queries, candidates)
+        columns = columns._replace(log_q=log_q, score_mask=score_mask)
+        if negatives is not None:
+            negatives, *about = inputs.check_negatives(
+                negatives, columns.negative_log_q, columns.negative_mask, queries, log_q
+            )
+            embeddings = (*embeddings, negatives)
+            columns = columns._replace(negative_log_q=about[0], negative_mask=about[1])
+        return embeddings, _temperature(self.temperature, queries.dtype), columns
+
+
+# As in `SampledSoftmax.__call__`.
+_Columns = collections.namedtuple(
+    "_Columns", "log_q negative_log_q rules score_mask negative_mask"
+)
+
+# logits: [n, width]; positives: [n], the column of each row's positive in them;
+# by_head: the products alone, [n, H, width] where there are heads; mined: None, or
+# where the logits came from, as columns of the `width` scored.
+Scored = collections.namedtuple("Scored", "logits positives by_head mined width")
+
+
+def _best(by_head):
+    """[n, width]: the best head's scores, where there are heads."""
+    return tf.reduce_max(by_head, axis=1) if by_head.shape.rank == 3 else by_head
+
+
+def _keep(logits, mask):
+    return tf.where(mask, logits, tf.constant(float("-inf"), logits.dtype))
+
+
+def _temperature(value, dtype):
+    if value is None:
+        return tf.ones([], dtype)
+    # A Python float, checked already, would pass through float32 in `tf.cast`.
+    if isinstance(value, (int, float)):
+        return tf.constant(value, dtype)
+    value = tf.cast(value, dtype)
+    message = "`temperature` must stay positive."
+    return _checks.guard(value, tf.debugging.assert_positive(value, message=message))

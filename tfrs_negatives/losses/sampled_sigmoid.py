@@ -1,0 +1,85 @@
+"""Binary cross-entropy over explicit and sampled negatives."""
+
+import math
+
+import tensorflow as tf
+
+from tfrs_negatives import _checks
+from tfrs_negatives.losses import row_losses
+from tfrs_negatives.losses.sampled_loss import SampledLoss
+
+
+class SampledSigmoid(SampledLoss):
+    """Binary cross-entropy of each row's own pair and of its negatives.
+
+    With the scores s(i, k) of `SampledSoftmax`, masked and mined alike, row i with
+    n negatives pays
+
+        loss_i = CE(label_i, s(i, i)) + w / n  sum_k CE(0, s(i, k)),
+
+    CE(y, s) = log(1 + e^s) - y s. Unlike the softmax it takes rows whose own pair is a
+    negative (a dislike, a skip: `labels`), and a row without sampled negatives still
+    pays for its own pair.
+
+    Without log q and with all weights 1 this is skip-gram with negative sampling
+    (Mikolov et al., NeurIPS 2013), whose scores tend to log p(y|x) / q(y) less
+    log n. With `candidate_log_q` it is noise contrastive estimation (Gutmann &
+    Hyvarinen, JMLR 2012, eq. 4-6): scores hold - log(w q), and what is learned is
+    log p(y|x) itself. Explicit negatives (`negative_embeddings`, rows labelled 0)
+    were not drawn from any q and weigh like the others; NCE is exact without them.
+
+    Args:
+      temperature, num_hard_negatives, reduction, row_block: As in
+        `SampledSoftmax`.
+      positive: "all": log q corrects the own pair like every column, as NCE does.
+        "negatives": it does not.
+      negative_weight: w > 0, what the negatives of a row weigh together. None: n,
+        their number, hence the sum over them; then a positive is one among
+        thousands.
+
+    Raises:
+      ValueError: Options out of range.
+    """
+
+    def __init__(
+        self,
+        temperature=None,
+        positive="all",
+        num_hard_negatives=None,
+        reduction="sum",
+        row_block=None,
+        negative_weight=None,
+    ):
+        super().__init__(
+            temperature, positive, num_hard_negatives, reduction, row_block
+        )
+        if negative_weight is not None and not 0 < negative_weight < math.inf:
+            raise ValueError(
+                "`negative_weight` must be positive and finite, received "
+                f"{negative_weight}. 1 weighs a row's negatives like its positive."
+            )
+        self.negative_weight = negative_weight
+
+    def get_config(self):
+        return {**super().get_config(), "negative_weight": self.negative_weight}
+
+    def _row_losses(self, scored, log_q, labels):
+        losses, d_logits = row_losses.binary_cross_entropy(
+            scored.logits,
+            scored.positives,
+            labels,
+            self.negative_weight,
+            own_shifts=None if log_q is None else self.positive == "all",
+        )
+        return losses, d_logits, None
+
+    def _checked_labels(self, labels, queries):
+        if labels is None:
+            return None
+        labels = tf.cast(labels, queries.dtype)
+        hint = "Pass one label for each row, [B]."
+        _checks.check_rank("labels", labels, (1,), hint)
+        labels = _checks.check_size("labels", labels, 0, _checks.size(queries), hint)
+        message = "`labels` must be in [0, 1]: 1 for a positive. Received:"
+        inside = tf.reduce_all((labels >= 0) & (labels <= 1))
+        return _checks.guard(labels, tf.debugging.Assert(inside, [message, labels]))
