@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+_GOLDEN = 0x9E3779B97F4A7C15
+
 # A fixed key makes hashes equal in every process and on every replica.
 _HASH_KEY = (0x746672735F6E6567, 0x617469766573)
 
@@ -46,3 +48,53 @@ def check_comparable(name, ids, other_name, other):
             f"`{name}` ({ids.dtype.name}) and `{other_name}` ({other.dtype.name}) "
             "can never be equal: pass both as strings or both as integers."
         )
+
+
+def mix(values):
+    """Scatters 64-bit integers evenly: the finaliser of SplitMix64 (Steele et al.
+    2014), one to one.
+
+    Args:
+      values: uint64 tensor.
+
+    Returns:
+      uint64 tensor of the same shape.
+    """
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        values = _xor_shift(values, shift) * tf.constant(factor, tf.uint64)
+    return _xor_shift(values, 31)
+
+
+def pairs(first, second):
+    """One int64 for each pair of int64; equal pairs have equal ones.
+
+    Different ones coincide with probability 2^-64, and never for equal `first`.
+
+    Args:
+      first, second: int64 tensors of shapes that broadcast.
+    """
+    golden = tf.constant(_GOLDEN, tf.uint64)
+    first = mix(tf.bitcast(first, tf.uint64) + golden)
+    return tf.bitcast(mix(first + tf.bitcast(second, tf.uint64)), tf.int64)
+
+
+def salted(ids, salts):
+    """Hashes int64 ids to uint64 in as many independent ways as there are salts.
+
+    Args:
+      ids: [n] int64.
+      salts: [m] integers.
+
+    Returns:
+      [m, n] uint64.
+    """
+    golden = tf.constant(_GOLDEN, tf.uint64)
+    return mix(
+        tf.bitcast(ids, tf.uint64) + tf.cast(salts, tf.uint64)[:, tf.newaxis] * golden
+    )
+
+
+def _xor_shift(z, shift):
+    return tf.bitwise.bitwise_xor(
+        z, tf.bitwise.right_shift(z, tf.constant(shift, tf.uint64))
+    )

@@ -30,13 +30,15 @@ class MixedLogQ(keras.layers.Layer):
       name: Name of the layer.
 
     Call arguments:
-      ids: [C] int32, int64 or string.
+      ids: [n] int32, int64 or string.
       num_positives: B, how many leading ids are the batch's own; the first
         source alone learns from them. None: all.
+      num_columns: C, how many leading ids are columns, whose numbers weigh the
+        mixture; ids after them are only looked up. None: all.
       training: Whether the first source learns.
 
     Returns:
-      [C] float32, log Q*.
+      [n] float32, log Q*.
 
     Raises:
       ValueError: No source, a number above 0, sizes that do not match the
@@ -88,9 +90,10 @@ class MixedLogQ(keras.layers.Layer):
         ]
         return cls(**{**config, "sources": sources})
 
-    def call(self, ids, num_positives=None, training=False):
+    def call(self, ids, num_positives=None, num_columns=None, training=False):
         ids = tf.convert_to_tensor(ids)
-        num_columns = _checks.size(ids)
+        if num_columns is None:
+            num_columns = _checks.size(ids)
         if num_positives is None:
             num_positives = num_columns
         num_others = num_columns - num_positives

@@ -24,7 +24,7 @@ class ScaledLogQ(keras.layers.Layer):
       name: Name of the layer.
 
     Call arguments:
-      ids, num_positives, training: As `source` takes them.
+      ids, num_positives, num_columns, training: As `source` takes them.
 
     Returns:
       [n] float32, w log q.
@@ -63,8 +63,13 @@ class ScaledLogQ(keras.layers.Layer):
             strength = revive(strength)
         return cls(revive(config["source"]), strength, config["name"])
 
-    def call(self, ids, num_positives=None, training=False):
-        log_q = self.source(ids, num_positives=num_positives, training=training)
+    def call(self, ids, num_positives=None, num_columns=None, training=False):
+        log_q = self.source(
+            ids,
+            num_positives=num_positives,
+            num_columns=num_columns,
+            training=training,
+        )
         return self._strength(training) * log_q
 
     def _strength(self, training):

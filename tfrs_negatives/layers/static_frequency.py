@@ -39,7 +39,8 @@ class StaticFrequency(keras.layers.Layer):
 
     Call arguments:
       ids: [n] int32, int64 or string.
-      num_positives, training: Ignored; the interface of `sampling_correction`.
+      num_positives, num_columns, training: Ignored; the interface of
+        `sampling_correction`.
 
     Returns:
       [n] float32, log q: finite, at most 0.
@@ -92,7 +93,7 @@ class StaticFrequency(keras.layers.Layer):
             "smoothing": self.smoothing,
         }
 
-    def call(self, ids, num_positives=None, training=False):
+    def call(self, ids, num_positives=None, num_columns=None, training=False):
         ids = tf.convert_to_tensor(ids)
         if (ids.dtype == tf.string) != self._ids_are_strings:
             expected = "strings" if self._ids_are_strings else "integers"

@@ -4,13 +4,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import _checks
-from tfrs_negatives._ids import as_int64
+from tfrs_negatives._ids import as_int64, salted
 from tfrs_negatives._keras import add_state, keras
 from tfrs_negatives.layers.counts import checked_counts
 
 MODES = ("count", "hit")
 
-_GOLDEN = 0x9E3779B97F4A7C15
 # What a bucket counts up to: far enough from where float32 no longer adds one.
 _MAX_OCCURRENCES = 2.0**23
 
@@ -69,6 +68,7 @@ class StreamingFrequency(keras.layers.Layer):
       ids: [n] int32, int64 or string.
       num_positives: How many leading ids are occurrences in the stream; the
         others (sampled negatives) are only looked up. None: all.
+      num_columns: Ignored; the interface of `sampling_correction`.
       training: Whether to learn from the ids before looking them up.
 
     Returns:
@@ -198,7 +198,7 @@ class StreamingFrequency(keras.layers.Layer):
         times = np.minimum(times, _MAX_OCCURRENCES)
         _write(self._occurrences, seen, tf.constant(times, tf.float32))
 
-    def call(self, ids, num_positives=None, training=False):
+    def call(self, ids, num_positives=None, num_columns=None, training=False):
         ids = self._int64(ids)
         _checks.check_rank("ids", ids, (1,), "Pass one id for each candidate.")
         buckets = self._buckets(ids)
@@ -277,26 +277,13 @@ class StreamingFrequency(keras.layers.Layer):
         return _checks.guard(ids, tf.debugging.Assert(inside, [message, *extremes]))
 
     def _buckets(self, ids):
-        """Buckets [m, n] of ids [n], by SplitMix64 (Steele et al. 2014)."""
+        """Buckets [m, n] of ids [n]."""
         if self.dense:
             return ids[tf.newaxis]
         salts = tf.range(1, self.num_hashes + 1) + self.seed * self.num_hashes
-        golden = tf.constant(_GOLDEN, tf.uint64)
-        z = (
-            tf.bitcast(ids, tf.uint64)
-            + tf.cast(salts, tf.uint64)[:, tf.newaxis] * golden
-        )
-        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-            z = _xor_shift(z, shift) * tf.constant(factor, tf.uint64)
-        z = _xor_shift(z, 31) % tf.constant(self.num_buckets, tf.uint64)
+        z = salted(ids, salts) % tf.constant(self.num_buckets, tf.uint64)
         first_bucket = tf.range(self.num_hashes, dtype=tf.int64) * self.num_buckets
         return tf.cast(z, tf.int64) + first_bucket[:, tf.newaxis]
-
-
-def _xor_shift(z, shift):
-    return tf.bitwise.bitwise_xor(
-        z, tf.bitwise.right_shift(z, tf.constant(shift, tf.uint64))
-    )
 
 
 def _write(variable, places, values):

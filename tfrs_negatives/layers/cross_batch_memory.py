@@ -1,0 +1,222 @@
+"""A queue of recent candidates, as further negatives."""
+
+import collections
+
+import tensorflow as tf
+
+from tfrs_negatives import _checks
+from tfrs_negatives._ids import as_int64
+from tfrs_negatives._keras import add_state, keras
+
+# embeddings: [n, d] float32; ids: [n] int64, strings as hashes; keys: [n, num_keys]
+# int64; log_q: [n] float32.
+Entries = collections.namedtuple("Entries", "embeddings ids keys log_q")
+
+
+@keras.utils.register_keras_serializable(package="tfrs_negatives")
+class CrossBatchMemory(keras.layers.Layer):
+    """Keeps the candidates of recent batches as negatives of the present one.
+
+    A first-in-first-out queue (cross-batch memory, Wang et al., CVPR 2020; in-batch
+    negatives of earlier batches, Wang et al., SIGIR 2021): embeddings drift slowly,
+    so those of a few steps ago stand for the present ones, at the price of a row of
+    the matrix product each and no tower at all. No gradient flows into them.
+
+    The queue holds `capacity` candidates, the present batch included: of a batch of
+    B rows and a full queue come capacity - B further columns, the newest. A queue of
+    just the batch size adds nothing. Pass it as `memory=` to `tasks.Retrieval`, whose
+    masks treat its columns like those of the batch: each carries its id, its row's
+    keys and the log q that it had.
+
+    State: 4 d + 8 num_keys + 12 bytes an entry. It checkpoints, and is read but not
+    written when `training=False`.
+
+    Args:
+      capacity: Entries, the present batch included.
+      width: d, of the embeddings.
+      num_keys: How many `query_keys` the task is called with.
+      warm_up_steps: Training steps before entries are used. Embeddings drift fast
+        at first (the paper waits for 1,000 steps).
+      report_staleness: Whether to keep a metric of this layer, the mean cosine
+        distance between the embeddings of ids that occur again and what the queue
+        has of them. Costs a sort of the queue's ids a step.
+      name: Name of the layer.
+
+    Attributes:
+      share: float32 variable in [0, 1], the share of the queue that is used, the
+        newest first; a curriculum may change it.
+
+    Call arguments:
+      embeddings: [B, d], the positives of the batch.
+      ids: [B] int32, int64 or string; None where nothing compares ids.
+      keys: [B, num_keys] int64; None for no keys.
+      log_q: [B]; None for 0.
+      training: Whether to take the batch in.
+
+    Returns:
+      `Entries` of n <= capacity - B earlier candidates, newest first.
+
+    Raises:
+      ValueError: Options out of range; another width or number of keys.
+      tf.errors.InvalidArgumentError: A batch larger than the queue.
+
+    Example:
+    >>> memory = CrossBatchMemory(capacity=3, width=1)
+    >>> for x in (1.0, 2.0, 3.0, 4.0):
+    ...     entries = memory(tf.constant([[x]]), training=True)
+    >>> entries.embeddings.numpy().ravel()
+    array([3., 2.], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        capacity,
+        width,
+        num_keys=0,
+        warm_up_steps=0,
+        report_staleness=False,
+        name=None,
+    ):
+        _checks.check_at_least("capacity", capacity, 1)
+        _checks.check_at_least("width", width, 1)
+        _checks.check_at_least("num_keys", num_keys, 0)
+        _checks.check_at_least("warm_up_steps", warm_up_steps, 0)
+        super().__init__(name=name, autocast=False, dtype="float32")
+        self.capacity = capacity
+        self.width = width
+        self.num_keys = num_keys
+        self.warm_up_steps = warm_up_steps
+        self.report_staleness = report_staleness
+
+        self.share = add_state(
+            self, "share", [], "float32", keras.initializers.Constant(1.0)
+        )
+        self._steps = add_state(self, "steps", [], "int64")
+        # Entry number t, counted since the start, lies in place t mod capacity.
+        self._written = add_state(self, "written", [], "int64")
+        self._embeddings = add_state(self, "embeddings", [capacity, width], "float32")
+        self._ids = add_state(self, "ids", [capacity], "int64")
+        self._keys = add_state(self, "keys", [capacity, num_keys], "int64")
+        self._log_q = add_state(self, "log_q", [capacity], "float32")
+        self._staleness = None
+        if report_staleness:
+            self._staleness = keras.metrics.Mean(name=f"{self.name}_staleness")
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "capacity": self.capacity,
+            "width": self.width,
+            "num_keys": self.num_keys,
+            "warm_up_steps": self.warm_up_steps,
+            "report_staleness": self.report_staleness,
+        }
+
+    def checked(self, embeddings, num_rows, num_keys):
+        """Returns `embeddings`, guarded by what `call` needs of a batch.
+
+        Args:
+          embeddings: [C, d].
+          num_rows: B, scalar int32.
+          num_keys: An int.
+
+        Raises:
+          As `call` does.
+        """
+        if num_keys != self.num_keys:
+            raise ValueError(
+                f"The memory keeps {self.num_keys} keys an entry, received {num_keys} "
+                f"`query_keys`. Make it with `num_keys={num_keys}`."
+            )
+        hint = "Make the memory with the towers' embedding width."
+        embeddings = _checks.check_size(
+            "candidate_embeddings", embeddings, 1, self.width, hint
+        )
+        message = (
+            f"The memory holds {self.capacity} candidates, the batch included, which "
+            "must be at least a batch. Raise its `capacity`. Received rows:"
+        )
+        size = tf.get_static_value(num_rows)
+        if size is not None and size > self.capacity:
+            raise ValueError(f"{message} {size}.")
+        fits = num_rows <= self.capacity
+        return _checks.guard(embeddings, tf.debugging.Assert(fits, [message, num_rows]))
+
+    def call(self, embeddings, ids=None, keys=None, log_q=None, training=False):
+        embeddings = tf.convert_to_tensor(embeddings)
+        num_rows = _checks.size(embeddings)
+        num_keys = 0 if keys is None else keys.shape[1]
+        embeddings = self.checked(embeddings, num_rows, num_keys)
+        entries = self.read(num_rows)
+        if training:
+            # What was read must not see what is written now.
+            with tf.control_dependencies(entries):
+                self.write(tf.identity(embeddings), ids, keys, log_q)
+        return entries
+
+    def read(self, num_rows):
+        """The entries to use beside a batch of `num_rows`, which it is not given yet.
+
+        Returns:
+          `Entries`, as `call`.
+        """
+        room = self.capacity - tf.cast(num_rows, tf.int64)
+        available = tf.cast(tf.minimum(self._written, room), tf.float32)
+        share = tf.clip_by_value(tf.convert_to_tensor(self.share), 0.0, 1.0)
+        warm = tf.cast(self._steps >= self.warm_up_steps, tf.float32)
+        used = tf.cast(tf.floor(available * share * warm), tf.int64)
+        places = (self._written - 1 - tf.range(used)) % self.capacity
+        return Entries(
+            *(
+                tf.gather(part, places)
+                for part in (self._embeddings, self._ids, self._keys, self._log_q)
+            )
+        )
+
+    def write(self, embeddings, ids=None, keys=None, log_q=None):
+        """Takes a batch in; arguments, of at most `capacity` rows, as in `call`."""
+        embeddings = tf.cast(tf.stop_gradient(embeddings), tf.float32)
+        if ids is not None:
+            ids = as_int64("ids", ids)
+            if self._staleness is not None:
+                self._staleness.update_state(*self.staleness(ids, embeddings))
+        num_rows = tf.shape(embeddings, tf.int64)[0]
+        places = (self._written + tf.range(num_rows)) % self.capacity
+        parts = self._embeddings, self._ids, self._keys, self._log_q
+        for state, values in zip(parts, (embeddings, ids, keys, log_q), strict=True):
+            if values is not None:
+                values = tf.stop_gradient(tf.cast(values, state.dtype))
+                state.scatter_update(tf.IndexedSlices(values, places))
+        self._written.assign_add(num_rows)
+        self._steps.assign_add(1)
+
+    def staleness(self, ids, embeddings):
+        """How far the queue's embeddings are from fresh ones of the same ids.
+
+        Args:
+          ids: [n], integers or strings.
+          embeddings: [n, d], encoded now.
+
+        Returns:
+          `(distances, found)`, [n] float32 both: the cosine distance to the newest
+          entry with the id, and 1, or 0 where the queue has no such entry.
+        """
+        written = tf.minimum(self._written, self.capacity)
+        # From the oldest to the newest, so that the last of equal ids is the newest.
+        places = (self._written - written + tf.range(written)) % self.capacity
+        held = tf.gather(self._ids, places)
+        by_id = tf.argsort(held, stable=True)
+        ids = as_int64("ids", ids)
+        last = tf.searchsorted(tf.gather(held, by_id), ids, side="right") - 1
+        # An entry more than there are, so that an empty queue can be looked into.
+        by_id = tf.concat([by_id, [0]], axis=0)
+        places = tf.concat([places, [0]], axis=0)
+        places = tf.gather(places, tf.gather(by_id, tf.maximum(last, 0)))
+        found = (last >= 0) & tf.equal(tf.gather(self._ids, places), ids)
+        similarity = tf.reduce_sum(
+            tf.math.l2_normalize(tf.gather(self._embeddings, places), axis=1)
+            * tf.math.l2_normalize(tf.cast(embeddings, tf.float32), axis=1),
+            axis=1,
+        )
+        found = tf.cast(found, tf.float32)
+        return (1 - similarity) * found, found
