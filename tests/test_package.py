@@ -12,7 +12,13 @@ def test_public_names():
     """The golden list: a name enters or leaves on purpose."""
     expected = {
         "data": ["Interactions", "count_ids", "interactions"],
-        "index": ["BruteForce", "ScaNN", "export_retrieval"],
+        "index": [
+            "BruteForce",
+            "RankedPairs",
+            "ScaNN",
+            "export_retrieval",
+            "mine_hard_negatives",
+        ],
         "layers": [
             "MixedLogQ",
             "ScaledLogQ",

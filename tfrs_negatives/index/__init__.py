@@ -1,7 +1,15 @@
-"""Indexes over candidate embeddings, and their export for serving."""
+"""Indexes over candidate embeddings, their export for serving, and mining from them."""
 
 from tfrs_negatives.index.brute_force import BruteForce
 from tfrs_negatives.index.export import export_retrieval
+from tfrs_negatives.index.mining import mine_hard_negatives
+from tfrs_negatives.index.ranked_pairs import RankedPairs
 from tfrs_negatives.index.scann import ScaNN
 
-__all__ = ["BruteForce", "ScaNN", "export_retrieval"]
+__all__ = [
+    "BruteForce",
+    "RankedPairs",
+    "ScaNN",
+    "export_retrieval",
+    "mine_hard_negatives",
+]

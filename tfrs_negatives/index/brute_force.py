@@ -5,11 +5,16 @@ import tensorflow as tf
 from tfrs_negatives.index.searcher import Searcher
 from tfrs_negatives.index.top_k import TopK
 
+# Scores held at once: 256 MiB of float32.
+_MAX_SCORES = 2**26
+
 
 class ExactSearcher(Searcher):
-    """Scores all candidates by one matrix product and keeps the k best.
+    """Scores all candidates by matrix products and keeps the k best.
 
-    Candidates of equal score come in the order in which they were indexed.
+    Queries are taken in blocks, so that no more than 256 MiB of scores exist at a
+    time (or those of one query). Candidates of equal score come in the order in
+    which they were indexed.
     """
 
     def __init__(self, candidates, identifiers):
@@ -25,8 +30,49 @@ class ExactSearcher(Searcher):
         return tf.shape(self._candidates)[1]
 
     def search(self, queries, k):
+        num_queries = tf.shape(queries)[0]
+        # A retired searcher has no rows, and says so in a check.
+        num_rows = tf.maximum(self.identifiers.num_rows(), 1)
+        rows = tf.maximum(_MAX_SCORES // num_rows, 1)
+        return tf.cond(
+            num_queries <= rows,
+            lambda: self._search_block(queries, k),
+            lambda: self._search_blocks(queries, k, rows),
+        )
+
+    def _search_block(self, queries, k):
         scores = tf.matmul(queries, self._candidates, transpose_b=True)
-        return tf.math.top_k(scores, k)
+        best = tf.math.top_k(scores, k)
+        return best.values, best.indices
+
+    def _search_blocks(self, queries, k, rows):
+        """Searches `rows` queries at a time."""
+        num_queries = tf.shape(queries)[0]
+        num_blocks = (num_queries + rows - 1) // rows
+        values = tf.TensorArray(tf.float32, num_blocks, infer_shape=False)
+        indices = tf.TensorArray(tf.int32, num_blocks, infer_shape=False)
+
+        def search(block, values, indices):
+            start = block * rows
+            found = self._search_block(queries[start : start + rows], k)
+            return (
+                block + 1,
+                values.write(block, found[0]),
+                indices.write(block, found[1]),
+            )
+
+        _, values, indices = tf.while_loop(
+            lambda block, *_: block < num_blocks,
+            search,
+            [0, values, indices],
+            # Blocks side by side would hold their scores side by side.
+            parallel_iterations=1,
+        )
+        shape = [num_queries, k]
+        return (
+            tf.reshape(values.concat(), shape),
+            tf.reshape(indices.concat(), shape),
+        )
 
 
 class BruteForce(TopK):

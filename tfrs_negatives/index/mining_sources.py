@@ -1,0 +1,196 @@
+"""What negatives are mined from: indexes, searchers and functions made alike.
+
+A source answers `find` with positions, integers that stand for its ids, so that
+mining compares integers only. It has
+
+* `num_items`: how many items it holds, or None;
+* `complete`: whether an id that it does not know is a mistake;
+* `dot_products`: whether its scores can be dot products of embeddings;
+* `find(queries, k)`: scores `[b, k]`, best first, and int64 positions `[b, k]`; -1
+  fills short rows;
+* `positions(ids)`: int64 positions of a vector of ids, -1 where there is none;
+* `ids(positions)`: the ids, -1 or "" where the position is -1.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+from tfrs_negatives.index.identifiers import Identifiers, checked
+from tfrs_negatives.index.top_k import TopK
+
+
+def as_source(index, ids):
+    """Returns `index` as a source.
+
+    Args:
+      index: One of our indexes, a `RankedPairs`, a searcher of
+        `scann.scann_ops_pybind`, or a function.
+      ids: Ids of a searcher's rows, or None.
+
+    Raises:
+      ValueError: for anything else, an index without candidates, and `ids` that do
+        not fit or are not needed.
+    """
+    if hasattr(index, "search_batched"):
+        return SearcherSource(index, ids)
+    if ids is not None:
+        raise ValueError(
+            "`ids` names the rows of a scann_ops_pybind searcher; "
+            f"{type(index).__name__} has ids of its own. Leave `ids` out."
+        )
+    if isinstance(index, TopK):
+        return IndexSource(index)
+    if all(hasattr(index, name) for name in ("find", "positions", "ids")):
+        return index
+    if callable(index):
+        return FunctionSource(index)
+    raise ValueError(
+        "`index` must be a BruteForce, a ScaNN, a RankedPairs, a scann_ops_pybind "
+        "searcher, or a function from (queries, k) to (scores, ids), received "
+        f"{type(index).__name__}."
+    )
+
+
+class IdentifiedSource:
+    """The ids of a source that knows all of them.
+
+    Args:
+      identifiers: `Identifiers`; positions are its rows.
+    """
+
+    complete = True
+    dot_products = True
+
+    def __init__(self, identifiers):
+        self._identifiers = identifiers
+
+    def positions(self, ids):
+        ids, dtype = np.asarray(ids), self._identifiers.dtype
+        if not ids.size:
+            return np.zeros(ids.shape, np.int64)
+        if (dtype == tf.string) != (ids.dtype.kind not in "iuf"):
+            raise ValueError(
+                f"The index holds {dtype.name} ids, received ids of type "
+                f"{ids.dtype.name} (such as {ids.flat[0]!r}). Convert them."
+            )
+        if dtype == tf.string:
+            return self._identifiers.positions(tf.constant(ids)).numpy().astype(int)
+        # Ids that the dtype cannot hold are not in the index.
+        narrow = ids.astype(dtype.as_numpy_dtype)
+        found = self._identifiers.positions(tf.constant(narrow)).numpy()
+        return np.where(narrow == ids, found, -1).astype(np.int64)
+
+    def ids(self, positions):
+        return self._identifiers.gather(tf.constant(positions, tf.int32)).numpy()
+
+
+class IndexSource(IdentifiedSource):
+    """A built `BruteForce` or `ScaNN`, queried by embeddings."""
+
+    def __init__(self, index):
+        self._searcher = index.searcher
+        super().__init__(self._searcher.identifiers)
+        self.num_items = self._searcher.num_rows
+
+    def find(self, queries, k):
+        scores, positions = self._searcher.retrieve(queries, k)
+        return scores.numpy(), positions.numpy().astype(np.int64)
+
+
+class SearcherSource(IdentifiedSource):
+    """A searcher of `scann.scann_ops_pybind`, queried by embeddings.
+
+    At least 200 and 5 k of what it finds are scored exactly, as in `ScaNN`. How many
+    leaves it looks into is what it was built with.
+
+    Args:
+      searcher: The searcher, of the dot product.
+      ids: `[N]` ids of its rows; None: its docids, or the row numbers.
+    """
+
+    def __init__(self, searcher, ids):
+        if "DotProductDistance" not in searcher.config():
+            raise ValueError(
+                "The scann_ops_pybind searcher must have the distance measure "
+                '"dot_product": the scores of others do not fall with the rank.'
+            )
+        self._searcher, self._rows = searcher, None
+        self.num_items = searcher.size()
+        if searcher.docids is not None:
+            if ids is not None:
+                raise ValueError(
+                    "The searcher was built with docids, which are its ids. Leave "
+                    "`ids` out."
+                )
+            ids = np.asarray(searcher.docids)
+            self._rows = searcher.docid_to_id
+        super().__init__(Identifiers(checked(ids, self.num_items)))
+
+    def find(self, queries, k):
+        found, scores = self._searcher.search_batched(
+            np.asarray(queries, np.float32),
+            final_num_neighbors=k,
+            pre_reorder_num_neighbors=max(200, 5 * k),
+        )
+        if self._rows is not None:
+            found = [[self._rows[docid] for docid in row] for row in found]
+        # Where it found too few, ScaNN returns NaN with row 0.
+        missing = np.isnan(scores)
+        positions = np.where(missing, -1, np.asarray(found, np.int64))
+        return np.where(missing, -np.inf, scores), positions
+
+
+class FunctionSource:
+    """A function from (queries, k) to (scores, ids).
+
+    Integer ids are their own positions; strings are numbered as they are met.
+    """
+
+    num_items = None
+    complete = False
+    # Nothing is known against it.
+    dot_products = True
+
+    def __init__(self, function):
+        self._function = function
+        self._dtype = None  # Of integer ids.
+        self._numbers = {}
+
+    def find(self, queries, k):
+        scores, ids = (np.asarray(part) for part in self._function(queries, k))
+        rows = len(queries)
+        if scores.shape != ids.shape or scores.ndim != 2 or len(ids) != rows:
+            raise ValueError(
+                f"`index` must return scores and ids of shape [{rows}, up to {k}], "
+                f"received shapes {scores.shape} and {ids.shape}."
+            )
+        if ids.dtype.kind not in "iuSUO":
+            raise ValueError(
+                "`index` must return (scores, ids) with integer or string ids, "
+                f"received ids of type {ids.dtype.name}. Is the order right?"
+            )
+        self._dtype = ids.dtype if ids.dtype.kind in "iu" else None
+        positions = self.positions(ids.ravel()).reshape(ids.shape)
+        return scores.astype(np.float64), positions
+
+    def positions(self, ids):
+        ids = np.asarray(ids)
+        if ids.dtype.kind in "iu":
+            return np.maximum(ids.astype(np.int64), -1)
+        distinct, places = np.unique(_as_bytes(ids), return_inverse=True)
+        numbers = [
+            self._numbers.setdefault(name, len(self._numbers)) if name else -1
+            for name in distinct.tolist()
+        ]
+        return np.array(numbers, np.int64)[places.ravel()]
+
+    def ids(self, positions):
+        if self._dtype is not None:
+            return positions.astype(self._dtype)
+        names = np.array([*self._numbers, b""], object)
+        return names[positions]
+
+
+def _as_bytes(ids):
+    """Strings of any kind as an array of bytes objects, as TensorFlow has them."""
+    return np.asarray(tf.constant(ids).numpy(), object)

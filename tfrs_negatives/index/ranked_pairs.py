@@ -1,0 +1,150 @@
+"""Items that a ranking model has scored, in the place of an index."""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+
+from tfrs_negatives.index.identifiers import Identifiers, checked
+from tfrs_negatives.index.mining_sources import IdentifiedSource
+
+
+class RankedPairs(IdentifiedSource):
+    """A table of (query, item, score) rows, for mining from a ranker's opinion.
+
+    Items that a ranking model scores high and that the user did not engage with are
+    hard negatives that the two-tower model need not have found by itself. Pass this
+    to `mine_hard_negatives` as the index, with query ids as queries. A query without
+    rows has no negatives; a pair that occurs twice counts with its higher score;
+    items of equal score keep the order of the table.
+
+    Args:
+      pairs: Path of a `.csv` or `.parquet` file (read by pandas), a DataFrame, or a
+        dict of columns.
+      query, item, score: Names of the columns. Ids are integers or strings.
+
+    Raises:
+      ValueError: A file of another kind, columns that are missing or have nulls,
+        ids of another type, scores that are not finite, no rows.
+      ImportError: A file is to be read and pandas is not installed.
+
+    Example:
+      >>> pairs = RankedPairs({"query": [7, 7], "item": [1, 2], "score": [0.1, 0.9]})
+      >>> ids, scores = mine_hard_negatives(pairs, [7], 2, progress=False)
+      >>> ids
+      array([[2, 1]])
+    """
+
+    # A ranker scores some items of each query; others are no mistake.
+    complete = False
+    dot_products = False
+
+    def __init__(self, pairs, *, query="query", item="item", score="score"):
+        if isinstance(pairs, (str, os.PathLike)):
+            pairs = _read(os.fspath(pairs), [query, item, score])
+        columns = list(pairs.keys())
+        missing = [name for name in (query, item, score) if name not in columns]
+        if missing:
+            raise ValueError(
+                f"`pairs` must have the columns {query!r}, {item!r} and {score!r}: "
+                f"{missing} are missing, received {columns}. Name yours by "
+                "`query=`, `item=`, `score=`."
+            )
+        queries, items = (_ids(name, pairs[name]) for name in (query, item))
+        scores = _scores(score, pairs[score])
+        if not len(queries) == len(items) == len(scores) or not len(scores):
+            raise ValueError(
+                "`pairs` must have rows, as many in each column, received "
+                f"{len(queries)}, {len(items)} and {len(scores)}."
+            )
+        self._queries, rows = np.unique(queries, return_inverse=True)
+        names, places = np.unique(items, return_inverse=True)
+        super().__init__(Identifiers(checked(names, len(names))))
+        self.num_items = len(names)
+        # Stable, so that equal scores keep the table's order.
+        order = np.lexsort([-scores, rows])
+        rows, places, scores = rows[order], places[order], scores[order]
+        # The first row of a pair has its highest score.
+        _, first = np.unique(rows * np.int64(len(names)) + places, return_index=True)
+        kept = np.sort(first)
+        self._items, self._scores = places[kept], scores[kept]
+        self._starts = np.searchsorted(
+            rows[kept], np.arange(len(self._queries) + 1), side="left"
+        )
+
+    def find(self, queries, k):
+        """The k items of highest score of each query.
+
+        Args:
+          queries: `[b]` query ids.
+          k: How many items.
+
+        Returns:
+          Scores `[b, k]` float64 and int64 positions `[b, k]`, -inf and -1 where a
+          query has fewer.
+
+        Raises:
+          ValueError: Query ids of another type or rank.
+        """
+        queries = _ids("queries", queries)
+        if queries.ndim != 1 or queries.dtype.kind != self._queries.dtype.kind:
+            raise ValueError(
+                "`queries` of RankedPairs must be a vector of query ids like "
+                f"{self._queries.item(0)!r}, received {queries.dtype.name} of shape "
+                f"{queries.shape}."
+            )
+        place = np.searchsorted(self._queries, queries)
+        place = np.minimum(place, len(self._queries) - 1)
+        known = self._queries[place] == queries
+        starts = self._starts[place]
+        sizes = np.where(known, self._starts[place + 1] - starts, 0)
+        rank = np.arange(k)
+        found = rank < sizes[:, None]
+        rows = np.minimum(starts[:, None] + rank, len(self._items) - 1)
+        return (
+            np.where(found, self._scores[rows], -np.inf),
+            np.where(found, self._items[rows], -1),
+        )
+
+
+def _read(path, columns):
+    try:
+        import pandas
+    except ImportError as error:
+        raise ImportError(
+            "Reading ranked pairs from a file needs pandas: install it, or pass a "
+            "dict of columns."
+        ) from error
+    kind = os.path.splitext(path)[1].lower()
+    if kind not in (".csv", ".parquet") or not os.path.isfile(path):
+        raise ValueError(f"`pairs` must be a .csv or .parquet file, received {path!r}.")
+    if kind == ".csv":
+        return pandas.read_csv(path, keep_default_na=False)
+    return pandas.read_parquet(path)
+
+
+def _ids(name, column):
+    """A column as int64, or as an array of bytes."""
+    values = np.asarray(column)
+    if values.dtype.kind in "iu":
+        return values.astype(np.int64)
+    try:
+        return np.asarray(tf.constant(values, tf.string).numpy(), np.bytes_)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"Column {name!r} must hold integers or strings, without nulls, received "
+            f"{values.dtype.name}."
+        ) from error
+
+
+def _scores(name, column):
+    try:
+        scores = np.asarray(column, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"Column {name!r} must hold numbers: {error}") from error
+    if not np.isfinite(scores).all():
+        raise ValueError(
+            f"Column {name!r} must be finite, but {np.sum(~np.isfinite(scores))} "
+            "scores are not. Drop those rows."
+        )
+    return scores
