@@ -57,9 +57,9 @@ def main(output, epochs, rows=None):
     users, items = np.unique(table.user), np.unique(table.item)
     columns = {"user": table.user[:rows], "item": table.item[:rows]}
 
-    sampler = tn.samplers.Uniform(items, num_negatives=512)
+    sampler = tn.samplers.Uniform(items)
     batches = tf.data.Dataset.from_tensor_slices(columns).shuffle(10**6, seed=1)
-    batches = sampler.attach(batches.batch(1024)).prefetch(2)
+    batches = sampler.attach(batches.batch(1024), 512).prefetch(2)
 
     model = TwoTower(users, items, sampler)
     model.compile(optimizer=keras.optimizers.Adam(0.01))

@@ -28,7 +28,7 @@ def test_public_names():
         "losses": ["SampledSoftmax"],
         "metrics": ["LogQError"],
         "models": ["Model"],
-        "samplers": ["Uniform"],
+        "samplers": ["Mined", "Mixture", "Popularity", "Uniform"],
         "tasks": ["Retrieval"],
     }
     assert sorted(expected) == sorted(set(dir(tfrs_negatives)) - {"__version__"})

@@ -54,17 +54,21 @@ def interactions(rows=100, batch=16):
 
 
 def test_fit_learns_with_everything_switched_on():
-    sampler = Uniform(np.arange(ITEMS).astype(str), 8, seed=1)
+    sampler = Uniform(np.arange(ITEMS).astype(str))
     log_q = MixedLogQ([StreamingFrequency(1000), sampler.log_q])
     model = TwoTower(sampling_correction=log_q, remove_accidental_hits=True)
     model.compile(optimizer=keras.optimizers.Adam(0.05))
     # 100 rows: the last batch is a partial one.
-    history = model.fit(sampler.attach(interactions()), epochs=8, verbose=0).history
+    history = model.fit(
+        sampler.attach(interactions(), 8, seed=1), epochs=8, verbose=0
+    ).history
     assert {"loss", "regularization_loss", "total_loss", "top_5"} <= set(history)
     assert history["top_5"][-1] > 1.5 * history["top_5"][0]
     seen = log_q.sources[0].variables[0]
     assert int(seen.numpy()) == 800
-    logs = model.evaluate(sampler.attach(interactions()), verbose=0, return_dict=True)
+    logs = model.evaluate(
+        sampler.attach(interactions(), 8, seed=1), verbose=0, return_dict=True
+    )
     assert logs["top_5"] > 0.5
     assert int(seen.numpy()) == 800
 

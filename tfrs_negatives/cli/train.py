@@ -119,7 +119,7 @@ def _compare(parts, options):
                 negatives = None
             else:
                 model = two_towers.right_negatives_model(parts, options, seed)
-                negatives = two_towers.sampler(parts, options, seed)
+                negatives = two_towers.sampler(parts, options)
             step_time = training.fit(model, parts, options, seed, negatives)
             try:
                 found = evaluation.figures(

@@ -47,7 +47,7 @@ def fit(model, split, options, seed, negatives=None):
     """
     rows = batches.dataset(split, options.batch_size, seed)
     if negatives is not None:
-        rows = negatives.attach(rows)
+        rows = negatives.attach(rows, options.num_negatives, seed=seed)
     timer = StepTimer()
     model.compile(keras.optimizers.Adam(options.learning_rate))
     model.fit(rows, epochs=options.epochs, verbose=options.verbose, callbacks=[timer])

@@ -157,11 +157,11 @@ def query_keys(split):
     return ("user", "request")
 
 
-def sampler(split, options, seed):
+def sampler(split, options):
     """Uniform sampler over the catalogue, or None when no negatives are asked for."""
     if not options.num_negatives:
         return None
-    return samplers.Uniform(split.item_ids, options.num_negatives, seed=seed)
+    return samplers.Uniform(split.item_ids)
 
 
 def _towers(split, options, seed):

@@ -1,5 +1,8 @@
 """Samplers: negatives from beyond the batch, each drawn with a known log q."""
 
+from tfrs_negatives.samplers.mined import Mined
+from tfrs_negatives.samplers.mixture import Mixture
+from tfrs_negatives.samplers.popularity import Popularity
 from tfrs_negatives.samplers.uniform import Uniform
 
-__all__ = ["Uniform"]
+__all__ = ["Mined", "Mixture", "Popularity", "Uniform"]

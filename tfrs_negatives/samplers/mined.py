@@ -1,0 +1,209 @@
+"""Negatives drawn from a table that mining fills."""
+
+import warnings
+
+import numpy as np
+import tensorflow as tf
+
+from tfrs_negatives import _checks
+from tfrs_negatives.samplers.corpus import IdLookup
+from tfrs_negatives.samplers.mined_table import count_in_range, table_positions
+from tfrs_negatives.samplers.rows import fit, members, sorted_sets
+from tfrs_negatives.samplers.sampler import Sampler
+
+_NO_END = 2**31 - 1
+
+
+class Mined(Sampler):
+    """Draws from each row's mined items, uniformly over a range of ranks.
+
+    A row of the batch names its row of the table: by its query (user), or by its
+    positive item. Its draws are without replacement, from columns
+    [range_min, range_max) of that row. The top ranks of any mining are where
+    positives that nobody recorded are, so `range_min` skips them.
+
+    Where a row has fewer items than are asked for, or is unknown to the table, the
+    rest is padding (mask False), never a repeat. `num_padded` counts it, and a
+    warning says how many rows of the table are short.
+
+    Everything that changes is a variable, read anew for every element: a running
+    pipeline sees a new table or range without being built again (elements prefetched
+    before are of the old one), and `tf.train.Checkpoint(sampler=...)` has all of it.
+
+    Memory beside the corpus: 4 bytes an entry of the table; twice that in `assign`.
+
+    Args:
+      corpus: The items' features; see `Sampler`.
+      table: [R, W] ids of items, best (hardest) rank first, padded with negative
+        numbers or "". An id that a row repeats counts once.
+      row_feature: The elements' feature [B] that names each row's row of the table.
+      row_ids: [R] distinct ids, one for each row of the table, as `row_feature` holds
+        them. None: `row_feature` holds row numbers of the table.
+      id_feature: Which feature of the corpus holds the ids; see `Sampler`.
+      range_min: First column drawn from.
+      range_max: Column after the last drawn from; None for the table's width.
+
+    Attributes:
+      num_items: N.
+      table: int32 variable [R, W], positions in the corpus, -1 for padding.
+      range_min, range_max: int32 variables. An empty range draws only padding.
+      refreshed_at: int64 variable, the step last given to `assign`.
+      num_padded: int64 variable, how many draws were padding.
+
+    Raises:
+      ValueError: Tables of another rank or height, or with ids that the corpus lacks;
+        row ids that repeat; range_min >= range_max, or not below the table's width.
+    """
+
+    _rows_only = True
+
+    def __init__(
+        self,
+        corpus,
+        table,
+        row_feature,
+        *,
+        row_ids=None,
+        id_feature=None,
+        range_min=0,
+        range_max=None,
+    ):
+        _checks.check_at_least("range_min", range_min, 0)
+        range_max = _NO_END if range_max is None else range_max
+        if not range_min < range_max:
+            raise ValueError(
+                "Columns from `range_min` up to `range_max` are drawn from: expected "
+                f"range_min < range_max, received {range_min} and {range_max}."
+            )
+        super().__init__(corpus, id_feature)
+        num_rows = None if row_ids is None else int(np.shape(row_ids)[0])
+        positions = table_positions(table, self._corpus.lookup, num_rows)
+        _check_width(positions, range_min)
+        self._table_rows = IdLookup(
+            "row_ids", positions.shape[0] if row_ids is None else row_ids
+        )
+        self.row_feature = row_feature
+        self._most_asked = 0
+        with tf.device("CPU:0"):
+            self.table = tf.Variable(
+                positions,
+                trainable=False,
+                shape=[positions.shape[0], None],
+                name="table",
+            )
+            self.range_min = _state("range_min", range_min, tf.int32)
+            self.range_max = _state("range_max", range_max, tf.int32)
+            self.refreshed_at = _state("refreshed_at", 0, tf.int64)
+            self.num_padded = _state("num_padded", 0, tf.int64)
+
+    @property
+    def log_q(self):
+        raise ValueError(
+            "`Mined` has no log q of an id: a mined draw belongs to one row of the "
+            "batch. Use the feature that `attach` adds, '<name>_log_q'."
+        )
+
+    def assign(self, table, step=None):
+        """Puts another table in the place of this one, at once for all readers.
+
+        Args:
+          table: [R, W], as in the constructor; W may differ.
+          step: The training step that it was mined at, for `refreshed_at`; None
+            leaves that as it is.
+
+        Raises:
+          ValueError: As in the constructor. The old table then stays.
+        """
+        positions = table_positions(table, self._corpus.lookup, self._table_rows.size)
+        _check_width(positions, int(self.range_min.numpy()))
+        if step is not None:
+            step = tf.convert_to_tensor(step, tf.int64)
+        self.table.assign(positions)
+        if step is not None:
+            self.refreshed_at.assign(step)
+        if self._most_asked:
+            self._check_supply(self._most_asked)
+
+    @property
+    def _needs(self):
+        return (self.row_feature,)
+
+    def _check_supply(self, num_negatives):
+        self._most_asked = max(self._most_asked, num_negatives)
+        start, stop = int(self.range_min.numpy()), int(self.range_max.numpy())
+        counts = count_in_range(self.table.value(), start, stop)
+        short = int((counts < num_negatives).sum())
+        if short:
+            columns = f"from {start}" + ("" if stop == _NO_END else f" up to {stop}")
+            warnings.warn(
+                f"{short} of the mined table's {len(counts)} rows "
+                f"({short / len(counts):.1%}) have fewer than the {num_negatives} "
+                f"negatives asked for, in columns {columns}: the rest of their draws "
+                "is padding. Mine more, or widen the range.",
+                stacklevel=3,
+            )
+
+    def _proposal(self, rows):
+        ids = rows.element[self.row_feature]
+        _checks.check_rank(self.row_feature, ids, (1,), "It names each row's table row")
+        places = self._table_rows(self.row_feature, ids)
+        # Not stateful, says this to tf.data: see `Sampler`.
+        entries = tf.numpy_function(self._read, [places], tf.int32, stateful=False)
+        entries.set_shape([ids.shape[0], None])
+        return _MinedRows(tf.cast(entries, tf.int64), rows, self.num_items)
+
+    def _read(self, places):
+        """The table's entries in range, [B, w] int32, -1 for unknown rows."""
+        unknown = places >= self._table_rows.size
+        with tf.device("CPU:0"):
+            entries = tf.gather(self.table, np.where(unknown, 0, places)).numpy()
+        entries[unknown] = -1
+        return entries[:, max(self.range_min.numpy(), 0) : self.range_max.numpy()]
+
+    def _note_padding(self, mask):
+        def count(mask):
+            self.num_padded.assign_add(np.count_nonzero(~mask))
+            return mask
+
+        counted = tf.numpy_function(count, [mask], tf.bool, stateful=False)
+        return tf.ensure_shape(counted, mask.shape)
+
+
+class _MinedRows:
+    def __init__(self, entries, rows, num_items):
+        self._entries, self._num_items = entries, num_items
+        self._valid = entries >= 0
+        if rows.excluded is not None:
+            excluded = members(rows.excluded, tf.maximum(entries, 0))
+            self._valid = tf.logical_and(self._valid, tf.logical_not(excluded))
+        count = tf.math.count_nonzero(self._valid, axis=1, keepdims=True)
+        self._log_q = -tf.math.log(tf.cast(count, tf.float32))
+
+    def draw(self, num, seed):
+        # The order of random keys is a random order; two of 31 bits hardly ever tie.
+        keys = tf.random.stateless_uniform(
+            tf.shape(self._entries), seed, 0, 2**31 - 1, tf.int32
+        )
+        keys = tf.where(self._valid, keys, -1)
+        keys, columns = tf.math.top_k(keys, tf.minimum(num, tf.shape(keys)[1]))
+        positions = tf.gather(self._entries, columns, batch_dims=1)
+        positions = fit(tf.maximum(positions, 0), num, 0)
+        log_q = tf.broadcast_to(self._log_q, tf.shape(positions))
+        return positions, log_q, fit(keys >= 0, num, False)
+
+    def log_prob(self, positions):
+        valid = tf.where(self._valid, self._entries, self._num_items)
+        drawable = members(sorted_sets(valid, self._num_items), positions)
+        return tf.where(drawable, self._log_q, -float("inf"))
+
+
+def _state(name, value, dtype):
+    return tf.Variable(value, trainable=False, dtype=dtype, name=name)
+
+
+def _check_width(positions, range_min):
+    if positions.shape[1] <= range_min:
+        raise ValueError(
+            f"`table` must be wider than `range_min`, expected more than {range_min} "
+            f"columns, received {positions.shape[1]}: nothing would be drawn."
+        )

@@ -1,0 +1,169 @@
+"""Negatives drawn from several samplers in changeable shares."""
+
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+from tfrs_negatives import _checks
+from tfrs_negatives.samplers.mixture_log_q import MixtureLogQ
+from tfrs_negatives.samplers.sampler import Sampler
+
+
+class Mixture(Sampler):
+    """Draws each item from one of several samplers, chosen by their weights.
+
+    log q of an item is that of the mixture, log sum_c w_c q_c(item), whichever
+    sampler it came from (the balance heuristic, Veach & Guibas, SIGGRAPH 1995); with
+    rows, q_c is that of the row. A sampler that has nothing for a row (`Mined`, when
+    the table lacks the row) turns its draws into padding, mask False; they are
+    counted, and the other samplers' draws keep their share.
+
+    With a `Mined` among the samplers there are only `per_row` negatives. Its draws
+    are distinct among themselves; another sampler may draw the same item.
+
+    Args:
+      samplers: Samplers of the same corpus, at least one. Negatives carry the first
+        one's features.
+      weights: [S] shares, none negative, with a positive sum; normalised when used.
+
+    Attributes:
+      num_items: N.
+      weights: float32 variable [S]. A running pipeline follows what is assigned.
+      num_padded: int64 variable, how many draws were padding.
+      log_q: A layer giving log q of ids with the present weights; a number if all
+        samplers are `Uniform`.
+
+    Raises:
+      ValueError: No sampler, different corpora, weights out of range.
+    """
+
+    def __init__(self, samplers, weights):
+        samplers = list(samplers)
+        if not samplers:
+            raise ValueError("`Mixture` needs at least one sampler, received none.")
+        weights = _checked(weights, len(samplers))
+        _check_corpora(samplers)
+        with_ids = [s._corpus for s in samplers if s._corpus.ids is not None]
+        super().__init__((with_ids or [samplers[0]._corpus])[0])
+        self.samplers = samplers
+        self._rows_only = any(sampler._rows_only for sampler in samplers)
+        with tf.device("CPU:0"):
+            self.weights = tf.Variable(weights, trainable=False, name="weights")
+            self.num_padded = tf.Variable(
+                0, trainable=False, dtype=tf.int64, name="num_padded"
+            )
+
+    @property
+    def log_q(self):
+        return self._mixture_log_q
+
+    @functools.cached_property
+    def _mixture_log_q(self):
+        sources = [sampler.log_q for sampler in self.samplers]
+        if all(isinstance(source, float) for source in sources):
+            return sources[0]  # All are -log N.
+        return MixtureLogQ(sources, self.weights)
+
+    @property
+    def _needs(self):
+        return tuple(name for sampler in self.samplers for name in sampler._needs)
+
+    def _check_supply(self, num_negatives):
+        for sampler in self.samplers:
+            sampler._check_supply(1)
+
+    def _proposal(self, rows):
+        # Not stateful, says this to tf.data: see `Sampler`. The seed as an argument
+        # keeps the call from being taken for a constant.
+        weights = tf.numpy_function(
+            lambda seed: self.weights.numpy(), [rows.seed], tf.float32, stateful=False
+        )
+        weights = tf.ensure_shape(weights, [len(self.samplers)])
+        return _Mixed([s._proposal(rows) for s in self.samplers], weights, rows)
+
+    def _note_padding(self, mask):
+        def count(mask):
+            self.num_padded.assign_add(np.count_nonzero(~mask))
+            return mask
+
+        counted = tf.numpy_function(count, [mask], tf.bool, stateful=False)
+        return tf.ensure_shape(counted, mask.shape)
+
+
+class _Mixed:
+    def __init__(self, proposals, weights, rows):
+        weights = _checks.guard(
+            weights,
+            tf.debugging.assert_non_negative(
+                weights, "`weights` of a mixture must not be negative."
+            ),
+            tf.debugging.assert_positive(
+                tf.reduce_sum(weights), "`weights` of a mixture must not all be 0."
+            ),
+        )
+        self._proposals, self._rows = proposals, rows
+        self._weights = weights / tf.reduce_sum(weights)
+
+    def draw(self, num, seed):
+        seeds = tf.random.split(seed, len(self._proposals) + 1)
+        ends = tf.cumsum(self._weights)
+        # Divided by the last, so that no number lies beyond it.
+        chosen = tf.searchsorted(
+            ends / ends[-1],
+            tf.random.stateless_uniform([self._rows.size * num], seeds[0]),
+            side="right",
+        )
+        chosen = tf.reshape(chosen, [self._rows.size, num])
+        positions = tf.zeros([self._rows.size, num], tf.int64)
+        mask = tf.zeros([self._rows.size, num], tf.bool)
+        for index, proposal in enumerate(self._proposals):
+            is_chosen = tf.equal(chosen, index)
+            drawn, _, was_drawn = proposal.draw(num, seeds[index + 1])
+            # The first of its choices takes its first draw, and so on: those of a
+            # short row come first.
+            turn = tf.cumsum(tf.cast(is_chosen, tf.int32), axis=1, exclusive=True)
+            positions = tf.where(
+                is_chosen, tf.gather(drawn, turn, batch_dims=1), positions
+            )
+            mask = tf.where(is_chosen, tf.gather(was_drawn, turn, batch_dims=1), mask)
+        return positions, self.log_prob(positions), mask
+
+    def log_prob(self, positions):
+        log_q = [proposal.log_prob(positions) for proposal in self._proposals]
+        log_weights = tf.math.log(self._weights)[:, tf.newaxis, tf.newaxis]
+        return tf.reduce_logsumexp(tf.stack(log_q) + log_weights, axis=0)
+
+
+def _checked(weights, num_samplers):
+    weights = np.asarray(weights, np.float32)
+    if weights.shape != (num_samplers,):
+        raise ValueError(
+            "`weights` must hold one number for each sampler, expected shape "
+            f"({num_samplers},), received {weights.shape}."
+        )
+    if not np.isfinite(weights).all() or (weights < 0).any() or not weights.any():
+        raise ValueError(
+            "`weights` must be finite, none negative and one at least positive, "
+            f"received {weights.tolist()}."
+        )
+    return weights
+
+
+def _check_corpora(samplers):
+    """Raises `ValueError` unless all positions mean the same items."""
+    sizes = [sampler.num_items for sampler in samplers]
+    if len(set(sizes)) > 1:
+        raise ValueError(
+            "`samplers` of a mixture must draw from one corpus, received corpora of "
+            f"{sizes} items."
+        )
+    ids = [s._corpus.ids for s in samplers if s._corpus.ids is not None]
+    for other in ids[1:]:
+        if other is ids[0]:
+            continue
+        if other.dtype != ids[0].dtype or not bool(tf.reduce_all(other == ids[0])):
+            raise ValueError(
+                "`samplers` of a mixture must draw from one corpus, received corpora "
+                "of different ids, or in different orders."
+            )

@@ -1,0 +1,64 @@
+"""log q of ids drawn from a mixture of samplers."""
+
+import tensorflow as tf
+
+from tfrs_negatives._keras import keras
+
+
+@keras.utils.register_keras_serializable(package="tfrs_negatives")
+class MixtureLogQ(keras.layers.Layer):
+    """Gives log sum_c w_c q_c(id), with weights that may change.
+
+    Args:
+      sources: [S] samplers' `log_q`: numbers, or layers giving log q for ids.
+      weights: [S] shares, normalised when used: numbers, or the `tf.Variable` of a
+        `samplers.Mixture`, whose present value counts.
+      name: Name of the layer.
+
+    Call arguments:
+      ids: [n] int32, int64 or string.
+      num_positives, training: Ignored; the interface of `sampling_correction`.
+
+    Returns:
+      [n] float32, log q.
+    """
+
+    def __init__(self, sources, weights, name=None):
+        super().__init__(name=name, autocast=False, dtype="float32")
+        self.sources = list(sources)
+        self._weights = weights
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "sources": [
+                source
+                if isinstance(source, float)
+                else keras.utils.serialize_keras_object(source)
+                for source in self.sources
+            ],
+            "weights": tf.convert_to_tensor(self._weights).numpy().tolist(),
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        sources = [
+            source
+            if isinstance(source, float)
+            else keras.utils.deserialize_keras_object(source)
+            for source in config["sources"]
+        ]
+        return cls(**{**config, "sources": sources})
+
+    def call(self, ids, num_positives=None, training=False):
+        ids = tf.convert_to_tensor(ids)
+        weights = tf.convert_to_tensor(self._weights, tf.float32)
+        log_weights = tf.math.log(weights / tf.reduce_sum(weights))
+        log_q = [
+            tf.fill(tf.shape(ids), tf.constant(source, tf.float32))
+            if isinstance(source, float)
+            else source(ids)
+            for source in self.sources
+        ]
+        log_q = tf.stack(log_q) + log_weights[:, tf.newaxis]
+        return tf.reduce_logsumexp(log_q, axis=0)

@@ -1,0 +1,99 @@
+"""Negatives drawn in proportion to a power of how often items occur."""
+
+import functools
+
+import numpy as np
+import tensorflow as tf
+
+from tfrs_negatives.layers.static_frequency import StaticFrequency
+from tfrs_negatives.samplers.inverse_cdf import InverseCDFSampler
+
+# Masses are whole numbers so that sums of them are exact, in doubles too.
+_TOTAL = 2**51
+
+
+class Popularity(InverseCDFSampler):
+    """Draws items with probability in proportion to count**power.
+
+    The power 0.75 is that of word2vec (Mikolov et al., NeurIPS 2013). With 1, items
+    are drawn as often as they occur; with 0, items that occur are drawn alike. An
+    item with count 0 is never drawn: mix `Uniform` in, with `Mixture`, to reach it.
+
+    Memory beside the corpus: 8 bytes an item; with ids looked up, 16 more.
+
+    Args:
+      corpus: The items' features; see `Sampler`.
+      counts: [N] how often each item of the corpus occurs, in the corpus's order.
+      power: From 0 to 1.
+      id_feature: Which feature of the corpus holds the ids; see `Sampler`.
+
+    Attributes:
+      num_items: N.
+      log_q: `layers.StaticFrequency` giving the log probability of ids in one draw.
+        An id that is never drawn gets that of a count of 1, so that in-batch columns
+        with it have a finite correction.
+
+    Raises:
+      ValueError: As for `Uniform`; counts that are not one an item, negative, not
+        finite or all zero; a power out of range.
+    """
+
+    def __init__(self, corpus, counts, power=0.75, *, id_feature=None):
+        if not 0 <= power <= 1:
+            raise ValueError(
+                f"`power` must be from 0 (items alike) to 1 (as often as they occur), "
+                f"received {power}."
+            )
+        super().__init__(corpus, id_feature)
+        counts = _checked(counts, self.num_items)
+        self.power = power
+        with np.errstate(divide="ignore", invalid="ignore"):
+            weights = np.where(counts > 0, counts**power, 0.0)
+        masses = np.rint(weights * (_TOTAL / weights.sum())).astype(np.int64)
+        masses[counts > 0] = np.maximum(masses[counts > 0], 1)
+        ends = np.cumsum(masses)
+        self._total = int(ends[-1])
+        self._weights = weights
+        with tf.device("CPU:0"):
+            self._ends = tf.constant(ends)
+
+    @property
+    def log_q(self):
+        return self._frequency
+
+    @functools.cached_property
+    def _frequency(self):
+        ids = self._corpus.ids
+        if ids is not None:
+            ids = ids.numpy()
+            if ids.dtype == object:
+                ids = np.array([item.decode() for item in ids])
+        # In units of the weight of one occurrence, which is 1 for every power.
+        return StaticFrequency(self._weights, ids)
+
+    def _intervals(self, positions):
+        last = self.num_items - 1
+        ends = tf.gather(self._ends, tf.minimum(positions, last))
+        starts = tf.gather(self._ends, tf.maximum(positions - 1, 0))
+        starts = tf.where(positions > 0, starts, 0)
+        return starts, ends - starts
+
+    def _owners(self, numbers):
+        flat = tf.reshape(numbers, [-1])
+        owners = tf.searchsorted(self._ends, flat, side="right", out_type=tf.int64)
+        return tf.reshape(owners, tf.shape(numbers))
+
+
+def _checked(counts, num_items):
+    counts = np.asarray(counts, np.float64)
+    if counts.shape != (num_items,):
+        raise ValueError(
+            f"`counts` must hold one count for each item of the corpus, expected shape "
+            f"({num_items},), received {counts.shape}."
+        )
+    if not np.isfinite(counts).all() or (counts < 0).any() or not counts.any():
+        raise ValueError(
+            "`counts` must be finite, none negative and one at least positive, "
+            f"received values from {counts.min()} to {counts.max()}."
+        )
+    return counts
