@@ -87,6 +87,8 @@ class CrossBatchMemory(keras.layers.Layer):
         self.num_keys = num_keys
         self.warm_up_steps = warm_up_steps
         self.report_staleness = report_staleness
+        # A task reads and writes it; nothing depends on the shape of a call.
+        self.built = True
 
         self.share = add_state(
             self, "share", [], "float32", keras.initializers.Constant(1.0)

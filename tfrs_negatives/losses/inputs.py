@@ -79,20 +79,19 @@ def check_log_q(log_q, num_columns):
     return _checks.guard(log_q, tf.debugging.Assert(is_finite, [message, log_q]))
 
 
-def check_negatives(negatives, log_q, mask, queries, candidate_log_q):
-    """Checks the negatives of single rows.
+def check_negatives(negatives, log_q, mask, queries):
+    """Checks the negatives of single rows, for callers that change state.
 
     Args:
       negatives: [B, M, d].
-      log_q: [B, M], or None, as `candidate_log_q` is.
+      log_q: [B, M] or None.
       mask: [B, M] bool or None.
-      queries: [B, ..., d], checked already; their dtype is the results'.
-      candidate_log_q: [C] or None.
+      queries: [B, ..., d], checked already.
 
     Returns:
-      `(negatives, log_q, mask)`.
+      `(negatives, log_q, mask)`, as tensors.
     """
-    negatives = tf.cast(_as_float("negative_embeddings", negatives), queries.dtype)
+    negatives = _as_float("negative_embeddings", negatives)
     hint = "Pass [B, M, d]: M negatives for each row, padded and masked."
     _checks.check_rank("negative_embeddings", negatives, (3,), hint)
     num_rows, width = _checks.size(queries), _checks.size(queries, -1)
@@ -104,19 +103,11 @@ def check_negatives(negatives, log_q, mask, queries, candidate_log_q):
         values = _checks.check_size(name, values, 0, num_rows, hint)
         return _checks.check_size(name, values, 1, _checks.size(negatives, 1), hint)
 
-    if (log_q is None) != (candidate_log_q is None):
-        raise ValueError(
-            "log Q corrects all columns or none: expected `candidate_log_q` and "
-            "`negative_log_q` together, received one of them. What was drawn for one "
-            "row has a probability too: -log(M / how many it was drawn from)."
-        )
     if log_q is not None:
-        log_q = checked("negative_log_q", tf.cast(log_q, queries.dtype))
+        log_q = checked("negative_log_q", tf.convert_to_tensor(log_q))
         finite = tf.reduce_all(tf.math.is_finite(log_q))
         message = "`negative_log_q` must be finite, padding included. Received:"
-        log_q = _checks.guard(
-            tf.stop_gradient(log_q), tf.debugging.Assert(finite, [message, log_q])
-        )
+        log_q = _checks.guard(log_q, tf.debugging.Assert(finite, [message, log_q]))
     if mask is not None:
         mask = tf.convert_to_tensor(mask)
         if mask.dtype != tf.bool:
@@ -126,6 +117,16 @@ def check_negatives(negatives, log_q, mask, queries, candidate_log_q):
             )
         mask = checked("negative_mask", mask)
     return negatives, log_q, mask
+
+
+def check_both_corrected(log_q, negative_log_q):
+    """Raises `ValueError` unless columns and negatives have log q, or neither."""
+    if (negative_log_q is None) != (log_q is None):
+        raise ValueError(
+            "log Q corrects all columns or none: expected `candidate_log_q` and "
+            "`negative_log_q` together, received one of them. What was drawn for one "
+            "row has a probability too: -log(M / how many it was drawn from)."
+        )
 
 
 def check_refined(log_q, queries):

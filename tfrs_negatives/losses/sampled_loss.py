@@ -142,7 +142,7 @@ class SampledLoss(abc.ABC):
             (query_embeddings, candidate_embeddings, negative_embeddings),
             _Columns(candidate_log_q, negative_log_q, rules, score_mask, negative_mask),
         )
-        labels = self._checked_labels(labels, embeddings[0])
+        labels = self.checked_labels(labels, embeddings[0])
         queries, candidates, *negatives = embeddings
 
         def block(rows, *embeddings):
@@ -204,7 +204,7 @@ class SampledLoss(abc.ABC):
         """Returns log q [C] or None, checked as the class needs it."""
         return log_q
 
-    def _checked_labels(self, labels, queries):
+    def checked_labels(self, labels, queries):
         """Returns labels [B] or None, checked as the class needs them."""
         if labels is not None:
             raise ValueError(
@@ -320,11 +320,14 @@ class SampledLoss(abc.ABC):
         embeddings = (queries, candidates)
         columns = columns._replace(log_q=log_q, score_mask=score_mask)
         if negatives is not None:
-            negatives, *about = inputs.check_negatives(
-                negatives, columns.negative_log_q, columns.negative_mask, queries, log_q
+            negatives, own_log_q, mask = inputs.check_negatives(
+                negatives, columns.negative_log_q, columns.negative_mask, queries
             )
-            embeddings = (*embeddings, negatives)
-            columns = columns._replace(negative_log_q=about[0], negative_mask=about[1])
+            inputs.check_both_corrected(log_q, own_log_q)
+            if own_log_q is not None:
+                own_log_q = tf.stop_gradient(tf.cast(own_log_q, queries.dtype))
+            embeddings = (*embeddings, tf.cast(negatives, queries.dtype))
+            columns = columns._replace(negative_log_q=own_log_q, negative_mask=mask)
         return embeddings, _temperature(self.temperature, queries.dtype), columns
 
 

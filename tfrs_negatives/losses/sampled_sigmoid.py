@@ -5,10 +5,12 @@ import math
 import tensorflow as tf
 
 from tfrs_negatives import _checks
+from tfrs_negatives._keras import keras
 from tfrs_negatives.losses import row_losses
 from tfrs_negatives.losses.sampled_loss import SampledLoss
 
 
+@keras.utils.register_keras_serializable(package="tfrs_negatives")
 class SampledSigmoid(SampledLoss):
     """Binary cross-entropy of each row's own pair and of its negatives.
 
@@ -73,7 +75,7 @@ class SampledSigmoid(SampledLoss):
         )
         return losses, d_logits, None
 
-    def _checked_labels(self, labels, queries):
+    def checked_labels(self, labels, queries):
         if labels is None:
             return None
         labels = tf.cast(labels, queries.dtype)

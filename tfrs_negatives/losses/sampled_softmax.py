@@ -1,9 +1,11 @@
 """Softmax cross-entropy over sampled negatives, masked and log-Q corrected."""
 
+from tfrs_negatives._keras import keras
 from tfrs_negatives.losses import inputs, row_losses
 from tfrs_negatives.losses.sampled_loss import SampledLoss
 
 
+@keras.utils.register_keras_serializable(package="tfrs_negatives")
 class SampledSoftmax(SampledLoss):
     """Softmax cross-entropy of each row's positive against sampled negatives.
 

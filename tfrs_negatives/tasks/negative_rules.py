@@ -17,6 +17,7 @@ def collect_rules(
     candidate_keys=None,
     known_positive_ids=None,
     mask_shared_positives=False,
+    memory=None,
 ):
     """Builds the rules that the arguments ask for.
 
@@ -25,6 +26,8 @@ def collect_rules(
       num_columns: C, scalar int32.
       remove_accidental_hits, candidate_ids, query_keys, candidate_keys,
         known_positive_ids, mask_shared_positives: As in `tasks.Retrieval`.
+      memory: `layers.cross_batch_memory.Entries`, which become columns B, B + 1, ...;
+        None for none.
 
     Returns:
       A list of `losses.rules.Rule`.
@@ -32,7 +35,7 @@ def collect_rules(
     Raises:
       ValueError: A rule without the ids or keys that it compares.
     """
-    row_keys = _named_keys("query_keys", query_keys, num_rows)
+    row_keys = named_keys(query_keys, num_rows)
     column_keys = _column_keys(candidate_keys, query_keys, num_columns)
     by_id = {
         "remove_accidental_hits=True": remove_accidental_hits,
@@ -45,23 +48,49 @@ def collect_rules(
     if mask_shared_positives:
         _need(query_keys, "mask_shared_positives=True", "query_keys", "[B]")
 
-    collected = []
+    ids = None
     if any(by_id.values()):
         candidate_ids = vector("candidate_ids", candidate_ids, num_columns)
         ids = as_int64("candidate_ids", candidate_ids)
+    keys_of_columns = {name: column_keys.get(name, row_keys[name]) for name in row_keys}
+    if memory is not None:
+        num_columns += tf.size(memory.ids)
+        if ids is not None:
+            ids = insert(ids, memory.ids, num_rows)
+        for place, name in enumerate(row_keys):
+            keys = memory.keys[:, place]
+            keys_of_columns[name] = insert(keys_of_columns[name], keys, num_rows)
+
+    collected = []
+    if ids is not None:
         columns = rules.SortedColumns(ids, num_columns)
     if remove_accidental_hits:
         collected.append(rules.same_key(ids[:num_rows], columns))
     if known_positive_ids is not None:
-        entries = _known_entries(known_positive_ids, candidate_ids, num_rows)
-        collected.append(rules.known_positives(*entries, columns))
+        known = KnownPositives(known_positive_ids, candidate_ids, num_rows)
+        collected.append(known.rule(columns))
     if mask_shared_positives:
         for keys in row_keys.values():
             collected.append(rules.shared_positives(keys, ids[:num_rows], columns))
     for name, keys in row_keys.items():
-        by_key = rules.SortedColumns(column_keys.get(name, keys), num_columns)
+        by_key = rules.SortedColumns(keys_of_columns[name], num_columns)
         collected.append(rules.same_key(keys, by_key))
     return collected
+
+
+def insert(values, others, num_rows):
+    """Puts `others` behind the first `num_rows` values, the batch's own."""
+    return tf.concat([values[:num_rows], others, values[num_rows:]], axis=0)
+
+
+def batch_keys(query_keys, candidate_keys, num_rows, num_columns):
+    """[B, number of keys] int64, the keys of the batch's own candidates."""
+    row_keys = named_keys(query_keys, num_rows)
+    column_keys = _column_keys(candidate_keys, query_keys, num_columns)
+    keys = [column_keys.get(name, row_keys[name])[:num_rows] for name in row_keys]
+    if not keys:
+        return tf.zeros(tf.stack([num_rows, 0]), tf.int64)
+    return tf.stack(keys, axis=1)
 
 
 def vector(name, values, size):
@@ -72,13 +101,13 @@ def vector(name, values, size):
     return _checks.check_size(name, values, 0, size, hint)
 
 
-def _named_keys(name, keys, size):
-    """One key or a dict of keys, as a dict of int64 vectors."""
+def named_keys(keys, size, name="query_keys"):
+    """One key or a dict of keys, as a dict of int64 vectors in the order of names."""
     keys = _as_dict(keys)
     labels = {key: name if key is None else f"{name}[{key!r}]" for key in keys}
     return {
-        key: as_int64(labels[key], vector(labels[key], value, size))
-        for key, value in keys.items()
+        key: as_int64(labels[key], vector(labels[key], keys[key], size))
+        for key in sorted(keys, key=str)
     }
 
 
@@ -110,30 +139,53 @@ def _column_keys(candidate_keys, query_keys, num_columns):
             "query_keys",
             tf.convert_to_tensor(of_rows[name]),
         )
-    return _named_keys("candidate_keys", candidate_keys, num_columns)
+    return named_keys(candidate_keys, num_columns, "candidate_keys")
 
 
-def _known_entries(known, candidate_ids, num_rows):
-    """Known ids as the arguments of `rules.known_positives`."""
-    known = tf.convert_to_tensor(known) if not _is_ragged(known) else known
-    hint = "Pass one list of ids for each row: [B, M], or a ragged [B, None]."
-    _checks.check_rank("known_positive_ids", known, (2,), hint)
-    check_comparable("known_positive_ids", known, "candidate_ids", candidate_ids)
-    if _is_ragged(known):
-        starts, ends = known.row_starts(), known.row_limits()
-        starts = _checks.check_size("known_positive_ids", starts, 0, num_rows, hint)
-        longest = tf.cast(tf.reduce_max(known.row_lengths()), tf.int32)
-        flat = known.values
-    else:
-        known = _checks.check_size("known_positive_ids", known, 0, num_rows, hint)
-        longest = _checks.size(known, 1)
-        starts = tf.range(num_rows) * longest
-        ends = starts + longest
-        flat = tf.reshape(known, [-1])
-    is_padding = tf.equal(flat, "") if flat.dtype == tf.string else flat < 0
-    starts, ends = tf.cast(starts, tf.int32), tf.cast(ends, tf.int32)
-    flat = as_int64("known_positive_ids", flat)
-    return flat, starts, ends, longest, is_padding
+class KnownPositives:
+    """Lists of ids that rows are known to like, one list after the other.
+
+    Args:
+      known: [B, P], padded with any negative number or "", or ragged [B, None].
+      comparable: Ids that they will be compared with, for their dtype.
+      num_rows: B, scalar int32.
+
+    Raises:
+      ValueError: Another rank or number of rows; strings among integers.
+    """
+
+    def __init__(self, known, comparable, num_rows):
+        known = known if _is_ragged(known) else tf.convert_to_tensor(known)
+        hint = "Pass one list of ids for each row: [B, M], or a ragged [B, None]."
+        _checks.check_rank("known_positive_ids", known, (2,), hint)
+        check_comparable("known_positive_ids", known, "candidate_ids", comparable)
+        if _is_ragged(known):
+            starts, ends = known.row_starts(), known.row_limits()
+            starts = _checks.check_size("known_positive_ids", starts, 0, num_rows, hint)
+            self.longest = tf.cast(tf.reduce_max(known.row_lengths()), tf.int32)
+            self.rows = known.value_rowids()
+            flat = known.values
+        else:
+            known = _checks.check_size("known_positive_ids", known, 0, num_rows, hint)
+            self.longest = _checks.size(known, 1)
+            starts = tf.range(num_rows) * self.longest
+            ends = starts + self.longest
+            flat = tf.reshape(known, [-1])
+            self.rows = tf.range(tf.size(flat)) // tf.maximum(self.longest, 1)
+        self.is_padding = is_padding(flat)
+        self.starts, self.ends = tf.cast(starts, tf.int32), tf.cast(ends, tf.int32)
+        self.ids = as_int64("known_positive_ids", flat)
+
+    def rule(self, columns):
+        """The rule that drops columns in the lists."""
+        return rules.known_positives(
+            self.ids, self.starts, self.ends, self.longest, self.is_padding, columns
+        )
+
+
+def is_padding(ids):
+    """True where an id stands for none: a negative number or ""."""
+    return tf.equal(ids, "") if ids.dtype == tf.string else ids < 0
 
 
 def _is_ragged(value):

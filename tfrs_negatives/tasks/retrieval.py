@@ -7,8 +7,16 @@ from tfrs_negatives._keras import Task, keras
 from tfrs_negatives._summaries import histogram
 from tfrs_negatives.losses import SampledSoftmax
 from tfrs_negatives.losses.dense_scores import DenseScores
-from tfrs_negatives.losses.inputs import check_scored
-from tfrs_negatives.tasks.negative_rules import collect_rules, vector
+from tfrs_negatives.losses.inputs import check_negatives, check_scored
+from tfrs_negatives.losses.sampled_loss import SampledLoss
+from tfrs_negatives.tasks import row_negatives
+from tfrs_negatives.tasks.log_q_sources import check_training, collect_log_q
+from tfrs_negatives.tasks.negative_rules import (
+    batch_keys,
+    collect_rules,
+    insert,
+    vector,
+)
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -38,8 +46,10 @@ class Retrieval(keras.layers.Layer, Task):
     `batch_metrics` (while `compute_batch_metrics`).
 
     Args:
-      loss: A Keras loss of one-hot labels and scores, [B, C] both. Dropped pairs
-        are deleted from what it sees. None: `losses.SampledSoftmax`.
+      loss: None: `losses.SampledSoftmax` of the options here. Or a
+        `losses.SampledSigmoid` or `losses.SampledSoftmax` with its own options; or a
+        Keras loss of one-hot labels and scores, [B, C] both, from which dropped
+        pairs are deleted.
       metrics: One or several corpus metrics with the interface of
         `tfrs.metrics.Factorized`.
       batch_metrics: Keras metrics of labels and scores, over the columns that
@@ -47,7 +57,8 @@ class Retrieval(keras.layers.Layer, Task):
       loss_metrics: Keras metrics that summarise the loss.
       temperature: Positive number, or a scalar variable to train; None is 1.
       num_hard_negatives: Keep this many highest-scoring negatives a row; None or
-        a non-positive number keeps all.
+        a non-positive number keeps all. An int32 variable may be changed while
+        training.
       remove_accidental_hits: Drop columns that hold the row's positive item
         again; needs `candidate_ids`.
       name: Name of the layer.
@@ -56,6 +67,8 @@ class Retrieval(keras.layers.Layer, Task):
         `keras.callbacks.TensorBoard(update_freq=n)` its histogram is logged.
       positive: What log q does to a row's own positive: "all", "negatives" or
         "refined"; see `losses.SampledSoftmax`.
+      memory: A `layers.CrossBatchMemory`, whose entries are negatives of all rows
+        and to which training adds the batch.
       reduction: "sum" (TFRS's, the default), "sum_over_batch_size",
         "mean_with_sample_weight" or "none". A custom `loss` has its own.
       row_block: Rows to score at once; None chooses from the shapes.
@@ -77,24 +90,31 @@ class Retrieval(keras.layers.Layer, Task):
         *,
         sampling_correction=None,
         positive="all",
+        memory=None,
         reduction=None,
         row_block=None,
     ):
-        if loss is not None:
-            _check_custom_loss(positive, reduction, row_block)
-        softmax = SampledSoftmax(
-            temperature=temperature,
-            positive=positive,
-            num_hard_negatives=num_hard_negatives,
-            reduction="sum" if reduction is None else reduction,
-            row_block=row_block,
-        )
+        options = {
+            "temperature": temperature,
+            "positive": positive,
+            "num_hard_negatives": num_hard_negatives,
+            "row_block": row_block,
+        }
+        if isinstance(loss, SampledLoss):
+            _check_sampled_loss(loss, **options, reduction=reduction)
+            sampled = loss
+        else:
+            if loss is not None:
+                _check_custom_loss(positive, reduction, row_block)
+            reduction_of_sampled = "sum" if reduction is None else reduction
+            sampled = SampledSoftmax(**options, reduction=reduction_of_sampled)
         # Keras would cast the first argument alone under mixed precision; the
         # loss casts both towers itself, and computes in float32 or float64.
         super().__init__(name=name, autocast=False, dtype="float32")
-        self._softmax = softmax
-        # An attribute of its own, so that Keras tracks and trains a variable.
-        self._temperature = temperature
+        self._sampled = sampled
+        # Attributes of its own, so that Keras tracks variables.
+        self._temperature = sampled.temperature
+        self._num_hard_negatives = sampled.num_hard_negatives
         self._loss = loss
         self._reduction = reduction
         self._factorized_metrics = _as_list(metrics)
@@ -102,6 +122,7 @@ class Retrieval(keras.layers.Layer, Task):
         self._loss_metrics = _as_list(loss_metrics)
         self._remove_accidental_hits = remove_accidental_hits
         self._sampling_correction = sampling_correction
+        self._memory = memory
 
     @property
     def factorized_metrics(self):
@@ -116,17 +137,21 @@ class Retrieval(keras.layers.Layer, Task):
         def serialize(objects):
             return [keras.utils.serialize_keras_object(o) for o in objects]
 
-        config = self._softmax.get_config()
-        config["reduction"] = self._reduction
+        def serialize_one(value):
+            return value and keras.utils.serialize_keras_object(value)
+
+        config = {}
+        if self._loss is not self._sampled:
+            config = {**self._sampled.get_config(), "reduction": self._reduction}
         return {
             "name": self.name,
-            "loss": self._loss and keras.utils.serialize_keras_object(self._loss),
+            "loss": serialize_one(self._loss),
             "metrics": serialize(self._factorized_metrics),
             "batch_metrics": serialize(self._batch_metrics),
             "loss_metrics": serialize(self._loss_metrics),
             "remove_accidental_hits": self._remove_accidental_hits,
-            "sampling_correction": self._sampling_correction
-            and keras.utils.serialize_keras_object(self._sampling_correction),
+            "sampling_correction": serialize_one(self._sampling_correction),
+            "memory": serialize_one(self._memory),
             **config,
         }
 
@@ -143,6 +168,7 @@ class Retrieval(keras.layers.Layer, Task):
             "batch_metrics",
             "loss_metrics",
             "sampling_correction",
+            "memory",
         )
         return cls(**{**config, **{key: revive(config[key]) for key in objects}})
 
@@ -160,6 +186,11 @@ class Retrieval(keras.layers.Layer, Task):
         query_keys=None,
         candidate_keys=None,
         known_positive_ids=None,
+        negative_embeddings=None,
+        negative_ids=None,
+        negative_mask=None,
+        negative_log_q=None,
+        labels=None,
         mask_shared_positives=False,
         candidate_log_q=None,
         eval_candidate_ids="candidate_ids",
@@ -194,6 +225,16 @@ class Retrieval(keras.layers.Layer, Task):
           known_positive_ids: Items known to be positives of each row, such as
             its history: [B, M], padded with any negative number or "", or a
             ragged tensor [B, None].
+          negative_embeddings: [B, M, d], explicit negatives of each row alone, such
+            as what it was shown and skipped, or hard negatives.
+          negative_ids: [B, M], their ids, padded with any negative number or "": for
+            `sampling_correction` and for the rules that compare ids, which drop
+            them like columns. Rules on keys leave them.
+          negative_mask: [B, M] bool, False drops the negative, such as padding.
+          negative_log_q: [B, M], their log q. None: with `sampling_correction`, that
+            of their ids, as if the batch had brought them.
+          labels: [B] in [0, 1], whether the row's own candidate is a positive; for
+            `losses.SampledSigmoid`.
           mask_shared_positives: Whether the positives of all rows with the same
             key count as known positives; needs `query_keys`, `candidate_ids`.
           candidate_log_q: [C], log q of each candidate, instead of
@@ -211,7 +252,7 @@ class Retrieval(keras.layers.Layer, Task):
           tf.errors.InvalidArgumentError: The same where only values tell;
             probabilities outside (0, 1]; `score_mask` hiding a positive.
         """
-        # All checks come before the first change of state, in `_log_q`.
+        # All checks come before the first change of state, in `collect_log_q`.
         query_embeddings, candidate_embeddings, score_mask, sample_weight = (
             check_scored(
                 query_embeddings, candidate_embeddings, score_mask, sample_weight
@@ -221,42 +262,85 @@ class Retrieval(keras.layers.Layer, Task):
         num_columns = _checks.size(candidate_embeddings)
         if candidate_ids is not None:
             candidate_ids = vector("candidate_ids", candidate_ids, num_columns)
-
+        labels = self._checked_labels(labels, query_embeddings)
+        by_id = {
+            "remove_accidental_hits": self._remove_accidental_hits,
+            "known_positive_ids": known_positive_ids,
+            "mask_shared_positives": mask_shared_positives,
+        }
+        entries = None
+        if self._memory is not None:
+            check_training("memory", training)
+            keys = batch_keys(query_keys, candidate_keys, num_rows, num_columns)
+            candidate_embeddings = self._memory.checked(
+                candidate_embeddings, num_rows, keys.shape[1]
+            )
+            entries = self._memory.read(num_rows)
         rules = collect_rules(
             num_rows,
             num_columns,
-            remove_accidental_hits=self._remove_accidental_hits,
             candidate_ids=candidate_ids,
             query_keys=query_keys,
             candidate_keys=candidate_keys,
-            known_positive_ids=known_positive_ids,
-            mask_shared_positives=mask_shared_positives,
+            memory=entries,
+            **by_id,
         )
-        with tf.control_dependencies([query_embeddings, candidate_embeddings]):
-            log_q = self._log_q(
-                candidate_sampling_probability,
-                candidate_log_q,
+        checked, negatives = [query_embeddings, candidate_embeddings], None
+        if negative_embeddings is not None:
+            negative_embeddings, negative_log_q, negative_mask = check_negatives(
+                negative_embeddings, negative_log_q, negative_mask, query_embeddings
+            )
+            negative_mask = row_negatives.allowed(
+                negative_ids,
+                candidate_ids,
+                num_rows,
+                negative_mask=negative_mask,
+                query_keys=query_keys,
+                **by_id,
+            )
+            checked.append(negative_embeddings)
+            negatives = negative_ids, negative_log_q
+        else:
+            _check_no_negatives(negative_ids, negative_mask, negative_log_q)
+        with tf.control_dependencies(checked):
+            log_q, negative_log_q = collect_log_q(
+                self._sampling_correction,
                 candidate_ids,
                 num_rows,
                 training,
+                probability=candidate_sampling_probability,
+                log_q=candidate_log_q,
+                negatives=negatives,
             )
         if log_q is not None:
             histogram("log_q", log_q)
         scoring = {
             "query_embeddings": query_embeddings,
             "candidate_embeddings": candidate_embeddings,
+            "negative_embeddings": negative_embeddings,
             "candidate_log_q": log_q,
+            "negative_log_q": negative_log_q,
             "rules": rules,
             "score_mask": score_mask,
+            "negative_mask": negative_mask,
         }
+        if entries is not None:
+            scoring |= _with_memory(scoring, entries, num_rows)
+            if training:
+                self._memory.write(
+                    candidate_embeddings[:num_rows],
+                    ids=_first(candidate_ids, num_rows),
+                    keys=keys,
+                    log_q=_first(log_q, num_rows),
+                )
         update_batch_metrics = bool(self._batch_metrics) and compute_batch_metrics
-        if self._loss is not None or update_batch_metrics:
-            masked = bool(rules) or score_mask is not None
-            dense = DenseScores(*self._softmax.logits(**scoring), sample_weight, masked)
-        if self._loss is not None:
+        if self._uses_keras_loss() or update_batch_metrics:
+            masked = bool(rules) or not (score_mask is None and negative_mask is None)
+            dense = DenseScores(*self._sampled.logits(**scoring), sample_weight, masked)
+        if self._uses_keras_loss():
             loss = dense.loss(self._loss)
         else:
-            loss = self._softmax(**scoring, sample_weight=sample_weight)
+            loss = self._sampled(**scoring, labels=labels, sample_weight=sample_weight)
 
         updates = [metric.update_state(loss) for metric in self._loss_metrics]
         if compute_metrics and query_embeddings.shape.rank == 2:
@@ -276,40 +360,16 @@ class Retrieval(keras.layers.Layer, Task):
         with tf.control_dependencies([u for u in updates if u is not None]):
             return tf.identity(loss)
 
-    def _log_q(self, probability, log_q, candidate_ids, num_rows, training):
-        """log q of the columns, from whichever of its sources is given."""
-        sources = {
-            "candidate_sampling_probability": probability,
-            "candidate_log_q": log_q,
-            "sampling_correction": self._sampling_correction,
-        }
-        given = [name for name, value in sources.items() if value is not None]
-        if len(given) > 1:
+    def _checked_labels(self, labels, query_embeddings):
+        if labels is not None and self._uses_keras_loss():
             raise ValueError(
-                f"log q has one source: expected one of {list(sources)}, received "
-                f"{given}. To combine sources use `layers.MixedLogQ`."
+                "`labels` are for `losses.SampledSigmoid`, a Keras `loss` is given "
+                "one-hot labels: expected None. Leave them out, or change the loss."
             )
-        if probability is not None:
-            return _log_probability(probability)
-        if log_q is not None:
-            return _checked_log_q(log_q)
-        if self._sampling_correction is None:
-            return None
-        if candidate_ids is None:
-            raise ValueError(
-                "`sampling_correction` gives log q by id: expected `candidate_ids` "
-                "of shape [C], received None. Pass `candidate_ids` when calling the "
-                "task."
-            )
-        if training is None:
-            raise ValueError(
-                "`sampling_correction` learns in training only: expected "
-                "`training=True` or `False`, received None. Pass `training=training` "
-                "on from `compute_loss`."
-            )
-        return self._sampling_correction(
-            candidate_ids, num_positives=num_rows, training=training
-        )
+        return self._sampled.checked_labels(labels, query_embeddings)
+
+    def _uses_keras_loss(self):
+        return self._loss is not None and self._loss is not self._sampled
 
 
 def _as_list(value):
@@ -318,34 +378,51 @@ def _as_list(value):
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _first(ids, num_rows):
-    return None if ids is None else ids[:num_rows]
+def _first(values, num_rows):
+    return None if values is None else values[:num_rows]
 
 
-def _log_probability(probability):
-    probability = tf.convert_to_tensor(probability)
-    message = (
-        "`candidate_sampling_probability` must be in (0, 1]: an item that can be "
-        "drawn has a probability above 0. Pass logarithms as `candidate_log_q`."
-    )
-    is_probability = (probability > 0) & (probability <= 1)
-    return tf.math.log(
-        _checks.guard(
-            probability,
-            tf.debugging.Assert(tf.reduce_all(is_probability), [message, probability]),
+def _with_memory(scoring, entries, num_rows):
+    """The arguments of the loss that the memory's columns change."""
+    candidates = scoring["candidate_embeddings"]
+    if candidates.dtype != tf.float64:
+        candidates = tf.cast(candidates, tf.float32)
+    recalled = tf.cast(entries.embeddings, candidates.dtype)
+    changed = {"candidate_embeddings": insert(candidates, recalled, num_rows)}
+    if scoring["candidate_log_q"] is not None:
+        log_q = tf.cast(scoring["candidate_log_q"], candidates.dtype)
+        recalled = tf.cast(entries.log_q, log_q.dtype)
+        changed["candidate_log_q"] = insert(log_q, recalled, num_rows)
+    mask = scoring["score_mask"]
+    if mask is not None:
+        shape = tf.stack([num_rows, tf.size(entries.ids)])
+        parts = [mask[:, :num_rows], tf.ones(shape, tf.bool), mask[:, num_rows:]]
+        changed["score_mask"] = tf.concat(parts, axis=1)
+    return changed
+
+
+def _check_no_negatives(negative_ids, negative_mask, negative_log_q):
+    given = {
+        "negative_ids": negative_ids,
+        "negative_mask": negative_mask,
+        "negative_log_q": negative_log_q,
+    }
+    given = [name for name, value in given.items() if value is not None]
+    if given:
+        raise ValueError(
+            f"{given} tell about `negative_embeddings`: expected these too, received "
+            "None. Run the candidate tower on the negatives and pass [B, M, d]."
         )
-    )
 
 
-def _checked_log_q(log_q):
-    log_q = tf.convert_to_tensor(log_q)
-    message = (
-        "`candidate_log_q` must be at most 0, the logarithm of a probability. Pass q "
-        "itself as `candidate_sampling_probability`. Received:"
-    )
-    # Rounding may put log 1 a hair above 0.
-    is_log = tf.reduce_all(log_q <= 1e-5)
-    return _checks.guard(log_q, tf.debugging.Assert(is_log, [message, log_q]))
+def _check_sampled_loss(loss, **options):
+    defaults = {"positive": "all"}
+    given = [name for name, v in options.items() if v != defaults.get(name)]
+    if given:
+        raise ValueError(
+            f"`{type(loss).__name__}` has its own options: received {given} for the "
+            "task too. Give them to the loss."
+        )
 
 
 def _check_custom_loss(positive, reduction, row_block):
