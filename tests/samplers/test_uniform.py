@@ -1,91 +1,85 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from sampler_oracles import check_distribution, collect, restricted, rows_dataset
 
 from tfrs_negatives.samplers import Uniform
 
 
-def batches(n=8, size=4):
-    return tf.data.Dataset.range(n * size).map(lambda x: {"row": x}).batch(size)
-
-
-def drawn(dataset, name="negatives"):
-    return np.stack([element[name].numpy() for element in dataset])
-
-
 def test_features_of_an_item_stay_together():
     corpus = {"id": np.array(["a", "b", "c"]), "price": np.array([1.0, 2.0, 3.0])}
-    dataset = Uniform(corpus, 5).attach(batches())
-    for element in dataset:
-        assert sorted(element) == ["negatives", "row"]
+    for element in Uniform(corpus).attach(rows_dataset(), 5):
+        assert sorted(element) == ["negatives", "negatives_log_q", "row"]
         negatives = element["negatives"]
         assert negatives["id"].shape == negatives["price"].shape == (5,)
         for name, price in zip(*negatives.values(), strict=True):
             assert {b"a": 1.0, b"b": 2.0, b"c": 3.0}[name.numpy()] == price
 
 
-def test_draws_are_uniform():
-    """Chi-square over 50 items, 40,000 draws; false-alarm rate 1e-4, fixed seed."""
-    sampler = Uniform(np.arange(50), 400, seed=5)
-    ids = drawn(sampler.attach(batches(100))).ravel()
-    counts = np.bincount(ids, minlength=50)
-    # 99.99% quantile of chi-square with 49 degrees of freedom: 93.
-    assert len(counts) == 50 and ((counts - 800) ** 2 / 800).sum() < 93
+@pytest.mark.parametrize("per_row", [False, True])
+def test_draws_are_uniform(per_row):
+    sampler = Uniform(np.arange(50))
+    dataset = sampler.attach(rows_dataset(100), 100, per_row=per_row, seed=5)
+    draws, log_q = collect(dataset, "negatives", "negatives_log_q")
+    check_distribution(draws, np.full(50, 1 / 50))
+    np.testing.assert_allclose(log_q, np.log(1 / 50), rtol=1e-6)
+    assert draws.shape == ((400, 100) if per_row else (100 * 100,))
     assert sampler.num_items == 50
     assert sampler.log_q == pytest.approx(np.log(1 / 50))
 
 
-def test_seeds_reproduce_and_epochs_differ():
-    first, again, other = (
-        Uniform(np.arange(1000), 20, seed=s).attach(batches()) for s in (1, 1, 2)
+# Adjacent, at both ends, repeated, absent, unordered, padded: all that may come.
+EXCLUDED = [[3, 2, 4, 4], [0, 11, -1, -1], [99, 7, 7, 12], [-1, -1, -1, -1]]
+
+
+def test_excluded_items_are_not_drawn():
+    dataset = rows_dataset(10, 400, known=np.array(EXCLUDED))
+    dataset = Uniform(np.arange(12)).attach(
+        dataset, 5, per_row=True, exclude="known", seed=1
     )
-    np.testing.assert_array_equal(drawn(first), drawn(again))
-    assert np.mean(drawn(first) == drawn(other)) < 0.1
-    two_epochs = drawn(Uniform(np.arange(1000), 20, seed=1).attach(batches()).repeat(2))
-    assert np.mean(two_epochs[:8] == two_epochs[8:]) < 0.1
-    assert np.mean(two_epochs[0] == two_epochs[1]) < 0.1
+    draws, log_q, mask = collect(
+        dataset, "negatives", "negatives_log_q", "negatives_mask"
+    )
+    assert mask.all()
+    for row, excluded in enumerate(EXCLUDED):
+        q = restricted(np.ones(12), {e for e in excluded if 0 <= e < 12})
+        check_distribution(draws[row::4], q)
+        np.testing.assert_allclose(np.exp(log_q[row::4]), q[draws[row::4]], rtol=1e-6)
 
 
-def test_restored_iterator_goes_on(tmp_path):
-    def fresh():
-        return Uniform(np.arange(1000), 20, seed=1).attach(batches())
-
-    expected = drawn(fresh())
-    iterator = iter(fresh())
-    for _ in range(3):
-        next(iterator)
-    path = tf.train.Checkpoint(iterator=iterator).save(tmp_path / "iterator")
-    resumed = iter(fresh())
-    tf.train.Checkpoint(iterator=resumed).restore(path)
-    np.testing.assert_array_equal(drawn(resumed), expected[3:])
-
-
-def test_corpus_from_a_dataset():
-    items = tf.data.Dataset.range(7).map(lambda i: {"id": i, "twice": 2 * i})
-    sampler = Uniform(items, 9)
-    assert sampler.num_items == 7
-    negatives = next(iter(sampler.attach(batches())))["negatives"]
-    np.testing.assert_array_equal(negatives["twice"], 2 * negatives["id"])
+def test_excluded_items_are_named_by_id():
+    ids = np.array(["x", "y", "z", "w"])
+    corpus = {"id": ids, "place": np.arange(4)}
+    known = tf.ragged.constant([["z", "x"], [], ["", "w", "absent"]])
+    dataset = tf.data.Dataset.from_tensors({"known": known}).repeat(200)
+    dataset = Uniform(corpus, id_feature="id").attach(
+        dataset, 20, per_row=True, exclude="known"
+    )
+    for element in dataset.take(3):
+        assert element["negatives"]["id"].shape == (3, 20)
+    drawn = [element["negatives"]["place"].numpy() for element in dataset]
+    for row, excluded in enumerate([{2, 0}, set(), {3}]):
+        q = restricted(np.ones(4), excluded)
+        check_distribution([d[row] for d in drawn], q)
 
 
-@pytest.mark.parametrize(
-    "corpus, num_negatives, message",
-    [
-        (np.zeros(0), 3, r"at least one.*\[0\]"),
-        ({"a": np.zeros(3), "b": np.zeros(4)}, 3, r"same number.*\[3, 4\]"),
-        (np.zeros(3), 0, "num_negatives.*at least 1.*0"),
-        (np.zeros(3), 1.5, "num_negatives.*integer"),
-        (tf.data.Dataset.range(0), 3, "at least one item"),
-    ],
-)
-def test_bad_corpus(corpus, num_negatives, message):
-    with pytest.raises(ValueError, match=message):
-        Uniform(corpus, num_negatives)
+def test_a_vector_of_excluded_items_is_one_a_row():
+    dataset = rows_dataset(known=np.array([10, 20, 30, 10]))
+    dataset = Uniform(np.array([30, 10, 20])).attach(
+        dataset, 9, per_row=True, exclude="known"
+    )
+    draws, known = collect(dataset, "negatives", "known")
+    assert not (draws == known[:, None]).any()
+    assert {*draws[known == 10].tolist()[0]} == {20, 30}
 
 
-def test_elements_must_be_dicts_without_the_name():
-    sampler = Uniform(np.arange(3), 2)
-    with pytest.raises(ValueError, match="yield dicts.*TensorSpec"):
-        sampler.attach(tf.data.Dataset.range(3))
-    with pytest.raises(ValueError, match=r"without 'row'.*\['row'\]"):
-        sampler.attach(batches(), name="row")
+def test_nothing_left_is_padding():
+    known = np.array([[0, 1, 2], [0, 1, -1]])
+    dataset = Uniform({"id": np.array([0, 1, 2]), "x": np.array([5.0, 6.0, 7.0])})
+    dataset = dataset.attach(
+        rows_dataset(1, 2, known=known), 4, per_row=True, exclude="known"
+    )
+    element = next(iter(dataset))
+    np.testing.assert_array_equal(element["negatives_mask"], [[False] * 4, [True] * 4])
+    np.testing.assert_array_equal(element["negatives"]["x"], [[5.0] * 4, [7.0] * 4])
+    np.testing.assert_array_equal(element["negatives_log_q"], np.zeros((2, 4)))

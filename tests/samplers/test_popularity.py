@@ -1,0 +1,118 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from sampler_oracles import check_distribution, collect, restricted, rows_dataset
+
+from tfrs_negatives.layers import MixedLogQ
+from tfrs_negatives.samplers import Popularity
+
+COUNTS = np.array([40, 0, 1, 9, 0, 100, 25, 3, 16, 0])
+
+
+def proportions(power):
+    weights = [count**power if count else 0.0 for count in COUNTS.tolist()]
+    return np.array(weights) / sum(weights)
+
+
+@pytest.mark.parametrize("power", [0, 0.5, 0.75, 1.0])
+def test_draws_follow_the_power_of_counts(power):
+    sampler = Popularity(np.arange(10), COUNTS, power)
+    draws, log_q = collect(
+        sampler.attach(rows_dataset(100), 400, seed=2), "negatives", "negatives_log_q"
+    )
+    q = proportions(power)
+    check_distribution(draws, q)
+    np.testing.assert_allclose(np.exp(log_q), q[draws], rtol=1e-6)
+
+
+def test_the_default_is_the_power_of_word2vec():
+    assert Popularity(np.arange(10), COUNTS).power == 0.75
+
+
+@pytest.mark.parametrize("power", [0.75, 1.0])
+def test_excluded_items_are_not_drawn(power):
+    # The most popular, neighbours, items never drawn, the ends, a repeat.
+    excluded = [[5, 5, -1], [6, 7, 8], [1, 4, 9], [0, 9, 77]]
+    dataset = rows_dataset(20, 400, known=np.array(excluded))
+    dataset = Popularity(np.arange(10), COUNTS, power).attach(
+        dataset, 5, per_row=True, exclude="known", seed=3
+    )
+    draws, log_q, mask = collect(
+        dataset, "negatives", "negatives_log_q", "negatives_mask"
+    )
+    assert mask.all()
+    for row, items in enumerate(excluded):
+        q = restricted(proportions(power), {e for e in items if 0 <= e < 10})
+        check_distribution(draws[row::4], q)
+        np.testing.assert_allclose(np.exp(log_q[row::4]), q[draws[row::4]], rtol=1e-6)
+
+
+def test_rows_that_know_all_items_with_counts_are_padding():
+    known = np.array([[0, 2, 3, 5, 6, 7, 8]])
+    dataset = Popularity(np.arange(10), COUNTS).attach(
+        rows_dataset(1, 1, known=known), 3, per_row=True, exclude="known"
+    )
+    assert not collect(dataset, "negatives_mask").any()
+
+
+def test_extreme_counts_keep_their_probability():
+    counts = np.array([1, 10**12, 1, 10**12])
+    sampler = Popularity(np.arange(4), counts, 1.0)
+    dataset = sampler.attach(
+        rows_dataset(4, 1, known=np.array([[1, 3]])), 500, per_row=True, exclude="known"
+    )
+    draws, log_q = collect(dataset, "negatives", "negatives_log_q")
+    check_distribution(draws, [0.5, 0, 0.5, 0])
+    np.testing.assert_allclose(log_q, np.log(0.5), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "ids", [np.arange(10) * 7 + 3, np.array([f"item {i}" for i in range(10)])]
+)
+def test_log_q_is_a_layer_of_ids(ids):
+    corpus = {"name": ids, "price": np.ones(10)}
+    sampler = Popularity(corpus, COUNTS, 0.75, id_feature="name")
+    q = proportions(0.75)
+    some = np.array([0, 5, 7, 8])
+    np.testing.assert_allclose(
+        np.exp(sampler.log_q(tf.constant(ids[some]))), q[some], rtol=1e-5
+    )
+    dataset = sampler.attach(rows_dataset(2), 6)
+    for element in dataset:
+        np.testing.assert_allclose(
+            sampler.log_q(element["negatives"]["name"]),
+            element["negatives_log_q"],
+            rtol=1e-5,
+        )
+
+
+def test_log_q_is_a_source_of_a_mixture_of_columns():
+    sampler = Popularity(np.arange(10), COUNTS, 1.0)
+    mixed = MixedLogQ([-np.log(10.0).item(), sampler.log_q])
+    ids = tf.constant([0, 5, 2, 3])
+    expected = (1 * 0.1 + 3 * proportions(1.0)[ids.numpy()]) / 4
+    np.testing.assert_allclose(np.exp(mixed(ids, num_positives=1)), expected, rtol=1e-5)
+
+
+def test_a_layer_with_ids_as_text_is_rebuilt_from_its_config():
+    layer = Popularity(np.array(["é", "b"]), [3, 1], 1.0).log_q
+    rebuilt = type(layer).from_config(layer.get_config())
+    ids = tf.constant(["b", "é"])
+    np.testing.assert_allclose(np.exp(rebuilt(ids)), [0.25, 0.75], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "counts, power, message",
+    [
+        ([1, 2], 0.5, r"expected shape \(3,\), received \(2,\)"),
+        ([1, -2, 3], 0.5, "none negative.*-2"),
+        ([1, np.inf, 3], 0.5, "finite"),
+        ([0, 0, 0], 0.5, "at least positive|one at least positive"),
+        ([1, 2, 3], -0.1, "`power`.*-0.1"),
+        ([1, 2, 3], 1.5, "`power`.*1.5"),
+        ([1, 2, 3], np.nan, "`power`.*nan"),
+    ],
+)
+def test_bad_counts_and_powers(counts, power, message):
+    with pytest.raises(ValueError, match=message):
+        Popularity(np.arange(3), counts, power)
