@@ -1,0 +1,180 @@
+"""Two retrieval problems on public data: training rows, towers, and test queries.
+
+Gowalla (`gowalla.npz`, the split of LightGCN, He et al. 2020): a query is a user,
+relevant are the user's held-out items, and items that the user has in training are
+not ranked. Diginetica (`diginetica.npz`, CIKM Cup 2016): a query is what a session
+has clicked so far, relevant is its next click, and nothing is left out.
+"""
+
+import os
+import pathlib
+
+import numpy as np
+import tensorflow as tf
+
+from tfrs_negatives._keras import keras
+
+TAIL_SHARE = 0.8  # Of items, the least popular ones: those outside the head of a fifth.
+LAST_CLICKS = 10
+
+
+def load(name):
+    """Returns the problem with this name."""
+    folder = pathlib.Path(os.environ.get("TFRS_NEGATIVES_DATA", "../shared/data"))
+    path = folder / f"{name}.npz"
+    if not path.exists():
+        raise SystemExit(f"{path} is missing: set TFRS_NEGATIVES_DATA to its folder.")
+    return {"gowalla": Gowalla, "diginetica": Diginetica}[name](dict(np.load(path)))
+
+
+def dense_lookup(table, ids):
+    """Rows of a table whose gradient is dense, as Adam moves every row anyway."""
+    return tf.gather(table * 1.0, ids)
+
+
+class Table(keras.layers.Layer):
+    """Embeddings of ids, of unit length; for sets of ids, of their sum."""
+
+    def __init__(self, num_ids, width):
+        super().__init__()
+        initializer = keras.initializers.RandomUniform(-0.05, 0.05)
+        self.table = self.add_weight(
+            name="table", shape=[num_ids, width], initializer=initializer
+        )
+
+    def call(self, ids):
+        return tf.math.l2_normalize(dense_lookup(self.table, ids), axis=-1)
+
+
+class History(Table):
+    """The mean of a session's last clicks, padded with -1."""
+
+    def call(self, ids):
+        clicked = tf.cast(ids >= 0, tf.float32)[..., tf.newaxis]
+        embeddings = dense_lookup(self.table, tf.maximum(ids, 0)) * clicked
+        return tf.math.l2_normalize(tf.reduce_sum(embeddings, axis=1), axis=-1)
+
+
+class Gowalla:
+    epochs = 9
+    mined_by = "user"
+
+    def __init__(self, data):
+        self.num_items = int(data["train_item"].max()) + 1
+        self.num_users = int(data["train_user"].max()) + 1
+        self.rows = {"user": data["train_user"], "item": data["train_item"]}
+        self._seen = by_group(self.num_users, data["train_user"], data["train_item"])
+        test = by_group(self.num_users, data["test_user"], data["test_item"])
+        self._users = np.flatnonzero([len(items) for items in test])
+        self._relevant = test
+
+    def query_tower(self, width):
+        return Table(self.num_users, width)
+
+    def query_features(self, batch):
+        return batch["user"]
+
+    def keys(self, batch):
+        return batch["user"]
+
+    def mining_queries(self):
+        """Features of the table's rows and what they are known to like."""
+        return np.arange(self.num_users), self._seen
+
+    def test_blocks(self, size):
+        """Query features, the items not ranked and the relevant ones."""
+        for start in range(0, len(self._users), size):
+            users = self._users[start : start + size]
+            yield (
+                users,
+                [self._seen[user] for user in users],
+                [self._relevant[user] for user in users],
+            )
+
+
+class Diginetica:
+    epochs = 8
+    mined_by = "item"
+
+    def __init__(self, data):
+        self.num_items = int(data["train_items"].max()) + 1
+        histories, items, sessions = clicks_before(
+            data["train_items"], data["train_len"]
+        )
+        self.rows = {"history": histories, "item": items, "session": sessions}
+        ends = np.cumsum(data["test_prefix_len"])
+        starts = ends - data["test_prefix_len"]
+        self._prefixes = last_clicks(data["test_prefix_items"], starts, ends)
+        self._targets = data["test_target"]
+
+    def query_tower(self, width):
+        return History(self.num_items, width)
+
+    def query_features(self, batch):
+        return batch["history"]
+
+    def keys(self, batch):
+        return batch["session"]
+
+    def mining_queries(self):
+        return None, np.arange(self.num_items)
+
+    def test_blocks(self, size):
+        for start in range(0, len(self._targets), size):
+            targets = self._targets[start : start + size]
+            nothing = [np.zeros(0, int)] * len(targets)
+            yield self._prefixes[start : start + size], nothing, targets[:, None]
+
+
+def by_group(num_groups, groups, values):
+    order = np.argsort(groups, kind="stable")
+    ends = np.cumsum(np.bincount(groups, minlength=num_groups))
+    return np.split(values[order], ends[:-1])
+
+
+def clicks_before(items, lengths):
+    """Every click but a session's first, with the clicks before it."""
+    sessions = np.repeat(np.arange(len(lengths)), lengths)
+    first = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    here = np.arange(len(items))
+    rows = here[here > first]
+    return last_clicks(items, first[rows], rows), items[rows], sessions[rows]
+
+
+def last_clicks(items, starts, ends):
+    """[n, LAST_CLICKS] int: items[start:end], the newest first, -1 behind."""
+    places = ends[:, None] - 1 - np.arange(LAST_CLICKS)
+    return np.where(places >= starts[:, None], items[places], -1).astype(np.int32)
+
+
+def evaluate(problem, query_tower, item_embeddings, tops=(20, 100), block=1024):
+    """Mean recall over queries, and over relevant items of the tail alone.
+
+    Returns:
+      {"recall_at_20": ..., "tail_recall_at_20": ..., ...}; the tail's is the share of
+      all relevant tail items that are found.
+    """
+    counts = np.bincount(problem.rows["item"], minlength=problem.num_items)
+    tail = np.zeros(problem.num_items, bool)
+    tail[np.argsort(counts, kind="stable")[: int(TAIL_SHARE * len(counts))]] = True
+    recalls = {k: [] for k in tops}
+    found_of_tail, all_of_tail = dict.fromkeys(tops, 0), 0
+    for features, seen, relevant in problem.test_blocks(block):
+        embeddings = query_tower(tf.constant(features)).numpy()
+        scores = embeddings @ item_embeddings.T
+        for row, items in enumerate(seen):
+            scores[row, items] = -np.inf
+        best = tf.math.top_k(scores, max(tops)).indices.numpy()
+        is_relevant = np.zeros(scores.shape, bool)
+        for row, items in enumerate(relevant):
+            is_relevant[row, items] = True
+        all_of_tail += is_relevant[:, tail].sum()
+        sizes = is_relevant.sum(axis=1)
+        hits = np.take_along_axis(is_relevant, best, axis=1)
+        for k in tops:
+            recalls[k].append(hits[:, :k].sum(axis=1) / sizes)
+            found_of_tail[k] += (hits & tail[best])[:, :k].sum()
+    figures = {f"recall_at_{k}": np.concatenate(recalls[k]).mean() for k in tops}
+    for k in tops:
+        figures[f"tail_recall_at_{k}"] = found_of_tail[k] / all_of_tail
+    return {name: float(value) for name, value in figures.items()}

@@ -1,0 +1,240 @@
+"""Where negatives come from, at equal steps: quality on two data sets.
+
+    python benchmarks/sources/run.py --data gowalla diginetica --seeds 0 1 2
+
+Two towers of unit embeddings (64, temperature .1, B = 2,048, Adam .01) trained alike,
+with streaming log-Q, accidental hits and same-key pairs dropped, but for the source of
+negatives (`SOURCES`). Each run becomes a row of the CSV when it ends; runs that it
+holds already are not run again. Settings were fixed beforehand, none by test figures.
+"""
+
+import argparse
+import csv
+import os
+import pathlib
+import statistics
+import sys
+import time
+import warnings
+
+os.environ["TF_USE_LEGACY_KERAS"] = "1"  # Only Keras 2 has a fused Adam.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import tensorflow as tf
+from problems import Table, evaluate, load
+
+from tfrs_negatives import callbacks, index, layers, models, samplers, tasks
+from tfrs_negatives._keras import keras
+
+HERE = pathlib.Path(__file__).parent
+sys.path.append(str(HERE.parent))
+
+from provenance import provenance  # noqa: E402
+
+PACKAGES = "tensorflow", "tensorflow-recommenders", "tf-keras", "numpy"
+WIDTH, TEMPERATURE, BATCH, RATE = 64, 0.1, 2048, 0.01
+NUM_UNIFORM, NUM_MEMORY, NUM_HARD = 2048, 4096, 2
+SKIP, DEPTH = 100, 500  # Ranks 101 to 500, as Huang et al. (KDD 2020).
+REFRESH_EPOCHS = 2
+SOURCES = {
+    "in-batch": {},
+    "uniform": {"uniform": True},
+    "memory": {"memory": True},
+    "mined, ranks 101-500": {"mined": (SKIP, DEPTH)},
+    "mined, ranks 1-10": {"mined": (0, 10)},
+    "curriculum": {"mined": (SKIP, DEPTH), "curriculum": True},
+    "uniform, memory, mined": {"uniform": True, "memory": True, "mined": (SKIP, DEPTH)},
+}
+MEASURES = "recall_at_20 recall_at_100 tail_recall_at_20 tail_recall_at_100".split()
+FIELDS = ["data", "source", "seed", "epochs", *MEASURES, "seconds"]
+FIELDS += ["device", "versions", "commit"]
+
+
+class TwoTowers(models.Model):
+    """Towers of a problem, with the negatives that its batches bring."""
+
+    def __init__(self, problem, correction, memory):
+        super().__init__()
+        self.problem = problem
+        self.query_tower = problem.query_tower(WIDTH)
+        self.item_tower = Table(problem.num_items, WIDTH)
+        self.task = tasks.Retrieval(
+            temperature=TEMPERATURE,
+            remove_accidental_hits=True,
+            sampling_correction=correction,
+            memory=memory,
+            reduction="sum_over_batch_size",
+        )
+
+    def compute_loss(self, batch, training=False):
+        ids, hard = batch["item"], {}
+        if "uniform" in batch:
+            ids = tf.concat([ids, batch["uniform"]], axis=0)
+        if "hard" in batch:
+            hard = {
+                "negative_embeddings": self.item_tower(batch["hard"]),
+                "negative_ids": batch["hard"],
+                "negative_mask": batch["hard_mask"],
+            }
+        return self.task(
+            self.query_tower(self.problem.query_features(batch)),
+            self.item_tower(ids),
+            candidate_ids=ids,
+            query_keys=self.problem.keys(batch),
+            training=training,
+            compute_metrics=False,
+            **hard,
+        )
+
+
+def run(problem, source, seed, epochs):
+    """Figures of one training run, but for where they were measured."""
+    keras.utils.set_random_seed(seed)
+    catalogue = np.arange(problem.num_items, dtype=np.int32)
+    rows = {name: np.asarray(value, np.int32) for name, value in problem.rows.items()}
+    num_steps = len(rows["item"]) // BATCH
+    data = tf.data.Dataset.from_tensor_slices(rows)
+    data = data.shuffle(len(rows["item"]), seed=seed).batch(BATCH, drop_remainder=True)
+    correction = layers.StreamingFrequency(problem.num_items, dense=True)
+    memory = None
+    if "uniform" in source:
+        uniform = samplers.Uniform(catalogue)
+        data = uniform.attach(data, NUM_UNIFORM, name="uniform", seed=seed)
+        correction = layers.MixedLogQ([correction, uniform.log_q])
+    if "memory" in source:
+        memory = layers.CrossBatchMemory(
+            BATCH + NUM_MEMORY, WIDTH, num_keys=1, warm_up_steps=num_steps
+        )
+    model, called = TwoTowers(problem, correction, memory), []
+    if "mined" in source:
+        data = attach_mined(problem, model, source, data, seed, num_steps, called)
+    model.compile(keras.optimizers.legacy.Adam(RATE))
+    start = time.time()
+    # Epochs of fewer batches would otherwise start the shuffling anew.
+    model.fit(
+        data.prefetch(2), epochs=epochs, callbacks=called, verbose=2, shuffle=False
+    )
+    seconds = time.time() - start
+    figures = evaluate(problem, model.query_tower, model.item_tower(catalogue).numpy())
+    return {
+        **{name: f"{v:.5f}" for name, v in figures.items()},
+        "seconds": f"{seconds:.0f}",
+    }
+
+
+def attach_mined(problem, model, source, data, seed, num_steps, called):
+    """The dataset with hard negatives; adds the callbacks that renew them."""
+    catalogue = np.arange(problem.num_items, dtype=np.int32)
+    features, positives = problem.mining_queries()
+    num_rows = problem.num_items if features is None else len(features)
+    first, last = source["mined"]
+    with warnings.catch_warnings():
+        # Before the first refresh there are none, which would be warned of.
+        warnings.simplefilter("ignore", UserWarning)
+        mined = samplers.Mined(
+            catalogue, np.full([num_rows, DEPTH], -1), problem.mined_by,
+            range_min=first, range_max=last,
+        )  # fmt: skip
+        sampler = mined
+        if "curriculum" in source:
+            sampler = samplers.Mixture([samplers.Uniform(catalogue), mined], [1.0, 0.0])
+        data = sampler.attach(data, NUM_HARD, per_row=True, name="hard", seed=seed)
+
+    def batches(ids, features):
+        return tf.data.Dataset.from_tensor_slices((ids, features)).batch(4096)
+
+    queries = {}
+    if features is not None:
+        queries["queries"] = batches(np.arange(num_rows), features)
+        queries["query_tower"] = model.query_tower
+    called.append(
+        callbacks.RefreshNegatives(
+            mined,
+            index.BruteForce(),
+            batches(catalogue, catalogue),
+            model.item_tower,
+            **queries,
+            every_epochs=REFRESH_EPOCHS,
+            positives=positives,
+            num_negatives=last,
+            sampling="top",
+            range_max=last,
+        )
+    )
+    if "curriculum" in source:
+        ramp = float(num_steps * problem.epochs)
+
+        def hard_share(step):
+            return min(step / ramp, 1.0)
+
+        called.append(
+            callbacks.NegativesCurriculum(
+                {
+                    "shares": (
+                        sampler.weights,
+                        lambda step: [1 - hard_share(step), hard_share(step)],
+                    ),
+                    "range_min": (
+                        mined.range_min,
+                        keras.optimizers.schedules.PolynomialDecay(300.0, ramp, 50.0),
+                    ),
+                }
+            )
+        )
+    return data
+
+
+def report(results):
+    """Prints a table for each data set."""
+    for data in dict.fromkeys(r["data"] for r in results):
+        print(f"\n{data}\n| negatives | seeds | " + " | ".join(MEASURES) + " | s |")
+        print("|---" * (len(MEASURES) + 3) + "|")
+        for source in SOURCES:
+            runs = [r for r in results if (r["data"], r["source"]) == (data, source)]
+            cells = []
+            for measure in MEASURES if runs else ():
+                values = [float(r[measure]) for r in runs]
+                deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+                cells.append(f"{statistics.mean(values):.4f} ± {deviation:.4f}")
+            if runs:
+                seconds = statistics.median(float(r["seconds"]) for r in runs)
+                cells = [source, str(len(runs)), *cells, f"{seconds:.0f}"]
+                print("| " + " | ".join(cells) + " |")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=pathlib.Path, default=HERE / "results.csv")
+    parser.add_argument("--data", nargs="+", default=["gowalla", "diginetica"])
+    parser.add_argument("--sources", nargs="+", default=list(SOURCES), choices=SOURCES)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, help="other than the problem's own")
+    arguments = parser.parse_args()
+
+    about, results = provenance(PACKAGES), []
+    if arguments.output.exists():
+        with open(arguments.output, newline="") as file:
+            results = list(csv.DictReader(file))
+    done = {(r["data"], r["source"], int(r["seed"]), int(r["epochs"])) for r in results}
+    for name in arguments.data:
+        problem = load(name)
+        epochs = arguments.epochs or problem.epochs
+        for seed in arguments.seeds:
+            for source in arguments.sources:
+                if (name, source, seed, epochs) in done:
+                    continue
+                print(f"{name}, {source}, seed {seed}", flush=True)
+                row = {"data": name, "source": source, "seed": seed, "epochs": epochs}
+                row |= run(problem, SOURCES[source], seed, epochs)
+                results.append({**row, **about})
+                print("  " + " ".join(str(row[f]) for f in FIELDS[:9]), flush=True)
+                with open(arguments.output, "w", newline="") as file:
+                    writer = csv.DictWriter(file, FIELDS)
+                    writer.writeheader()
+                    writer.writerows(results)
+    report(results)
+
+
+if __name__ == "__main__":
+    main()
