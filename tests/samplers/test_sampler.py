@@ -151,7 +151,7 @@ def test_replicas_never_repeat_each_other(two_replicas, make, per_row, from_func
     for (_, one), (_, other) in zip(first, second, strict=True):
         rows, num = (4, 20) if from_function else (2, 20 if per_row else 10)
         assert one.shape == other.shape == ((rows, num) if per_row else (num,))
-        assert np.mean(one == other) < 0.1
+        assert np.mean(one == other) < 0.2
 
 
 @pytest.mark.parametrize("from_function", [False, True])
@@ -221,9 +221,8 @@ def test_made_within_a_function():
 
     @tf.function
     def total():
-        dataset = batches().map(
-            lambda e: {**e, "known": tf.tile([ITEMS[:999]], [4, 1])}
-        )
+        known = tf.tile(tf.range(999)[tf.newaxis], [4, 1])
+        dataset = batches().map(lambda element: {**element, "known": known})
         dataset = sampler.attach(dataset, 5, per_row=True, exclude="known")
         sums = tf.constant(0, tf.int64)
         for element in dataset:

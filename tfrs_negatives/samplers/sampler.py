@@ -67,6 +67,8 @@ class Sampler(tf.Module):
         """
         raise NotImplementedError
 
+    # Nothing here depends on tensors' values; converting would only warn.
+    @tf.autograph.experimental.do_not_convert
     def attach(
         self,
         dataset,
@@ -92,10 +94,11 @@ class Sampler(tf.Module):
 
         Draws are with replacement, but those of a `Mined` row.
 
-        Under tf.distribute, `distribute_datasets_from_function` gives each replica
-        its own draws. `experimental_distribute_dataset` cuts every feature of an
-        element along its first axis, which suits `per_row` alone: shared negatives
-        would be cut by the batch's rows.
+        Under tf.distribute, replicas never repeat each other's draws: with
+        `distribute_datasets_from_function` each has elements, and so K negatives, of
+        its own; `experimental_distribute_dataset` cuts each feature of an element
+        along its first axis, shared negatives like the rows, so that each of R
+        replicas has K / R of them.
 
         Args:
           dataset: Yields dicts, usually batches.
@@ -122,7 +125,8 @@ class Sampler(tf.Module):
         _checks.check_at_least("seed", seed, 0)
         names = [name, f"{name}_log_q", *([f"{name}_mask"] if per_row else [])]
         self._check_element(dataset.element_spec, names, per_row, exclude)
-        self._check_supply(num_negatives)
+        with tf.init_scope():
+            self._check_supply(num_negatives)
         pipeline = input_context.input_pipeline_id if input_context else 0
         seeds = tf.data.Dataset.random(
             seed=_fold(seed, pipeline, name), rerandomize_each_iteration=True
