@@ -11,6 +11,7 @@ import tfrs_negatives
 def test_public_names():
     """The golden list: a name enters or leaves on purpose."""
     expected = {
+        "callbacks": ["NegativesCurriculum", "RefreshNegatives"],
         "data": ["Interactions", "count_ids", "interactions"],
         "index": [
             "BruteForce",

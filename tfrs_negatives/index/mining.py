@@ -136,6 +136,7 @@ class Mined:
 
 def mine(index, queries, num_negatives, *, ids=None, progress=True, **options):
     """`mine_hard_negatives` without its warning; returns a `Mined`."""
+    options = {**mine_hard_negatives.__kwdefaults__, **options}
     batch_size = options["batch_size"]
     _checks.check_at_least("num_negatives", num_negatives, 1)
     _checks.check_at_least("batch_size", batch_size, 1)

@@ -1,0 +1,105 @@
+"""A small two-tower model whose per-row negatives are mined while it trains."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfrs_negatives._keras import keras
+from tfrs_negatives.callbacks import RefreshNegatives
+from tfrs_negatives.index import BruteForce
+from tfrs_negatives.models import Model
+from tfrs_negatives.samplers import Mined
+
+USERS, ITEMS, DIM, WIDTH = 12, 30, 4, 6
+NAMES = np.array([f"item {i}" for i in range(ITEMS)])
+
+
+class Towers(Model):
+    """Scores are products; the step writes down which negatives it sees."""
+
+    def __init__(self):
+        super().__init__()
+        self.user_tower = keras.layers.Embedding(USERS, DIM)
+        self.item_tower = keras.layers.Embedding(ITEMS, DIM)
+        self.num_traces = 0
+        self.seen = []
+
+    def compute_loss(self, features, training=False):
+        self.num_traces += training
+        users = self.user_tower(features["user"])
+        positives = self.item_tower(features["item"])
+        negatives = self.item_tower(features["negatives"]["row"])
+        tf.py_function(self._see, [features["user"], features["negatives"]["row"]], [])
+        scores = tf.einsum("bd,bmd->bm", users, negatives)
+        margin = tf.reduce_sum(users * positives, axis=1, keepdims=True) - scores
+        return tf.reduce_mean(tf.math.softplus(-margin))
+
+    def _see(self, users, negatives):
+        rows = zip(users.numpy().tolist(), negatives.numpy().tolist(), strict=True)
+        self.seen.append({(user, item) for user, items in rows for item in items})
+
+
+def sampler(table=None):
+    """Every user's table row is the first items, in an order of its own."""
+    if table is None:
+        table = np.tile(NAMES[:WIDTH], [USERS, 1])
+    return Mined(
+        {"name": NAMES, "row": np.arange(ITEMS, dtype=np.int32)},
+        table,
+        "user",
+        row_ids=np.arange(USERS) + 100,
+        id_feature="name",
+    )
+
+
+def candidates(batch=7):
+    columns = (NAMES, np.arange(ITEMS, dtype=np.int32))
+    return tf.data.Dataset.from_tensor_slices(columns).batch(batch)
+
+
+def queries(batch=5):
+    """Users from the last to the first, and one that the table lacks."""
+    rows = np.arange(USERS, dtype=np.int64)[::-1]
+    columns = (np.r_[rows + 100, 999], np.r_[rows, 0])
+    return tf.data.Dataset.from_tensor_slices(columns).batch(batch)
+
+
+def interactions(mined, steps, batch=8):
+    rng = np.random.default_rng(0)
+    columns = {
+        "row": rng.integers(0, USERS, steps * batch),
+        "item": rng.integers(0, ITEMS, steps * batch),
+    }
+    columns["user"] = columns["row"] + 100
+    dataset = tf.data.Dataset.from_tensor_slices(columns).batch(batch)
+    dataset = mined.attach(dataset, 3, per_row=True)
+    # Embeddings take row numbers; the table was asked by ids.
+    return dataset.map(lambda x: {**x, "user": x["row"]})
+
+
+def compiled(optimizer=None):
+    model = Towers()
+    model.compile(optimizer=optimizer or keras.optimizers.Adam(0.1))
+    return model
+
+
+def refresher(mined, model, **options):
+    """The callback for the query side."""
+    return RefreshNegatives(
+        mined,
+        BruteForce(),
+        candidates(),
+        model.item_tower,
+        queries(),
+        model.user_tower,
+        **options,
+    )
+
+
+def hardest(model, width=WIDTH, positives=None):
+    """The items [USERS, width] of highest score, by NumPy."""
+    users = model.user_tower.get_weights()[0].astype(float)
+    items = model.item_tower.get_weights()[0].astype(float)
+    scores = users @ items.T
+    for row, known in enumerate(positives or []):
+        scores[row, known] = -np.inf
+    return np.argsort(-scores, axis=1, kind="stable")[:, :width]

@@ -1,0 +1,222 @@
+"""Mined negatives that follow the model (ANCE)."""
+
+import threading
+import warnings
+
+import numpy as np
+import tensorflow as tf
+
+from tfrs_negatives import _checks
+from tfrs_negatives._keras import keras
+from tfrs_negatives.callbacks.refresh import Refresh
+
+
+class RefreshNegatives(keras.callbacks.Callback):
+    """Mines a sampler's table anew every n steps or epochs of `fit`.
+
+    Negatives that were hard for the model of some steps ago are easy for that of now.
+    So, as in ANCE (Xiong et al., ICLR 2021), the corpus is embedded again, the index
+    refreshed, the queries embedded and mined, and the table swapped at the very end.
+
+    With `background=True` all that happens in a thread while training goes on. The
+    towers' variables are then read one by one as they are, so embeddings are of
+    weights from between the first and the last step of the refresh. The table's age
+    counts from the first. `max_staleness` bounds it: before a step that would use an
+    older table, training waits for the refresh that runs. (What an input pipeline has
+    prefetched is older by as much.)
+
+    A refresh that fails leaves the old table, says why, and is tried again at the next
+    round; so is one that was cut off. Nothing but `sampler.refreshed_at` and the
+    optimizer's `iterations` says when a refresh is due: restore both from a checkpoint
+    and the schedule goes on where it was.
+
+    Epoch logs get `refresh_seconds`, `refresh_changed` (share of the table's entries),
+    `refresh_short_rows` (of the last refresh, NaN before it) and `refresh_age` (steps).
+
+    Args:
+      sampler: A `samplers.Mined`.
+      index: A `BruteForce` or `ScaNN`, for this callback alone: it is refilled.
+      candidates: Finite `tf.data.Dataset` of batches (ids, features), the corpus.
+      candidate_tower: From features to embeddings `[b, d]`; a Keras layer or model,
+        or a function.
+      queries: The same for the table's rows, in any order: their ids as in the
+        sampler's `row_ids` (row numbers without), and features. Other ids are
+        ignored. None: the item side, rows are candidates and each its own positive.
+      query_tower: As `candidate_tower`; None on the item side.
+      every_steps: Steps from one refresh to the next; or
+      every_epochs: the same in epochs, at their end.
+      background: Whether to refresh in a thread.
+      max_staleness: The most steps that a table may be old while the next is made.
+        None: no bound.
+      positives: Known positives of the table's rows, in their order, as for
+        `index.mine_hard_negatives`.
+      num_negatives: Width of the table mined. None: the present one.
+      on_error: "warn", or "raise" to end training when a refresh fails.
+      **mining: Options of `index.mine_hard_negatives`: `range_min`, `range_max`,
+        `max_score`, `sampling` (here "top": the sampler draws at random), `seed`,
+        `batch_size`; on the item side also the margins, below an item's product with
+        itself.
+
+    Raises:
+      ValueError, TypeError: Options out of range, not known, or that do not go
+        together; datasets of another structure.
+    """
+
+    def __init__(
+        self,
+        sampler,
+        index,
+        candidates,
+        candidate_tower,
+        queries=None,
+        query_tower=None,
+        *,
+        every_steps=None,
+        every_epochs=None,
+        background=False,
+        max_staleness=None,
+        positives=None,
+        num_negatives=None,
+        on_error="warn",
+        **mining,
+    ):
+        super().__init__()
+        if (every_steps is None) == (every_epochs is None):
+            raise ValueError(
+                "Pass one of `every_steps` and `every_epochs`, received "
+                f"{every_steps} and {every_epochs}."
+            )
+        name = "every_epochs" if every_steps is None else "every_steps"
+        _checks.check_at_least(name, every_steps or every_epochs or 0, 1)
+        _checks.check_choice("on_error", on_error, ("warn", "raise"))
+        if max_staleness is not None:
+            if not background:
+                raise ValueError(
+                    "`max_staleness` bounds a refresh in the background; without "
+                    "`background=True` training always waits."
+                )
+            _checks.check_at_least("max_staleness", max_staleness, every_steps or 1)
+        self._refresh = Refresh(
+            sampler,
+            index,
+            candidates,
+            candidate_tower,
+            queries,
+            query_tower,
+            positives,
+            num_negatives,
+            mining,
+        )
+        self._sampler = sampler
+        self._every_steps, self._every_epochs = every_steps, every_epochs
+        self._background, self._max_staleness = background, max_staleness
+        self._on_error = on_error
+        self._thread = None
+        self._failure = None
+        self._attempted = 0
+        self._measured = dict.fromkeys(
+            ("refresh_seconds", "refresh_changed", "refresh_short_rows"), np.nan
+        )
+
+    def refresh(self, step=0):
+        """Refreshes at once, such as to fill the table before training.
+
+        Args:
+          step: The training step that the weights are of.
+
+        Raises:
+          Whatever goes wrong, whatever `on_error`; the old table then stays.
+        """
+        self._finish()
+        self._attempted = step
+        self._measured = self._refresh(step)
+
+    def on_train_begin(self, logs=None):
+        # Here rather than in a thread: two threads must not trace at a time.
+        self._refresh.trace()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._first_step = self._step()
+
+    def on_train_batch_end(self, batch, logs=None):
+        step = self._step()
+        self._collect()
+        if self._every_steps is not None and self._is_due(step, self._every_steps):
+            self._start(step)
+        if self._max_staleness is not None and self._age(step) > self._max_staleness:
+            self._finish()
+
+    def on_epoch_end(self, epoch, logs=None):
+        step = self._step()
+        self._collect()
+        if self._every_epochs is not None:
+            steps = self._every_epochs * max(step - self._first_step, 1)
+            if self._is_due(step, steps):
+                self._start(step)
+        if logs is not None:
+            logs.update(self._measured, refresh_age=self._age(step))
+
+    def on_train_end(self, logs=None):
+        self._finish()
+
+    def _step(self):
+        return int(tf.convert_to_tensor(self.model.optimizer.iterations))
+
+    def _refreshed_at(self, step):
+        refreshed_at = int(self._sampler.refreshed_at.numpy())
+        # A table of another run says nothing about this one.
+        return refreshed_at if refreshed_at <= step else 0
+
+    def _age(self, step):
+        return step - self._refreshed_at(step)
+
+    def _is_due(self, step, steps):
+        attempted = self._attempted if self._attempted <= step else 0
+        last = max(self._refreshed_at(step), attempted)
+        return self._thread is None and step - last >= steps
+
+    def _start(self, step):
+        self._attempted = step
+        if self._background:
+            # A daemon, so that an interpreter that is told to end can.
+            self._thread = threading.Thread(
+                target=self._attempt, args=[step], daemon=True, name="refresh-negatives"
+            )
+            self._thread.start()
+        else:
+            self._attempt(step)
+            self._report()
+
+    def _attempt(self, step):
+        # Even SystemExit, which kills a thread, is a refresh that failed; only in
+        # the main thread is it the program's.
+        caught = BaseException if self._background else Exception
+        try:
+            self._measured = self._refresh(step)
+        except caught as failure:
+            self._failure = failure
+
+    def _collect(self):
+        """Reports on a refresh in the background that has ended."""
+        if self._thread is not None and not self._thread.is_alive():
+            self._finish()
+
+    def _finish(self):
+        """Waits for a refresh in the background, and reports on it."""
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        self._report()
+
+    def _report(self):
+        failure, self._failure = self._failure, None
+        if failure is None:
+            return
+        message = (
+            f"Refreshing the mined negatives failed at step {self._attempted}, and the "
+            f"table of step {int(self._sampler.refreshed_at.numpy())} stays: "
+            f"{type(failure).__name__}: {failure}"
+        )
+        if self._on_error == "raise":
+            raise RuntimeError(message) from failure
+        warnings.warn(message, RuntimeWarning, stacklevel=2)
