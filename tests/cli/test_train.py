@@ -103,13 +103,13 @@ def test_both_models_start_alike_and_see_the_same_batches(keras_2, tmp_path, mak
     assert pairs == 8  # Four matrices in each tower.
 
     rows = batches.dataset(parts, 100, seed=3)
-    with_negatives = two_towers.sampler(parts, options, 3).attach(
-        batches.dataset(parts, 100, seed=3)
+    with_negatives = two_towers.sampler(parts, options).attach(
+        batches.dataset(parts, 100, seed=3), 5, seed=3
     )
     for one, other in zip(rows, with_negatives, strict=True):
         for name in ("user", "item", "request"):
             np.testing.assert_array_equal(one[name], other[name])
-        assert other["negatives"].shape == [1024]
+        assert other["negatives"].shape == [5]
 
 
 def test_towers_of_any_ids(keras_2):
