@@ -11,6 +11,7 @@ from tfrs_negatives.version import __version__
 _SUBPACKAGES = (
     "callbacks",
     "data",
+    "distribute",
     "index",
     "layers",
     "losses",

@@ -57,7 +57,7 @@ def test_pairs_equal_the_oracle(seed):
             dropped_pairs(**none, ids=ids, known=known),
         ),
         (
-            rules.shared_positives(row_keys, ids_[:B], by_id),
+            rules.shared_positives(row_keys, row_keys, ids_[:B], by_id),
             dropped_pairs(
                 **none,
                 ids=ids,

@@ -522,7 +522,7 @@ def everything_on(batch, dtype=tf.float64):
     return {
         "rules": [
             *key_rules(batch),
-            rules.shared_positives(keys, ids[:B], by_id),
+            rules.shared_positives(keys, keys, ids[:B], by_id),
             rules.known_positives(
                 tf.reshape(known, [-1]),
                 starts,

@@ -4,7 +4,7 @@ import collections
 
 import tensorflow as tf
 
-from tfrs_negatives import _checks
+from tfrs_negatives import _checks, distribute
 from tfrs_negatives._ids import as_int64
 from tfrs_negatives._keras import add_state, keras
 
@@ -146,6 +146,12 @@ class CrossBatchMemory(keras.layers.Layer):
 
     def call(self, embeddings, ids=None, keys=None, log_q=None, training=False):
         embeddings = tf.convert_to_tensor(embeddings)
+        if ids is not None:
+            ids = as_int64("ids", ids)
+        embeddings, ids, keys, log_q = (
+            None if part is None else distribute.gather(part)
+            for part in (embeddings, ids, keys, log_q)
+        )
         num_rows = _checks.size(embeddings)
         num_keys = 0 if keys is None else keys.shape[1]
         embeddings = self.checked(embeddings, num_rows, num_keys)
@@ -157,7 +163,7 @@ class CrossBatchMemory(keras.layers.Layer):
         return entries
 
     def read(self, num_rows):
-        """The entries to use beside a batch of `num_rows`, which it is not given yet.
+        """The entries to use beside a batch of `num_rows`, those of all replicas.
 
         Returns:
           `Entries`, as `call`.
@@ -176,7 +182,7 @@ class CrossBatchMemory(keras.layers.Layer):
         )
 
     def write(self, embeddings, ids=None, keys=None, log_q=None):
-        """Takes a batch in; arguments, of at most `capacity` rows, as in `call`."""
+        """Takes a batch in: at most `capacity` rows, the same on every replica."""
         embeddings = tf.cast(tf.stop_gradient(embeddings), tf.float32)
         if ids is not None:
             ids = as_int64("ids", ids)

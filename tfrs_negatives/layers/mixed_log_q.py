@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfrs_negatives import _checks
+from tfrs_negatives import _checks, distribute
 from tfrs_negatives._keras import keras
 
 
@@ -115,6 +115,7 @@ class MixedLogQ(keras.layers.Layer):
                 log_q = source(ids, num_positives=num_positives, training=training)
             else:
                 log_q = source(ids, training=False)
-            weighted.append(log_q + tf.math.log(tf.cast(size, tf.float32)))
-        total = tf.math.log(tf.cast(num_columns, tf.float32))
+            size = distribute.total(tf.cast(size, tf.float32))
+            weighted.append(log_q + tf.math.log(size))
+        total = tf.math.log(distribute.total(tf.cast(num_columns, tf.float32)))
         return tf.reduce_logsumexp(tf.stack(weighted), axis=0) - total

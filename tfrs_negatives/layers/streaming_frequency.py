@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tfrs_negatives import _checks
+from tfrs_negatives import _checks, distribute
 from tfrs_negatives._ids import as_int64, salted
 from tfrs_negatives._keras import add_state, keras
 from tfrs_negatives.layers.counts import checked_counts
@@ -69,7 +69,8 @@ class StreamingFrequency(keras.layers.Layer):
       num_positives: How many leading ids are occurrences in the stream; the
         others (sampled negatives) are only looked up. None: all.
       num_columns: Ignored; the interface of `sampling_correction`.
-      training: Whether to learn from the ids before looking them up.
+      training: Whether to learn from the ids before looking them up, under a
+        `tf.distribute` strategy from those of all replicas.
 
     Returns:
       [n] float32, log q: finite, at most 0.
@@ -204,7 +205,10 @@ class StreamingFrequency(keras.layers.Layer):
         buckets = self._buckets(ids)
         updates = []
         if training:
-            updates = self._learn(buckets[:, :num_positives])
+            learned = buckets[:, :num_positives]
+            if distribute.num_replicas() > 1:
+                learned = self._buckets(distribute.gather(ids[:num_positives]))
+            updates = self._learn(learned)
         with tf.control_dependencies(updates):
             gaps = tf.gather(self._mean_gap, buckets)
             if self.initial_gap is None:

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfrs_negatives import _checks
+from tfrs_negatives import _checks, distribute
 from tfrs_negatives.losses import reductions
 
 
@@ -50,7 +50,9 @@ def _check_embeddings(queries, candidates):
     )
     num_rows, num_columns = _checks.size(queries), _checks.size(candidates)
     hint = "An empty batch has no loss: filter it out of the dataset."
-    if tf.get_static_value(num_rows) == 0:
+    # With several replicas, others may have the rows.
+    may_be_empty = distribute.num_replicas() > 1
+    if tf.get_static_value(num_rows) == 0 and not may_be_empty:
         raise ValueError(f"`query_embeddings` has no rows ({queries.shape}). {hint}")
     too_few = (
         "`candidate_embeddings` must hold each row's positive first, then any extra "
@@ -63,7 +65,9 @@ def _check_embeddings(queries, candidates):
             )
     queries = _checks.guard(
         queries,
-        tf.debugging.assert_positive(num_rows, message=hint),
+        tf.debugging.assert_greater_equal(
+            num_rows, 0 if may_be_empty else 1, message=hint
+        ),
         tf.debugging.assert_less_equal(num_rows, num_columns, message=too_few),
     )
     return queries, candidates

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfrs_negatives import _checks
+from tfrs_negatives import _checks, distribute
 
 REDUCTIONS = ("sum", "sum_over_batch_size", "mean_with_sample_weight", "none")
 
@@ -35,15 +35,16 @@ def normalise(total, weights, reduction):
       weights: [B].
       reduction: "sum"; "sum_over_batch_size": divided by B;
         "mean_with_sample_weight": divided by the sum of weights, 0 where that
-        is 0. The names are those of Keras 3.
+        is 0. The names are those of Keras 3. B and weights are those of all
+        replicas, whose losses and gradients are added up.
 
     Returns:
       Scalar.
     """
     if reduction == "sum_over_batch_size":
-        return total / tf.cast(tf.size(weights), total.dtype)
+        return total / tf.cast(distribute.total(tf.size(weights)), total.dtype)
     if reduction == "mean_with_sample_weight":
-        return tf.math.divide_no_nan(total, tf.reduce_sum(weights))
+        return tf.math.divide_no_nan(total, distribute.total(tf.reduce_sum(weights)))
     return total
 
 

@@ -237,7 +237,7 @@ def known_positives(known_ids, row_starts, row_ends, longest, is_padding, column
     return Rule(known_ids, columns, row_starts, row_ends, longest, is_padding)
 
 
-def shared_positives(row_keys, positive_ids, columns):
+def shared_positives(row_keys, keys_of_positives, positive_ids, columns):
     """Drops columns whose item is a positive of any row with the same key.
 
     Unlike `same_key` this reaches columns that came from another key's row or
@@ -245,20 +245,21 @@ def shared_positives(row_keys, positive_ids, columns):
 
     Args:
       row_keys: [B] int64.
-      positive_ids: [B] int64.
+      keys_of_positives: [P] int64, of everyone's rows: with several replicas, more.
+      positive_ids: [P] int64, their items.
       columns: `SortedColumns` by item id.
 
     Returns:
       A `Rule`.
     """
-    by_key = tf.argsort(row_keys, stable=True)
-    ordered = tf.gather(row_keys, by_key)
+    by_key = tf.argsort(keys_of_positives, stable=True)
+    ordered = tf.gather(keys_of_positives, by_key)
     return Rule(
         tf.gather(positive_ids, by_key),
         columns,
         row_starts=tf.searchsorted(ordered, row_keys, side="left"),
         row_ends=tf.searchsorted(ordered, row_keys, side="right"),
-        longest=tf.size(row_keys),
+        longest=tf.size(keys_of_positives),
     )
 
 

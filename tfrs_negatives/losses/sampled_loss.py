@@ -291,7 +291,8 @@ class SampledLoss(abc.ABC):
             row_block = tf.maximum(block // scores_a_row, 1)
         row_block = tf.minimum(row_block, tf.int32.max // scores_a_row)
         return row_blocks.Partition(
-            num_blocks=-(-tf.shape(queries)[0] // row_block),
+            # One at least, of no rows where a replica has none.
+            num_blocks=tf.maximum(-(-tf.shape(queries)[0] // row_block), 1),
             overlap=row_block * scores_a_row <= _OVERLAPPING_SCORES,
         )
 

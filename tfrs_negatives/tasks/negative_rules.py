@@ -9,7 +9,8 @@ from tfrs_negatives.losses import rules
 
 def collect_rules(
     num_rows,
-    num_columns,
+    num_candidates,
+    columns,
     *,
     remove_accidental_hits=False,
     candidate_ids=None,
@@ -23,11 +24,12 @@ def collect_rules(
 
     Args:
       num_rows: B, scalar int32.
-      num_columns: C, scalar int32.
+      num_candidates: C, scalar int32.
+      columns: `tasks.columns.Columns`.
       remove_accidental_hits, candidate_ids, query_keys, candidate_keys,
         known_positive_ids, mask_shared_positives: As in `tasks.Retrieval`.
-      memory: `layers.cross_batch_memory.Entries`, which become columns B, B + 1, ...;
-        None for none.
+      memory: `layers.cross_batch_memory.Entries`, which become columns behind those of
+        positives; None for none.
 
     Returns:
       A list of `losses.rules.Rule`.
@@ -36,7 +38,7 @@ def collect_rules(
       ValueError: A rule without the ids or keys that it compares.
     """
     row_keys = named_keys(query_keys, num_rows)
-    column_keys = _column_keys(candidate_keys, query_keys, num_columns)
+    candidate_keys = _candidate_keys(candidate_keys, query_keys, num_candidates)
     by_id = {
         "remove_accidental_hits=True": remove_accidental_hits,
         "known_positive_ids": known_positive_ids is not None,
@@ -48,32 +50,37 @@ def collect_rules(
     if mask_shared_positives:
         _need(query_keys, "mask_shared_positives=True", "query_keys", "[B]")
 
-    ids = None
-    if any(by_id.values()):
-        candidate_ids = vector("candidate_ids", candidate_ids, num_columns)
-        ids = as_int64("candidate_ids", candidate_ids)
-    keys_of_columns = {name: column_keys.get(name, row_keys[name]) for name in row_keys}
+    collected, num_columns = [], columns.num_columns
     if memory is not None:
         num_columns += tf.size(memory.ids)
-        if ids is not None:
-            ids = insert(ids, memory.ids, num_rows)
-        for place, name in enumerate(row_keys):
-            keys = memory.keys[:, place]
-            keys_of_columns[name] = insert(keys_of_columns[name], keys, num_rows)
 
-    collected = []
-    if ids is not None:
-        columns = rules.SortedColumns(ids, num_columns)
+    def sorted_columns(keys, of_memory):
+        if memory is not None:
+            keys = insert(keys, of_memory, columns.num_positives)
+        return rules.SortedColumns(keys, num_columns)
+
+    if any(by_id.values()):
+        candidate_ids = vector("candidate_ids", candidate_ids, num_candidates)
+        ids = as_int64("candidate_ids", candidate_ids)
+        column_ids = columns.of(ids)
+        by_item = sorted_columns(column_ids, memory and memory.ids)
     if remove_accidental_hits:
-        collected.append(rules.same_key(ids[:num_rows], columns))
+        collected.append(rules.same_key(ids[:num_rows], by_item))
     if known_positive_ids is not None:
         known = KnownPositives(known_positive_ids, candidate_ids, num_rows)
-        collected.append(known.rule(columns))
-    if mask_shared_positives:
-        for keys in row_keys.values():
-            collected.append(rules.shared_positives(keys, ids[:num_rows], columns))
-    for name, keys in row_keys.items():
-        by_key = rules.SortedColumns(keys_of_columns[name], num_columns)
+        collected.append(known.rule(by_item))
+    for place, (name, keys) in enumerate(row_keys.items()):
+        keys_of_positives = columns.of_positives(keys)
+        if name in candidate_keys:
+            keys_of_columns = columns.of(candidate_keys[name])
+        else:
+            keys_of_columns = keys_of_positives
+        if mask_shared_positives:
+            positives = column_ids[: columns.num_positives]
+            collected.append(
+                rules.shared_positives(keys, keys_of_positives, positives, by_item)
+            )
+        by_key = sorted_columns(keys_of_columns, memory and memory.keys[:, place])
         collected.append(rules.same_key(keys, by_key))
     return collected
 
@@ -83,11 +90,11 @@ def insert(values, others, num_rows):
     return tf.concat([values[:num_rows], others, values[num_rows:]], axis=0)
 
 
-def batch_keys(query_keys, candidate_keys, num_rows, num_columns):
+def batch_keys(query_keys, candidate_keys, num_rows, num_candidates):
     """[B, number of keys] int64, the keys of the batch's own candidates."""
     row_keys = named_keys(query_keys, num_rows)
-    column_keys = _column_keys(candidate_keys, query_keys, num_columns)
-    keys = [column_keys.get(name, row_keys[name])[:num_rows] for name in row_keys]
+    candidate_keys = _candidate_keys(candidate_keys, query_keys, num_candidates)
+    keys = [candidate_keys.get(name, row_keys[name])[:num_rows] for name in row_keys]
     if not keys:
         return tf.zeros(tf.stack([num_rows, 0]), tf.int64)
     return tf.stack(keys, axis=1)
@@ -117,7 +124,7 @@ def _as_dict(keys):
     return keys if isinstance(keys, dict) else {None: keys}
 
 
-def _column_keys(candidate_keys, query_keys, num_columns):
+def _candidate_keys(candidate_keys, query_keys, num_columns):
     if candidate_keys is None:
         return {}
     _need(query_keys, "candidate_keys", "query_keys", "[B]")

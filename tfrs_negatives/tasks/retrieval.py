@@ -2,7 +2,8 @@
 
 import tensorflow as tf
 
-from tfrs_negatives import _checks
+from tfrs_negatives import _checks, distribute
+from tfrs_negatives._ids import as_int64
 from tfrs_negatives._keras import Task, keras
 from tfrs_negatives._summaries import histogram
 from tfrs_negatives.losses import SampledSoftmax
@@ -10,6 +11,7 @@ from tfrs_negatives.losses.dense_scores import DenseScores
 from tfrs_negatives.losses.inputs import check_negatives, check_scored
 from tfrs_negatives.losses.sampled_loss import SampledLoss
 from tfrs_negatives.tasks import row_negatives
+from tfrs_negatives.tasks.columns import Columns
 from tfrs_negatives.tasks.log_q_sources import check_training, collect_log_q
 from tfrs_negatives.tasks.negative_rules import (
     batch_keys,
@@ -69,6 +71,11 @@ class Retrieval(keras.layers.Layer, Task):
         "refined"; see `losses.SampledSoftmax`.
       memory: A `layers.CrossBatchMemory`, whose entries are negatives of all rows
         and to which training adds the batch.
+      global_negatives: Whether the candidates of all replicas of a `tf.distribute`
+        strategy are negatives, so that N replicas compute what one would with all
+        rows. False: those of the replica alone, as in TFRS.
+      gather_dtype: "bfloat16" halves what global negatives cost to send, at three
+        digits of the embeddings. None: as they are.
       reduction: "sum" (TFRS's, the default), "sum_over_batch_size",
         "mean_with_sample_weight" or "none". A custom `loss` has its own.
       row_block: Rows to score at once; None chooses from the shapes.
@@ -91,9 +98,12 @@ class Retrieval(keras.layers.Layer, Task):
         sampling_correction=None,
         positive="all",
         memory=None,
+        global_negatives=False,
+        gather_dtype=None,
         reduction=None,
         row_block=None,
     ):
+        _checks.check_choice("gather_dtype", gather_dtype, (None, "bfloat16"))
         options = {
             "temperature": temperature,
             "positive": positive,
@@ -123,6 +133,8 @@ class Retrieval(keras.layers.Layer, Task):
         self._remove_accidental_hits = remove_accidental_hits
         self._sampling_correction = sampling_correction
         self._memory = memory
+        self._global_negatives = global_negatives
+        self._gather_dtype = gather_dtype
 
     @property
     def factorized_metrics(self):
@@ -152,6 +164,8 @@ class Retrieval(keras.layers.Layer, Task):
             "remove_accidental_hits": self._remove_accidental_hits,
             "sampling_correction": serialize_one(self._sampling_correction),
             "memory": serialize_one(self._memory),
+            "global_negatives": self._global_negatives,
+            "gather_dtype": self._gather_dtype,
             **config,
         }
 
@@ -268,24 +282,37 @@ class Retrieval(keras.layers.Layer, Task):
             "known_positive_ids": known_positive_ids,
             "mask_shared_positives": mask_shared_positives,
         }
-        entries = None
+        columns = Columns(
+            num_rows, num_columns, self._global_negatives, bool(self._gather_dtype)
+        )
+        if columns.are_global and score_mask is not None:
+            raise ValueError(
+                "`score_mask` is about this replica's candidates, and with "
+                "`global_negatives=True` there are others' too: expected None. Say it "
+                "with keys, `known_positive_ids`, or without global negatives."
+            )
+        checked, entries, negatives = (
+            [query_embeddings, candidate_embeddings],
+            None,
+            None,
+        )
         if self._memory is not None:
             check_training("memory", training)
             keys = batch_keys(query_keys, candidate_keys, num_rows, num_columns)
             candidate_embeddings = self._memory.checked(
-                candidate_embeddings, num_rows, keys.shape[1]
+                candidate_embeddings, columns.all_rows, keys.shape[1]
             )
-            entries = self._memory.read(num_rows)
+            entries = self._memory.read(columns.all_rows)
         rules = collect_rules(
             num_rows,
             num_columns,
+            columns,
             candidate_ids=candidate_ids,
             query_keys=query_keys,
             candidate_keys=candidate_keys,
             memory=entries,
             **by_id,
         )
-        checked, negatives = [query_embeddings, candidate_embeddings], None
         if negative_embeddings is not None:
             negative_embeddings, negative_log_q, negative_mask = check_negatives(
                 negative_embeddings, negative_log_q, negative_mask, query_embeddings
@@ -294,6 +321,7 @@ class Retrieval(keras.layers.Layer, Task):
                 negative_ids,
                 candidate_ids,
                 num_rows,
+                columns,
                 negative_mask=negative_mask,
                 query_keys=query_keys,
                 **by_id,
@@ -316,26 +344,29 @@ class Retrieval(keras.layers.Layer, Task):
             histogram("log_q", log_q)
         scoring = {
             "query_embeddings": query_embeddings,
-            "candidate_embeddings": candidate_embeddings,
+            "candidate_embeddings": columns.of(candidate_embeddings),
             "negative_embeddings": negative_embeddings,
-            "candidate_log_q": log_q,
+            "candidate_log_q": None if log_q is None else columns.of(log_q),
             "negative_log_q": negative_log_q,
             "rules": rules,
             "score_mask": score_mask,
             "negative_mask": negative_mask,
         }
         if entries is not None:
-            scoring |= _with_memory(scoring, entries, num_rows)
+            positives = scoring["candidate_embeddings"][: columns.num_positives]
+            scoring |= _with_memory(scoring, entries, columns.num_positives)
             if training:
                 self._memory.write(
-                    candidate_embeddings[:num_rows],
-                    ids=_first(candidate_ids, num_rows),
-                    keys=keys,
-                    log_q=_first(log_q, num_rows),
+                    columns.in_replica_order(positives),
+                    ids=_everyones(candidate_ids, num_rows),
+                    keys=distribute.gather(keys),
+                    log_q=_everyones(log_q, num_rows),
                 )
         update_batch_metrics = bool(self._batch_metrics) and compute_batch_metrics
         if self._uses_keras_loss() or update_batch_metrics:
             masked = bool(rules) or not (score_mask is None and negative_mask is None)
+            # Keras's own reductions know nothing of other replicas.
+            masked |= distribute.num_replicas() > 1
             dense = DenseScores(*self._sampled.logits(**scoring), sample_weight, masked)
         if self._uses_keras_loss():
             loss = dense.loss(self._loss)
@@ -382,21 +413,34 @@ def _first(values, num_rows):
     return None if values is None else values[:num_rows]
 
 
-def _with_memory(scoring, entries, num_rows):
+def _everyones(values, num_rows):
+    """All replicas' values of their rows, strings as hashes."""
+    if values is None:
+        return None
+    if values.dtype == tf.string:
+        values = as_int64("candidate_ids", values)
+    return distribute.gather(values[:num_rows])
+
+
+def _with_memory(scoring, entries, num_positives):
     """The arguments of the loss that the memory's columns change."""
     candidates = scoring["candidate_embeddings"]
     if candidates.dtype != tf.float64:
         candidates = tf.cast(candidates, tf.float32)
     recalled = tf.cast(entries.embeddings, candidates.dtype)
-    changed = {"candidate_embeddings": insert(candidates, recalled, num_rows)}
+    changed = {"candidate_embeddings": insert(candidates, recalled, num_positives)}
     if scoring["candidate_log_q"] is not None:
         log_q = tf.cast(scoring["candidate_log_q"], candidates.dtype)
         recalled = tf.cast(entries.log_q, log_q.dtype)
-        changed["candidate_log_q"] = insert(log_q, recalled, num_rows)
+        changed["candidate_log_q"] = insert(log_q, recalled, num_positives)
     mask = scoring["score_mask"]
     if mask is not None:
-        shape = tf.stack([num_rows, tf.size(entries.ids)])
-        parts = [mask[:, :num_rows], tf.ones(shape, tf.bool), mask[:, num_rows:]]
+        shape = tf.stack([tf.shape(mask)[0], tf.size(entries.ids)])
+        parts = [
+            mask[:, :num_positives],
+            tf.ones(shape, tf.bool),
+            mask[:, num_positives:],
+        ]
         changed["score_mask"] = tf.concat(parts, axis=1)
     return changed
 

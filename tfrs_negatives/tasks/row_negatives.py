@@ -11,6 +11,7 @@ def allowed(
     negative_ids,
     candidate_ids,
     num_rows,
+    columns,
     *,
     negative_mask=None,
     remove_accidental_hits=False,
@@ -28,6 +29,7 @@ def allowed(
         compares ids.
       candidate_ids: [C], whose first B are the rows' positives, or None.
       num_rows: B, scalar int32.
+      columns: `tasks.columns.Columns`.
       negative_mask: [B, M] bool or None.
       remove_accidental_hits, query_keys, known_positive_ids, mask_shared_positives:
         As in `tasks.Retrieval`.
@@ -75,8 +77,9 @@ def allowed(
         listed = pairs(tf.cast(known.rows, tf.int64), known.ids)
         mask &= ~_contains(listed, pairs(rows, ids))
     if mask_shared_positives:
+        everyones = columns.of_positives(positives)
         for keys in negative_rules.named_keys(query_keys, num_rows).values():
-            listed = pairs(keys, positives)
+            listed = pairs(columns.of_positives(keys), everyones)
             mask &= ~_contains(listed, pairs(keys[:, tf.newaxis], ids))
     return mask
 

@@ -1,0 +1,132 @@
+"""What replicas tell each other: the one module that knows that there are several.
+
+Under a `tf.distribute` strategy every replica runs the same step on its own rows.
+Functions here are called in that step, by all replicas alike, and are the identity
+outside of a strategy or with one replica. Replicas may have different numbers of rows,
+or none.
+
+Gradients: each replica's loss is its rows' share of the loss of the global batch, and
+the optimizer adds the replicas' gradients. What `gather` returned is used by all
+replicas, so its gradient is added up over them before each takes its part; then the
+gradients are those of one replica with all rows, with no factor of their number.
+"""
+
+import tensorflow as tf
+
+# What collectives of every backend carry.
+_CARRIED = (tf.float16, tf.float32, tf.float64, tf.int32, tf.int64)
+
+
+def num_replicas():
+    """How many replicas run this step, an int; 1 outside of a strategy."""
+    context = tf.distribute.get_replica_context()
+    return 1 if context is None else context.num_replicas_in_sync
+
+
+def gather(values, compress=False):
+    """All replicas' rows, one replica after the other.
+
+    Each replica receives the others' rows, N - 1 times what it sends; in the backward
+    pass all N parts are added up, 2 (N - 1) times as much.
+
+    Args:
+      values: [n, ...] of a floating or integer dtype or bool, n its own on each
+        replica. Strings cannot be sent: hash them first, as ids are.
+      compress: Whether floats travel as bfloat16; their gradients do not.
+
+    Returns:
+      [sum of n, ...], differentiable in floats.
+
+    Raises:
+      ValueError: Strings, or other dtypes that cannot be sent.
+    """
+    if num_replicas() == 1:
+        return values
+    values = tf.convert_to_tensor(values)
+    dtype = values.dtype
+    if dtype.is_floating and (compress or dtype == tf.bfloat16):
+        return tf.cast(_gather_bfloat16(values), dtype)
+    if dtype == tf.bool:
+        return tf.cast(_all_gather(tf.cast(values, tf.int32)), tf.bool)
+    if dtype not in _CARRIED:
+        raise ValueError(
+            f"Replicas send numbers: received {dtype.name}. Look strings up or hash "
+            "them before the step."
+        )
+    return _all_gather(values)
+
+
+def total(value):
+    """The sum of a scalar over replicas, without gradient."""
+    if num_replicas() == 1:
+        return value
+    context = tf.distribute.get_replica_context()
+    value = tf.stop_gradient(tf.convert_to_tensor(value))
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
+
+
+def place():
+    """Which replica this is, an int or scalar int32; 0 outside of a strategy."""
+    context = tf.distribute.get_replica_context()
+    return 0 if context is None else context.replica_id_in_sync_group
+
+
+def rows_before(num_rows):
+    """Where a replica's rows begin among those of all.
+
+    Args:
+      num_rows: Scalar int32, this replica's.
+
+    Returns:
+      `(begin, total)`, scalar int32.
+    """
+    if num_replicas() == 1:
+        return tf.zeros([], tf.int32), num_rows
+    counts = _all_gather(tf.reshape(num_rows, [1]))
+    return tf.reduce_sum(counts[: place()]), tf.reduce_sum(counts)
+
+
+def _all_gather(values):
+    # Without the identity, arguments of a function have no device for the
+    # collective of several workers.
+    context = tf.distribute.get_replica_context()
+    return context.all_gather(tf.identity(values), axis=0)
+
+
+@tf.custom_gradient
+def _gather_bfloat16(values):
+    """Pairs of bfloat16 travel as int32, which every collective carries."""
+    gathered = _as_float(_all_gather(_as_pairs(values)), values)
+    begin, _ = rows_before(tf.shape(values)[0])
+
+    def gradient(upstream):
+        context = tf.distribute.get_replica_context()
+        upstream = tf.cast(upstream, tf.float32)
+        summed = context.all_reduce(tf.distribute.ReduceOp.SUM, upstream)
+        return tf.cast(summed[begin : begin + tf.shape(values)[0]], values.dtype)
+
+    return gathered, gradient
+
+
+def _as_pairs(values):
+    """[n, ...] floats as [n, pairs] int32 of two bfloat16 each."""
+    num_rows, width = tf.shape(values)[0], _width(values)
+    flat = tf.reshape(tf.cast(values, tf.bfloat16), tf.stack([num_rows, width]))
+    flat = tf.pad(flat, [[0, 0], [0, width % 2]])
+    halves = tf.reshape(flat, tf.stack([num_rows, (width + 1) // 2, 2]))
+    return tf.bitcast(halves, tf.int32)
+
+
+def _as_float(pairs, like):
+    """The reverse, in the shape of rows and the dtype of `like`."""
+    num_rows, num_pairs = tf.unstack(tf.shape(pairs))
+    flat = tf.reshape(
+        tf.bitcast(pairs, tf.bfloat16), tf.stack([num_rows, num_pairs * 2])
+    )
+    shape = tf.concat([[num_rows], tf.shape(like)[1:]], axis=0)
+    rows = tf.reshape(tf.cast(flat[:, : _width(like)], like.dtype), shape)
+    return tf.ensure_shape(rows, [None, *like.shape[1:]])
+
+
+def _width(values):
+    return tf.reduce_prod(tf.shape(values)[1:])
