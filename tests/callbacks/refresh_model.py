@@ -27,8 +27,8 @@ class Towers(Model):
         self.num_traces += training
         users = self.user_tower(features["user"])
         positives = self.item_tower(features["item"])
-        negatives = self.item_tower(features["negatives"]["row"])
-        tf.py_function(self._see, [features["user"], features["negatives"]["row"]], [])
+        negatives = self.item_tower(features["negatives"])
+        tf.py_function(self._see, [features["user"], features["negatives"]], [])
         scores = tf.einsum("bd,bmd->bm", users, negatives)
         margin = tf.reduce_sum(users * positives, axis=1, keepdims=True) - scores
         return tf.reduce_mean(tf.math.softplus(-margin))
@@ -73,7 +73,13 @@ def interactions(mined, steps, batch=8):
     dataset = tf.data.Dataset.from_tensor_slices(columns).batch(batch)
     dataset = mined.attach(dataset, 3, per_row=True)
     # Embeddings take row numbers; the table was asked by ids.
-    return dataset.map(lambda x: {**x, "user": x["row"]})
+    return dataset.map(
+        lambda x: {
+            "user": x["row"],
+            "item": x["item"],
+            "negatives": x["negatives"]["row"],
+        }
+    )
 
 
 def compiled(optimizer=None):

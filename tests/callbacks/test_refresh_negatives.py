@@ -175,8 +175,6 @@ def test_with_scann():
 def test_towers_are_traced_once():
     mined, model = sampler(), compiled()
     traces = []
-    # TensorFlow traces a function that makes variables a second time.
-    model.item_tower(tf.range(3))
 
     def tower(rows):
         traces.append(rows.shape)
@@ -192,7 +190,8 @@ def test_towers_are_traced_once():
         every_steps=1,
     )
     fit(model, mined, 4, callback)
-    assert traces == [[None]]
+    # Called on a first batch, which builds it, and traced for batches of any size.
+    assert traces == [[7], [None]]
 
 
 class Gate(BruteForce):
@@ -407,6 +406,20 @@ def test_a_table_of_a_later_run_does_not_stop_the_schedule():
     mined.refreshed_at.assign(1000)
     fit(model, mined, 3, refresher(mined, model, every_steps=2))
     assert mined.refreshed_at.numpy() == 2
+
+
+@pytest.mark.parametrize("in_background", [False, True])
+def test_under_two_replicas(two_replicas, in_background):
+    """The towers' variables are mirrored, and the table is one."""
+    mined = sampler()
+    with two_replicas.scope():
+        model = compiled()
+    callback = refresher(mined, model, every_steps=2, background=in_background)
+    fit(model, mined, 3, callback)
+    assert mined.refreshed_at.numpy() == 2
+    assert len({item for row in mined.table.numpy() for item in row}) > WIDTH
+    callback.refresh(3)
+    np.testing.assert_array_equal(mined.table, hardest(model))
 
 
 @pytest.mark.slow

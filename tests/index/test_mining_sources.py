@@ -50,6 +50,25 @@ def test_a_function_with_string_ids(kind):
     assert as_str(ids) == table(EXPECTED, 4, NAMES)
 
 
+@pytest.mark.parametrize("scale", [2**31, 2**57])
+def test_a_function_with_large_ids(scale):
+    """As hashes are: their products with row numbers have no place in 64 bits."""
+
+    def scaled(queries, k):
+        scores, order = search(queries, k)
+        return scores, order * scale
+
+    ids, _ = mine_hard_negatives(
+        scaled, QUERIES, 4, positives=POSITIVES * scale, batch_size=3, **OPTIONS
+    )
+    assert ids.tolist() == table(EXPECTED, 4, [item * scale for item in range(40)])
+
+
+def test_positives_of_another_type_than_the_function_returns():
+    with pytest.raises(ValueError, match="must be of one type, received strings and"):
+        mine_hard_negatives(search, QUERIES, 4, positives=NAMES[POSITIVES], **OPTIONS)
+
+
 def test_a_function_that_finds_little():
     def few(queries, k):
         scores, order = search(queries, 5)

@@ -32,17 +32,25 @@ class Encoder:
                 f"The tower of `{name}` must be a Keras layer or a function, received "
                 f"{type(tower).__name__}."
             )
-        self._name, self._dataset = name, dataset
+        self._name, self._dataset, self._tower = name, dataset, tower
         # The last batch may be smaller than the others.
         signature = tf.nest.map_structure(_any_batch, spec[1])
         self._embed = tf.function(
             lambda features: tf.cast(tower(features), tf.float32),
             input_signature=[signature],
         )
+        self._traced = None
 
     def trace(self):
-        """Traces the tower, and builds it if it was not."""
-        self._embed.get_concrete_function()
+        """Traces the tower, and builds it if it was not; once."""
+        # Called as it was traced: in another thread, outside of the strategy that
+        # training is in, `tf.function` would trace again.
+        if self._traced is None:
+            # A first batch builds the tower outside of any function: inside, Keras 3
+            # cannot make variables of several replicas.
+            for _, features in self._dataset.take(1):
+                self._tower(features)
+            self._traced = self._embed.get_concrete_function()
 
     def encode(self):
         """Embeds the whole dataset with the tower's present weights.
@@ -54,10 +62,11 @@ class Encoder:
           ValueError: An empty dataset, ids that are not one per embedding,
             embeddings that are NaN or infinite.
         """
+        self.trace()
         ids, embeddings = [], []
         for batch_ids, features in self._dataset:
             ids.append(batch_ids.numpy())
-            embeddings.append(self._embed(features).numpy())
+            embeddings.append(self._traced(features).numpy())
             if embeddings[-1].shape[:-1] != ids[-1].shape or ids[-1].ndim != 1:
                 raise ValueError(
                     f"`{self._name}` must have one id for each embedding [b, d], "

@@ -132,8 +132,10 @@ class RefreshNegatives(keras.callbacks.Callback):
         self._measured = self._refresh(step)
 
     def on_train_begin(self, logs=None):
-        # Here rather than in a thread: two threads must not trace at a time.
-        self._refresh.trace()
+        # Here rather than in a thread: two threads must not trace at a time. In the
+        # scope, because tracing builds towers that are not built yet.
+        with self.model.distribute_strategy.scope():
+            self._refresh.trace()
 
     def on_epoch_begin(self, epoch, logs=None):
         self._first_step = self._step()

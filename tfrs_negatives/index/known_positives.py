@@ -3,6 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
+# Positions below this can be told apart by row in one int64.
+_MAX_SIZE = 2**31
+
 
 class KnownPositives:
     """The positions of each row's known positives.
@@ -52,6 +55,12 @@ class KnownPositives:
         own = self._positions[starts[0] : starts[-1]]
         rows = np.repeat(np.arange(len(positions)), np.diff(starts))
         size = 1 + max(own.max(initial=0), positions.max(initial=0))
+        if size > _MAX_SIZE:
+            every = np.unique(np.concatenate([own, positions.ravel(), [-1]]))
+            # The smallest is -1, and stays it.
+            own = np.searchsorted(every, own) - 1
+            positions = np.searchsorted(every, positions) - 1
+            size = len(every)
         found = positions + size * np.arange(len(positions))[:, None]
         return np.isin(found, (own + size * rows)[own >= 0]) & (positions >= 0)
 

@@ -154,6 +154,7 @@ class FunctionSource:
     def __init__(self, function):
         self._function = function
         self._dtype = None  # Of integer ids.
+        self._kind = None
         self._numbers = {}
 
     def find(self, queries, k):
@@ -169,13 +170,21 @@ class FunctionSource:
                 "`index` must return (scores, ids) with integer or string ids, "
                 f"received ids of type {ids.dtype.name}. Is the order right?"
             )
-        self._dtype = ids.dtype if ids.dtype.kind in "iu" else None
+        if ids.dtype.kind in "iu":
+            self._dtype = ids.dtype
         positions = self.positions(ids.ravel()).reshape(ids.shape)
         return scores.astype(np.float64), positions
 
     def positions(self, ids):
         ids = np.asarray(ids)
-        if ids.dtype.kind in "iu":
+        kind = "integers" if ids.dtype.kind in "iu" else "strings"
+        if ids.size and self._kind not in (None, kind):
+            raise ValueError(
+                "`positives` and the ids that `index` returns must be of one type, "
+                f"received {self._kind} and {kind}."
+            )
+        self._kind = kind if ids.size else self._kind
+        if kind == "integers":
             return np.maximum(ids.astype(np.int64), -1)
         distinct, places = np.unique(_as_bytes(ids), return_inverse=True)
         numbers = [
