@@ -17,8 +17,8 @@ def pytest_configure():
 
     # Must precede anything else that TensorFlow does.
     device = tf.config.list_physical_devices("CPU")[0]
-    two = [tf.config.LogicalDeviceConfiguration()] * 2
-    tf.config.set_logical_device_configuration(device, two)
+    four = [tf.config.LogicalDeviceConfiguration()] * 4
+    tf.config.set_logical_device_configuration(device, four)
 
 
 def pytest_collection_modifyitems(config, items):
@@ -39,16 +39,26 @@ def keras_2():
         pytest.skip("needs TensorFlow Recommenders, hence TF_USE_LEGACY_KERAS=1")
 
 
+def _mirrored(num_replicas):
+    import tensorflow as tf
+
+    return tf.distribute.MirroredStrategy(
+        [f"CPU:{place}" for place in range(num_replicas)],
+        # The default's collectives of a second strategy would clash with the first's.
+        cross_device_ops=tf.distribute.ReductionToOneDevice(),
+    )
+
+
 @pytest.fixture(scope="session")
 def two_replicas():
     """A strategy over two logical devices of this machine's processor."""
-    import tensorflow as tf
+    return _mirrored(2)
 
-    # One for the whole session: a second one's collectives would clash.
-    return tf.distribute.MirroredStrategy(
-        ["CPU:0", "CPU:1"],
-        cross_device_ops=tf.distribute.ReductionToOneDevice(),
-    )
+
+@pytest.fixture(scope="session")
+def four_replicas():
+    """The same over four."""
+    return _mirrored(4)
 
 
 @pytest.fixture(scope="session")

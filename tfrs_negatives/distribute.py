@@ -71,6 +71,23 @@ def place():
     return 0 if context is None else context.replica_id_in_sync_group
 
 
+def check_in_scope(owner, variable):
+    """Raises `ValueError` if replicas would each change the same variable.
+
+    Args:
+      owner: The layer, whose class the message names.
+      variable: One of its `tf.Variable`s.
+    """
+    if num_replicas() == 1:
+        return
+    if not tf.distribute.get_strategy().extended.variable_created_in_scope(variable):
+        raise ValueError(
+            f"`{type(owner).__name__}` was made outside of the strategy's scope, so "
+            "that every replica would write to the same state. Make it, and the task "
+            "that holds it, within `with strategy.scope():`."
+        )
+
+
 def rows_before(num_rows):
     """Where a replica's rows begin among those of all.
 

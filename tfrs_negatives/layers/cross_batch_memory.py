@@ -183,6 +183,7 @@ class CrossBatchMemory(keras.layers.Layer):
 
     def write(self, embeddings, ids=None, keys=None, log_q=None):
         """Takes a batch in: at most `capacity` rows, the same on every replica."""
+        distribute.check_in_scope(self, self._written)
         embeddings = tf.cast(tf.stop_gradient(embeddings), tf.float32)
         if ids is not None:
             ids = as_int64("ids", ids)

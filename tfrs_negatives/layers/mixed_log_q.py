@@ -67,6 +67,8 @@ class MixedLogQ(keras.layers.Layer):
         super().__init__(name=name, autocast=False, dtype="float32")
         self.sources = sources
         self.sizes = sizes
+        # Nothing depends on the shapes of a call, and what it holds neither.
+        self.built = True
 
     def get_config(self):
         return {

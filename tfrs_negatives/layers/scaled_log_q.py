@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfrs_negatives import _checks
+from tfrs_negatives import _checks, distribute
 from tfrs_negatives._keras import add_state, keras
 
 _Schedule = keras.optimizers.schedules.LearningRateSchedule
@@ -45,6 +45,8 @@ class ScaledLogQ(keras.layers.Layer):
         self.source = source
         self.strength = strength
         self._step = add_state(self, "step", [], "int64") if scheduled else None
+        # Nothing depends on the shapes of a call, and what it holds neither.
+        self.built = True
 
     def get_config(self):
         serialize = keras.utils.serialize_keras_object
@@ -84,6 +86,7 @@ class ScaledLogQ(keras.layers.Layer):
             ),
         )
         if training:
+            distribute.check_in_scope(self, self._step)
             # The first step is step 0: what was read above.
             with tf.control_dependencies([strength]):
                 self._step.assign_add(1)

@@ -206,6 +206,7 @@ class StreamingFrequency(keras.layers.Layer):
         updates = []
         if training:
             learned = buckets[:, :num_positives]
+            distribute.check_in_scope(self, self._clock)
             if distribute.num_replicas() > 1:
                 learned = self._buckets(distribute.gather(ids[:num_positives]))
             updates = self._learn(learned)

@@ -27,6 +27,8 @@ class MixtureLogQ(keras.layers.Layer):
         super().__init__(name=name, autocast=False, dtype="float32")
         self.sources = list(sources)
         self._weights = weights
+        # Nothing depends on the shapes of a call, and what it holds neither.
+        self.built = True
 
     def get_config(self):
         return {

@@ -135,6 +135,8 @@ class Retrieval(keras.layers.Layer, Task):
         self._memory = memory
         self._global_negatives = global_negatives
         self._gather_dtype = gather_dtype
+        # Nothing depends on the shapes of a call, and what it holds neither.
+        self.built = True
 
     @property
     def factorized_metrics(self):
