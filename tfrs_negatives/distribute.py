@@ -13,6 +13,8 @@ gradients are those of one replica with all rows, with no factor of their number
 
 import tensorflow as tf
 
+__all__ = ["gather", "num_replicas", "place", "rows_before", "total"]
+
 # What collectives of every backend carry.
 _CARRIED = (tf.float16, tf.float32, tf.float64, tf.int32, tf.int64)
 

@@ -118,7 +118,7 @@ class Refresh:
     def _table_order(self, name, ids):
         """Where each row of the table is among `ids`."""
         num_rows = self._sampler.table.shape[0]
-        rows = self._sampler._table_rows(name, ids).numpy()
+        rows = self._sampler.table_rows(name, ids).numpy()
         places = np.flatnonzero(rows < num_rows)
         counts = np.bincount(rows[places], minlength=num_rows)
         if (counts != 1).any():

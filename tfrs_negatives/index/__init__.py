@@ -2,8 +2,7 @@
 
 from tfrs_negatives.index.brute_force import BruteForce
 from tfrs_negatives.index.export import export_retrieval
-from tfrs_negatives.index.mining import mine_hard_negatives
-from tfrs_negatives.index.ranked_pairs import RankedPairs
+from tfrs_negatives.index.mining import RankedPairs, mine_hard_negatives
 from tfrs_negatives.index.scann import ScaNN
 
 __all__ = [

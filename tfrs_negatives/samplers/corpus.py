@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import _checks
-from tfrs_negatives._ids import as_int64
+from tfrs_negatives._ids import as_int64, is_padding
 
 # Rows read at once from a dataset: few enough to hold twice, many to a second.
 _ROWS = 2**16
@@ -149,11 +149,6 @@ class IdLookup:
         found = tf.equal(tf.gather(self._keys, places), flat)
         found = tf.where(found, tf.gather(self._order, places), self.size)
         return tf.reshape(found, tf.shape(ids))
-
-
-def is_padding(ids):
-    """Which ids stand for nothing: negative integers and empty strings."""
-    return tf.equal(ids, "") if ids.dtype == tf.string else ids < 0
 
 
 def _read(dataset):

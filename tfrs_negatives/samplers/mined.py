@@ -47,6 +47,8 @@ class Mined(Sampler):
       num_items: N.
       table: int32 variable [R, W], positions in the corpus, -1 for padding.
       range_min, range_max: int32 variables. An empty range draws only padding.
+      table_rows: Function from (name, ids) to where ids are among `row_ids`, R for
+        those that are not.
       refreshed_at: int64 variable, the step last given to `assign`.
       num_padded: int64 variable, how many draws were padding.
 
@@ -79,7 +81,7 @@ class Mined(Sampler):
         num_rows = None if row_ids is None else int(np.shape(row_ids)[0])
         positions = table_positions(table, self._corpus.lookup, num_rows)
         _check_width(positions, range_min)
-        self._table_rows = IdLookup(
+        self.table_rows = IdLookup(
             "row_ids", positions.shape[0] if row_ids is None else row_ids
         )
         self.row_feature = row_feature
@@ -114,7 +116,7 @@ class Mined(Sampler):
         Raises:
           ValueError: As in the constructor. The old table then stays.
         """
-        positions = table_positions(table, self._corpus.lookup, self._table_rows.size)
+        positions = table_positions(table, self._corpus.lookup, self.table_rows.size)
         _check_width(positions, int(self.range_min.numpy()))
         if step is not None:
             step = tf.convert_to_tensor(step, tf.int64)
@@ -146,7 +148,7 @@ class Mined(Sampler):
     def _proposal(self, rows):
         ids = rows.element[self.row_feature]
         _checks.check_rank(self.row_feature, ids, (1,), "It names each row's table row")
-        places = self._table_rows(self.row_feature, ids)
+        places = self.table_rows(self.row_feature, ids)
         # Not stateful, says this to tf.data: see `Sampler`.
         entries = tf.numpy_function(self._read, [places], tf.int32, stateful=False)
         entries.set_shape([ids.shape[0], None])
@@ -154,7 +156,7 @@ class Mined(Sampler):
 
     def _read(self, places):
         """The table's entries in range, [B, w] int32, -1 for unknown rows."""
-        unknown = places >= self._table_rows.size
+        unknown = places >= self.table_rows.size
         with tf.device("CPU:0"):
             entries = tf.gather(self.table, np.where(unknown, 0, places)).numpy()
         entries[unknown] = -1

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tfrs_negatives.samplers.corpus import is_padding
+from tfrs_negatives._ids import is_padding
 
 # Rows looked up at once, so that what a table needs on the way stays small.
 _ROWS = 2**16

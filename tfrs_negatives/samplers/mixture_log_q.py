@@ -17,7 +17,8 @@ class MixtureLogQ(keras.layers.Layer):
 
     Call arguments:
       ids: [n] int32, int64 or string.
-      num_positives, training: Ignored; the interface of `sampling_correction`.
+      num_positives, num_columns, training: Ignored; the interface of
+        `sampling_correction`.
 
     Returns:
       [n] float32, log q.
@@ -52,7 +53,7 @@ class MixtureLogQ(keras.layers.Layer):
         ]
         return cls(**{**config, "sources": sources})
 
-    def call(self, ids, num_positives=None, training=False):
+    def call(self, ids, num_positives=None, num_columns=None, training=False):
         ids = tf.convert_to_tensor(ids)
         weights = tf.convert_to_tensor(self._weights, tf.float32)
         log_weights = tf.math.log(weights / tf.reduce_sum(weights))

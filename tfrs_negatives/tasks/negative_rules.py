@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tfrs_negatives import _checks
-from tfrs_negatives._ids import as_int64, check_comparable
+from tfrs_negatives._ids import as_int64, check_comparable, is_padding
 from tfrs_negatives.losses import rules
 
 
@@ -188,11 +188,6 @@ class KnownPositives:
         return rules.known_positives(
             self.ids, self.starts, self.ends, self.longest, self.is_padding, columns
         )
-
-
-def is_padding(ids):
-    """True where an id stands for none: a negative number or ""."""
-    return tf.equal(ids, "") if ids.dtype == tf.string else ids < 0
 
 
 def _is_ragged(value):

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tfrs_negatives import _checks
-from tfrs_negatives._ids import as_int64, check_comparable, pairs
+from tfrs_negatives._ids import as_int64, check_comparable, is_padding, pairs
 from tfrs_negatives.tasks import negative_rules
 
 
@@ -59,7 +59,7 @@ def allowed(
     hint = "Pass one id for each negative, [B, M]."
     _checks.check_rank("negative_ids", negative_ids, (2,), hint)
     negative_ids = _checks.check_size("negative_ids", negative_ids, 0, num_rows, hint)
-    mask = ~negative_rules.is_padding(negative_ids)
+    mask = ~is_padding(negative_ids)
     if negative_mask is not None:
         mask &= negative_mask
     if candidate_ids is None:

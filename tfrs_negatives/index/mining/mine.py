@@ -7,11 +7,11 @@ import numpy as np
 
 from tfrs_negatives import _checks
 from tfrs_negatives._keras import keras
-from tfrs_negatives.index.known_positives import KnownPositives
-from tfrs_negatives.index.mining_limits import LIMITS, Limits
-from tfrs_negatives.index.mining_queries import batches, checked, is_dataset
-from tfrs_negatives.index.mining_ranges import checked_range, choose, kept, ordered
-from tfrs_negatives.index.mining_sources import as_source
+from tfrs_negatives.index.mining.known_positives import KnownPositives
+from tfrs_negatives.index.mining.limits import LIMITS, Limits
+from tfrs_negatives.index.mining.queries import batches, checked, is_dataset
+from tfrs_negatives.index.mining.ranges import checked_range, choose, kept, ordered
+from tfrs_negatives.index.mining.sources import as_source
 
 
 def mine_hard_negatives(

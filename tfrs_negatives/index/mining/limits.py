@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tfrs_negatives.index.mining_queries import finite
+from tfrs_negatives.index.mining.queries import finite
 
 LIMITS = (
     "max_score",
