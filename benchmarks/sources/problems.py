@@ -93,7 +93,7 @@ class Gowalla:
 
 
 class Diginetica:
-    epochs = 8
+    epochs = 5
     mined_by = "item"
 
     def __init__(self, data):

@@ -44,7 +44,6 @@ SOURCES = {
     "mined, ranks 101-500": {"mined": (SKIP, DEPTH)},
     "mined, ranks 1-10": {"mined": (0, 10)},
     "curriculum": {"mined": (SKIP, DEPTH), "curriculum": True},
-    "uniform, memory, mined": {"uniform": True, "memory": True, "mined": (SKIP, DEPTH)},
 }
 MEASURES = "recall_at_20 recall_at_100 tail_recall_at_20 tail_recall_at_100".split()
 FIELDS = ["data", "source", "seed", "epochs", *MEASURES, "seconds"]

@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from tfrs_negatives import distribute
 from tfrs_negatives._keras import IS_KERAS_3, keras
 
 if IS_KERAS_3:
@@ -47,12 +48,16 @@ if IS_KERAS_3:
         def _compute_losses(self, features, training):
             loss = self.compute_loss(features, training=training)
             regularization_loss = tf.add_n([tf.constant(0.0), *self.losses])
+            # Replicas' gradients are added up: each takes its part of what all have.
+            total_loss = loss + regularization_loss / distribute.num_replicas()
+            # Keras averages logs over replicas, so that each logs what is everyone's.
+            loss = distribute.total(loss)
             logs = {
                 "loss": loss,
                 "regularization_loss": regularization_loss,
                 "total_loss": loss + regularization_loss,
             }
-            return logs, logs["total_loss"]
+            return logs, total_loss
 
         def _logs(self, losses):
             metrics = {
@@ -68,6 +73,9 @@ if IS_KERAS_3:
             Keras would call the model on symbolic inputs; a two-tower model has
             no single call, and string features cannot be symbolic.
             """
+
+        def _maybe_symbolic_build(self, *args, **kwargs):
+            """Does nothing either: it would add up the replicas' first batches."""
 
 else:
     from tensorflow_recommenders.models import Model  # noqa: F401
