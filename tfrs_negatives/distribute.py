@@ -109,7 +109,8 @@ def _all_gather(values):
     # Without the identity, arguments of a function have no device for the
     # collective of several workers.
     context = tf.distribute.get_replica_context()
-    return context.all_gather(tf.identity(values), axis=0)
+    gathered = context.all_gather(tf.identity(values), axis=0)
+    return tf.ensure_shape(gathered, [None, *values.shape[1:]])
 
 
 @tf.custom_gradient

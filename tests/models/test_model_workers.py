@@ -1,0 +1,99 @@
+"""`fit` in two processes is `fit` in one, also where a worker dies on the way."""
+
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+SCRIPT = pathlib.Path(__file__).parent / "multi_worker_training.py"
+# Within this time the others notice that a worker is gone (see docs/distribution.md).
+NOTICED = 120
+
+
+def ports(number):
+    sockets = [socket.socket() for _ in range(number)]
+    for one in sockets:
+        one.bind(("localhost", 0))
+    found = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return found
+
+
+def start(result, *arguments, workers=2, killed=None):
+    """Starts the workers; `arguments` of each, but for who is to be killed."""
+    addresses = [f"localhost:{port}" for port in ports(workers)]
+    processes = []
+    for index in range(workers):
+        config = {
+            "cluster": {"worker": addresses},
+            "task": {"type": "worker", "index": index},
+        }
+        given = [result, *arguments]
+        if killed is not None and index == killed[0]:
+            given.append(killed[1])
+        processes.append(
+            subprocess.Popen(
+                [sys.executable, SCRIPT, *map(str, given)],
+                env={**os.environ, "TF_CONFIG": json.dumps(config)},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        )
+    return processes
+
+
+def finish(processes, timeout=300):
+    errors = []
+    for process in processes:
+        _, error = process.communicate(timeout=timeout)
+        errors.append(error)
+    return [process.returncode for process in processes], errors
+
+
+def one_process(result):
+    environment = {k: v for k, v in os.environ.items() if k != "TF_CONFIG"}
+    subprocess.run([sys.executable, SCRIPT, result], env=environment, check=True)
+
+
+def assert_same(result, expected):
+    found, expected = np.load(result), np.load(expected)
+    assert found.files == expected.files and len(found.files) > 10
+    for name in expected.files:
+        np.testing.assert_allclose(
+            found[name], expected[name], rtol=1e-4, atol=1e-5, err_msg=name
+        )
+
+
+@pytest.mark.slow
+def test_two_processes_are_one(tmp_path, keras_2):
+    codes, errors = finish(start(tmp_path / "two.npz"))
+    assert codes == [0, 0], errors
+    one_process(tmp_path / "one.npz")
+    assert_same(tmp_path / "two.npz", tmp_path / "one.npz")
+
+
+@pytest.mark.slow
+def test_a_killed_worker(tmp_path, keras_2):
+    """The other one fails in time, and both go on from the last epoch's end."""
+    result, backup = tmp_path / "cut.npz", tmp_path / "backup"
+    workers = start(result, backup, killed=(1, 6))
+    workers[1].wait(timeout=300)
+    assert workers[1].returncode == -signal.SIGKILL
+    killed_at = time.monotonic()
+    codes, errors = finish(workers, timeout=NOTICED)
+    assert time.monotonic() - killed_at < NOTICED
+    assert codes[0] != 0 and not result.exists()
+    assert "UnavailableError" in errors[0]
+
+    codes, errors = finish(start(result, backup))
+    assert codes == [0, 0], errors
+    one_process(tmp_path / "whole.npz")
+    assert_same(result, tmp_path / "whole.npz")
