@@ -67,6 +67,11 @@ def total(value):
     return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
 
 
+def has_several_workers():
+    """Whether replicas are spread over processes."""
+    return tf.distribute.get_strategy().extended._in_multi_worker_mode()
+
+
 def place():
     """Which replica this is, an int or scalar int32; 0 outside of a strategy."""
     context = tf.distribute.get_replica_context()

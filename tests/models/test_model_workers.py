@@ -73,7 +73,7 @@ def assert_same(result, expected):
 
 
 @pytest.mark.slow
-def test_two_processes_are_one(tmp_path, keras_2):
+def test_two_processes_are_one(tmp_path):
     codes, errors = finish(start(tmp_path / "two.npz"))
     assert codes == [0, 0], errors
     one_process(tmp_path / "one.npz")

@@ -65,7 +65,11 @@ if IS_KERAS_3:
                 for metric in self.metrics
                 if metric is not self._loss_tracker
             }
-            return {**metrics, **losses}
+            logs = {**metrics, **losses}
+            if distribute.has_several_workers():
+                # Keras averages them over replicas along an axis.
+                logs = {name: tf.reshape(value, [1]) for name, value in logs.items()}
+            return logs
 
         def _symbolic_build(self, *args, **kwargs):
             """Does nothing: `compute_loss` decides what is called, and with what.
