@@ -19,7 +19,7 @@ keras = tf.keras
 class TwoTower(tn.models.Model):
     """Users and items as embeddings of their ids."""
 
-    def __init__(self, users, items, sampler, dim=32):
+    def __init__(self, users, items, sampler, dim=32, **options):
         super().__init__()
         self.user_tower = self._tower(users, dim)
         self.item_tower = self._tower(items, dim)
@@ -29,6 +29,7 @@ class TwoTower(tn.models.Model):
             sampling_correction=tn.layers.MixedLogQ(
                 [tn.layers.StreamingFrequency(2**20), sampler.log_q]
             ),
+            **options,
         )
 
     def _tower(self, ids, dim):
@@ -52,17 +53,26 @@ class TwoTower(tn.models.Model):
         )
 
 
-def main(output, epochs, rows=None):
-    table = tn.data.interactions()  # MovieLens, from the package index.
+def interactions(rows=None):
+    """Batches of MovieLens with sampled items, its users and items, the sampler."""
+    table = tn.data.interactions()  # From the package index.
     users, items = np.unique(table.user), np.unique(table.item)
     columns = {"user": table.user[:rows], "item": table.item[:rows]}
-
     sampler = tn.samplers.Uniform(items)
     batches = tf.data.Dataset.from_tensor_slices(columns).shuffle(10**6, seed=1)
     batches = sampler.attach(batches.batch(1024), 512).prefetch(2)
+    return batches, users, items, sampler
 
-    model = TwoTower(users, items, sampler)
+
+def compiled_model(users, items, sampler, **options):
+    model = TwoTower(users, items, sampler, **options)
     model.compile(optimizer=keras.optimizers.Adam(0.01))
+    return model
+
+
+def main(output, epochs, rows=None):
+    batches, users, items, sampler = interactions(rows)
+    model = compiled_model(users, items, sampler)
     model.fit(batches, epochs=epochs)
 
     index = tn.index.ScaNN(k=10).index(model.item_tower(tf.constant(items)), items)

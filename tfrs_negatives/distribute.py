@@ -13,6 +13,8 @@ gradients are those of one replica with all rows, with no factor of their number
 
 import tensorflow as tf
 
+from tfrs_negatives._keras import IS_KERAS_3
+
 __all__ = ["gather", "num_replicas", "place", "rows_before", "total"]
 
 # What collectives of every backend carry.
@@ -111,11 +113,28 @@ def rows_before(num_rows):
 
 
 def _all_gather(values):
+    _check_collectives()
     # Without the identity, arguments of a function have no device for the
     # collective of several workers.
     context = tf.distribute.get_replica_context()
     gathered = context.all_gather(tf.identity(values), axis=0)
     return tf.ensure_shape(gathered, [None, *values.shape[1:]])
+
+
+def _check_collectives():
+    """Raises where Keras 3's `fit` would die of a placeholder that nothing feeds."""
+    extended = tf.distribute.get_strategy().extended
+    collectives = getattr(extended, "_collective_ops", None)
+    if not IS_KERAS_3 or collectives is None or has_several_workers():
+        return
+    if extended._cross_device_ops is collectives:
+        raise ValueError(
+            "Under Keras 3 replicas of one process cannot gather by this strategy's "
+            "default collectives (`fit` fails in TensorFlow). Make it "
+            "`tf.distribute.MirroredStrategy(cross_device_ops="
+            "tf.distribute.ReductionToOneDevice())`, with GPUs "
+            "`HierarchicalCopyAllReduce()`, or use Keras 2."
+        )
 
 
 @tf.custom_gradient
