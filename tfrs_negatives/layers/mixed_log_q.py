@@ -73,24 +73,13 @@ class MixedLogQ(keras.layers.Layer):
     def get_config(self):
         return {
             "name": self.name,
-            "sources": [
-                source
-                if isinstance(source, (int, float))
-                else keras.utils.serialize_keras_object(source)
-                for source in self.sources
-            ],
+            "sources": serialized(self.sources),
             "sizes": self.sizes,
         }
 
     @classmethod
     def from_config(cls, config):
-        sources = [
-            source
-            if isinstance(source, (int, float))
-            else keras.utils.deserialize_keras_object(source)
-            for source in config["sources"]
-        ]
-        return cls(**{**config, "sources": sources})
+        return cls(**{**config, "sources": deserialized(config["sources"])})
 
     def call(self, ids, num_positives=None, num_columns=None, training=False):
         ids = tf.convert_to_tensor(ids)
@@ -121,3 +110,23 @@ class MixedLogQ(keras.layers.Layer):
             weighted.append(log_q + tf.math.log(size))
         total = tf.math.log(distribute.total(tf.cast(num_columns, tf.float32)))
         return tf.reduce_logsumexp(tf.stack(weighted), axis=0) - total
+
+
+def serialized(sources):
+    """Sources of log q, numbers and layers, for a config."""
+    return [
+        source
+        if isinstance(source, (int, float))
+        else keras.utils.serialize_keras_object(source)
+        for source in sources
+    ]
+
+
+def deserialized(sources):
+    """The reverse of `serialized`."""
+    return [
+        source
+        if isinstance(source, (int, float))
+        else keras.utils.deserialize_keras_object(source)
+        for source in sources
+    ]

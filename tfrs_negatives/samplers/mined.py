@@ -162,14 +162,6 @@ class Mined(Sampler):
         entries[unknown] = -1
         return entries[:, max(self.range_min.numpy(), 0) : self.range_max.numpy()]
 
-    def _note_padding(self, mask):
-        def count(mask):
-            self.num_padded.assign_add(np.count_nonzero(~mask))
-            return mask
-
-        counted = tf.numpy_function(count, [mask], tf.bool, stateful=False)
-        return tf.ensure_shape(counted, mask.shape)
-
 
 class _MinedRows:
     def __init__(self, entries, rows, num_items):

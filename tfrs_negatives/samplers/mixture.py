@@ -82,14 +82,6 @@ class Mixture(Sampler):
         weights = tf.ensure_shape(weights, [len(self.samplers)])
         return _Mixed([s._proposal(rows) for s in self.samplers], weights, rows)
 
-    def _note_padding(self, mask):
-        def count(mask):
-            self.num_padded.assign_add(np.count_nonzero(~mask))
-            return mask
-
-        counted = tf.numpy_function(count, [mask], tf.bool, stateful=False)
-        return tf.ensure_shape(counted, mask.shape)
-
 
 class _Mixed:
     def __init__(self, proposals, weights, rows):

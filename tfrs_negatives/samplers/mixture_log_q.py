@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from tfrs_negatives._keras import keras
+from tfrs_negatives.layers.mixed_log_q import deserialized, serialized
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -34,24 +35,13 @@ class MixtureLogQ(keras.layers.Layer):
     def get_config(self):
         return {
             "name": self.name,
-            "sources": [
-                source
-                if isinstance(source, float)
-                else keras.utils.serialize_keras_object(source)
-                for source in self.sources
-            ],
+            "sources": serialized(self.sources),
             "weights": tf.convert_to_tensor(self._weights).numpy().tolist(),
         }
 
     @classmethod
     def from_config(cls, config):
-        sources = [
-            source
-            if isinstance(source, float)
-            else keras.utils.deserialize_keras_object(source)
-            for source in config["sources"]
-        ]
-        return cls(**{**config, "sources": sources})
+        return cls(**{**config, "sources": deserialized(config["sources"])})
 
     def call(self, ids, num_positives=None, num_columns=None, training=False):
         ids = tf.convert_to_tensor(ids)

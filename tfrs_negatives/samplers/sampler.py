@@ -43,6 +43,8 @@ class Sampler(tf.Module):
     _rows_only = False
     # Features of the elements that draws depend on.
     _needs = ()
+    # int64 variable of samplers whose draws can be padding.
+    num_padded = None
 
     def __init__(self, corpus, id_feature=None):
         super().__init__()
@@ -206,7 +208,16 @@ class Sampler(tf.Module):
 
     def _note_padding(self, mask):
         """Returns `mask`, having counted its padding where the sampler does so."""
-        return mask
+        if self.num_padded is None:
+            return mask
+
+        def count(mask):
+            self.num_padded.assign_add(np.count_nonzero(~mask))
+            return mask
+
+        # Not stateful, says this to tf.data: see the class.
+        counted = tf.numpy_function(count, [mask], tf.bool, stateful=False)
+        return tf.ensure_shape(counted, mask.shape)
 
 
 def _fold(seed, pipeline, name):
