@@ -53,15 +53,18 @@ class TwoTower(tn.models.Model):
         )
 
 
-def interactions(rows=None):
-    """Batches of MovieLens with sampled items, its users and items, the sampler."""
+def interactions(rows=None, context=None):
+    """Batches of MovieLens with sampled items, its users and items, the sampler.
+
+    `context` is the `tf.distribute.InputContext` of an input pipeline among several.
+    """
     table = tn.data.interactions()  # From the package index.
     users, items = np.unique(table.user), np.unique(table.item)
     columns = {"user": table.user[:rows], "item": table.item[:rows]}
     sampler = tn.samplers.Uniform(items)
     batches = tf.data.Dataset.from_tensor_slices(columns).shuffle(10**6, seed=1)
-    batches = sampler.attach(batches.batch(1024), 512).prefetch(2)
-    return batches, users, items, sampler
+    batches = sampler.attach(batches.batch(1024), 512, input_context=context)
+    return batches.prefetch(2), users, items, sampler
 
 
 def compiled_model(users, items, sampler, **options):

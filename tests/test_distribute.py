@@ -1,5 +1,9 @@
 """What replicas tell each other, against one replica with all rows."""
 
+import pathlib
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -85,6 +89,34 @@ def test_keras_3_is_told_of_collectives():
         pytest.skip("Keras 2 trains with the default collectives")
     with pytest.raises(ValueError, match="ReductionToOneDevice"):
         strategy.run(lambda: distribute.gather(tf.zeros([2])))
+
+
+def test_workers_of_parameter_servers_have_no_negatives_in_common(keras_2):
+    """In a process of its own, since it starts servers."""
+    code = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import parameter_server, tensorflow as tf
+from tfrs_negatives.tasks import Retrieval
+strategy = tf.distribute.ParameterServerStrategy(parameter_server.local_cluster(1))
+with strategy.scope():
+    task = Retrieval(global_negatives=True)
+ones = tf.ones([2, 3])
+with strategy.scope():
+    try:
+        task(ones, ones)
+    except ValueError as error:
+        print(error)
+"""
+    examples = pathlib.Path(__file__).parents[1] / "examples"
+    result = subprocess.run(
+        [sys.executable, "-c", code, examples],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert "expected `global_negatives=False`" in result.stdout, result.stderr
 
 
 def test_places_and_totals(four_replicas):

@@ -40,6 +40,11 @@ def test_mirrored():
     assert "Trained on 2 replicas" in printed
 
 
+def test_parameter_server(keras_2):
+    printed = run_example("parameter_server.py", "--local", "--epochs", "1")
+    assert "Trained with 2 workers" in printed
+
+
 @pytest.mark.slow
 def test_multi_worker(tmp_path):
     with socket.socket() as one:

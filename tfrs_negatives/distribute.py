@@ -97,6 +97,17 @@ def check_in_scope(owner, variable):
         )
 
 
+def check_in_step():
+    """Raises `ValueError` where replicas do not run the same step at one time."""
+    strategy = tf.distribute.get_strategy()
+    if isinstance(strategy, tf.distribute.ParameterServerStrategy):
+        raise ValueError(
+            "Workers of `ParameterServerStrategy` train each at its own pace and "
+            "cannot have negatives in common: expected `global_negatives=False`. For "
+            "negatives of all workers use `MultiWorkerMirroredStrategy`."
+        )
+
+
 def rows_before(num_rows):
     """Where a replica's rows begin among those of all.
 

@@ -29,6 +29,8 @@ class Columns:
         self._order = None
         self.num_positives, self.num_columns = num_rows, num_candidates
         self.all_rows = num_rows
+        if global_negatives:
+            distribute.check_in_step()
         if distribute.num_replicas() == 1:
             return
         counts = distribute.gather(tf.stack([num_rows, num_candidates])[tf.newaxis])
