@@ -5,7 +5,6 @@ import time
 import numpy as np
 
 from tfrs_negatives import _checks
-from tfrs_negatives.callbacks.encoding import Encoder
 from tfrs_negatives.index.mining import mine, mine_hard_negatives
 from tfrs_negatives.index.top_k import TopK
 from tfrs_negatives.samplers import Mined
@@ -16,19 +15,17 @@ _OWN = ("positives", "positive_scores", "positive_embeddings", "ids", "progress"
 
 
 class Refresh:
-    """Embeds, indexes, mines and assigns; see `RefreshNegatives` for the arguments."""
+    """Embeds, indexes, mines and assigns.
+
+    Args:
+      candidates: `Encoder` of the corpus.
+      queries: `Encoder` of the table's rows; None: the item side.
+      mining: Dict of options of mining.
+      sampler, index, positives, num_negatives: As in `RefreshNegatives`.
+    """
 
     def __init__(
-        self,
-        sampler,
-        index,
-        candidates,
-        candidate_tower,
-        queries,
-        query_tower,
-        positives,
-        num_negatives,
-        mining,
+        self, sampler, index, candidates, queries, mining, positives, num_negatives
     ):
         if not isinstance(sampler, Mined):
             raise ValueError(
@@ -39,11 +36,6 @@ class Refresh:
             raise ValueError(
                 "`index` must be a BruteForce or ScaNN of tfrs_negatives.index, "
                 f"received {type(index).__name__}."
-            )
-        if (queries is None) != (query_tower is None):
-            raise ValueError(
-                "`queries` and `query_tower` go together: pass both, or neither to "
-                "mine from the item side."
             )
         unknown = set(mining) - set(mine_hard_negatives.__kwdefaults__) | (
             set(mining) & set(_OWN)
@@ -61,10 +53,7 @@ class Refresh:
         if num_negatives is not None:
             _checks.check_at_least("num_negatives", num_negatives, 1)
         self._sampler, self._index = sampler, index
-        self._candidates = Encoder("candidates", candidates, candidate_tower)
-        self._queries = None
-        if queries is not None:
-            self._queries = Encoder("queries", queries, query_tower)
+        self._candidates, self._queries = candidates, queries
         self._positives, self._num_negatives = positives, num_negatives
         self._mining = {"sampling": "top", "seed": 0, **mining}
 

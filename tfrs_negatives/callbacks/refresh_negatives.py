@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives._keras import keras
+from tfrs_negatives.callbacks.encoding import Encoder
 from tfrs_negatives.callbacks.refresh import Refresh
 
 
@@ -96,16 +97,16 @@ class RefreshNegatives(keras.callbacks.Callback):
                     "`background=True` training always waits."
                 )
             _checks.check_at_least("max_staleness", max_staleness, every_steps or 1)
+        if (queries is None) != (query_tower is None):
+            raise ValueError(
+                "`queries` and `query_tower` go together: pass both, or neither to "
+                "mine from the item side."
+            )
+        corpus = Encoder("candidates", candidates, candidate_tower)
+        if queries is not None:
+            queries = Encoder("queries", queries, query_tower)
         self._refresh = Refresh(
-            sampler,
-            index,
-            candidates,
-            candidate_tower,
-            queries,
-            query_tower,
-            positives,
-            num_negatives,
-            mining,
+            sampler, index, corpus, queries, mining, positives, num_negatives
         )
         self._sampler = sampler
         self._every_steps, self._every_epochs = every_steps, every_epochs
