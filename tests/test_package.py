@@ -12,7 +12,14 @@ def test_public_names():
     """The golden list: a name enters or leaves on purpose."""
     expected = {
         "callbacks": ["NegativesCurriculum", "RefreshNegatives"],
-        "data": ["Interactions", "count_ids", "interactions"],
+        "data": [
+            "Interactions",
+            "RequestCounts",
+            "count_ids",
+            "group_by_request",
+            "interactions",
+            "spread_requests",
+        ],
         "index": [
             "BruteForce",
             "RankedPairs",

@@ -1,6 +1,16 @@
 """Interaction data: tables of who took what, when, and in which request."""
 
 from tfrs_negatives.data.counting import count_ids
+from tfrs_negatives.data.group_by_request import group_by_request
 from tfrs_negatives.data.interactions import Interactions, interactions
+from tfrs_negatives.data.request_counts import RequestCounts
+from tfrs_negatives.data.spread_requests import spread_requests
 
-__all__ = ["Interactions", "count_ids", "interactions"]
+__all__ = [
+    "Interactions",
+    "RequestCounts",
+    "count_ids",
+    "group_by_request",
+    "interactions",
+    "spread_requests",
+]

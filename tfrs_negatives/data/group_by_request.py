@@ -1,0 +1,201 @@
+"""Batches that keep the rows of a request together."""
+
+import tensorflow as tf
+
+from tfrs_negatives.data import row_chunks
+from tfrs_negatives.data.request_counts import (
+    add_counts,
+    no_counts,
+    show_counts,
+    warn_once,
+)
+
+# How many of the requests that have left are remembered.
+RECENT_REQUESTS = 16_384
+
+
+# Nothing here depends on tensors' values; converting would only warn.
+@tf.autograph.experimental.do_not_convert
+def group_by_request(
+    dataset, key, batch_size, *, buffer_size=None, input_context=None, counts=None
+):
+    """Makes batches of whole requests: none straddles two batches.
+
+    A batch takes requests in the order of their first rows while they fit into
+    `batch_size`, so batches vary in size, and no row is ever dropped. A request larger
+    than a batch cannot stay together: it is cut into pieces of `batch_size` (counted,
+    with a warning at the first), of which the last shares its batch with others.
+
+    Rows of a request need not be adjacent: all that meet in the buffer come together.
+    By default, where rows are declared to be sorted by request, the buffer is as large
+    as a batch, and a key that comes back after its rows have left is an error. It is
+    noticed among the 16,384 requests that left last; one that comes back later begins a
+    new request unnoticed. So repeat a dataset after it was grouped, not before.
+
+    Memory: `buffer_size` rows, and a chunk of `max(batch_size, 1024)`, twice over.
+    A stream's rows wait until a chunk is full. The iterators checkpoint.
+
+    Args:
+      dataset: A `tf.data.Dataset` of rows, or of batches of rows of any sizes:
+        dicts or tuples of dense tensors of known shapes. It may be infinite.
+      key: Name of the feature that says which request a row belongs to (or its place in
+        a tuple): integers or strings; or a list of several, which then have to agree.
+        A row whose key is negative or "" has none: it is a request by itself.
+      batch_size: Most rows of a batch.
+      buffer_size: None: the rows are sorted by request. Else how many rows wait for
+        others of their request, at least `batch_size`; a key that comes back later
+        begins a new request (counted, with a warning at the first).
+      input_context: The `tf.distribute.InputContext` of this pipeline, from
+        `strategy.distribute_datasets_from_function`: each pipeline has the requests
+        that a hash of their keys assigns to it, if all read the same rows in the same
+        order. (`experimental_distribute_dataset` cuts batches into replicas' parts,
+        and requests with them.)
+      counts: A `RequestCounts` that shows what was done.
+
+    Returns:
+      A `tf.data.Dataset` of batches [n, ...], 1 <= n <= `batch_size`.
+
+    Raises:
+      ValueError: Numbers out of range, no such key, keys that are neither integers nor
+        strings, features that cannot be batched.
+      tf.errors.InvalidArgumentError: While iterating: rows declared sorted are not.
+    """
+    is_sorted = buffer_size is None
+    buffer_size = batch_size if is_sorted else buffer_size
+    row_chunks.check_sizes(batch_size, buffer_size)
+    chunks = row_chunks.row_chunks(dataset, key, batch_size, input_context)
+
+    def step(state, chunk):
+        keys = tf.concat([state["keys"], chunk["keys"]], 0)
+        # `unique` numbers keys in the order in which they first occur.
+        requests, number, sizes = tf.unique_with_counts(keys)
+        num_held = _num_different(number[: tf.size(state["keys"])])
+        num_late = _num_common(state["recent"], requests[num_held:])
+        if is_sorted:
+            num_late = _check_sorted(num_late, key)
+        ends = tf.cumsum(sizes)
+        kept = tf.where(chunk["is_last"], 0, buffer_size)
+        cuts, num_cut, continues = _cut(ends, batch_size, kept, state["continues"])
+        left = tf.concat([[0], cuts], 0)[-1]
+        rows = _sort(row_chunks.join(state["rows"], chunk["rows"]), number)
+        totals = add_counts(
+            state["counts"],
+            rows_in=tf.size(chunk["keys"]),
+            rows_out=left,
+            batches=tf.size(cuts),
+            rows_without_key=tf.math.count_nonzero(chunk["keys"] < 0),
+            cut_requests=num_cut,
+            late_requests=num_late,
+        )
+        totals = _with_warnings(state["counts"], totals, batch_size, buffer_size)
+        gone = requests[: tf.searchsorted(ends, [left], side="right")[0]]
+        recent = tf.concat([state["recent"], gone[gone >= 0]], 0)
+        after = {
+            "rows": tf.nest.map_structure(lambda feature: feature[left:], rows),
+            "keys": tf.repeat(requests, sizes)[left:],
+            "recent": recent[-RECENT_REQUESTS:],
+            "continues": continues,
+            "counts": show_counts(counts, totals),
+        }
+        return after, (rows, cuts)
+
+    specs = chunks.element_spec
+    state = {
+        "rows": tf.nest.map_structure(row_chunks.empty_rows, specs["rows"]),
+        "keys": tf.zeros([0], tf.int64),
+        "recent": tf.zeros([0], tf.int64),
+        "continues": False,
+        "counts": no_counts(),
+    }
+    return chunks.scan(state, step).flat_map(row_chunks.slices)
+
+
+def _cut(ends, batch_size, kept, continues):
+    """Where batches end.
+
+    Args:
+      ends: [R] int32, where requests end.
+      batch_size: Most rows of a batch.
+      kept: Scalar; once no more rows than this are left, they stay.
+      continues: Whether the first request's rows continue one that was cut.
+
+    Returns:
+      Ends of batches [k] int32, how many requests were cut, and whether the first
+      request after the last batch continues one.
+    """
+    num_rows = tf.concat([[0], ends], 0)[-1]
+
+    def next_cut(start, cuts, num_cut, continues):
+        limit = start + batch_size
+        num_fit = tf.searchsorted(ends, [limit], side="right")[0]
+        end = tf.concat([[0], ends], 0)[num_fit]
+        too_large = end <= start
+        num_cut += tf.cast(too_large & ~continues, tf.int32)
+        end = tf.where(too_large, limit, end)
+        return end, tf.concat([cuts, [end]], 0), num_cut, too_large
+
+    start = tf.zeros([], tf.int32)
+    _, cuts, num_cut, continues = tf.while_loop(
+        lambda start, *_: num_rows - start > kept,
+        next_cut,
+        [start, tf.zeros([0], tf.int32), start, continues],
+        shape_invariants=[
+            start.shape,
+            tf.TensorShape([None]),
+            start.shape,
+            start.shape,
+        ],
+    )
+    return cuts, num_cut, continues
+
+
+def _sort(rows, number):
+    """The rows of one request after those of another; most often they are already."""
+    return tf.cond(
+        tf.reduce_all(number[1:] >= number[:-1]),
+        lambda: rows,
+        lambda: row_chunks.take(rows, tf.argsort(number, stable=True)),
+    )
+
+
+def _num_different(number):
+    return tf.reduce_max(tf.concat([[-1], number], 0)) + 1
+
+
+def _num_common(recent, new):
+    """How many of the keys `new` [m], all different, are among `recent` [n]."""
+    number = tf.unique(tf.concat([recent, new], 0))[1]
+    known = _num_different(number[: tf.size(recent)])
+    return tf.math.count_nonzero(number[tf.size(recent) :] < known)
+
+
+def _check_sorted(num_late, key):
+    message = (
+        f"Rows must be sorted by request (`{key}`): received rows of requests whose "
+        "others have left in batches before. Sort them, or pass `buffer_size`, the "
+        "number of rows among which to look for a request's others; and repeat a "
+        "dataset only after grouping it. Requests that came back:"
+    )
+    with tf.control_dependencies(
+        [tf.debugging.Assert(num_late == 0, [message, num_late])]
+    ):
+        return tf.identity(num_late)
+
+
+def _with_warnings(before, after, batch_size, buffer_size):
+    name, late = "cut_requests", "late_requests"
+    return {
+        **after,
+        name: warn_once(
+            before[name],
+            after[name],
+            f"group_by_request cuts a request of more than {batch_size} rows. Raise "
+            "`batch_size` to keep it together.",
+        ),
+        late: warn_once(
+            before[late],
+            after[late],
+            "group_by_request: a key came back after its rows had left. Raise "
+            f"`buffer_size` ({buffer_size}) to keep such requests together.",
+        ),
+    }

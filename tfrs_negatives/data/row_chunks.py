@@ -1,0 +1,157 @@
+"""Chunks of rows with their keys: what pipelines of requests work on.
+
+A TensorFlow function for every single row would cost more than a training step; one
+for a thousand rows costs next to nothing.
+"""
+
+import tensorflow as tf
+
+from tfrs_negatives import _checks
+from tfrs_negatives._ids import as_int64, is_padding, mix, pairs
+
+_MIN_CHUNK = 1024
+_MAX_KEY = 2**63 - 1
+
+
+def check_sizes(batch_size, buffer_size):
+    """Raises `ValueError` where they are out of range."""
+    _checks.check_at_least("batch_size", batch_size, 1)
+    _checks.check_at_least("buffer_size", buffer_size, 1)
+    if buffer_size < batch_size:
+        raise ValueError(
+            f"`buffer_size` must be at least `batch_size`, expected {batch_size} rows "
+            f"or more, received {buffer_size}."
+        )
+
+
+def row_chunks(dataset, key, batch_size, input_context=None):
+    """Cuts a dataset into chunks of rows, with a last empty one that says so.
+
+    Args:
+      dataset: Yields rows, or batches of rows (of any sizes), as dicts or tuples of
+        dense tensors whose shapes are known but for the batch.
+      key: Name (or place, in a tuple) of the key, or a list of several.
+      batch_size: How many rows a batch will have.
+      input_context: `tf.distribute.InputContext`: keeps this pipeline's requests only.
+
+    Returns:
+      A dataset of dicts: "rows", the elements' structure with one more axis [n, ...];
+      "keys", [n] int64, equal for rows of one request, at least 0, but negative and of
+      its own for each row without a key; "is_last", bool, whether nothing follows.
+
+    Raises:
+      ValueError: No such key, keys that are neither integers nor strings, features
+        that cannot be batched.
+    """
+    keys = list(key) if isinstance(key, (list, tuple)) else [key]
+    is_batched = _check_spec(dataset.element_spec, keys)
+    size = max(batch_size, _MIN_CHUNK)
+    dataset = dataset.rebatch(size) if is_batched else dataset.batch(size)
+    spec = dataset.element_spec
+    empty = tf.nest.map_structure(empty_rows, spec)
+    last = tf.data.Dataset.from_tensors((empty, True))
+    is_spread = type(spec) is tuple  # `map` spreads tuples over arguments.
+    chunks = dataset.map(lambda *rows: (rows if is_spread else rows[0], False))
+    chunks = chunks.concatenate(last)
+
+    def add_keys(num_before, chunk):
+        rows, is_last = chunk
+        column = _keys(rows, keys, num_before)
+        num_rows = num_before + tf.size(column, tf.int64)
+        if input_context is not None and input_context.num_input_pipelines > 1:
+            rows, column = _own(rows, column, input_context)
+        return num_rows, {"rows": rows, "keys": column, "is_last": is_last}
+
+    return chunks.scan(tf.zeros([], tf.int64), add_keys)
+
+
+def empty_rows(spec):
+    """No rows [0, ...] of a batched feature, by its `tf.TensorSpec`."""
+    return tf.zeros([0, *spec.shape[1:]], spec.dtype)
+
+
+def join(first, second):
+    """The rows of the first structure, then those of the second."""
+    return tf.nest.map_structure(lambda *both: tf.concat(both, 0), first, second)
+
+
+def take(rows, places):
+    """The rows at these places."""
+    return tf.nest.map_structure(lambda feature: tf.gather(feature, places), rows)
+
+
+def slices(rows, ends):
+    """A dataset of batches: rows up to ends[0], then up to ends[1], and so on."""
+    starts = tf.concat([[0], ends], 0)
+
+    def batch(i):
+        return tf.nest.map_structure(lambda f: f[starts[i] : starts[i + 1]], rows)
+
+    return tf.data.Dataset.range(tf.size(ends, tf.int64)).map(batch)
+
+
+def _check_spec(spec, keys):
+    """Whether elements are batches of rows."""
+    if not isinstance(spec, (dict, tuple)):
+        raise ValueError(
+            f"`dataset` must yield dicts or tuples of features, received {spec}. Map "
+            'it to `{"key": ..., "feature": ...}`.'
+        )
+    for feature in tf.nest.flatten(spec):
+        if not isinstance(feature, tf.TensorSpec):
+            raise ValueError(
+                f"Features must be dense tensors, received {feature}. Convert it with "
+                "`.to_tensor()` in a `map`."
+            )
+    names = sorted(spec) if isinstance(spec, dict) else list(range(len(spec)))
+    ranks = []
+    for key in keys:
+        if isinstance(key, bool) or key not in names:
+            raise ValueError(
+                f"`key` must name a feature of the dataset, received {key!r}. Name "
+                f"one of {names}."
+            )
+        column = spec[key]
+        dtype = getattr(column, "dtype", None)
+        # As int64, large unsigned keys would be negative.
+        is_key = dtype == tf.string or (dtype and dtype.is_integer)
+        if not is_key or dtype == tf.uint64:
+            raise ValueError(
+                f"Keys must be integers or strings, received {column} for {key!r}. "
+                "Cast whole numbers to int64; give rows without a key (NaN) the key -1."
+            )
+        ranks.append(column.shape.rank)
+    if ranks[0] not in (0, 1) or len(set(ranks)) > 1:
+        raise ValueError(
+            "Keys must be scalars in a dataset of rows, or vectors in one of batches: "
+            f"expected rank 0 or 1, received {ranks} for {keys}."
+        )
+    for feature in tf.nest.flatten(spec):
+        row = feature.shape[ranks[0] :] if feature.shape.rank is not None else None
+        if row is None or not row.is_fully_defined():
+            raise ValueError(
+                "Rows of a batch must have the same shape: expected known shapes, "
+                f"received {feature}. Pad it, and say so with `tf.ensure_shape`."
+            )
+    return ranks[0] == 1
+
+
+def _keys(rows, keys, num_before):
+    """One int64 for each row's request."""
+    columns = [tf.convert_to_tensor(rows[key]) for key in keys]
+    missing = tf.reduce_any(tf.stack([is_padding(c) for c in columns]), axis=0)
+    column = as_int64("key", columns[0])
+    for name, other in zip(keys[1:], columns[1:], strict=True):
+        # Positive as integers' and strings' are: negative ones are for missing keys.
+        column = pairs(column, as_int64(str(name), other)) & _MAX_KEY
+    places = num_before + tf.range(tf.size(column, tf.int64), dtype=tf.int64)
+    return tf.where(missing, -1 - places, column)
+
+
+def _own(rows, keys, input_context):
+    """The rows of the requests that fall to this pipeline."""
+    hashed = mix(tf.bitcast(keys, tf.uint64))
+    pipeline = hashed % tf.constant(input_context.num_input_pipelines, tf.uint64)
+    own = tf.cast(pipeline, tf.int64) == input_context.input_pipeline_id
+    places = tf.where(own)[:, 0]
+    return take(rows, places), tf.gather(keys, places)
