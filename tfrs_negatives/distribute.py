@@ -129,7 +129,14 @@ def _all_gather(values):
     # collective of several workers.
     context = tf.distribute.get_replica_context()
     gathered = context.all_gather(tf.identity(values), axis=0)
-    return tf.ensure_shape(gathered, [None, *values.shape[1:]])
+    gathered = tf.ensure_shape(gathered, [None, *values.shape[1:]])
+    return _with_dense_gradient(gathered) if values.dtype.is_floating else gathered
+
+
+@tf.custom_gradient
+def _with_dense_gradient(values):
+    """What comes back sparse, from a `tf.gather`, cannot be added up over replicas."""
+    return tf.identity(values), tf.convert_to_tensor
 
 
 def _check_collectives():

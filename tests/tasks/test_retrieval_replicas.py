@@ -46,7 +46,7 @@ def make_steps(seed=0):
 class Step:
     """Two embedding tables and a task, trained by plain gradient descent."""
 
-    def __init__(self, make_task, extras=False, call=None):
+    def __init__(self, make_task, extras=False, call=None, repeats=False):
         rng = np.random.default_rng(7)
         self.tables = [
             tf.Variable(
@@ -58,6 +58,7 @@ class Step:
         ]
         self.task = make_task()
         self._extras, self._call = extras, call or (lambda rows: {})
+        self._repeats = repeats
 
     def __call__(self, rows, extra):
         """One step; returns loss and gradients of the whole batch."""
@@ -68,9 +69,13 @@ class Step:
             if "negative_ids" in given:
                 hard = tf.maximum(given["negative_ids"], 0)
                 given["negative_embeddings"] = tf.gather(catalogue, hard)
+            ids = [rows["user"], items]
+            if self._repeats:
+                ids, maps = zip(*map(tf.unique, ids), strict=True)
+                given |= {"query_rows": maps[0], "candidate_rows": maps[1]}
             loss = self.task(
-                tf.gather(users, rows["user"]),
-                tf.gather(catalogue, items),
+                tf.gather(users, ids[0]),
+                tf.gather(catalogue, ids[1]),
                 candidate_ids=items,
                 training=True,
                 **given,
@@ -204,8 +209,24 @@ def test_everything_on_two(two_replicas):
     check(two_replicas, 2, make_task=everything, call=all_rules, extras=True)
 
 
+@pytest.mark.slow
 def test_everything_on_four(four_replicas):
     check(four_replicas, 4, make_task=everything, call=all_rules, extras=True)
+
+
+def all_rules_on_columns(rows):
+    given = all_rules(rows)
+    # A row's own negatives are scored row by row.
+    del given["negative_ids"]
+    return given
+
+
+def test_distinct_embeddings(two_replicas):
+    """Each replica gives what is distinct among its rows."""
+    options = {"make_task": everything, "call": all_rules_on_columns, "extras": True}
+    expected = train_alone(**options)
+    found = train(two_replicas, 2, repeats=True, **options)
+    compare(found[0] + [found[1]], expected[0] + [expected[1]])
 
 
 CORRECTIONS = {

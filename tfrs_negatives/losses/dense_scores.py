@@ -8,6 +8,7 @@ keep equally many columns are handed over together, without the dropped ones.
 
 import tensorflow as tf
 
+from tfrs_negatives import _checks
 from tfrs_negatives.losses import reductions
 
 
@@ -36,7 +37,7 @@ class DenseScores:
                 y_pred=self._logits,
                 sample_weight=self._sample_weight,
             )
-        weights = reductions.row_weights(self._sample_weight, self._logits)
+        weights = self._weights()
         losses = weights * self._each_width(
             lambda labels, logits, _: (keras_loss.call(labels, logits), []), weights
         )
@@ -56,8 +57,12 @@ class DenseScores:
             operation = metric.update_state(labels, logits, sample_weight=weights)
             return tf.zeros_like(weights), [] if operation is None else [operation]
 
-        weights = reductions.row_weights(self._sample_weight, self._logits)
+        weights = self._weights()
         return self._each_width(one_width, weights)
+
+    def _weights(self):
+        num_rows = _checks.size(self._logits)
+        return reductions.row_weights(self._sample_weight, num_rows, self._logits.dtype)
 
     def _each_width(self, function, weights):
         """Calls `function` on the rows of each width, dropped columns deleted.

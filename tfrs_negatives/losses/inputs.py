@@ -14,11 +14,9 @@ def check_scored(queries, candidates, score_mask=None, sample_weight=None):
     Returns:
       The arguments, as tensors that are computed only once the checks hold.
     """
-    queries, candidates = _check_embeddings(
-        _as_float("query_embeddings", queries),
-        _as_float("candidate_embeddings", candidates),
-    )
+    queries, candidates = check_distinct(queries, candidates)
     num_rows = _checks.size(queries)
+    queries = check_numbers(queries, num_rows, _checks.size(candidates))
     if score_mask is not None:
         score_mask = _check_score_mask(score_mask, num_rows, _checks.size(candidates))
     if sample_weight is not None:
@@ -36,41 +34,65 @@ def _as_float(name, embeddings):
     return embeddings
 
 
-def _check_embeddings(queries, candidates):
+def check_distinct(queries, candidates):
+    """Checks embeddings that rows and columns share.
+
+    Args:
+      queries: [U, d] or [U, H, d].
+      candidates: [V, d].
+
+    Returns:
+      Both, as tensors.
+
+    Raises:
+      ValueError: Other ranks, dtypes or widths.
+    """
+    queries = _as_float("query_embeddings", queries)
+    candidates = _as_float("candidate_embeddings", candidates)
     _checks.check_rank(
         "query_embeddings", queries, (2, 3), "Pass [B, d], or [B, heads, d]."
     )
     _checks.check_rank("candidate_embeddings", candidates, (2,), "Pass [C, d].")
-    candidates = _checks.check_size(
+    return queries, _checks.check_size(
         "candidate_embeddings",
         candidates,
         1,
         _checks.size(queries, -1),
         "Both towers must end in the same embedding width.",
     )
-    num_rows, num_columns = _checks.size(queries), _checks.size(candidates)
+
+
+def check_numbers(queries, num_rows, num_columns):
+    """Checks that there are rows, and a column for each.
+
+    Args:
+      queries: Any tensor.
+      num_rows: B, scalar int32.
+      num_columns: C, scalar int32.
+
+    Returns:
+      `queries`, computed only once the checks hold.
+    """
     hint = "An empty batch has no loss: filter it out of the dataset."
     # With several replicas, others may have the rows.
     may_be_empty = distribute.num_replicas() > 1
-    if tf.get_static_value(num_rows) == 0 and not may_be_empty:
+    static_rows, static_columns = map(tf.get_static_value, (num_rows, num_columns))
+    if static_rows == 0 and not may_be_empty:
         raise ValueError(f"`query_embeddings` has no rows ({queries.shape}). {hint}")
     too_few = (
         "`candidate_embeddings` must hold each row's positive first, then any extra "
         "negatives: expected at least as many rows as `query_embeddings`"
     )
-    if queries.shape[0] is not None and candidates.shape[0] is not None:
-        if candidates.shape[0] < queries.shape[0]:
-            raise ValueError(
-                f"{too_few} ({queries.shape[0]}), received {candidates.shape[0]}."
-            )
-    queries = _checks.guard(
+    if static_rows is not None and static_columns is not None:
+        if static_columns < static_rows:
+            raise ValueError(f"{too_few} ({static_rows}), received {static_columns}.")
+    return _checks.guard(
         queries,
         tf.debugging.assert_greater_equal(
             num_rows, 0 if may_be_empty else 1, message=hint
         ),
         tf.debugging.assert_less_equal(num_rows, num_columns, message=too_few),
     )
-    return queries, candidates
 
 
 def check_log_q(log_q, num_columns):

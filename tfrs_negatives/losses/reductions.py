@@ -7,12 +7,11 @@ from tfrs_negatives import _checks, distribute
 REDUCTIONS = ("sum", "sum_over_batch_size", "mean_with_sample_weight", "none")
 
 
-def row_weights(sample_weight, queries):
-    """Returns [B] weights of the queries' dtype; None means 1."""
-    num_rows = _checks.size(queries)
+def row_weights(sample_weight, num_rows, dtype):
+    """Returns [B] weights of a dtype; None means 1."""
     if sample_weight is None:
-        return tf.ones(num_rows[tf.newaxis], queries.dtype)
-    return tf.cast(check_row_weights(sample_weight, num_rows), queries.dtype)
+        return tf.ones(num_rows[tf.newaxis], dtype)
+    return tf.cast(check_row_weights(sample_weight, num_rows), dtype)
 
 
 def check_row_weights(sample_weight, num_rows):

@@ -50,17 +50,15 @@ class Rows:
         return self.begin + tf.range(self.size)
 
 
-def weighted_sum(block, inputs, weights, partition):
+def weighted_sum(run, inputs, weights):
     """Returns sum_i weights[i] * loss_i.
 
     Args:
-      block: See above.
-      inputs: `(queries, candidates, temperature)` or these and `negatives`:
-        queries [B, ...], taken in blocks of rows; candidates [C, d], whole in
-        every block; a scalar temperature that every block's queries are divided by
-        (all B would be a copy); negatives [B, M, d], taken in blocks of rows.
-      weights: [B], of the queries' dtype.
-      partition: `Partition`.
+      run: Function of the inputs and the weights, or None in place of these: returns
+        the losses [B] and, given weights, the gradients of their weighted sum in the
+        inputs.
+      inputs: Floating-point tensors.
+      weights: [B], of the losses' dtype.
 
     Returns:
       Scalar, differentiable once in the inputs and the weights.
@@ -68,7 +66,7 @@ def weighted_sum(block, inputs, weights, partition):
 
     @tf.custom_gradient
     def value(weights, *inputs):
-        losses, gradients = _run(block, inputs, weights, partition)
+        losses, gradients = run(inputs, weights)
 
         def gradient(upstream):
             upstream = _once(upstream, weights, *inputs)
@@ -79,14 +77,14 @@ def weighted_sum(block, inputs, weights, partition):
     return value(weights, *inputs)
 
 
-def each_row(block, inputs, partition):
+def each_row(run, inputs):
     """Returns the losses [B].
 
     The gradients wait for the weight that each row gets downstream, so the
     blocks are formed a second time in the backward pass.
 
     Args:
-      block, inputs, partition: As in `weighted_sum`.
+      run, inputs: As in `weighted_sum`.
 
     Returns:
       [B], differentiable once in the inputs.
@@ -94,11 +92,11 @@ def each_row(block, inputs, partition):
 
     @tf.custom_gradient
     def value(*inputs):
-        losses, _ = _run(block, inputs, None, partition)
+        losses, _ = run(inputs, None)
 
         def gradient(upstream):
             upstream = _once(upstream, *inputs)
-            _, gradients = _run(block, inputs, upstream, partition)
+            _, gradients = run(inputs, upstream)
             return gradients
 
         return losses, gradient
@@ -112,8 +110,21 @@ def scale_rows(rows, factors):
     return rows * tf.reshape(factors, tf.concat([[-1], ones], 0))
 
 
-def _run(block, inputs, weights, partition):
-    """The losses and, given weights, the gradients of their weighted sum."""
+def run(block, partition, inputs, weights):
+    """The losses and, given weights, the gradients of their weighted sum.
+
+    Args:
+      block: See above.
+      partition: `Partition`.
+      inputs: `(queries, candidates, temperature)` or these and `negatives`:
+        queries [B, ...], taken in blocks of rows; candidates [C, d], whole in
+        every block; a scalar temperature that every block's queries are divided by
+        (all B would be a copy); negatives [B, M, d], taken in blocks of rows.
+      weights: [B] or None.
+
+    Returns:
+      [B], and one gradient for each input, or None without weights.
+    """
     queries, candidates, temperature, *negatives = inputs
     num_blocks, overlap = partition
     num_rows = tf.shape(queries)[0]

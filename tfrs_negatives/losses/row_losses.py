@@ -61,6 +61,38 @@ def refined(logits, positives, positive_log_q):
     return factors * (log_z - own), d_logits, factors
 
 
+def cross_entropy_of_sums(log_sums, own):
+    """The loss of `cross_entropy` from the sum over negatives.
+
+    Args:
+      log_sums: [n], log of the sum of exp over the row's negatives; -inf for none.
+      own: [n], the score of its positive.
+
+    Returns:
+      `(losses, slopes)`, [n] both: the derivative is `slopes` in `log_sums` and
+      `-slopes` in `own`.
+    """
+    return tf.nn.softplus(log_sums - own), tf.sigmoid(log_sums - own)
+
+
+def refined_of_sums(log_sums, own, num_negatives, positive_log_q):
+    """The loss of `refined`, likewise.
+
+    Args:
+      log_sums, own: As in `cross_entropy_of_sums`.
+      num_negatives: [n].
+      positive_log_q: [n], log Q(p) < 0.
+
+    Returns:
+      As `cross_entropy_of_sums`.
+    """
+    has_negatives = num_negatives > 0
+    log_z = tf.where(has_negatives, log_sums, own) + _log1mexp(positive_log_q)
+    log_mean = log_z - tf.math.log(tf.maximum(num_negatives, 1))
+    factors = tf.where(has_negatives, tf.sigmoid(log_mean - own), 0)
+    return factors * (log_z - own), factors
+
+
 def binary_cross_entropy(
     logits, positives, labels=None, negative_weight=None, own_shifts=None
 ):

@@ -87,6 +87,26 @@ class Rule:
             self._last = tf.where(ignored, self._first, self._last)
         self._starts, self._ends, self._longest = row_starts, row_ends, longest
 
+    @property
+    def is_of_single_entries(self):
+        """Whether each row has one key instead of a list."""
+        return self._starts is None
+
+    def drops(self, rows, columns):
+        """Whether single pairs are dropped; for a rule of single entries.
+
+        Args:
+          rows: [n] int32 row numbers.
+          columns: [n] int32.
+
+        Returns:
+          [n] bool.
+        """
+        rank = tf.gather(tf.math.invert_permutation(self._columns.order), columns)
+        return (tf.gather(self._first, rows) <= rank) & (
+            rank < tf.gather(self._last, rows)
+        )
+
     def num_pairs(self, rows):
         """How many pairs the rows list, repeats counted; scalar int64."""
         matches = tf.cast(self._last - self._first, tf.int64)
@@ -110,7 +130,9 @@ class Rule:
         if self._starts is None:
             first, last = rows.of(self._first), rows.of(self._last)
         else:
-            owners, entries = _enumerate(rows.of(self._starts), rows.of(self._ends))
+            owners, entries = enumerate_ranges(
+                rows.of(self._starts), rows.of(self._ends)
+            )
             first, last = (
                 tf.gather(self._first, entries),
                 tf.gather(self._last, entries),
@@ -263,7 +285,7 @@ def shared_positives(row_keys, keys_of_positives, positive_ids, columns):
     )
 
 
-def _enumerate(starts, ends):
+def enumerate_ranges(starts, ends):
     """Lists the members of many ranges: `(index of the range, member)`.
 
     Ragged kernels do it in one pass; `tf.repeat` would first make a matrix as wide

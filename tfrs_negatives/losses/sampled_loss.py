@@ -2,6 +2,7 @@
 
 import abc
 import collections
+import functools
 
 import tensorflow as tf
 
@@ -149,11 +150,17 @@ class SampledLoss(abc.ABC):
             return self._block(rows, embeddings, columns, labels)
 
         scored = (queries, candidates, temperature, *negatives)
-        partition = self._partition(*embeddings)
-        weights = reductions.row_weights(sample_weight, queries)
+        run = functools.partial(row_blocks.run, block, self._partition(*embeddings))
+        weights = reductions.row_weights(
+            sample_weight, _checks.size(queries), queries.dtype
+        )
+        return self._reduced(run, scored, weights)
+
+    def _reduced(self, run, scored, weights):
+        """The reduction of the rows' losses; `run` as in `row_blocks`."""
         if self.reduction == "none":
-            return weights * row_blocks.each_row(block, scored, partition)
-        total = row_blocks.weighted_sum(block, scored, weights, partition)
+            return weights * row_blocks.each_row(run, scored)
+        total = row_blocks.weighted_sum(run, scored, weights)
         return reductions.normalise(total, weights, self.reduction)
 
     def logits(
@@ -185,6 +192,10 @@ class SampledLoss(abc.ABC):
         embeddings = (queries / temperature, *others)
         scored = self._score(everything, embeddings, columns, in_place=False)
         return scored.logits, scored.positives
+
+    def can_repeat(self, query_embeddings):
+        """Whether `of_repeats` can take the place of a call with these queries."""
+        return False
 
     @abc.abstractmethod
     def _row_losses(self, scored, log_q, labels):
@@ -283,18 +294,35 @@ class SampledLoss(abc.ABC):
         scores_a_row = num_columns
         if queries.shape.rank == 3:
             scores_a_row *= tf.shape(queries)[1]
+        row_block = self._rows_of_block(num_columns, scores_a_row)
+        return row_blocks.Partition(
+            # One at least, of no rows where a replica has none.
+            num_blocks=tf.maximum(-(-tf.shape(queries)[0] // row_block), 1),
+            overlap=row_block * scores_a_row <= _OVERLAPPING_SCORES,
+        )
+
+    def _checked_temperature(self, dtype):
+        value = self.temperature
+        if value is None:
+            return tf.ones([], dtype)
+        # A Python float, checked already, would pass through float32 in `tf.cast`.
+        if isinstance(value, (int, float)):
+            return tf.constant(value, dtype)
+        value = tf.cast(value, dtype)
+        message = "`temperature` must stay positive."
+        return _checks.guard(
+            value, tf.debugging.assert_positive(value, message=message)
+        )
+
+    def _rows_of_block(self, num_columns, scores_a_row):
+        """How many rows to score at once, scalar int32."""
         if self.row_block is not None:
             row_block = self.row_block
         else:
             block = tf.clip_by_value(256 * num_columns, *_BLOCK_SCORES)
             block = tf.maximum(block, 112 * num_columns)
             row_block = tf.maximum(block // scores_a_row, 1)
-        row_block = tf.minimum(row_block, tf.int32.max // scores_a_row)
-        return row_blocks.Partition(
-            # One at least, of no rows where a replica has none.
-            num_blocks=tf.maximum(-(-tf.shape(queries)[0] // row_block), 1),
-            overlap=row_block * scores_a_row <= _OVERLAPPING_SCORES,
-        )
+        return tf.minimum(row_block, tf.int32.max // scores_a_row)
 
     def _prepare(self, embeddings, columns):
         """Checks and casts the arguments of a call.
@@ -329,7 +357,7 @@ class SampledLoss(abc.ABC):
                 own_log_q = tf.stop_gradient(tf.cast(own_log_q, queries.dtype))
             embeddings = (*embeddings, tf.cast(negatives, queries.dtype))
             columns = columns._replace(negative_log_q=own_log_q, negative_mask=mask)
-        return embeddings, _temperature(self.temperature, queries.dtype), columns
+        return embeddings, self._checked_temperature(queries.dtype), columns
 
 
 # As in `SampledSoftmax.__call__`.
@@ -350,14 +378,3 @@ def _best(by_head):
 
 def _keep(logits, mask):
     return tf.where(mask, logits, tf.constant(float("-inf"), logits.dtype))
-
-
-def _temperature(value, dtype):
-    if value is None:
-        return tf.ones([], dtype)
-    # A Python float, checked already, would pass through float32 in `tf.cast`.
-    if isinstance(value, (int, float)):
-        return tf.constant(value, dtype)
-    value = tf.cast(value, dtype)
-    message = "`temperature` must stay positive."
-    return _checks.guard(value, tf.debugging.assert_positive(value, message=message))

@@ -1,7 +1,12 @@
 """Softmax cross-entropy over sampled negatives, masked and log-Q corrected."""
 
+import functools
+
+import tensorflow as tf
+
 from tfrs_negatives._keras import keras
-from tfrs_negatives.losses import inputs, row_losses
+from tfrs_negatives.losses import inputs, reductions, repeat_blocks, row_losses
+from tfrs_negatives.losses.overwrite import compiled_by_xla
 from tfrs_negatives.losses.sampled_loss import SampledLoss
 
 
@@ -53,6 +58,73 @@ class SampledSoftmax(SampledLoss):
     """
 
     POSITIVES = ("all", "negatives", "refined")
+
+    def can_repeat(self, query_embeddings):
+        # XLA cannot compile what finds repeats, and mining counts columns one by one.
+        return not (
+            self._mines() or query_embeddings.shape.rank == 3 or compiled_by_xla()
+        )
+
+    def of_repeats(
+        self,
+        query_embeddings,
+        candidate_embeddings,
+        layout,
+        *,
+        candidate_log_q=None,
+        sample_weight=None,
+    ):
+        """The same loss of rows and columns that repeat, at the cost of what differs.
+
+        Time and memory follow groups x distinct columns instead of B x C, beside what
+        it takes to sort B rows and C columns and to list the pairs of groups and
+        columns that rules drop. Only where `can_repeat`.
+
+        Args:
+          query_embeddings: [G, d], one for each group of rows.
+          candidate_embeddings: [V, d], one for each distinct column.
+          layout: `repeats.Layout`.
+          candidate_log_q: [V] or None, as in `__call__`.
+          sample_weight: [B], weights of the rows; None means 1.
+
+        Returns:
+          As `__call__`.
+        """
+        double = tf.float64 in (query_embeddings.dtype, candidate_embeddings.dtype)
+        queries = tf.cast(query_embeddings, tf.float64 if double else tf.float32)
+        candidates = tf.cast(candidate_embeddings, queries.dtype)
+        log_q = candidate_log_q
+        if log_q is not None:
+            log_q = tf.stop_gradient(tf.cast(log_q, queries.dtype))
+            log_q = inputs.check_log_q(log_q, layout.columns.size)
+        if self.positive == "refined":
+            own = None if log_q is None else tf.gather(log_q, layout.own)
+            with tf.control_dependencies([inputs.check_refined(own, layout.own)]):
+                log_q = tf.identity(log_q)
+        # As rows of listed pairs are as wide as all columns.
+        num_columns = tf.size(layout.columns.of)
+        rows_of_block = tf.minimum(
+            self._rows_of_block(layout.columns.size, layout.columns.size),
+            tf.int32.max // num_columns,
+        )
+        run = functools.partial(
+            repeat_blocks.run,
+            layout,
+            log_q,
+            self.positive == "all",
+            self._loss_of_sums,
+            tf.maximum(-(-layout.rows.size // rows_of_block), 1),
+        )
+        weights = reductions.row_weights(
+            sample_weight, tf.size(layout.own), queries.dtype
+        )
+        scored = (queries, candidates, self._checked_temperature(queries.dtype))
+        return self._reduced(run, scored, weights)
+
+    def _loss_of_sums(self, log_sums, own, num_negatives, own_log_q):
+        if self.positive == "refined":
+            return row_losses.refined_of_sums(log_sums, own, num_negatives, own_log_q)
+        return row_losses.cross_entropy_of_sums(log_sums, own)
 
     def _row_losses(self, scored, log_q, labels):
         if self.positive == "refined":

@@ -59,7 +59,11 @@ class Columns:
         """[num_columns, ...] from values of this replica's candidates [C, ...]."""
         if not self.are_global:
             return values
-        return _permute(distribute.gather(values, self._compress), self._order)
+        return _permute(self.everyones(values), self._order)
+
+    def everyones(self, values):
+        """What all replicas have, one replica after the other."""
+        return distribute.gather(values, self._compress)
 
     def of_positives(self, values):
         """[num_positives, ...] from values of this replica's rows [B, ...]."""

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tfrs_negatives import _checks
-from tfrs_negatives._ids import as_int64, check_comparable, is_padding
+from tfrs_negatives._ids import as_int64, check_comparable, is_padding, pairs
 from tfrs_negatives.losses import rules
 
 
@@ -14,11 +14,13 @@ def collect_rules(
     *,
     remove_accidental_hits=False,
     candidate_ids=None,
+    column_ids=None,
     query_keys=None,
     candidate_keys=None,
     known_positive_ids=None,
     mask_shared_positives=False,
     memory=None,
+    groups=None,
 ):
     """Builds the rules that the arguments ask for.
 
@@ -28,8 +30,11 @@ def collect_rules(
       columns: `tasks.columns.Columns`.
       remove_accidental_hits, candidate_ids, query_keys, candidate_keys,
         known_positive_ids, mask_shared_positives: As in `tasks.Retrieval`.
+      column_ids: What `ids_of_columns` returned; None if no rule compares ids.
       memory: `layers.cross_batch_memory.Entries`, which become columns behind those of
         positives; None for none.
+      groups: `losses.repeats.Groups` of rows: the rules are for these, and without
+        accidental hits, in which rows of a group differ. None: for rows.
 
     Returns:
       A list of `losses.rules.Rule`.
@@ -39,14 +44,6 @@ def collect_rules(
     """
     row_keys = named_keys(query_keys, num_rows)
     candidate_keys = _candidate_keys(candidate_keys, query_keys, num_candidates)
-    by_id = {
-        "remove_accidental_hits=True": remove_accidental_hits,
-        "known_positive_ids": known_positive_ids is not None,
-        "mask_shared_positives=True": mask_shared_positives,
-    }
-    for rule, asked in by_id.items():
-        if asked:
-            _need(candidate_ids, rule, "candidate_ids", "[C]")
     if mask_shared_positives:
         _need(query_keys, "mask_shared_positives=True", "query_keys", "[B]")
 
@@ -54,21 +51,16 @@ def collect_rules(
     if memory is not None:
         num_columns += tf.size(memory.ids)
 
-    def sorted_columns(keys, of_memory):
-        if memory is not None:
-            keys = insert(keys, of_memory, columns.num_positives)
-        return rules.SortedColumns(keys, num_columns)
+    def of_rows(values):
+        return values if groups is None else tf.gather(values, groups.first)
 
-    if any(by_id.values()):
-        candidate_ids = vector("candidate_ids", candidate_ids, num_candidates)
-        ids = as_int64("candidate_ids", candidate_ids)
-        column_ids = columns.of(ids)
-        by_item = sorted_columns(column_ids, memory and memory.ids)
-    if remove_accidental_hits:
-        collected.append(rules.same_key(ids[:num_rows], by_item))
+    if column_ids is not None:
+        by_item = rules.SortedColumns(column_ids, num_columns)
+    if remove_accidental_hits and groups is None:
+        collected.append(rules.same_key(column_ids[:num_rows], by_item))
     if known_positive_ids is not None:
         known = KnownPositives(known_positive_ids, candidate_ids, num_rows)
-        collected.append(known.rule(by_item))
+        collected.append(known.rule(by_item, groups and groups.first))
     for place, (name, keys) in enumerate(row_keys.items()):
         keys_of_positives = columns.of_positives(keys)
         if name in candidate_keys:
@@ -78,11 +70,47 @@ def collect_rules(
         if mask_shared_positives:
             positives = column_ids[: columns.num_positives]
             collected.append(
-                rules.shared_positives(keys, keys_of_positives, positives, by_item)
+                rules.shared_positives(
+                    of_rows(keys), keys_of_positives, positives, by_item
+                )
             )
-        by_key = sorted_columns(keys_of_columns, memory and memory.keys[:, place])
-        collected.append(rules.same_key(keys, by_key))
+        if memory is not None:
+            keys_of_columns = insert(
+                keys_of_columns, memory.keys[:, place], columns.num_positives
+            )
+        by_key = rules.SortedColumns(keys_of_columns, num_columns)
+        collected.append(rules.same_key(of_rows(keys), by_key))
     return collected
+
+
+def ids_of_columns(candidate_ids, columns, memory=None):
+    """[num_columns] int64, the items of the columns, the memory's among them.
+
+    Args:
+      candidate_ids: [C], checked.
+      columns, memory: As in `collect_rules`.
+    """
+    ids = columns.of(as_int64("candidate_ids", candidate_ids))
+    return ids if memory is None else insert(ids, memory.ids, columns.num_positives)
+
+
+def check_ids(
+    candidate_ids, remove_accidental_hits, known_positive_ids, mask_shared_positives
+):
+    """Returns whether a rule compares ids.
+
+    Raises:
+      ValueError: One does, and there are none.
+    """
+    by_id = {
+        "remove_accidental_hits=True": remove_accidental_hits,
+        "known_positive_ids": known_positive_ids is not None,
+        "mask_shared_positives=True": mask_shared_positives,
+    }
+    for rule, asked in by_id.items():
+        if asked:
+            _need(candidate_ids, rule, "candidate_ids", "[C]")
+    return any(by_id.values())
 
 
 def insert(values, others, num_rows):
@@ -100,12 +128,12 @@ def batch_keys(query_keys, candidate_keys, num_rows, num_candidates):
     return tf.stack(keys, axis=1)
 
 
-def vector(name, values, size):
-    """Returns `values` as a tensor, checked to be [size]."""
+def vector(name, values, size=None):
+    """Returns `values` as a tensor, checked to be [size], or of any size for None."""
     values = tf.convert_to_tensor(values)
     hint = "Pass a vector; squeeze a trailing dimension of 1."
     _checks.check_rank(name, values, (1,), hint)
-    return _checks.check_size(name, values, 0, size, hint)
+    return values if size is None else _checks.check_size(name, values, 0, size, hint)
 
 
 def named_keys(keys, size, name="query_keys"):
@@ -183,11 +211,21 @@ class KnownPositives:
         self.starts, self.ends = tf.cast(starts, tf.int32), tf.cast(ends, tf.int32)
         self.ids = as_int64("known_positive_ids", flat)
 
-    def rule(self, columns):
-        """The rule that drops columns in the lists."""
+    def rule(self, columns, rows=None):
+        """The rule that drops columns in the lists, of all rows or of some."""
+        starts, ends = self.starts, self.ends
+        if rows is not None:
+            starts, ends = tf.gather(starts, rows), tf.gather(ends, rows)
         return rules.known_positives(
-            self.ids, self.starts, self.ends, self.longest, self.is_padding, columns
+            self.ids, starts, ends, self.longest, self.is_padding, columns
         )
+
+    def identities(self, num_rows):
+        """[B] int64, equal for rows that know the same; the order does not matter."""
+        # A sum of hashes; different lists agree with a probability of 2^-64.
+        hashes = pairs(tf.zeros_like(self.ids), self.ids)
+        hashes = tf.where(self.is_padding, tf.zeros_like(hashes), hashes)
+        return tf.math.unsorted_segment_sum(hashes, self.rows, num_rows)
 
 
 def _is_ragged(value):

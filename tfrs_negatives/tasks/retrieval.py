@@ -9,16 +9,20 @@ from tfrs_negatives._summaries import histogram
 from tfrs_negatives.losses import SampledSoftmax
 from tfrs_negatives.losses.dense_scores import DenseScores
 from tfrs_negatives.losses.inputs import check_negatives, check_scored
+from tfrs_negatives.losses.repeats import Layout
 from tfrs_negatives.losses.sampled_loss import SampledLoss
 from tfrs_negatives.tasks import row_negatives
 from tfrs_negatives.tasks.columns import Columns
 from tfrs_negatives.tasks.log_q_sources import check_training, collect_log_q
 from tfrs_negatives.tasks.negative_rules import (
     batch_keys,
+    check_ids,
     collect_rules,
+    ids_of_columns,
     insert,
     vector,
 )
+from tfrs_negatives.tasks.repeats import Repeats, distinct_columns
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -209,6 +213,8 @@ class Retrieval(keras.layers.Layer, Task):
         labels=None,
         mask_shared_positives=False,
         candidate_log_q=None,
+        query_rows=None,
+        candidate_rows=None,
         eval_candidate_ids="candidate_ids",
         training=None,
     ):
@@ -255,6 +261,13 @@ class Retrieval(keras.layers.Layer, Task):
             key count as known positives; needs `query_keys`, `candidate_ids`.
           candidate_log_q: [C], log q of each candidate, instead of
             `candidate_sampling_probability` or `sampling_correction`.
+          query_rows: [B] integers, which row of `query_embeddings` each row uses, when
+            the queries are given once each, [U, d]; from
+            `layers.OncePerKey.distinct`. The loss and its gradients are those of
+            `tf.gather(query_embeddings, query_rows)`, at the cost of what is
+            distinct. (With hard negatives, `negative_embeddings`, `score_mask`,
+            another loss, batch metrics or under XLA they are just gathered.)
+          candidate_rows: [C], the same for `candidate_embeddings` [V, d].
           eval_candidate_ids: [B], ids of the true candidates for id-based corpus
             metrics; None for score-based ones. The default takes
             `candidate_ids`, as TFRS does.
@@ -269,6 +282,12 @@ class Retrieval(keras.layers.Layer, Task):
             probabilities outside (0, 1]; `score_mask` hiding a positive.
         """
         # All checks come before the first change of state, in `collect_log_q`.
+        repeats = None
+        if query_rows is not None or candidate_rows is not None:
+            repeats = Repeats(
+                query_embeddings, candidate_embeddings, query_rows, candidate_rows
+            )
+            query_embeddings, candidate_embeddings = repeats.expanded()
         query_embeddings, candidate_embeddings, score_mask, sample_weight = (
             check_scored(
                 query_embeddings, candidate_embeddings, score_mask, sample_weight
@@ -284,6 +303,7 @@ class Retrieval(keras.layers.Layer, Task):
             "known_positive_ids": known_positive_ids,
             "mask_shared_positives": mask_shared_positives,
         }
+        compares_ids = check_ids(candidate_ids, **by_id)
         columns = Columns(
             num_rows, num_columns, self._global_negatives, bool(self._gather_dtype)
         )
@@ -293,11 +313,8 @@ class Retrieval(keras.layers.Layer, Task):
                 "`global_negatives=True` there are others' too: expected None. Say it "
                 "with keys, `known_positive_ids`, or without global negatives."
             )
-        checked, entries, negatives = (
-            [query_embeddings, candidate_embeddings],
-            None,
-            None,
-        )
+        checked = [query_embeddings, candidate_embeddings]
+        entries = negatives = groups = column_ids = None
         if self._memory is not None:
             check_training("memory", training)
             keys = batch_keys(query_keys, candidate_keys, num_rows, num_columns)
@@ -305,14 +322,29 @@ class Retrieval(keras.layers.Layer, Task):
                 candidate_embeddings, columns.all_rows, keys.shape[1]
             )
             entries = self._memory.read(columns.all_rows)
+        uses_keras_loss = self._uses_keras_loss()
+        updates_batch_metrics = bool(self._batch_metrics) and compute_batch_metrics
+        needs_rows = (
+            uses_keras_loss
+            or updates_batch_metrics
+            or score_mask is not None
+            or negative_embeddings is not None
+            or not self._sampled.can_repeat(query_embeddings)
+        )
+        if repeats is not None and not needs_rows:
+            groups = repeats.groups(query_keys, known_positive_ids, candidate_ids)
+        if compares_ids or (groups and candidate_ids is not None):
+            column_ids = ids_of_columns(candidate_ids, columns, entries)
         rules = collect_rules(
             num_rows,
             num_columns,
             columns,
             candidate_ids=candidate_ids,
+            column_ids=column_ids,
             query_keys=query_keys,
             candidate_keys=candidate_keys,
             memory=entries,
+            groups=groups,
             **by_id,
         )
         if negative_embeddings is not None:
@@ -344,36 +376,65 @@ class Retrieval(keras.layers.Layer, Task):
             )
         if log_q is not None:
             histogram("log_q", log_q)
-        scoring = {
-            "query_embeddings": query_embeddings,
-            "candidate_embeddings": columns.of(candidate_embeddings),
-            "negative_embeddings": negative_embeddings,
-            "candidate_log_q": None if log_q is None else columns.of(log_q),
-            "negative_log_q": negative_log_q,
-            "rules": rules,
-            "score_mask": score_mask,
-            "negative_mask": negative_mask,
-        }
-        if entries is not None:
-            positives = scoring["candidate_embeddings"][: columns.num_positives]
-            scoring |= _with_memory(scoring, entries, columns.num_positives)
-            if training:
-                self._memory.write(
-                    columns.in_replica_order(positives),
-                    ids=_everyones(candidate_ids, num_rows),
-                    keys=distribute.gather(keys),
-                    log_q=_everyones(log_q, num_rows),
-                )
-        update_batch_metrics = bool(self._batch_metrics) and compute_batch_metrics
-        if self._uses_keras_loss() or update_batch_metrics:
-            masked = bool(rules) or not (score_mask is None and negative_mask is None)
-            # Keras's own reductions know nothing of other replicas.
-            masked |= distribute.num_replicas() > 1
-            dense = DenseScores(*self._sampled.logits(**scoring), sample_weight, masked)
-        if self._uses_keras_loss():
-            loss = dense.loss(self._loss)
+        column_log_q = None if log_q is None else columns.of(log_q)
+        if entries is not None and log_q is not None:
+            recalled = tf.cast(entries.log_q, log_q.dtype)
+            column_log_q = insert(column_log_q, recalled, columns.num_positives)
+        if groups:
+            embeddings, places = repeats.of_columns(columns, entries)
+            positives = tf.gather(embeddings, places[: columns.num_positives])
         else:
-            loss = self._sampled(**scoring, labels=labels, sample_weight=sample_weight)
+            embeddings = columns.of(candidate_embeddings)
+            positives = embeddings[: columns.num_positives]
+            embeddings, score_mask = _with_memory(
+                embeddings, score_mask, entries, columns.num_positives
+            )
+        if entries is not None and training:
+            self._memory.write(
+                columns.in_replica_order(positives),
+                ids=_everyones(candidate_ids, num_rows),
+                keys=distribute.gather(keys),
+                log_q=_everyones(log_q, num_rows),
+            )
+        if groups:
+            hit_ids = column_ids if self._remove_accidental_hits else None
+            distinct = distinct_columns(places, column_ids, column_log_q)
+            first = tf.gather(places, distinct.first)
+            if column_log_q is not None:
+                column_log_q = tf.gather(column_log_q, distinct.first)
+            loss = self._sampled.of_repeats(
+                repeats.queries_of(groups),
+                tf.gather(embeddings, first),
+                Layout(groups, distinct, rules, hit_ids),
+                candidate_log_q=column_log_q,
+                sample_weight=sample_weight,
+            )
+        else:
+            scoring = {
+                "query_embeddings": query_embeddings,
+                "candidate_embeddings": embeddings,
+                "negative_embeddings": negative_embeddings,
+                "candidate_log_q": column_log_q,
+                "negative_log_q": negative_log_q,
+                "rules": rules,
+                "score_mask": score_mask,
+                "negative_mask": negative_mask,
+            }
+            if uses_keras_loss or updates_batch_metrics:
+                masked = bool(rules) or not (
+                    score_mask is None and negative_mask is None
+                )
+                # Keras's own reductions know nothing of other replicas.
+                masked |= distribute.num_replicas() > 1
+                dense = DenseScores(
+                    *self._sampled.logits(**scoring), sample_weight, masked
+                )
+            if uses_keras_loss:
+                loss = dense.loss(self._loss)
+            else:
+                loss = self._sampled(
+                    **scoring, labels=labels, sample_weight=sample_weight
+                )
 
         updates = [metric.update_state(loss) for metric in self._loss_metrics]
         if compute_metrics and query_embeddings.shape.rank == 2:
@@ -388,7 +449,7 @@ class Retrieval(keras.layers.Layer, Task):
                 )
                 for metric in self._factorized_metrics
             ]
-        if update_batch_metrics:
+        if updates_batch_metrics:
             updates += [dense.update(metric) for metric in self._batch_metrics]
         with tf.control_dependencies([u for u in updates if u is not None]):
             return tf.identity(loss)
@@ -424,18 +485,13 @@ def _everyones(values, num_rows):
     return distribute.gather(values[:num_rows])
 
 
-def _with_memory(scoring, entries, num_positives):
-    """The arguments of the loss that the memory's columns change."""
-    candidates = scoring["candidate_embeddings"]
+def _with_memory(candidates, mask, entries, num_positives):
+    """The candidates' embeddings and the score mask, with the memory's columns."""
+    if entries is None:
+        return candidates, mask
     if candidates.dtype != tf.float64:
         candidates = tf.cast(candidates, tf.float32)
     recalled = tf.cast(entries.embeddings, candidates.dtype)
-    changed = {"candidate_embeddings": insert(candidates, recalled, num_positives)}
-    if scoring["candidate_log_q"] is not None:
-        log_q = tf.cast(scoring["candidate_log_q"], candidates.dtype)
-        recalled = tf.cast(entries.log_q, log_q.dtype)
-        changed["candidate_log_q"] = insert(log_q, recalled, num_positives)
-    mask = scoring["score_mask"]
     if mask is not None:
         shape = tf.stack([tf.shape(mask)[0], tf.size(entries.ids)])
         parts = [
@@ -443,8 +499,8 @@ def _with_memory(scoring, entries, num_positives):
             tf.ones(shape, tf.bool),
             mask[:, num_positives:],
         ]
-        changed["score_mask"] = tf.concat(parts, axis=1)
-    return changed
+        mask = tf.concat(parts, axis=1)
+    return insert(candidates, recalled, num_positives), mask
 
 
 def _check_no_negatives(negative_ids, negative_mask, negative_log_q):

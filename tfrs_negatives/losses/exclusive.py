@@ -1,0 +1,71 @@
+"""Sums over all parts of a group but one, in logarithms and without cancellation."""
+
+import collections
+
+import tensorflow as tf
+
+# values: [S], the log of each part. groups: [S] int32, sorted, the group of each.
+# top: [S] bool, the largest part of its group, one a group. largest, runner_up: [G],
+# the log of it and of the sum of all others of its group.
+Parts = collections.namedtuple("Parts", "values groups top largest runner_up")
+
+
+def split(values, groups, num_groups):
+    """Finds each group's largest part.
+
+    The sum of a group less one part cannot be had by subtraction if that part is
+    nearly the whole sum. Only the largest part can be: it is kept apart.
+
+    Args:
+      values: [S] logarithms, -inf allowed.
+      groups: [S] int32, sorted.
+      num_groups: G, scalar int32.
+
+    Returns:
+      `Parts`.
+    """
+    largest = _segment_max(values, groups, num_groups)
+    is_largest = tf.equal(values, tf.gather(largest, groups))
+    places = tf.range(tf.size(values))
+    candidates = tf.where(is_largest, places, tf.size(values))
+    first = tf.math.unsorted_segment_min(candidates, groups, num_groups)
+    top = tf.equal(places, tf.gather(first, groups))
+    others = tf.where(top, _minus_inf(values), values)
+    runner_up = segment_logsumexp(others, groups, num_groups)
+    return Parts(values, groups, top, largest, runner_up)
+
+
+def log_sums_of_others(parts):
+    """[S], for each part the log of the sum of its group's others."""
+    reference = tf.gather(finite(parts.largest), parts.groups)
+    runner_up = tf.gather(parts.runner_up, parts.groups)
+    # The largest is among the others, so that nothing cancels.
+    without = 1 + tf.exp(runner_up - reference) - tf.exp(parts.values - reference)
+    others = reference + tf.math.log(tf.maximum(without, 1))
+    largest = tf.gather(parts.largest, parts.groups)
+    others = tf.where(tf.equal(largest, float("-inf")), largest, others)
+    return tf.where(parts.top, runner_up, others)
+
+
+def segment_logsumexp(values, segments, num_segments):
+    """[num_segments], log sum exp of each segment; -inf for an empty one."""
+    reference = finite(_segment_max(values, segments, num_segments))
+    shifted = tf.exp(values - tf.gather(reference, segments))
+    sums = tf.math.unsorted_segment_sum(shifted, segments, num_segments)
+    return reference + tf.math.log(sums)
+
+
+def finite(values):
+    """0 in place of -inf, to be subtracted."""
+    return tf.where(tf.equal(values, float("-inf")), tf.zeros_like(values), values)
+
+
+def _segment_max(values, segments, num_segments):
+    largest = tf.math.unsorted_segment_max(values, segments, num_segments)
+    # Of nothing it is the lowest finite number.
+    is_empty = tf.equal(largest, largest.dtype.min)
+    return tf.where(is_empty, _minus_inf(largest), largest)
+
+
+def _minus_inf(values):
+    return tf.fill(tf.shape(values), tf.constant(float("-inf"), values.dtype))
