@@ -19,6 +19,7 @@ def test_public_names():
             "group_by_request",
             "interactions",
             "spread_requests",
+            "stream_interactions",
         ],
         "index": [
             "BruteForce",

@@ -370,3 +370,16 @@ def test_missing_packages_name_the_extra(
         interactions(**arguments)
     assert f"pip install tfrs_negatives[{extra}]" in str(caught.value)
     assert package in str(caught.value)
+
+
+@pytest.mark.parametrize("ending", ["8,c", "8", '8,"c'])
+def test_a_text_file_that_was_cut_off(tmp_path, ending):
+    path = csv(tmp_path, "user,item,x\n7,a,1\n8,b,2\n" + ending)
+    message = message_of(interactions, path)
+    assert "table.csv" in message
+    assert "cut off" in message or "cannot be read" in message
+
+
+def test_a_last_row_without_a_line_break(tmp_path):
+    path = csv(tmp_path, 'user,item,x\n7,a,1\n8,"b\nc,d",2')
+    assert interactions(path).item.tolist() == ["a", "b\nc,d"]

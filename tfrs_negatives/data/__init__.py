@@ -5,6 +5,7 @@ from tfrs_negatives.data.group_by_request import group_by_request
 from tfrs_negatives.data.interactions import Interactions, interactions
 from tfrs_negatives.data.request_counts import RequestCounts
 from tfrs_negatives.data.spread_requests import spread_requests
+from tfrs_negatives.data.stream_interactions import stream_interactions
 
 __all__ = [
     "Interactions",
@@ -13,4 +14,5 @@ __all__ = [
     "group_by_request",
     "interactions",
     "spread_requests",
+    "stream_interactions",
 ]

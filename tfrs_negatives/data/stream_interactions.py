@@ -1,0 +1,144 @@
+"""Tables of interactions that need not fit into memory."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfrs_negatives import _checks
+from tfrs_negatives._ids import as_int64, pairs
+from tfrs_negatives.data import sources
+from tfrs_negatives.data.table_parts import ID_ROLES
+
+# A part of a table takes as long to ask for as this many rows take to read.
+_MIN_PART = 8_192
+_SECONDS_A_DAY = 86_400
+
+
+def stream_interactions(
+    path=None,
+    *,
+    tfds=None,
+    data_dir=None,
+    user=None,
+    item=None,
+    request=None,
+    time=None,
+    label=None,
+    title=None,
+    batch_size=8_192,
+):
+    """Reads a table of interactions batch by batch, in file order.
+
+    The columns are named as in `interactions`, which holds a whole table in memory. All
+    rows come, whatever their label. Memory: of a Parquet file one row group (write it
+    with `row_group_size`) and two batches, of others two batches.
+
+    Iterators checkpoint, and a restored one reads on from its place. A file is read by
+    Python functions: the dataset cannot be sent to another process.
+
+    Args:
+      path: A `.csv`, `.tsv` or `.parquet` file. Text files are UTF-8, with a header.
+      tfds: A TensorFlow Datasets name, such as "movielens/100k-ratings", split "train".
+      data_dir: The TensorFlow Datasets directory; None: its default.
+      user, item: Names of the id columns. Known sources have their own defaults,
+        files "user" and "item".
+      request: Name of the column that groups rows served together. None: what rows of
+        one user on one UTC day share, a hash (without times, the user).
+      time: Name of the time column: seconds since 1970, or dates (UTC unless they
+        say otherwise). None: no times, unless the source is a known one.
+      label: Name of a numeric column.
+      title: Name of a column of item titles. Titles may be missing ("").
+      batch_size: Rows of a batch; `unbatch()` gives single rows.
+
+    Returns:
+      A `tf.data.Dataset` of dicts of vectors: "user", "item" and "request" int64 where
+      the column holds integers, else strings (always, from text files: only the whole
+      file would tell); where there are such columns "time", float64 seconds since 1970,
+      "label", float64, and "title", strings.
+
+    Raises:
+      ValueError: A source or column that is not there or cannot be read.
+      ImportError: A package that the source needs is not installed.
+      tf.errors.InvalidArgumentError: While iterating: nulls, values of another type
+        than their column should have, rows that were cut off, files that cannot be
+        read any more. The batches before have come.
+    """
+    _checks.check_at_least("batch_size", batch_size, 1)
+    named = {
+        "user": user,
+        "item": item,
+        "request": request,
+        "time": time,
+        "label": label,
+        "title": title,
+    }
+    sources.check_one(path, tfds, data_dir)
+    if path is not None:
+        batches = _from_parts(sources.parts_of_file(path, named), batch_size)
+    elif tfds is not None:
+        dataset, names = sources.tfds_dataset(tfds, data_dir, named)[:2]
+        batches = dataset.batch(batch_size).map(lambda row: _features(row, names))
+    else:
+        raise ValueError(
+            "Expected a source to stream, received none. Pass `path` or `tfds`; "
+            "`interactions()` loads the default table."
+        )
+    return batches.map(_with_request)
+
+
+def _from_parts(parts, batch_size):
+    """Batches of what `table_parts.Parts` hold."""
+    num = max(batch_size, _MIN_PART)
+    roles = sorted(parts.dtypes)
+
+    def read(position):
+        if position < 0:
+            nothing = [np.zeros(0, _numpy_dtype(parts.dtypes[role])) for role in roles]
+            return [np.int64(-1), *nothing]
+        columns, after = parts.read(int(position), num)
+        return [np.int64(after), *(columns[role] for role in roles)]
+
+    def step(position, _):
+        dtypes = [tf.int64, *(parts.dtypes[role] for role in roles)]
+        # A position has its rows: not stateful.
+        after, *columns = tf.numpy_function(read, [position], dtypes, stateful=False)
+        columns = [tf.ensure_shape(column, [None]) for column in columns]
+        element = dict(zip(roles, columns, strict=True))
+        return tf.ensure_shape(after, []), (position >= 0, element)
+
+    start = tf.constant(parts.start, tf.int64)
+    dataset = tf.data.Dataset.counter().scan(start, step)
+    dataset = dataset.take_while(lambda is_part, _: is_part)
+    return dataset.map(lambda _, element: element).rebatch(batch_size)
+
+
+def _numpy_dtype(dtype):
+    return object if dtype == tf.string else dtype.as_numpy_dtype
+
+
+def _features(row, names):
+    """Columns of a TFDS data set by role, as those of files."""
+    features = {}
+    for role, name in names.items():
+        column = row[name]
+        if role in ID_ROLES:
+            is_string = column.dtype == tf.string
+            if not (is_string or column.dtype.is_integer):
+                raise ValueError(
+                    f"Ids in column {name!r} must be integers or strings, received "
+                    f"{column.dtype.name}. Name another column."
+                )
+            features[role] = column if is_string else tf.cast(column, tf.int64)
+        else:
+            features[role] = column if role == "title" else tf.cast(column, tf.float64)
+    return features
+
+
+def _with_request(features):
+    if "request" in features:
+        return features
+    request = features["user"]
+    if "time" in features:
+        day = tf.cast(tf.floor(features["time"] / _SECONDS_A_DAY), tf.int64)
+        # Negative ids would stand for none.
+        request = pairs(as_int64("user", request), day) & (2**63 - 1)
+    return {**features, "request": request}
