@@ -12,7 +12,9 @@ import time
 import numpy as np
 import pytest
 
-SCRIPT = pathlib.Path(__file__).parent / "multi_worker_training.py"
+HERE = pathlib.Path(__file__).parent
+SCRIPT = HERE / "multi_worker_training.py"
+DISAGREEING = HERE / "disagreeing_worker.py"
 # Within this time the others notice that a worker is gone (see docs/distribution.md).
 NOTICED = 120
 
@@ -29,19 +31,24 @@ def ports(number):
 
 def start(result, *arguments, workers=2, killed=None):
     """Starts the workers; `arguments` of each, but for who is to be killed."""
-    addresses = [f"localhost:{port}" for port in ports(workers)]
+    given = [[result, *arguments] for _ in range(workers)]
+    if killed is not None:
+        given[killed[0]].append(killed[1])
+    return start_each(SCRIPT, given)
+
+
+def start_each(script, arguments):
+    """Starts one worker for each list of arguments."""
+    addresses = [f"localhost:{port}" for port in ports(len(arguments))]
     processes = []
-    for index in range(workers):
+    for index, given in enumerate(arguments):
         config = {
             "cluster": {"worker": addresses},
             "task": {"type": "worker", "index": index},
         }
-        given = [result, *arguments]
-        if killed is not None and index == killed[0]:
-            given.append(killed[1])
         processes.append(
             subprocess.Popen(
-                [sys.executable, SCRIPT, *map(str, given)],
+                [sys.executable, script, *map(str, given)],
                 env={**os.environ, "TF_CONFIG": json.dumps(config)},
                 stderr=subprocess.PIPE,
                 text=True,
@@ -97,3 +104,14 @@ def test_a_killed_worker(tmp_path, keras_2):
     assert codes == [0, 0], errors
     one_process(tmp_path / "whole.npz")
     assert_same(result, tmp_path / "whole.npz")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("other", [("float64", 3), ("float32", 4)])
+def test_workers_that_disagree(other):
+    """Both fail at once and say what differs: nothing hangs."""
+    started = start_each(DISAGREEING, [("float32", 3), other])
+    codes, errors = finish(started, timeout=NOTICED)
+    assert all(codes)
+    difference = "data_type" if other[0] == "float64" else "Shape mismatch"
+    assert any(difference in error for error in errors)
