@@ -2,6 +2,8 @@
 
 import tensorflow as tf
 
+from tfrs_negatives._xla import compiled_by_xla
+
 _GOLDEN = 0x9E3779B97F4A7C15
 
 # A fixed key makes hashes equal in every process and on every replica.
@@ -22,7 +24,8 @@ def as_int64(name, ids):
       int64 tensor of the same shape.
 
     Raises:
-      ValueError: The dtype is neither integer nor string, or the tensor is ragged.
+      ValueError: The dtype is neither integer nor string, or the tensor is ragged;
+        strings where XLA compiles, as on a TPU.
     """
     if isinstance(ids, tf.RaggedTensor):
         raise ValueError(
@@ -31,6 +34,12 @@ def as_int64(name, ids):
         )
     ids = tf.convert_to_tensor(ids)
     if ids.dtype == tf.string:
+        if compiled_by_xla():
+            raise ValueError(
+                f"`{name}` are strings, which XLA (`jit_compile=True`, a TPU) cannot "
+                "read: expected integers. Look them up, or hash them by "
+                "`tf.strings.to_hash_bucket_strong`, in the input pipeline."
+            )
         return tf.strings.to_hash_bucket_strong(ids, 2**63 - 1, key=_HASH_KEY)
     if not ids.dtype.is_integer:
         raise ValueError(

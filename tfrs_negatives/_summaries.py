@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfrs_negatives.losses.overwrite import compiled_by_xla
+from tfrs_negatives._xla import compiled_by_xla
 
 
 def histogram(name, values):

@@ -337,3 +337,15 @@ def test_a_bad_call_leaves_the_state_alone(towers):
             training=True,
         )
     assert all(not np.any(v.numpy()) for v in frequency.variables)
+
+
+def test_strings_under_xla():
+    queries = tf.ones([2, 3])
+    users = tf.constant(["ann", "bob"])
+
+    @tf.function(jit_compile=True)
+    def step():
+        return Retrieval()(queries, queries, query_keys=users)
+
+    with pytest.raises(ValueError, match="query_keys.*strings.*input pipeline"):
+        step()

@@ -1,15 +1,8 @@
 """Writing few places of a large matrix without copying the rest."""
 
 import tensorflow as tf
-from tensorflow.python.ops import control_flow_util
 
-
-def compiled_by_xla():
-    """Whether the code being traced is inside `jit_compile=True`."""
-    graph = tf.compat.v1.get_default_graph()
-    return not tf.executing_eagerly() and bool(
-        control_flow_util.GraphOrParentsInXlaContext(graph)
-    )
+from tfrs_negatives._xla import compiled_by_xla
 
 
 def overwrite(matrix, places, values, in_place):

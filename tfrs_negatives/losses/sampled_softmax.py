@@ -5,8 +5,8 @@ import functools
 import tensorflow as tf
 
 from tfrs_negatives._keras import keras
+from tfrs_negatives._xla import compiled_by_xla
 from tfrs_negatives.losses import inputs, reductions, repeat_blocks, row_losses
-from tfrs_negatives.losses.overwrite import compiled_by_xla
 from tfrs_negatives.losses.sampled_loss import SampledLoss
 
 
