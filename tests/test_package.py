@@ -32,6 +32,7 @@ def test_public_names():
         "layers": [
             "CrossBatchMemory",
             "MixedLogQ",
+            "OncePerKey",
             "PriorCorrection",
             "ScaledLogQ",
             "StaticFrequency",
