@@ -136,8 +136,8 @@ def test_an_index_may_be_dropped_while_a_graph_is_built():
         _destroy(handle)
     assert not graph.get_operations()
     assert not resource_exists(handle)
-    # A new resource is made when one is missing.
-    assert index(QUERIES)[1].shape == (64, 10)
+    # A graph makes a new resource when one is missing.
+    assert tf.function(index)(tf.constant(QUERIES))[1].shape == (64, 10)
 
 
 def test_two_indexes_do_not_share_candidates():
@@ -210,6 +210,8 @@ def test_config_holds_every_argument():
         "dimensions_per_block": 3,
         "num_reordering_candidates": 60,
         "parallelize_batch_searches": False,
+        "storage": "int8",
+        "recall_target": None,
         "name": "near",
     }
     config = ScaNN(**arguments).get_config()

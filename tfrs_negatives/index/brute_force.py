@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from tfrs_negatives._checks import size
 from tfrs_negatives.index.searcher import Searcher
 from tfrs_negatives.index.top_k import TopK
 
@@ -10,12 +11,7 @@ _MAX_SCORES = 2**26
 
 
 class ExactSearcher(Searcher):
-    """Scores all candidates by matrix products and keeps the k best.
-
-    Queries are taken in blocks, so that no more than 256 MiB of scores exist at a
-    time (or those of one query). Candidates of equal score come in the order in
-    which they were indexed.
-    """
+    """Scores all candidates and keeps the k best, as `exact_top_k` does."""
 
     def __init__(self, candidates, identifiers):
         super().__init__(candidates, identifiers)
@@ -26,53 +22,66 @@ class ExactSearcher(Searcher):
     def _replace(self, candidates):
         self._candidates.assign(candidates)
 
-    def num_dimensions(self):
-        return tf.shape(self._candidates)[1]
-
     def search(self, queries, k):
-        num_queries = tf.shape(queries)[0]
-        # A retired searcher has no rows, and says so in a check.
-        num_rows = tf.maximum(self.identifiers.num_rows(), 1)
-        rows = tf.maximum(_MAX_SCORES // num_rows, 1)
-        return tf.cond(
-            num_queries <= rows,
-            lambda: self._search_block(queries, k),
-            lambda: self._search_blocks(queries, k, rows),
-        )
+        return exact_top_k(queries, self._candidates, k)
 
-    def _search_block(self, queries, k):
-        scores = tf.matmul(queries, self._candidates, transpose_b=True)
-        best = tf.math.top_k(scores, k)
-        return best.values, best.indices
 
-    def _search_blocks(self, queries, k, rows):
-        """Searches `rows` queries at a time."""
-        num_queries = tf.shape(queries)[0]
-        num_blocks = (num_queries + rows - 1) // rows
-        values = tf.TensorArray(tf.float32, num_blocks, infer_shape=False)
-        indices = tf.TensorArray(tf.int32, num_blocks, infer_shape=False)
+def exact_top_k(queries, candidates, k):
+    """The k candidates of highest dot product.
 
-        def search(block, values, indices):
-            start = block * rows
-            found = self._search_block(queries[start : start + rows], k)
-            return (
-                block + 1,
-                values.write(block, found[0]),
-                indices.write(block, found[1]),
-            )
+    Queries are taken in blocks, so that no more than 256 MiB of scores exist at a
+    time (or those of one query). Candidates of equal score come in the order in
+    which they were indexed.
 
-        _, values, indices = tf.while_loop(
-            lambda block, *_: block < num_blocks,
-            search,
-            [0, values, indices],
-            # Blocks side by side would hold their scores side by side.
-            parallel_iterations=1,
-        )
-        shape = [num_queries, k]
+    Args:
+      queries: `[B, d]` float32.
+      candidates: `[N, d]` float32.
+      k: An int or a scalar int32 tensor, from 1 to N.
+
+    Returns:
+      Scores `[B, k]`, descending, and row numbers `[B, k]` int32.
+    """
+    num_queries = size(queries)
+    num_rows = tf.shape(candidates)[0]
+    rows = tf.maximum(_MAX_SCORES // num_rows, 1)
+    return tf.cond(
+        num_queries <= rows,
+        lambda: _search_block(queries, candidates, k),
+        lambda: _search_blocks(queries, candidates, k, rows),
+    )
+
+
+def _search_block(queries, candidates, k):
+    scores = tf.matmul(queries, candidates, transpose_b=True)
+    best = tf.math.top_k(scores, k)
+    return best.values, best.indices
+
+
+def _search_blocks(queries, candidates, k, rows):
+    """Searches `rows` queries at a time."""
+    num_queries = tf.shape(queries)[0]
+    num_blocks = (num_queries + rows - 1) // rows
+    values = tf.TensorArray(tf.float32, num_blocks, infer_shape=False)
+    indices = tf.TensorArray(tf.int32, num_blocks, infer_shape=False)
+
+    def search(block, values, indices):
+        start = block * rows
+        found = _search_block(queries[start : start + rows], candidates, k)
         return (
-            tf.reshape(values.concat(), shape),
-            tf.reshape(indices.concat(), shape),
+            block + 1,
+            values.write(block, found[0]),
+            indices.write(block, found[1]),
         )
+
+    _, values, indices = tf.while_loop(
+        lambda block, *_: block < num_blocks,
+        search,
+        [0, values, indices],
+        # Blocks side by side would hold their scores side by side.
+        parallel_iterations=1,
+    )
+    shape = [num_queries, k]
+    return tf.reshape(values.concat(), shape), tf.reshape(indices.concat(), shape)
 
 
 class BruteForce(TopK):

@@ -33,7 +33,8 @@ class Identifiers(tf.__internal__.tracking.AutoTrackable):
     def __init__(self, ids):
         super().__init__()
         keys, order, salt = _sorted_keys(ids)
-        self._ids = _variable(ids, "ids")
+        # The padding comes first, so that position -1 is looked up like all others.
+        self._ids = _variable(_padded(ids), "ids")
         self._keys = _variable(keys, "keys")
         self._order = _variable(order, "order")
         self._salt = tf.Variable(salt, trainable=False, name="salt")
@@ -51,20 +52,18 @@ class Identifiers(tf.__internal__.tracking.AutoTrackable):
     def assign(self, ids):
         """Replaces all ids by others of the same dtype, in any number."""
         keys, order, salt = _sorted_keys(ids)
-        self._ids.assign(ids)
+        self._ids.assign(_padded(ids))
         self._keys.assign(keys)
         self._order.assign(order)
         self._salt.assign(salt)
 
     def num_rows(self):
         """Number of ids, a scalar int32 tensor."""
-        return tf.shape(self._ids)[0]
+        return tf.shape(self._ids)[0] - 1
 
     def gather(self, positions):
-        """Ids of the rows `positions` (int32, any shape); padding where negative."""
-        found = tf.gather(self._ids, tf.maximum(positions, 0))
-        padding = tf.constant(self.padding, self.dtype)
-        return tf.where(positions < 0, padding, found)
+        """Ids of the rows `positions` (int32, any shape); padding where -1."""
+        return tf.gather(self._ids, positions + 1)
 
     def positions(self, ids):
         """Rows of `ids` (any shape) as int32; -1 where the index has no such id."""
@@ -72,7 +71,7 @@ class Identifiers(tf.__internal__.tracking.AutoTrackable):
         place = tf.searchsorted(self._keys, _keys(flat, self._salt))
         place = tf.minimum(place, self.num_rows() - 1)
         candidate = tf.gather(self._order, place)
-        match = tf.equal(tf.gather(self._ids, candidate), flat)
+        match = tf.equal(self.gather(candidate), flat)
         return tf.reshape(tf.where(match, candidate, -1), tf.shape(ids))
 
     def convert(self, exclusions):
@@ -163,6 +162,10 @@ def _check_exclusion_dtype(dtype, expected):
 
 def _variable(value, name):
     return tf.Variable(value, shape=[None], trainable=False, name=name)
+
+
+def _padded(ids):
+    return tf.concat([tf.constant([PADDING[ids.dtype]], ids.dtype), ids], axis=0)
 
 
 def _keys(ids, salt):

@@ -4,10 +4,16 @@ Guo et al., "Accelerating Large-Scale Inference with Anisotropic Vector
 Quantization", ICML 2020.
 """
 
+import dataclasses
 import math
 
+from tfrs_negatives._checks import check_choice
+from tfrs_negatives.index.recall import RecallSample, choose_breadth, sample_rows
 from tfrs_negatives.index.scann_searcher import ScannSearcher, ScannSettings, scann_ops
-from tfrs_negatives.index.top_k import TopK
+from tfrs_negatives.index.top_k import TopK, checked_queries
+
+# Enough for a standard error of about .005 at recall .95.
+_SAMPLE_SIZE = 1_000
 
 
 class ScaNN(TopK):
@@ -15,8 +21,8 @@ class ScaNN(TopK):
 
     Candidates are split into leaves by k-means; a query scores compressed candidates
     of the leaves nearest to it, and then the best of those exactly, so that returned
-    scores are exact dot products. The interface is that of
-    `tfrs.layers.factorized_top_k.ScaNN`.
+    scores are exact dot products (of rounded candidates, with `storage="int8"`). The
+    interface is that of `tfrs.layers.factorized_top_k.ScaNN`.
 
     Settings left at None follow from the number of candidates N at each `index`:
 
@@ -30,6 +36,15 @@ class ScaNN(TopK):
     candidates (5 k with the default number of leaves) even if they were the smallest
     ones, and at least k candidates are scored exactly. So any k up to N is
     answered in full.
+
+    With `recall_target`, `num_leaves_to_search` and `num_reordering_candidates` are
+    the smallest that reach this recall@k, for the constructor's `k`, on a sample of
+    1,000 queries, so surely that the lower end of the one-sided 95% interval of the
+    mean does: first as few leaves as do with 200 or 5 k candidates scored exactly
+    (more if all leaves are not enough), then as few of those. Exact search over the
+    sample costs about one second per 300,000 candidates and core. Pass queries to
+    `index`: otherwise candidates stand in for them, and recall on queries
+    that are spread differently may be lower.
 
     Args:
       query_model: Keras model (or callable) from raw query features to embeddings
@@ -45,11 +60,17 @@ class ScaNN(TopK):
       num_reordering_candidates: Candidates that are scored exactly.
       parallelize_batch_searches: Whether the queries of a batch are spread over the
         cores.
+      storage: "float32", or "int8": the candidates scored in the end are kept rounded
+        to 8 bits per number, in a quarter of the memory, and scores are approximate.
+        An index without leaves keeps float32. (ScaNN's bfloat16 is not offered: its
+        TensorFlow operations cannot save it.)
+      recall_target: Recall to reach, above 0 and at most 1. None: the rule above.
       name: Name of the layer.
 
     Raises:
       ImportError: if scann is not installed, or does not fit this TensorFlow.
-      ValueError: for settings out of range.
+      ValueError: for settings out of range, and in `index` for a `recall_target` that
+        `storage="int8"` cannot reach; the index then stays what it was.
     """
 
     def __init__(
@@ -64,6 +85,9 @@ class ScaNN(TopK):
         num_reordering_candidates=None,
         parallelize_batch_searches=True,
         name=None,
+        *,
+        storage="float32",
+        recall_target=None,
     ):
         if distance_measure != "dot_product":
             raise ValueError(
@@ -83,10 +107,25 @@ class ScaNN(TopK):
                 raise ValueError(
                     f"`{setting}` must be a positive int or None, received {value!r}."
                 )
+        check_choice("storage", storage, ("float32", "int8"))
+        if recall_target is not None:
+            if isinstance(recall_target, bool) or not 0 < recall_target <= 1:
+                raise ValueError(
+                    "`recall_target` must be above 0 and at most 1, or None, received "
+                    f"{recall_target!r}."
+                )
+            for setting in ("num_leaves_to_search", "num_reordering_candidates"):
+                if counts[setting] is not None:
+                    raise ValueError(
+                        f"`recall_target` chooses `{setting}`, which is "
+                        f"{counts[setting]}. Leave one of them None."
+                    )
         scann_ops()
         super().__init__(query_model=query_model, k=k, name=name)
         self._counts = counts
         self._parallel = bool(parallelize_batch_searches)
+        self._storage, self._recall_target = storage, recall_target
+        self._sample_queries = None
 
     def get_config(self):
         return {
@@ -94,7 +133,36 @@ class ScaNN(TopK):
             "distance_measure": "dot_product",
             **self._counts,
             "parallelize_batch_searches": self._parallel,
+            "storage": self._storage,
+            "recall_target": self._recall_target,
         }
+
+    def index(self, candidates, identifiers=None, *, sample_queries=None):
+        """Builds the index, or replaces all of it by new candidates.
+
+        Args:
+          candidates: As in `BruteForce`.
+          identifiers: As in `BruteForce`.
+          sample_queries: `[Q, d]` query embeddings for `recall_target`, of which up to
+            1,000 are used. None: candidates.
+
+        Returns:
+          The index itself.
+
+        Raises:
+          ValueError: as `BruteForce`; for sample queries that are not finite or of
+            another width than the candidates, or without `recall_target`.
+        """
+        if sample_queries is not None and self._recall_target is None:
+            raise ValueError(
+                "`sample_queries` are for `recall_target` of the constructor, which "
+                "is None. Give a target, or leave them out."
+            )
+        self._sample_queries = sample_queries
+        try:
+            return super().index(candidates, identifiers)
+        finally:
+            self._sample_queries = None
 
     def _settings(self, num_rows):
         """The settings for a corpus of `num_rows` candidates."""
@@ -118,10 +186,33 @@ class ScaNN(TopK):
             training_iterations=counts["training_iterations"],
             dimensions_per_block=counts["dimensions_per_block"],
             parallel=self._parallel,
+            storage=self._storage if leaves else "float32",
+        )
+
+    def _tune(self, search, candidates, settings):
+        """Settings that reach the recall target, if there is one."""
+        if self._recall_target is None:
+            return settings
+        queries = candidates
+        if self._sample_queries is not None:
+            queries = checked_queries(self._sample_queries, candidates.shape[1])
+        queries = sample_rows(queries, _SAMPLE_SIZE)
+        num_rows = len(candidates)
+        sample = RecallSample(queries, candidates, min(self._k, num_rows))
+        leaves, reordering, recall = choose_breadth(
+            search, sample, self._recall_target, settings.num_leaves, num_rows
+        )
+        return dataclasses.replace(
+            settings,
+            num_leaves_to_search=leaves,
+            num_reordering_candidates=reordering,
+            # In proportion for a larger k.
+            reordering_oversampling=math.ceil(reordering / sample.k),
+            sample_recall=recall,
         )
 
     def _build_searcher(self, candidates, identifiers):
-        return ScannSearcher(candidates, identifiers, self._settings)
+        return ScannSearcher(candidates, identifiers, self._settings, self._tune)
 
     def is_exact(self):
         """False: some of the best k candidates may be missed."""

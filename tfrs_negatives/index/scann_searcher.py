@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 import tensorflow as tf
 
-from tfrs_negatives.index.searcher import Searcher
+from tfrs_negatives.index.searcher import Searcher, squared_norms
 
 # The tensors of a ScaNN index, in the order in which `scann_to_tensors` returns them.
 _TENSORS = (
@@ -50,6 +50,7 @@ class ScannSettings:
 
     `num_leaves` = 0 stands for scoring every candidate exactly. The `oversampling`
     factors say how many candidates to look at for each one that is asked for.
+    `sample_recall` is what was measured for `recall_target`.
     """
 
     num_leaves: int
@@ -60,6 +61,8 @@ class ScannSettings:
     training_iterations: int
     dimensions_per_block: int
     parallel: bool
+    storage: str = "float32"
+    sample_recall: float | None = None
 
 
 class ScannSearcher(Searcher):
@@ -73,14 +76,16 @@ class ScannSearcher(Searcher):
       candidates: `[N, d]` float32, checked.
       identifiers: `[N]` ids, checked.
       choose_settings: Function from N to `ScannSettings`.
+      tune: Function of (search, candidates, settings) to settings, called when the
+        index is trained; `search` is what `choose_breadth` takes. It may raise.
     """
 
-    def __init__(self, candidates, identifiers, choose_settings):
+    def __init__(self, candidates, identifiers, choose_settings, tune):
         super().__init__(candidates, identifiers)
-        self._choose_settings = choose_settings
+        self._choose_settings, self._tune = choose_settings, tune
         self._resource_name = f"scann-{uuid.uuid4()}"
-        self._settings = choose_settings(self.num_rows)
-        tensors = self._build(candidates, self._settings)
+        tensors, self._settings = self._build(candidates)
+        self._leaf_rows = _rows_of_smallest_leaves(tensors, self._settings)
         # The sizes change in a refresh, hence no static shapes. ScaNN runs on the CPU
         # only: on a GPU the candidates would be copied back for every query.
         with tf.device("CPU:0"):
@@ -88,40 +93,37 @@ class ScannSearcher(Searcher):
                 name: tf.Variable(
                     tensor, shape=tf.TensorShape(None), trainable=False, name=name
                 )
-                for name, tensor in zip(_TENSORS, tensors, strict=True)
+                for name, tensor in tensors.items()
             }
-            self._rows_of_leaves = tf.Variable(
-                _rows_of_smallest_leaves(tensors, self._settings),
-                shape=[None],
+            # Looked up in a graph, where each operation of a formula would show in
+            # the time of a single query.
+            self._breadths = tf.Variable(
+                self._breadth(np.arange(1, self.num_rows + 1)),
+                shape=[None, 2],
                 trainable=False,
-                name="rows_of_leaves",
-            )
-            self._num_leaves_to_search = tf.Variable(
-                self._settings.num_leaves_to_search,
-                trainable=False,
-                name="num_leaves_to_search",
+                name="breadths",
             )
         # The resource belongs to the process, not to a Python object.
-        self._resource = self._handle()
+        self._resource = self._make_resource()
         self._finalizer = weakref.finalize(self, _destroy, self._resource)
         self._finalizer.atexit = False
 
     def _replace(self, candidates):
-        settings = self._choose_settings(candidates.shape[0])
-        tensors = self._build(candidates, settings)
-        for name, tensor in zip(_TENSORS, tensors, strict=True):
+        tensors, settings = self._build(candidates)
+        for name, tensor in tensors.items():
             self._tensors[name].assign(tensor)
-        self._rows_of_leaves.assign(_rows_of_smallest_leaves(tensors, settings))
-        self._num_leaves_to_search.assign(settings.num_leaves_to_search)
         self._settings = settings
+        self._leaf_rows = _rows_of_smallest_leaves(tensors, settings)
+        self._breadths.assign(self._breadth(np.arange(1, len(candidates) + 1)))
         _destroy(self._resource)
         # Made again here rather than in the next query, which would have to wait.
-        self._resource = self._handle()
+        self._resource = self._make_resource()
 
-    def _build(self, candidates, settings):
-        """Trains an index over `candidates` and returns its tensors."""
+    def _build(self, candidates):
+        """Trains an index over `candidates`; returns its tensors and settings."""
         ops = scann_ops()
-        norm = tf.sqrt(tf.reduce_max(tf.reduce_sum(tf.square(candidates), axis=1)))
+        settings = self._choose_settings(len(candidates))
+        norm = np.sqrt(squared_norms(candidates).max())
         if not norm <= _MAX_NORM:
             raise ValueError(
                 f"`candidates` must have norms up to {_MAX_NORM:g} for ScaNN, received "
@@ -137,16 +139,34 @@ class ScannSearcher(Searcher):
                     training_iterations=settings.training_iterations,
                 )
                 .score_ah(settings.dimensions_per_block)
-                .reorder(settings.num_reordering_candidates)
+                .reorder(
+                    settings.num_reordering_candidates,
+                    quantize=settings.storage == "int8",
+                )
             )
         else:
             builder = builder.score_brute_force()
-        built = builder.build(shared_name=f"{self._resource_name}-build")
-        tensors = ops.scann_to_tensors(built.searcher_handle)
-        _destroy(built.searcher_handle)
-        return tensors
+        built = builder.build(shared_name=f"{self._resource_name}-build").searcher_handle
 
-    def _handle(self):
+        def search(queries, k, leaves, reordering):
+            positions, scores = ops.scann_search_batched(
+                built, queries, k, reordering, leaves, settings.parallel
+            )
+            return tf.where(tf.math.is_finite(scores), positions, -1)
+
+        try:
+            if settings.num_leaves:
+                settings = self._tune(search, candidates, settings)
+            tensors = ops.scann_to_tensors(built)
+        finally:
+            _destroy(built)
+        tensors = dict(zip(_TENSORS, tensors, strict=True))
+        if tensors["x"].shape.rank:
+            # Equal, and in memory already.
+            tensors["x"] = candidates
+        return tensors, settings
+
+    def _make_resource(self):
         """The searcher that ScaNN keeps under our name, made when there is none."""
         return scann_ops().tensors_to_scann(
             **self._tensors, shared_name=self._resource_name
@@ -163,51 +183,66 @@ class ScannSearcher(Searcher):
         finally:
             self._resource_name = own_name
 
-    def num_dimensions(self):
-        return tf.shape(self._tensors["x"])[1]
-
     def settings(self):
         return dataclasses.asdict(self._settings)
 
     def search(self, queries, k):
-        settings = self._settings
-        rows = self.identifiers.num_rows()
-        # Even if the leaves nearest to a query were the smallest ones, these hold
-        # enough candidates.
-        wanted = tf.minimum(k * settings.leaf_oversampling, rows)
-        leaves = tf.searchsorted(self._rows_of_leaves, wanted[tf.newaxis])[0] + 1
-        leaves = tf.maximum(leaves, self._num_leaves_to_search)
-        reordering = tf.maximum(
-            k * settings.reordering_oversampling, settings.num_reordering_candidates
-        )
-        reordering = tf.minimum(reordering, rows)
-        exact = tf.equal(self._num_leaves_to_search, 0)
+        if tf.executing_eagerly():
+            resource, k = self._resource, int(k)
+            leaves, reordering = self._breadth(np.array([k]))[0].tolist()
+        else:
+            resource = self._make_resource()
+            leaves, reordering = tf.unstack(tf.gather(self._breadths, k - 1), num=2)
         positions, scores = scann_ops().scann_search_batched(
-            self._handle(),
+            resource,
             queries,
             final_num_neighbors=k,
-            pre_reordering_num_neighbors=tf.where(exact, -1, reordering),
-            leaves_to_search=tf.where(exact, -1, leaves),
-            parallel=settings.parallel,
+            pre_reordering_num_neighbors=reordering,
+            leaves_to_search=leaves,
+            parallel=self._settings.parallel,
         )
-        # Where ScaNN found too few, it returns fewer columns, and NaN with row 0.
-        missing = tf.math.is_nan(scores)
-        scores = tf.where(missing, float("-inf"), scores)
-        positions = tf.where(missing, -1, positions)
+        if tf.executing_eagerly() and scores.shape[1] == k:
+            return scores, positions
+        # Where ScaNN found too few for all queries, it returns fewer columns; where
+        # for some, NaN with row 0.
         rest = [[0, 0], [0, k - tf.shape(scores)[1]]]
         return (
             tf.pad(scores, rest, constant_values=float("-inf")),
             tf.pad(positions, rest, constant_values=-1),
         )
 
+    def _breadth(self, k):
+        """How much to look at for each of the numbers `k`.
+
+        Args:
+          k: `[K]` integers.
+
+        Returns:
+          `[K, 2]` int32: leaves to search, and candidates to score exactly. -1: what
+          the index was built with.
+        """
+        settings, num_rows = self._settings, self._leaf_rows[-1]
+        if not settings.num_leaves:
+            return np.full([len(k), 2], -1, np.int32)
+        # Even if the leaves nearest to a query were the smallest ones, these hold
+        # enough candidates.
+        wanted = np.minimum(k * settings.leaf_oversampling, num_rows)
+        leaves = np.searchsorted(self._leaf_rows, wanted) + 1
+        leaves = np.maximum(leaves, settings.num_leaves_to_search)
+        reordering = np.maximum(
+            k * settings.reordering_oversampling, settings.num_reordering_candidates
+        )
+        reordering = np.minimum(reordering, num_rows)
+        return np.stack([leaves, reordering], axis=1).astype(np.int32)
+
 
 def _rows_of_smallest_leaves(tensors, settings):
-    """How many candidates the 1, 2, 3... smallest leaves hold together, int32."""
-    leaf_of_row = tensors[_TENSORS.index("datapoint_to_token")].numpy()
+    """How many candidates the 1, 2, 3... smallest leaves hold together, int64."""
     if not settings.num_leaves:
-        return np.array([np.iinfo(np.int32).max], np.int32)
+        return np.zeros([1], np.int64)
+    leaf_of_row = tensors["datapoint_to_token"].numpy()
     sizes = np.bincount(leaf_of_row, minlength=settings.num_leaves)
-    return np.cumsum(np.sort(sizes)).astype(np.int32)
+    return np.cumsum(np.sort(sizes)).astype(np.int64)
 
 
 def _destroy(handle):

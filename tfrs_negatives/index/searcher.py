@@ -10,6 +10,7 @@ import contextlib
 import numpy as np
 import tensorflow as tf
 
+from tfrs_negatives._checks import size
 from tfrs_negatives.index.identifiers import Identifiers
 
 
@@ -28,6 +29,10 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
         super().__init__()
         self.num_rows, self.width = candidates.shape
         self.identifiers = Identifiers(identifiers)
+        # The same for graphs, which outlive a refresh.
+        with tf.device("CPU:0"):
+            self._size = tf.Variable(self.num_rows, trainable=False, name="size")
+            self._depth = tf.Variable(self.width, trainable=False, name="depth")
 
     def _trackable_children(self, save_type="checkpoint", **kwargs):
         # Candidates follow from the towers, and a checkpoint restored under a built
@@ -44,6 +49,8 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
         self._replace(candidates)
         self.identifiers.assign(identifiers)
         self.num_rows, self.width = candidates.shape
+        self._size.assign(self.num_rows)
+        self._depth.assign(self.width)
 
     def retire(self):
         """Drops all ids, so that functions traced with this searcher fail.
@@ -51,6 +58,7 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
         They hold its variables, and would answer from them for ever.
         """
         self.identifiers.assign(tf.zeros([0], self.identifiers.dtype))
+        self._size.assign(0)
 
     @abc.abstractmethod
     def _replace(self, candidates):
@@ -62,16 +70,12 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
 
         Args:
           queries: `[B, d]` float32, finite.
-          k: Scalar int32 tensor, from 1 to the number of rows.
+          k: From 1 to the number of rows: an int or a scalar int32 tensor.
 
         Returns:
           Scores `[B, k]` float32, descending, and row numbers `[B, k]` int32. Where
-          fewer than k were found: -inf and -1.
+          fewer than k were found, scores that are not finite, and any number.
         """
-
-    @abc.abstractmethod
-    def num_dimensions(self):
-        """Width d of the candidates, a scalar int32 tensor."""
 
     def traced_for_export(self):
         """Context in which to trace the functions of a SavedModel."""
@@ -93,44 +97,55 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
           exclusions: `[B, E]` ids, padded with -1 or "", or None.
 
         Returns:
-          As `search`.
+          Scores `[B, k]` float32, descending, and row numbers `[B, k]` int32. Where
+          fewer than k were found: -inf and -1.
 
         Raises:
           ValueError: for the wrong rank, width, dtype or k, as far as known while
             tracing; `tf.errors.InvalidArgumentError` when the values tell.
         """
         queries = self._check_queries(queries)
-        k, size = self._check_k(k)
-        # The square, so that scores cannot overflow either.
-        norms = tf.reduce_sum(tf.square(queries), axis=1, keepdims=True)
-        finite = tf.math.is_finite(norms)
-        queries = tf.where(finite, queries, 0.0)
+        k, columns = self._check_k(k)
+        if not tf.executing_eagerly():
+            queries, k = self._check_values(queries, k)
+        rows = queries.shape[0]
+        finite = None
+        if not _known_moderate(queries):
+            # The square, so that scores cannot overflow either.
+            norms = tf.reduce_sum(tf.square(queries), axis=1, keepdims=True)
+            finite = tf.math.is_finite(norms)
+            queries = tf.where(finite, queries, 0.0)
         if exclusions is None:
             scores, positions = self.search(queries, k)
         else:
             excluded = self._excluded_positions(queries, exclusions)
             scores, positions = self._search_without(queries, k, excluded)
-        scores = tf.where(finite, scores, float("-inf"))
-        positions = tf.where(finite, positions, -1)
-        shape = [queries.shape[0], size]
-        return tf.ensure_shape(scores, shape), tf.ensure_shape(positions, shape)
+        if finite is not None or not _known_finite(scores):
+            found = tf.math.is_finite(scores)
+            found = found if finite is None else found & finite
+            scores = tf.where(found, scores, float("-inf"))
+            positions = tf.where(found, positions, -1)
+        scores.set_shape([rows, columns])
+        positions.set_shape([rows, columns])
+        return scores, positions
 
     def _search_without(self, queries, k, excluded):
         """Searches for as many more candidates as a query can lose, then drops them.
 
         Args:
           queries: `[B, d]`.
-          k: Scalar int32 tensor.
+          k: An int or a scalar int32 tensor.
           excluded: `[B, E + 1]` row numbers, ascending; -1 is padding.
         """
         lost = tf.reduce_sum(tf.cast(excluded >= 0, tf.int32), axis=1)
         # The maximum over an empty batch is the lowest int32.
         more = tf.maximum(tf.reduce_max(lost), 0)
-        wide = tf.minimum(k + more, self.identifiers.num_rows())
+        wide = tf.minimum(k + more, self._size)
         scores, positions = self.search(queries, wide)
         place = tf.searchsorted(excluded, positions)
         place = tf.minimum(place, tf.shape(excluded)[1] - 1)
         drop = tf.equal(tf.gather(excluded, place, batch_dims=1), positions)
+        drop |= ~tf.math.is_finite(scores)
         scores = tf.where(drop, float("-inf"), scores)
         positions = tf.where(drop, -1, positions)
         # `top_k` keeps the order of equals, so what stays keeps its order.
@@ -145,13 +160,12 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
                 f"`exclusions` must have one row per query ({expected}), received "
                 f"shape {exclusions.shape}."
             )
-        check = tf.debugging.assert_equal(
-            tf.shape(exclusions)[0],
-            tf.shape(queries)[0],
-            message="`exclusions` must have one row per query.",
-        )
-        with tf.control_dependencies(_present(check)):
-            excluded = self.identifiers.positions(exclusions)
+        if None in (rows, expected):
+            same = tf.equal(tf.shape(exclusions)[0], tf.shape(queries)[0])
+            check = _assert(same, "`exclusions` must have one row per query.")
+            with tf.control_dependencies([check]):
+                exclusions = tf.identity(exclusions)
+        excluded = self.identifiers.positions(exclusions)
         # One more column, so that a gather from it works without any exclusion.
         return tf.sort(tf.pad(excluded, [[0, 0], [0, 1]], constant_values=-1), axis=1)
 
@@ -175,13 +189,9 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
                 f"Query embeddings must have width {self.width} like the indexed "
                 f"candidates, received shape {queries.shape}. {hint}"
             )
-        check = tf.debugging.assert_equal(
-            tf.shape(queries)[1],
-            self.num_dimensions(),
-            message="Query embeddings must be as wide as the indexed candidates.",
-        )
-        with tf.control_dependencies(_present(check)):
-            return tf.cast(tf.ensure_shape(queries, [None, None]), tf.float32)
+        if queries.shape.rank is None:
+            queries = tf.ensure_shape(queries, [None, None])
+        return tf.cast(queries, tf.float32)
 
     def _check_k(self, k):
         static = tf.get_static_value(k)
@@ -195,22 +205,51 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
                 )
         elif not k.dtype.is_integer or k.shape.rank not in (None, 0):
             raise ValueError(f"`k` must be a scalar integer, received {k!r}.")
-        size = None if static is None else int(static)
-        k = tf.cast(k, tf.int32)
-        message = "`k` must be from 1 to the number of candidates."
-        checks = _present(
-            tf.debugging.assert_positive(k, message=message),
-            tf.debugging.assert_less_equal(
-                k, self.identifiers.num_rows(), message=message
+        if static is None:
+            return tf.cast(k, tf.int32), None
+        return int(static), int(static)
+
+    def _check_values(self, queries, k):
+        """Checks what a graph sees only when it runs, maybe after a refresh."""
+        in_range = tf.less_equal(k, self._size)
+        if tf.is_tensor(k):
+            in_range &= k > 0
+        checks = [
+            _assert(
+                tf.equal(size(queries, 1), self._depth),
+                "Query embeddings must be as wide as the indexed candidates.",
             ),
-        )
+            _assert(in_range, "`k` must be from 1 to the number of candidates."),
+        ]
         with tf.control_dependencies(checks):
-            return tf.identity(k), size
+            return tf.identity(queries), tf.identity(k)
 
 
-def _present(*checks):
-    """Checks that run later: in eager mode they have run, and are None."""
-    return [check for check in checks if check is not None]
+def squared_norms(rows):
+    """Squared lengths of the rows of an eager `[N, d]` tensor, as a NumPy array."""
+    values = np.asarray(rows)
+    # Without a copy of all candidates, unlike `tf.reduce_sum(tf.square(rows), axis=1)`.
+    return np.einsum("nd,nd->n", values, values)
+
+
+def _assert(condition, message):
+    # One operation: `tf.debugging.Assert` makes a branch of it, whose cost shows in
+    # the time of a single query.
+    return tf.raw_ops.Assert(condition=condition, data=[message])
+
+
+def _known_moderate(queries):
+    """Whether no query is NaN, infinite or too long; False where values are unknown."""
+    if not tf.executing_eagerly():
+        return False
+    # Eager tensors lend NumPy their memory; operations would cost more than a search.
+    values = np.asarray(queries)
+    return np.isfinite(np.vdot(values, values))
+
+
+def _known_finite(scores):
+    """Whether all scores are finite; False where values are unknown."""
+    return tf.executing_eagerly() and np.isfinite(np.sum(np.asarray(scores)))
 
 
 def _is_integer(value):

@@ -2,10 +2,13 @@
 
 import abc
 
+import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives._keras import keras, note_inputs
 from tfrs_negatives.index import identifiers as ids_lib
+from tfrs_negatives.index.collect import collect
+from tfrs_negatives.index.searcher import squared_norms
 
 
 class TopK(keras.Model, abc.ABC):
@@ -108,12 +111,18 @@ class TopK(keras.Model, abc.ABC):
                 self._forget_traces()
         return self
 
-    def index_from_dataset(self, candidates):
+    def index_from_dataset(self, candidates, *, verbose=0, **arguments):
         """Builds or replaces the index from a batched dataset.
+
+        The embeddings are collected in one array that grows in place, so that the
+        catalogue is held twice at most while it is read.
 
         Args:
           candidates: `tf.data.Dataset` of embeddings `[batch, d]`, or of pairs
             (ids `[batch]`, embeddings `[batch, d]`).
+          verbose: 1 shows Keras' progress bar, counting batches.
+          **arguments: Further arguments of `index`, such as `sample_queries` of
+            `ScaNN`.
 
         Returns:
           The index itself.
@@ -122,31 +131,25 @@ class TopK(keras.Model, abc.ABC):
           ValueError: for elements of another structure, batches whose ids and
             embeddings differ in number, and whatever `index` raises.
         """
-        spec = candidates.element_spec
-        paired = isinstance(spec, tuple)
-        if (paired and len(spec) != 2) or isinstance(spec, (dict, list)):
-            raise ValueError(
-                "The dataset must yield embeddings or pairs (identifiers, "
-                f"embeddings), received elements {spec}. Map it first."
-            )
-        ids, embeddings = [], []
-        for batch in candidates:
-            batch_ids, batch = batch if paired else (None, batch)
-            if paired and tf.shape(batch_ids)[:1] != tf.shape(batch)[:1]:
-                raise ValueError(
-                    "Each batch must have one identifier per embedding, received "
-                    f"shapes {batch_ids.shape} and {batch.shape}. Batch both alike."
-                )
-            ids.append(batch_ids)
-            embeddings.append(batch)
-        if not embeddings:
-            raise ValueError("The dataset of candidates is empty.")
-        embeddings = tf.concat(embeddings, axis=0)
-        return self.index(embeddings, tf.concat(ids, axis=0) if paired else None)
+        identifiers, embeddings = collect(candidates, verbose)
+        return self.index(embeddings, identifiers, **arguments)
 
     def __call__(self, queries, k=None, **kwargs):
+        if not kwargs and self._may_skip_keras(queries):
+            queries = tf.convert_to_tensor(queries)
+            note_inputs(self, queries)
+            return self._search(queries, k, None)
         # Keras 3 takes Python numbers by keyword only.
         return super().__call__(queries, k=k, **kwargs)
+
+    def _may_skip_keras(self, queries):
+        """Whether Keras' `__call__` would only cost time, several times a search."""
+        return (
+            isinstance(queries, (np.ndarray, tf.__internal__.EagerTensor))
+            and self.query_model is None
+            and type(self).call is TopK.call
+            and tf.executing_eagerly()
+        )
 
     def call(self, queries, k=None):
         """Finds the best candidates.
@@ -233,11 +236,39 @@ def checked_candidates(candidates):
             f"{candidates.dtype.name}."
         )
     candidates = tf.cast(candidates, tf.float32)
-    finite = tf.reduce_all(tf.math.is_finite(candidates), axis=1)
-    if not tf.reduce_all(finite):
-        bad = tf.where(~finite)[:, 0]
+    # Long rows overflow here although they are finite: those are looked at again.
+    with np.errstate(over="ignore", invalid="ignore"):
+        doubtful = np.flatnonzero(~np.isfinite(squared_norms(candidates)))
+    finite = np.isfinite(tf.gather(candidates, doubtful)).all(axis=1)
+    if not finite.all():
+        bad = doubtful[~finite]
         raise ValueError(
             f"`candidates` must be finite, but {len(bad)} rows hold NaN or infinity, "
             f"the first of them row {int(bad[0])}."
         )
     return candidates
+
+
+def checked_queries(queries, width):
+    """Returns sample queries as a finite, non-empty `[Q, width]` float32 tensor.
+
+    Raises:
+      ValueError: if they are anything else.
+    """
+    queries = tf.convert_to_tensor(queries)
+    if queries.shape.rank != 2 or not len(queries) or queries.shape[1] != width:
+        raise ValueError(
+            f"Sample queries must have shape [queries, {width}] like the candidates, "
+            f"received shape {queries.shape}. Pass embeddings, one per row."
+        )
+    if not queries.dtype.is_floating:
+        raise ValueError(
+            "Sample queries must be floating-point embeddings, received "
+            f"{queries.dtype.name}."
+        )
+    queries = tf.cast(queries, tf.float32)
+    if not np.isfinite(squared_norms(queries)).all():
+        raise ValueError(
+            "Sample queries must be finite and no longer than 1e19. Drop the others."
+        )
+    return queries
