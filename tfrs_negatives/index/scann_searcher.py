@@ -85,7 +85,7 @@ class ScannSearcher(Searcher):
         self._choose_settings, self._tune = choose_settings, tune
         self._resource_name = f"scann-{uuid.uuid4()}"
         tensors, self._settings = self._build(candidates)
-        self._leaf_rows = _rows_of_smallest_leaves(tensors, self._settings)
+        self._breadth = _breadth(tensors, self._settings, self.num_rows)
         # The sizes change in a refresh, hence no static shapes. ScaNN runs on the CPU
         # only: on a GPU the candidates would be copied back for every query.
         with tf.device("CPU:0"):
@@ -95,13 +95,9 @@ class ScannSearcher(Searcher):
                 )
                 for name, tensor in tensors.items()
             }
-            # Looked up in a graph, where each operation of a formula would show in
-            # the time of a single query.
-            self._breadths = tf.Variable(
-                self._breadth(np.arange(1, self.num_rows + 1)),
-                shape=[None, 2],
-                trainable=False,
-                name="breadths",
+            # The same for graphs, which outlive a refresh.
+            self._graph_breadth = tf.Variable(
+                self._breadth, shape=[None, 2], trainable=False, name="breadth"
             )
         # The resource belongs to the process, not to a Python object.
         self._resource = self._make_resource()
@@ -113,8 +109,8 @@ class ScannSearcher(Searcher):
         for name, tensor in tensors.items():
             self._tensors[name].assign(tensor)
         self._settings = settings
-        self._leaf_rows = _rows_of_smallest_leaves(tensors, settings)
-        self._breadths.assign(self._breadth(np.arange(1, len(candidates) + 1)))
+        self._breadth = _breadth(tensors, settings, len(candidates))
+        self._graph_breadth.assign(self._breadth)
         _destroy(self._resource)
         # Made again here rather than in the next query, which would have to wait.
         self._resource = self._make_resource()
@@ -146,7 +142,9 @@ class ScannSearcher(Searcher):
             )
         else:
             builder = builder.score_brute_force()
-        built = builder.build(shared_name=f"{self._resource_name}-build").searcher_handle
+        built = builder.build(
+            shared_name=f"{self._resource_name}-build"
+        ).searcher_handle
 
         def search(queries, k, leaves, reordering):
             positions, scores = ops.scann_search_batched(
@@ -189,10 +187,12 @@ class ScannSearcher(Searcher):
     def search(self, queries, k):
         if tf.executing_eagerly():
             resource, k = self._resource, int(k)
-            leaves, reordering = self._breadth(np.array([k]))[0].tolist()
+            leaves, reordering = self._breadth[k - 1].tolist()
         else:
             resource = self._make_resource()
-            leaves, reordering = tf.unstack(tf.gather(self._breadths, k - 1), num=2)
+            leaves, reordering = tf.unstack(
+                tf.gather(self._graph_breadth, k - 1), num=2
+            )
         positions, scores = scann_ops().scann_search_batched(
             resource,
             queries,
@@ -211,38 +211,32 @@ class ScannSearcher(Searcher):
             tf.pad(positions, rest, constant_values=-1),
         )
 
-    def _breadth(self, k):
-        """How much to look at for each of the numbers `k`.
 
-        Args:
-          k: `[K]` integers.
+def _breadth(tensors, settings, num_rows):
+    """How much to look at for each k from 1 to `num_rows`.
 
-        Returns:
-          `[K, 2]` int32: leaves to search, and candidates to score exactly. -1: what
-          the index was built with.
-        """
-        settings, num_rows = self._settings, self._leaf_rows[-1]
-        if not settings.num_leaves:
-            return np.full([len(k), 2], -1, np.int32)
-        # Even if the leaves nearest to a query were the smallest ones, these hold
-        # enough candidates.
-        wanted = np.minimum(k * settings.leaf_oversampling, num_rows)
-        leaves = np.searchsorted(self._leaf_rows, wanted) + 1
-        leaves = np.maximum(leaves, settings.num_leaves_to_search)
-        reordering = np.maximum(
-            k * settings.reordering_oversampling, settings.num_reordering_candidates
-        )
-        reordering = np.minimum(reordering, num_rows)
-        return np.stack([leaves, reordering], axis=1).astype(np.int32)
+    A table, because the operations of a formula would show in the time of a query.
 
-
-def _rows_of_smallest_leaves(tensors, settings):
-    """How many candidates the 1, 2, 3... smallest leaves hold together, int64."""
+    Returns:
+      `[num_rows, 2]` int32: leaves to search, and candidates to score exactly; -1
+      where there are no leaves.
+    """
     if not settings.num_leaves:
-        return np.zeros([1], np.int64)
-    leaf_of_row = tensors["datapoint_to_token"].numpy()
-    sizes = np.bincount(leaf_of_row, minlength=settings.num_leaves)
-    return np.cumsum(np.sort(sizes)).astype(np.int64)
+        return np.full([num_rows, 2], -1, np.int32)
+    k = np.arange(1, num_rows + 1)
+    # Even if the leaves nearest to a query were the smallest ones, these hold enough
+    # candidates.
+    sizes = np.bincount(
+        tensors["datapoint_to_token"].numpy(), minlength=settings.num_leaves
+    )
+    wanted = np.minimum(k * settings.leaf_oversampling, num_rows)
+    leaves = np.searchsorted(np.cumsum(np.sort(sizes)), wanted) + 1
+    leaves = np.maximum(leaves, settings.num_leaves_to_search)
+    reordering = np.maximum(
+        k * settings.reordering_oversampling, settings.num_reordering_candidates
+    )
+    reordering = np.minimum(reordering, num_rows)
+    return np.stack([leaves, reordering], axis=1).astype(np.int32)
 
 
 def _destroy(handle):

@@ -191,10 +191,10 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
             )
         if queries.shape.rank is None:
             queries = tf.ensure_shape(queries, [None, None])
-        return tf.cast(queries, tf.float32)
+        return queries if queries.dtype == tf.float32 else tf.cast(queries, tf.float32)
 
     def _check_k(self, k):
-        static = tf.get_static_value(k)
+        static = k if isinstance(k, int) else tf.get_static_value(k)
         if static is not None:
             if np.ndim(static) or not _is_integer(static):
                 raise ValueError(f"`k` must be an integer, received {k!r}.")
