@@ -5,7 +5,7 @@ import pytest
 import request_streams as streams
 import tensorflow as tf
 
-from tfrs_negatives.data import RequestCounts, spread_requests
+from tfrs_negatives.data import RequestCounts, group_by_request, spread_requests
 
 
 def spread(stream, batch_size=64, min_distinct_keys=32, buffer_size=500, **options):
@@ -202,6 +202,18 @@ def test_workers_divide_the_requests_and_draw_differently():
     owners.pop(-1)
     assert len(owners) > 100
     assert all(len(pipelines) == 1 for pipelines in owners.values())
+
+
+def test_pipelines_are_graphs_but_for_counts():
+    stream = streams.random_stream(0)
+
+    def calls_python(dataset):
+        return b"PyFunc" in dataset._as_serialized_graph().numpy()
+
+    for counts in (None, RequestCounts()):
+        grouped = group_by_request(streams.slices(stream), "request", 10, counts=counts)
+        for dataset in (spread(stream, counts=counts), grouped):
+            assert calls_python(dataset) == (counts is not None)
 
 
 def test_distributed_over_replicas_no_row_is_lost(two_replicas):

@@ -343,6 +343,20 @@ def test_saved_and_loaded(tmp_path):
     np.testing.assert_allclose(other(inputs), expected, rtol=1e-6)
 
 
+def test_keras_own_saved_model(tmp_path):
+    model = functional_model()
+    features, keys = tf.constant(features_of(KEYS)), tf.constant(KEYS, tf.int64)
+    expected = model([features, keys])
+    if IS_KERAS_3:
+        model.export(str(tmp_path / "saved"), verbose=False)
+        loaded = tf.saved_model.load(str(tmp_path / "saved"))
+        found = loaded.serve([features, keys])
+    else:
+        model.save(tmp_path / "saved", save_format="tf")
+        found = keras.models.load_model(tmp_path / "saved")([features, keys])
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
 def test_as_saved_model_and_checkpoint(tmp_path):
     layer = OncePerKey(mlp())
     features, keys = tf.constant(features_of(KEYS)), tf.constant(KEYS, tf.int64)

@@ -5,7 +5,7 @@ import tensorflow as tf
 from tfrs_negatives import _checks
 from tfrs_negatives._ids import as_int64, is_padding, pairs
 from tfrs_negatives._keras import keras
-from tfrs_negatives.losses.overwrite import compiled_by_xla
+from tfrs_negatives._xla import compiled_by_xla
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
