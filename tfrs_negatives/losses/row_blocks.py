@@ -49,6 +49,32 @@ class Rows:
         """[size] int32."""
         return self.begin + tf.range(self.size)
 
+    def are_own(self, places, num_columns):
+        """Which places [p] in the rows' scores hold a row's own positive."""
+        # Row i's positive is column i: these places are C + 1 apart.
+        return tf.equal((places - self.begin) % (num_columns + 1), 0)
+
+
+class ChosenRows:
+    """Any rows of the batch, in the place of `Rows`.
+
+    Args:
+      indices: [n] int32, distinct.
+    """
+
+    def __init__(self, indices):
+        self.indices = indices
+        self.size = tf.size(indices)
+
+    def of(self, tensor):
+        """These rows of a tensor."""
+        return tf.gather(tensor, self.indices)
+
+    def are_own(self, places, num_columns):
+        """Which places [p] in the rows' scores hold a row's own positive."""
+        rows = places // num_columns
+        return tf.equal(places - rows * num_columns, tf.gather(self.indices, rows))
+
 
 def weighted_sum(run, inputs, weights):
     """Returns sum_i weights[i] * loss_i.

@@ -190,7 +190,7 @@ def drop(rules, logits, rows, in_place=False):
     Args:
       rules: At least one `Rule`.
       logits: [n, C] scores of some rows.
-      rows: Which rows, `row_blocks.Rows`.
+      rows: Which rows, `row_blocks.Rows` or `row_blocks.ChosenRows`.
       in_place: Whether `logits` may be changed; not differentiable then.
 
     Returns:
@@ -202,9 +202,7 @@ def drop(rules, logits, rows, in_place=False):
     def listed():
         starts = row_starts(rows.size, num_columns)
         places = tf.concat([rule.places(rows, starts) for rule in rules], axis=0)
-        # Row i's positive is column i: these places are C + 1 apart.
-        is_own = tf.equal((places - rows.begin) % (num_columns + 1), 0)
-        places = tf.boolean_mask(places, ~is_own)
+        places = tf.boolean_mask(places, ~rows.are_own(places, num_columns))
         values = tf.fill(tf.shape(places), minus_inf)
         return overwrite(logits, places, values, in_place)
 
