@@ -241,6 +241,33 @@ def test_bad_input_changes_nothing(given, message):
         assert not any(np.any(v.numpy()) for v in state)
 
 
+@pytest.mark.parametrize(
+    "options, given, message",
+    [
+        ({}, {"candidate_log_q": [-1.0] * (C - 1) + [-np.inf]}, "must be finite"),
+        ({}, {"candidate_log_q": [-1.0] * (C - 1)}, "size 6 along axis 0"),
+        ({}, {"candidate_log_q": [-1.0] * (C + 1)}, "size 6 along axis 0"),
+        ({"positive": "refined"}, {}, "expected `candidate_log_q`"),
+        ({"temperature": tf.Variable(-1.0)}, {}, "must stay positive"),
+    ],
+)
+@pytest.mark.parametrize("traced", [False, True])
+def test_what_the_loss_refuses_is_not_remembered(options, given, message, traced):
+    memory = CrossBatchMemory(2 * B, D)
+    task = Retrieval(memory=memory, **options)
+    batch = make_batch(0)
+
+    def step():
+        return task(batch["queries"], batch["candidates"], training=True, **given)
+
+    if traced:
+        step = tf.function(step)
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match=message):
+        step()
+    state = [v for v in memory.variables if "share" not in v.name]
+    assert not any(np.any(v.numpy()) for v in state)
+
+
 class TwoTowers(Model):
     def __init__(self):
         super().__init__()

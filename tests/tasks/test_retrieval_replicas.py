@@ -383,3 +383,35 @@ def test_rebuilt_from_its_config():
     assert config["global_negatives"] and config["gather_dtype"] == "bfloat16"
     with pytest.raises(ValueError, match="gather_dtype"):
         Retrieval(gather_dtype="int8")
+
+
+@pytest.mark.parametrize("extra", [(), ("log_q",), ("log_q", "hard")])
+def test_a_replica_without_rows_or_columns(two_replicas, extra):
+    """With negatives of its own batch alone, it adds nothing and breaks nothing."""
+    rng = np.random.default_rng(0)
+
+    shapes = {"q": [D], "c": [D], "log_q": [], "hard": [M, D], "hard_log_q": [M]}
+    rows = {
+        name: rng.normal(size=[5, *shape]).astype("float32")
+        for name, shape in shapes.items()
+    }
+
+    def loss(part):
+        given = {}
+        if "log_q" in extra:
+            given["candidate_log_q"] = -tf.abs(part["log_q"])
+        if "hard" in extra:
+            given["negative_embeddings"] = part["hard"]
+            given["negative_log_q"] = part["hard_log_q"]
+        return Retrieval(temperature=0.5)(part["q"], part["c"], **given)
+
+    # Two batches: two rows each, then one row and none.
+    batches = tf.data.Dataset.from_tensor_slices(rows).batch(4)
+    run = tf.function(lambda part: two_replicas.run(loss, args=[part]))
+    found = [
+        [float(x) for x in two_replicas.experimental_local_results(run(batch))]
+        for batch in two_replicas.experimental_distribute_dataset(batches)
+    ]
+    parts = [slice(0, 2), slice(2, 4), slice(4, 5)]
+    expected = [float(loss({k: v[part] for k, v in rows.items()})) for part in parts]
+    np.testing.assert_allclose(sum(found, []), [*expected, 0], rtol=1e-5)

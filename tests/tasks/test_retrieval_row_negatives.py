@@ -277,6 +277,14 @@ def test_a_task_with_a_sampled_loss_is_rebuilt_from_its_config(batch):
         ({}, {"negative_embeddings": np.zeros((B + 1, M, D))}, "size 5 along axis 0"),
         ({}, {"negative_embeddings": np.zeros((B, D))}, "rank 3"),
         (
+            {},
+            {
+                "negative_embeddings": np.zeros((B, M, D)),
+                "negative_ids": np.zeros((B, M - 1), int),
+            },
+            "negative_ids.*size 3 along axis 1",
+        ),
+        (
             {"remove_accidental_hits": True},
             {"negative_embeddings": np.zeros((B, M, D))},
             "compares ids.*negative_ids",
@@ -340,6 +348,28 @@ def test_a_correction_needs_ids_of_negatives(batch):
             training=True,
         )
     assert not any(np.any(v.numpy()) for v in correction.variables)
+
+
+def test_wide_ids_of_negatives_are_not_cut(batch):
+    """Beside int32 candidates, an int64 id does not wrap to one of them."""
+    correction = StaticFrequency([1.0, 99.0], ids=np.array([6, 2**32 + 6]))
+    given = {
+        "candidate_ids": tf.fill([C], 6),
+        "negative_embeddings": batch["negatives"],
+        "training": False,
+    }
+    wide = tf.fill([B, M], tf.constant(2**32 + 6, tf.int64))
+    found = Retrieval(sampling_correction=correction)(
+        batch["queries"], batch["candidates"], negative_ids=wide, **given
+    )
+    expected = Retrieval()(
+        batch["queries"],
+        batch["candidates"],
+        candidate_log_q=np.full(C, np.log(0.01), "float32"),
+        negative_log_q=np.full((B, M), np.log(0.99), "float32"),
+        **given,
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_options_come_once():

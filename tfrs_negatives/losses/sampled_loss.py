@@ -6,7 +6,7 @@ import functools
 
 import tensorflow as tf
 
-from tfrs_negatives import _checks
+from tfrs_negatives import _checks, distribute
 from tfrs_negatives.losses import (
     inputs,
     mining,
@@ -193,6 +193,67 @@ class SampledLoss(abc.ABC):
         scored = self._score(everything, embeddings, columns, in_place=False)
         return scored.logits, scored.positives
 
+    def negatives_of(
+        self,
+        rows,
+        query_embeddings,
+        candidate_embeddings,
+        *,
+        negative_embeddings=None,
+        candidate_log_q=None,
+        negative_log_q=None,
+        rules=(),
+        score_mask=None,
+        negative_mask=None,
+        labels=None,
+    ):
+        """What the negatives of some rows are to the rows' losses, for metrics.
+
+        Args:
+          rows: [r] int32, distinct numbers of rows.
+          query_embeddings: [B, d] or [B, H, d], of all rows.
+          candidate_embeddings, negative_embeddings, candidate_log_q, negative_log_q,
+            rules, score_mask, negative_mask, labels: As in `__call__`, of all rows.
+
+        Returns:
+          `(allowed, kept, mass)`, [r, C + M] each: which pairs are negatives after
+          the masks, which of them still are after the mining of hard ones, and the
+          absolute derivative of the row's loss in the pair's score, 0 where it is not
+          kept. The row's own positive is none.
+        """
+        embeddings, temperature, columns = self._prepare(
+            (query_embeddings, candidate_embeddings, negative_embeddings),
+            _Columns(candidate_log_q, negative_log_q, rules, score_mask, negative_mask),
+        )
+        labels = self.checked_labels(labels, embeddings[0])
+        rows = row_blocks.ChosenRows(rows)
+        queries, candidates, *negatives = map(tf.stop_gradient, embeddings)
+        embeddings = (
+            rows.of(queries) / tf.stop_gradient(temperature),
+            candidates,
+            *map(rows.of, negatives),
+        )
+        log_q = None if columns.log_q is None else rows.of(columns.log_q)
+        labels = None if labels is None else rows.of(labels)
+        scored = self._scores(rows, embeddings, columns, in_place=True)
+        # What follows changes the scores in place: they are read before.
+        allowed = tf.not_equal(scored.logits, float("-inf"))
+        with tf.control_dependencies([allowed]):
+            scored = self._mine(scored, in_place=True)
+        kept = tf.not_equal(scored.logits, float("-inf"))
+        with tf.control_dependencies([kept]):
+            _, mass, factors = self._row_losses(scored, log_q, labels)
+        mass = tf.abs(mass)
+        if factors is not None:
+            mass = row_blocks.scale_rows(mass, factors)
+        if scored.mined is not None:
+            mass = mining.spread(mass, scored.mined, scored.width)
+            kept = tf.cast(kept, mass.dtype)
+            kept = mining.spread(kept, scored.mined, scored.width) > 0
+        is_own = tf.equal(rows.indices[:, tf.newaxis], tf.range(scored.width))
+        mass = tf.where(is_own, tf.zeros_like(mass), mass)
+        return allowed & ~is_own, kept & ~is_own, mass
+
     def can_repeat(self, query_embeddings):
         """Whether `of_repeats` can take the place of a call with these queries."""
         return False
@@ -249,12 +310,16 @@ class SampledLoss(abc.ABC):
 
     def _score(self, rows, embeddings, columns, in_place):
         """Scores some rows: corrected, masked, mined."""
+        return self._mine(self._scores(rows, embeddings, columns, in_place), in_place)
+
+    def _scores(self, rows, embeddings, columns, in_place):
+        """Scores some rows: corrected and masked."""
         queries, candidates, *negatives = embeddings
-        mined, positives = None, rows.indices
+        positives = rows.indices
         by_head = scores.shared(queries, candidates)
         logits = _best(by_head)
         if columns.log_q is not None:
-            logits = tf.nn.bias_add(logits, -columns.log_q)
+            logits = _corrected(logits, columns.log_q)
             if self.positive != "all":
                 own = _best(scores.own(queries, rows.of(candidates)[:, tf.newaxis]))
                 logits = set_each(logits, positives, own[:, 0], in_place)
@@ -273,14 +338,18 @@ class SampledLoss(abc.ABC):
             logits = tf.concat([logits, own], axis=1)
             if queries.shape.rank == 3:
                 by_head = tf.concat([by_head, own_by_head], axis=-1)
-        width = tf.shape(logits)[1]
-        if self._mines():
-            # A variable that is not positive keeps all, as a number does.
-            k = tf.convert_to_tensor(self.num_hard_negatives)
-            k = tf.where(k > 0, k, width)
-            logits, mined = mining.hardest(logits, positives, k, in_place)
-            positives = tf.zeros_like(positives)
-        return Scored(logits, positives, by_head, mined, width)
+        return Scored(logits, positives, by_head, None, tf.shape(logits)[1])
+
+    def _mine(self, scored, in_place):
+        """Keeps each row's hardest negatives, if asked to."""
+        if not self._mines():
+            return scored
+        # A variable that is not positive keeps all, as a number does.
+        k = tf.convert_to_tensor(self.num_hard_negatives)
+        k = tf.where(k > 0, k, scored.width)
+        logits, mined = mining.hardest(scored.logits, scored.positives, k, in_place)
+        positives = tf.zeros_like(scored.positives)
+        return scored._replace(logits=logits, positives=positives, mined=mined)
 
     def _mines(self):
         k = self.num_hard_negatives
@@ -301,6 +370,22 @@ class SampledLoss(abc.ABC):
             overlap=row_block * scores_a_row <= _OVERLAPPING_SCORES,
         )
 
+    def check_before(self, dtype, is_corrected):
+        """Checks what does not depend on the batch, for callers that change state.
+
+        Args:
+          dtype: Of the embeddings.
+          is_corrected: Whether there is log q.
+
+        Returns:
+          Tensors that are computed only if the checks hold.
+
+        Raises:
+          ValueError, tf.errors.InvalidArgumentError: As `__call__`.
+        """
+        del is_corrected
+        return [self._checked_temperature(dtype)]
+
     def _checked_temperature(self, dtype):
         value = self.temperature
         if value is None:
@@ -316,6 +401,8 @@ class SampledLoss(abc.ABC):
 
     def _rows_of_block(self, num_columns, scores_a_row):
         """How many rows to score at once, scalar int32."""
+        # A replica without rows has no columns either.
+        scores_a_row = tf.maximum(scores_a_row, 1)
         if self.row_block is not None:
             row_block = self.row_block
         else:
@@ -374,6 +461,14 @@ Scored = collections.namedtuple("Scored", "logits positives by_head mined width"
 def _best(by_head):
     """[n, width]: the best head's scores, where there are heads."""
     return tf.reduce_max(by_head, axis=1) if by_head.shape.rank == 3 else by_head
+
+
+def _corrected(logits, log_q):
+    """The scores less log q, which TensorFlow adds while it multiplies matrices."""
+    if distribute.num_replicas() > 1:
+        # But it aborts where a replica has no columns.
+        return logits - log_q
+    return tf.nn.bias_add(logits, -log_q)
 
 
 def _keep(logits, mask):

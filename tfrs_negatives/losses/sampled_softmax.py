@@ -59,6 +59,11 @@ class SampledSoftmax(SampledLoss):
 
     POSITIVES = ("all", "negatives", "refined")
 
+    def check_before(self, dtype, is_corrected):
+        if self.positive == "refined" and not is_corrected:
+            inputs.check_refined(None, None)
+        return super().check_before(dtype, is_corrected)
+
     def can_repeat(self, query_embeddings):
         # XLA cannot compile what finds repeats, and mining counts columns one by one.
         return not (
@@ -105,7 +110,7 @@ class SampledSoftmax(SampledLoss):
         num_columns = tf.size(layout.columns.of)
         rows_of_block = tf.minimum(
             self._rows_of_block(layout.columns.size, layout.columns.size),
-            tf.int32.max // num_columns,
+            tf.int32.max // tf.maximum(num_columns, 1),
         )
         run = functools.partial(
             repeat_blocks.run,

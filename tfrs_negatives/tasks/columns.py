@@ -19,7 +19,6 @@ class Columns:
       compress: Whether their embeddings travel as bfloat16.
 
     Attributes:
-      all_rows: Scalar int32, rows of all replicas.
       num_positives: Scalar int32, how many leading columns are positives of rows.
       num_columns: Scalar int32.
     """
@@ -28,18 +27,15 @@ class Columns:
         self._num_rows, self._compress = num_rows, compress
         self._order = None
         self.num_positives, self.num_columns = num_rows, num_candidates
-        self.all_rows = num_rows
-        if global_negatives:
-            distribute.check_in_step()
+        if not global_negatives:
+            return
+        distribute.check_in_step()
         if distribute.num_replicas() == 1:
             return
         counts = distribute.gather(tf.stack([num_rows, num_candidates])[tf.newaxis])
         rows, candidates = tf.unstack(counts, axis=1)
         place = distribute.place()
-        self.all_rows = tf.reduce_sum(rows)
         self._begin = tf.reduce_sum(rows[:place])
-        if not global_negatives:
-            return
         # Everyone's candidates as they arrive, one replica after the other.
         arrived = tf.range(tf.reduce_sum(candidates))
         ends = tf.cumsum(candidates)
@@ -48,7 +44,7 @@ class Columns:
         is_own = is_positive & tf.equal(owner, place)
         group = 2 - tf.cast(is_positive, tf.int32) - tf.cast(is_own, tf.int32)
         self._order = tf.argsort(group, stable=True)
-        self.num_positives, self.num_columns = self.all_rows, tf.size(arrived)
+        self.num_positives, self.num_columns = tf.reduce_sum(rows), tf.size(arrived)
 
     @property
     def are_global(self):
@@ -75,14 +71,14 @@ class Columns:
             [
                 tf.range(self._begin, self._begin + tf.shape(values)[0]),
                 tf.range(self._begin),
-                tf.range(self._begin + tf.shape(values)[0], self.all_rows),
+                tf.range(self._begin + tf.shape(values)[0], self.num_positives),
             ],
             axis=0,
         )
         return tf.gather(everyone, order)
 
     def in_replica_order(self, values):
-        """[all_rows, ...], the same on every replica, of columns of positives."""
+        """All replicas' rows, the same on each, from [num_positives, ...]."""
         if not self.are_global:
             return distribute.gather(values)
         own, behind = self._num_rows, self._num_rows + self._begin

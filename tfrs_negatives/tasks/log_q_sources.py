@@ -3,12 +3,14 @@
 import tensorflow as tf
 
 from tfrs_negatives import _checks
+from tfrs_negatives.losses.inputs import check_log_q
 
 
 def collect_log_q(
     correction,
     candidate_ids,
     num_rows,
+    num_columns,
     training,
     *,
     probability=None,
@@ -21,6 +23,7 @@ def collect_log_q(
       correction: The task's `sampling_correction`.
       candidate_ids: [C] or None.
       num_rows: B, scalar int32.
+      num_columns: C, scalar int32.
       training: Whether the correction learns.
       probability: `candidate_sampling_probability`.
       log_q: `candidate_log_q`.
@@ -31,7 +34,7 @@ def collect_log_q(
       `(log_q, negative_log_q)`, [C] and [B, M], or None where there is none.
 
     Raises:
-      ValueError: Several sources, or one without what it needs.
+      ValueError: Several sources, one without what it needs, or of another length.
       tf.errors.InvalidArgumentError: q outside (0, 1].
     """
     sources = {
@@ -59,10 +62,10 @@ def collect_log_q(
             "the columns. Pass `candidate_log_q`, or give the task a "
             "`sampling_correction`."
         )
-    if probability is not None:
-        return _log_probability(probability), negative_log_q
-    if log_q is not None:
-        return _checked_log_q(log_q), negative_log_q
+    if probability is not None or log_q is not None:
+        if log_q is None:
+            log_q = _log_probability(probability)
+        return check_log_q(_at_most_0(log_q), num_columns), negative_log_q
     if correction is None:
         return None, None
     if candidate_ids is None:
@@ -76,10 +79,12 @@ def collect_log_q(
         log_q = correction(candidate_ids, num_positives=num_rows, training=training)
         return log_q, negative_log_q
 
-    num_columns = _checks.size(candidate_ids)
-    negative_ids = tf.cast(negative_ids, candidate_ids.dtype)
+    ids = [candidate_ids, tf.reshape(negative_ids, [-1])]
+    if candidate_ids.dtype != tf.string:
+        # The wider dtype holds both.
+        ids = [tf.cast(part, tf.int64) for part in ids]
     log_q = correction(
-        tf.concat([candidate_ids, tf.reshape(negative_ids, [-1])], axis=0),
+        tf.concat(ids, axis=0),
         num_positives=num_rows,
         num_columns=num_columns,
         training=training,
@@ -112,7 +117,7 @@ def _log_probability(probability):
     )
 
 
-def _checked_log_q(log_q):
+def _at_most_0(log_q):
     log_q = tf.convert_to_tensor(log_q)
     message = (
         "`candidate_log_q` must be at most 0, the logarithm of a probability. Pass q "

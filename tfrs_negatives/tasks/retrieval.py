@@ -318,10 +318,11 @@ class Retrieval(keras.layers.Layer, Task):
         if self._memory is not None:
             check_training("memory", training)
             keys = batch_keys(query_keys, candidate_keys, num_rows, num_columns)
+            _, all_rows = distribute.rows_before(num_rows)
             candidate_embeddings = self._memory.checked(
-                candidate_embeddings, columns.all_rows, keys.shape[1]
+                candidate_embeddings, all_rows, keys.shape[1]
             )
-            entries = self._memory.read(columns.all_rows)
+            entries = self._memory.read(all_rows)
         uses_keras_loss = self._uses_keras_loss()
         updates_batch_metrics = bool(self._batch_metrics) and compute_batch_metrics
         needs_rows = (
@@ -354,7 +355,7 @@ class Retrieval(keras.layers.Layer, Task):
             negative_mask = row_negatives.allowed(
                 negative_ids,
                 candidate_ids,
-                num_rows,
+                [_checks.size(negative_embeddings, axis) for axis in (0, 1)],
                 columns,
                 negative_mask=negative_mask,
                 query_keys=query_keys,
@@ -364,11 +365,18 @@ class Retrieval(keras.layers.Layer, Task):
             negatives = negative_ids, negative_log_q
         else:
             _check_no_negatives(negative_ids, negative_mask, negative_log_q)
+        is_corrected = not (
+            self._sampling_correction is None
+            and candidate_sampling_probability is None
+            and candidate_log_q is None
+        )
+        checked += self._sampled.check_before(query_embeddings.dtype, is_corrected)
         with tf.control_dependencies(checked):
             log_q, negative_log_q = collect_log_q(
                 self._sampling_correction,
                 candidate_ids,
                 num_rows,
+                num_columns,
                 training,
                 probability=candidate_sampling_probability,
                 log_q=candidate_log_q,
@@ -390,12 +398,14 @@ class Retrieval(keras.layers.Layer, Task):
                 embeddings, score_mask, entries, columns.num_positives
             )
         if entries is not None and training:
-            self._memory.write(
-                columns.in_replica_order(positives),
-                ids=_everyones(candidate_ids, num_rows),
-                keys=distribute.gather(keys),
-                log_q=_everyones(log_q, num_rows),
-            )
+            checked += [x for x in (log_q, negative_log_q) if x is not None]
+            with tf.control_dependencies(checked):
+                self._memory.write(
+                    columns.in_replica_order(positives),
+                    ids=_everyones(candidate_ids, num_rows),
+                    keys=distribute.gather(keys),
+                    log_q=_everyones(log_q, num_rows),
+                )
         if groups:
             hit_ids = column_ids if self._remove_accidental_hits else None
             distinct = distinct_columns(places, column_ids, column_log_q)

@@ -10,7 +10,7 @@ from tfrs_negatives.tasks import negative_rules
 def allowed(
     negative_ids,
     candidate_ids,
-    num_rows,
+    shape,
     columns,
     *,
     negative_mask=None,
@@ -28,7 +28,7 @@ def allowed(
       negative_ids: [B, M], padded with any negative number or ""; None if no rule
         compares ids.
       candidate_ids: [C], whose first B are the rows' positives, or None.
-      num_rows: B, scalar int32.
+      shape: `(B, M)`, scalars int32.
       columns: `tasks.columns.Columns`.
       negative_mask: [B, M] bool or None.
       remove_accidental_hits, query_keys, known_positive_ids, mask_shared_positives:
@@ -58,7 +58,11 @@ def allowed(
     negative_ids = tf.convert_to_tensor(negative_ids)
     hint = "Pass one id for each negative, [B, M]."
     _checks.check_rank("negative_ids", negative_ids, (2,), hint)
-    negative_ids = _checks.check_size("negative_ids", negative_ids, 0, num_rows, hint)
+    for axis, size in enumerate(shape):
+        negative_ids = _checks.check_size(
+            "negative_ids", negative_ids, axis, size, hint
+        )
+    num_rows = shape[0]
     mask = ~is_padding(negative_ids)
     if negative_mask is not None:
         mask &= negative_mask
