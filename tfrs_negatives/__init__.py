@@ -9,6 +9,7 @@ import importlib
 from tfrs_negatives.version import __version__
 
 _SUBPACKAGES = (
+    "audit",
     "callbacks",
     "data",
     "distribute",

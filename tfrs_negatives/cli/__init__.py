@@ -27,6 +27,8 @@ def main(argv=None):
         options = arguments.parse(argv)
         if options.command == "train":
             from tfrs_negatives.cli.train import train as command
+        elif options.command == "audit":
+            from tfrs_negatives.cli.audit import audit as command
         else:
             from tfrs_negatives.cli.query import query as command
         command(options)

@@ -6,6 +6,8 @@ import math
 from tfrs_negatives.cli.errors import CommandError
 from tfrs_negatives.version import __version__
 
+_ORDERS = ("shuffled", "request_sorted", "spread")
+
 
 def parse(argv):
     """Parses arguments.
@@ -25,11 +27,14 @@ def parse(argv):
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_train(commands)
     _add_query(commands)
+    _add_audit(commands)
     options = parser.parse_args(argv)
     if options.command is None:
-        parser.error("expected a command, received none. Use train or query.")
+        parser.error("expected a command, received none. Use train, audit or query.")
     if options.command == "train":
         _check_train(parser, options)
+    if options.command in ("train", "audit"):
+        _check_source(parser, options)
     return options
 
 
@@ -58,19 +63,8 @@ def _add_train(commands):
             "--data and --tfds: MovieLens latest-small."
         ),
     )
-    add = parser.add_argument_group("data").add_argument
-    add("--data", metavar="FILE", help="a .csv, .tsv or .parquet file")
-    add("--tfds", metavar="NAME", help="a TensorFlow Datasets name")
-    add("--data-dir", metavar="DIR", help="the TFDS directory that holds it")
-    for role, meaning in (
-        ("user", "the users' ids"),
-        ("item", "the items' ids"),
-        ("request", "what was served together (else: user and UTC day)"),
-        ("time", "seconds since 1970, or dates (else: file order)"),
-        ("label", "numbers; rows at or below 0 are no positives, and dropped"),
-        ("title", "the items' titles"),
-    ):
-        add(f"--{role}", metavar="COLUMN", help=meaning)
+    add = _add_data(parser)
+    add("--title", metavar="COLUMN", help="the items' titles")
 
     add = parser.add_argument_group("output").add_argument
     add(
@@ -144,6 +138,85 @@ def _add_train(commands):
     )
 
 
+def _add_data(parser):
+    """Adds what says where a table is and what its columns mean."""
+    add = parser.add_argument_group("data").add_argument
+    add("--data", metavar="FILE", help="a .csv, .tsv or .parquet file")
+    add("--tfds", metavar="NAME", help="a TensorFlow Datasets name")
+    add("--data-dir", metavar="DIR", help="the TFDS directory that holds it")
+    for role, meaning in (
+        ("user", "the users' ids"),
+        ("item", "the items' ids"),
+        ("request", "what was served together (else: user and UTC day)"),
+        ("time", "seconds since 1970, or dates (else: file order)"),
+        ("label", "numbers; rows at or below 0 are no positives, and dropped"),
+    ):
+        add(f"--{role}", metavar="COLUMN", help=meaning)
+    return add
+
+
+def _add_audit(commands):
+    parser = commands.add_parser(
+        "audit",
+        help="measure what the negatives of a table, and of a model, are",
+        description=(
+            "Measures false negatives, distinct keys, popularity and what masks leave, "
+            "over batch sizes and orders of a table of interactions; recommends "
+            "settings; writes JSON and one HTML page. Without --data and --tfds: "
+            "MovieLens latest-small."
+        ),
+    )
+    _add_data(parser)
+    positive = _number(int, 1, "a whole number of at least 1")
+    several = _number(int, 2, "a whole number of at least 2")
+    add = parser.add_argument_group("batches").add_argument
+    add(
+        "--batch-sizes",
+        type=several,
+        nargs="+",
+        metavar="ROWS",
+        help="sizes of batches; those above the number of rows are left out",
+    )
+    add("--orders", nargs="+", choices=_ORDERS, help="how rows come")
+    add("--max-batches", type=several, help="how many of an epoch are looked at")
+    add("--spread-buffer", type=positive, help="rows that wait in spread, in batches")
+    add("--seed", type=_number(int, 0, "a whole number of at least 0"))
+    add = parser.add_argument_group("model").add_argument
+    add(
+        "--model",
+        metavar="PATH",
+        help="what train wrote, an export, or an .npz file of embeddings",
+    )
+    add(
+        "--temperature",
+        type=_number(float, 0, "a number above 0", exclusive=True),
+        help="scores are divided by it (else: what train wrote, or 1)",
+    )
+    add("--probes", type=positive, help="rows whose scores are looked at")
+    add = parser.add_argument_group("output").add_argument
+    add(
+        "--output",
+        metavar="DIR",
+        default="tfrs-negatives-audit",
+        help="folder to write; an earlier audit is replaced",
+    )
+    add(
+        "--verbose",
+        type=int,
+        choices=(0, 1),
+        default=1,
+        help="whether to show progress",
+    )
+    parser.set_defaults(
+        batch_sizes=[256, 512, 1024, 2048, 4096, 8192],
+        orders=list(_ORDERS),
+        max_batches=64,
+        spread_buffer=16,
+        seed=0,
+        probes=200,
+    )
+
+
 def _add_query(commands):
     parser = commands.add_parser(
         "query",
@@ -169,7 +242,7 @@ def _add_query(commands):
     )
 
 
-def _check_train(parser, options):
+def _check_source(parser, options):
     if options.data is not None and options.tfds is not None:
         parser.error(
             f"expected one source, received --data {options.data!r} and --tfds "
@@ -177,6 +250,9 @@ def _check_train(parser, options):
         )
     if options.data_dir is not None and options.tfds is None:
         parser.error("--data-dir belongs to --tfds, received none. Add --tfds NAME.")
+
+
+def _check_train(parser, options):
     if len(set(options.seeds)) < len(options.seeds):
         parser.error(f"--seeds must differ, received {options.seeds}. Drop repeats.")
 

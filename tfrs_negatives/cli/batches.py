@@ -5,20 +5,7 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
-
-def request_order(request, seed, epoch):
-    """An order of rows in which the rows of a request stay next to each other.
-
-    Args:
-      request: [n] numbers of requests, 0 to R - 1.
-      seed: Seed of the run.
-      epoch: Number of the epoch; each has another order.
-
-    Returns:
-      [n] row numbers. Requests are in random order, the rows of one in file order.
-    """
-    shuffled = np.random.default_rng([seed, epoch]).permutation(request.max() + 1)
-    return np.argsort(shuffled[request], kind="stable")
+from tfrs_negatives.audit.orders import request_order
 
 
 def request_batches(split, batch_size, seed, epoch):

@@ -2,10 +2,11 @@
 
 import numpy as np
 
+from tfrs_negatives.audit.popularity import head_items
+
 RECALL_AT = (10, 50, 100)
 NDCG_AT = 10
 GROUP_RECALL_AT = 50
-HEAD_SHARE = 0.2
 
 # Rank of an item that is no candidate.
 _NEVER = np.iinfo(np.int64).max
@@ -55,22 +56,6 @@ def figures(user_embeddings, item_embeddings, split):
     found[f"head recall@{GROUP_RECALL_AT}"] = _share(hits[in_head])
     found[f"tail recall@{GROUP_RECALL_AT}"] = _share(hits[known & ~in_head])
     return found
-
-
-def head_items(item, num_items):
-    """Marks the 20% of items with the most training rows, ties by position.
-
-    Args:
-      item: [n] positions of the training rows' items.
-      num_items: N.
-
-    Returns:
-      [N] bool, with at least one True.
-    """
-    order = np.argsort(-np.bincount(item, minlength=num_items), kind="stable")
-    head = np.zeros(num_items, bool)
-    head[order[: int(np.ceil(HEAD_SHARE * num_items))]] = True
-    return head
 
 
 def held_out_ranks(user_embeddings, item_embeddings, split, depth):

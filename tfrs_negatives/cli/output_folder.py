@@ -15,7 +15,7 @@ class OutputFolder:
 
     ```python
     with OutputFolder(path) as folder:
-        ...  # write into `folder`, among others FIGURES with "command": COMMAND
+        ...  # write into `folder`, among others `marker` with "command": `command`
     ```
 
     An earlier output of this command is replaced; anything else that is there stays
@@ -23,12 +23,14 @@ class OutputFolder:
 
     Args:
       path: The folder to write.
+      marker: Name of the JSON file that says which command wrote the folder.
+      command: What it says.
 
     Raises:
       ValueError: Something else is there, or the place cannot be written to.
     """
 
-    def __init__(self, path):
+    def __init__(self, path, marker=FIGURES, command=COMMAND):
         self.path = os.path.realpath(os.fspath(path))
         if os.path.lexists(self.path) and not os.path.isdir(self.path):
             raise ValueError(
@@ -36,7 +38,7 @@ class OutputFolder:
                 "Name another --output."
             )
         if os.path.isdir(self.path) and os.listdir(self.path):
-            if not _is_earlier_output(self.path):
+            if not _is_earlier_output(self.path, marker, command):
                 raise ValueError(
                     f"Expected a new folder, an empty one or an earlier output of "
                     f"this command, received {path!r}, which holds something else. "
@@ -63,9 +65,9 @@ class OutputFolder:
             shutil.rmtree(self._new, ignore_errors=True)
 
 
-def _is_earlier_output(path):
+def _is_earlier_output(path, marker, command):
     try:
-        with open(os.path.join(path, FIGURES), encoding="utf-8") as file:
-            return json.load(file).get("command") == COMMAND
+        with open(os.path.join(path, marker), encoding="utf-8") as file:
+            return json.load(file).get("command") == command
     except (OSError, ValueError, AttributeError):
         return False

@@ -1,0 +1,169 @@
+"""An audit: all its statistics, as one dict."""
+
+import numpy as np
+
+from tfrs_negatives import _checks
+from tfrs_negatives._keras import keras
+from tfrs_negatives.audit import orders as all_orders
+from tfrs_negatives.audit.batches import batch_statistics
+from tfrs_negatives.audit.exposure import items_seen
+from tfrs_negatives.audit.known import KnownPositives
+from tfrs_negatives.audit.popularity import HEAD_SHARE, head_items, popularity
+from tfrs_negatives.audit.probes import Probes
+from tfrs_negatives.audit.recommendations import THRESHOLDS, recommendations
+from tfrs_negatives.version import __version__
+
+SCHEMA_VERSION = 1
+BATCH_SIZES = (256, 512, 1024, 2048, 4096, 8192)
+
+
+def measure(
+    table,
+    model=None,
+    *,
+    batch_sizes=BATCH_SIZES,
+    orders=all_orders.ORDERS,
+    max_batches=64,
+    spread_buffer=16,
+    temperature=1.0,
+    num_probes=200,
+    seed=0,
+    progress=True,
+):
+    """Measures what the negatives of a table, and of a model, are.
+
+    Args:
+      table: `AuditTable`.
+      model: As `load_model` returns it, for statistics of scores; or None.
+      batch_sizes: Sizes of batches; those above the number of rows are left out, and
+        told of.
+      orders: Of "shuffled", "request_sorted" and "spread" (`data.spread_requests`).
+      max_batches: How many batches of an epoch are looked at; rates have standard
+        errors where there are more.
+      spread_buffer: Rows in the buffer of "spread", in batches.
+      temperature: Scores of the model are divided by it.
+      num_probes: Rows whose scores are looked at.
+      seed: Of the orders and samples.
+      progress: Whether to show it.
+
+    Returns:
+      Dict that JSON can hold; `docs/audit.md` lists its entries.
+
+    Raises:
+      ValueError: Options out of range, or no batch size of at most the table's rows.
+    """
+    _check(batch_sizes, orders, temperature)
+    _checks.check_at_least("max_batches", max_batches, 2)
+    _checks.check_at_least("spread_buffer", spread_buffer, 1)
+    _checks.check_at_least("num_probes", num_probes, 1)
+    _checks.check_at_least("seed", seed, 0)
+    sizes = [size for size in sorted(set(batch_sizes)) if size <= len(table)]
+    if not sizes:
+        raise ValueError(
+            f"Batches must be of at most {len(table)} rows, those of {table.name}, "
+            f"received {sorted(set(batch_sizes))}. Name a smaller batch size."
+        )
+    known = KnownPositives(table.user, table.item, table.num_users, table.num_items)
+    tail = ~head_items(table.item, table.num_items)
+    rng = np.random.default_rng([seed, 2])
+    probes = None
+    if model is not None:
+        probes = Probes(model, table, known, tail, temperature, num_probes, rng)
+
+    settings, in_batch = [], {}
+    bar = None
+    if progress:
+        bar = keras.utils.Progbar(len(orders) * len(sizes), unit_name="setting")
+    for name in orders:
+        base = _base_order(name, table, seed)
+        in_batch[name] = {}
+        for size in sizes:
+            order, spread = base, None
+            if name == "spread":
+                spread = all_orders.spread_settings(
+                    size, len(table), table.num_requests, spread_buffer
+                )
+                order, spread["short_batches"] = all_orders.spread_order(
+                    base, table.request, size, seed=seed, **spread
+                )
+            setting = {"order": name, "batch_size": size}
+            setting |= batch_statistics(order, size, table, known, max_batches, rng)
+            seen = items_seen(order, size, table, known, tail)[tail]
+            setting["tail_items_seen"] = float(seen.mean()) if len(seen) else None
+            setting["spread"] = spread
+            settings.append(setting)
+            if probes is not None:
+                in_batch[name][str(size)] = probes.in_batch(order, size)
+            if bar is not None:
+                bar.add(1)
+
+    report = {
+        "schema": "tfrs_negatives.audit",
+        "schema_version": SCHEMA_VERSION,
+        "version": __version__,
+        "table": _facts(table, known),
+        "options": {
+            "orders": list(orders),
+            "batch_sizes": sizes,
+            "batch_sizes_left_out": sorted(set(batch_sizes) - set(sizes)),
+            "max_batches": max_batches,
+            "spread_buffer": spread_buffer,
+            "seed": seed,
+        },
+        "settings": settings,
+    }
+    if probes is not None:
+        report["model"] = {
+            "temperature": float(temperature),
+            "probes": len(probes.rows),
+            "rows_that_could_be_probes": probes.num_usable,
+            "items_with_scores": int(model.knows_item.sum()),
+            "in_batch": in_batch,
+            "uniform": probes.uniform(),
+            "hard": probes.hard(),
+        }
+    report["thresholds"] = THRESHOLDS
+    report["recommendations"] = recommendations(report)
+    return report
+
+
+def _base_order(name, table, seed):
+    if name == "shuffled":
+        return all_orders.shuffled_order(len(table), seed)
+    return all_orders.request_order(table.request, seed, epoch=0).astype(np.int32)
+
+
+def _facts(table, known):
+    """What was read, and what holds for all orders."""
+    # Of a row, the other items of its user among all other items.
+    positives = np.bincount(table.user, minlength=table.num_users)
+    per_user = np.diff(known.starts) - 1
+    rate = positives @ per_user / (len(table) * (table.num_items - 1))
+    return {
+        "name": table.name,
+        "rows_read": table.num_read,
+        "rows_used": len(table),
+        "rows_dropped_by_label": table.num_dropped,
+        "users": table.num_users,
+        "items": table.num_items,
+        "requests": table.num_requests,
+        "distinct_pairs": len(known),
+        "request_rule": table.request_rule,
+        "head_share": HEAD_SHARE,
+        "popularity": popularity(table.item, table.num_items),
+        # A mask of known positives leaves none that the table could tell of.
+        "uniform_false_negative_rate": {"all": float(rate), "unknown": 0.0},
+    }
+
+
+def _check(batch_sizes, orders, temperature):
+    if not orders or len(set(orders)) < len(orders):
+        raise ValueError(f"`orders` must be distinct and not empty, received {orders}.")
+    for name in orders:
+        _checks.check_choice("orders", name, all_orders.ORDERS)
+    if not batch_sizes:
+        raise ValueError("`batch_sizes` must not be empty: name at least one.")
+    for size in batch_sizes:
+        _checks.check_at_least("batch_sizes", size, 2)
+    if not 0 < temperature < np.inf:
+        raise ValueError(f"`temperature` must be above 0, received {temperature}.")
