@@ -184,24 +184,25 @@ class KnownPositives:
       known: [B, P], padded with any negative number or "", or ragged [B, None].
       comparable: Ids that they will be compared with, for their dtype.
       num_rows: B, scalar int32.
+      name: The argument's name, for messages.
 
     Raises:
       ValueError: Another rank or number of rows; strings among integers.
     """
 
-    def __init__(self, known, comparable, num_rows):
+    def __init__(self, known, comparable, num_rows, name="known_positive_ids"):
         known = known if _is_ragged(known) else tf.convert_to_tensor(known)
         hint = "Pass one list of ids for each row: [B, M], or a ragged [B, None]."
-        _checks.check_rank("known_positive_ids", known, (2,), hint)
-        check_comparable("known_positive_ids", known, "candidate_ids", comparable)
+        _checks.check_rank(name, known, (2,), hint)
+        check_comparable(name, known, "candidate_ids", comparable)
         if _is_ragged(known):
             starts, ends = known.row_starts(), known.row_limits()
-            starts = _checks.check_size("known_positive_ids", starts, 0, num_rows, hint)
+            starts = _checks.check_size(name, starts, 0, num_rows, hint)
             self.longest = tf.cast(tf.reduce_max(known.row_lengths()), tf.int32)
             self.rows = known.value_rowids()
             flat = known.values
         else:
-            known = _checks.check_size("known_positive_ids", known, 0, num_rows, hint)
+            known = _checks.check_size(name, known, 0, num_rows, hint)
             self.longest = _checks.size(known, 1)
             starts = tf.range(num_rows) * self.longest
             ends = starts + self.longest
@@ -209,7 +210,7 @@ class KnownPositives:
             self.rows = tf.range(tf.size(flat)) // tf.maximum(self.longest, 1)
         self.is_padding = is_padding(flat)
         self.starts, self.ends = tf.cast(starts, tf.int32), tf.cast(ends, tf.int32)
-        self.ids = as_int64("known_positive_ids", flat)
+        self.ids = as_int64(name, flat)
 
     def rule(self, columns, rows=None):
         """The rule that drops columns in the lists, of all rows or of some."""

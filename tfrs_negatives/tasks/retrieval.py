@@ -1,5 +1,7 @@
 """The retrieval task: `tfrs.tasks.Retrieval` with the right negatives."""
 
+import functools
+
 import tensorflow as tf
 
 from tfrs_negatives import _checks, distribute
@@ -22,6 +24,7 @@ from tfrs_negatives.tasks.negative_rules import (
     insert,
     vector,
 )
+from tfrs_negatives.tasks.observed_rows import ObservedRows, check_metrics
 from tfrs_negatives.tasks.repeats import Repeats, distinct_columns
 
 
@@ -83,6 +86,11 @@ class Retrieval(keras.layers.Layer, Task):
       reduction: "sum" (TFRS's, the default), "sum_over_batch_size",
         "mean_with_sample_weight" or "none". A custom `loss` has its own.
       row_block: Rows to score at once; None chooses from the shapes.
+      negative_metrics: One or several `metrics.NegativeMetric`s, such as
+        `metrics.FalseNegativeRate()`, of what the rows are trained against; with
+        several replicas, of all. They are updated while `compute_batch_metrics`.
+      negative_metric_rows: How many rows of a batch (of each replica's) these look
+        at, evenly spaced. None: all, at a further pass over all scores.
 
     Raises:
       ValueError: Options out of range, or that contradict a custom `loss`.
@@ -106,8 +114,14 @@ class Retrieval(keras.layers.Layer, Task):
         gather_dtype=None,
         reduction=None,
         row_block=None,
+        negative_metrics=None,
+        negative_metric_rows=64,
     ):
         _checks.check_choice("gather_dtype", gather_dtype, (None, "bfloat16"))
+        negative_metrics = _as_list(negative_metrics)
+        check_metrics(negative_metrics)
+        if negative_metric_rows is not None:
+            _checks.check_at_least("negative_metric_rows", negative_metric_rows, 1)
         options = {
             "temperature": temperature,
             "positive": positive,
@@ -139,6 +153,8 @@ class Retrieval(keras.layers.Layer, Task):
         self._memory = memory
         self._global_negatives = global_negatives
         self._gather_dtype = gather_dtype
+        self._negative_metrics = negative_metrics
+        self._negative_metric_rows = negative_metric_rows
         # Nothing depends on the shapes of a call, and what it holds neither.
         self.built = True
 
@@ -172,6 +188,8 @@ class Retrieval(keras.layers.Layer, Task):
             "memory": serialize_one(self._memory),
             "global_negatives": self._global_negatives,
             "gather_dtype": self._gather_dtype,
+            "negative_metrics": serialize(self._negative_metrics),
+            "negative_metric_rows": self._negative_metric_rows,
             **config,
         }
 
@@ -189,6 +207,7 @@ class Retrieval(keras.layers.Layer, Task):
             "loss_metrics",
             "sampling_correction",
             "memory",
+            "negative_metrics",
         )
         return cls(**{**config, **{key: revive(config[key]) for key in objects}})
 
@@ -206,6 +225,7 @@ class Retrieval(keras.layers.Layer, Task):
         query_keys=None,
         candidate_keys=None,
         known_positive_ids=None,
+        measured_positive_ids=None,
         negative_embeddings=None,
         negative_ids=None,
         negative_mask=None,
@@ -236,7 +256,8 @@ class Retrieval(keras.layers.Layer, Task):
             `known_positive_ids`, `mask_shared_positives` and
             `sampling_correction`.
           compute_metrics: Whether to update the corpus metrics.
-          compute_batch_metrics: Whether to update the batch metrics.
+          compute_batch_metrics: Whether to update the batch metrics and the negative
+            metrics.
           score_mask: [B, C] bool, False drops the pair; must keep the diagonal.
           query_keys: [B], or a dict of several such (user, request, ...): a
             candidate that came with a row of the same key is not a negative.
@@ -247,6 +268,9 @@ class Retrieval(keras.layers.Layer, Task):
           known_positive_ids: Items known to be positives of each row, such as
             its history: [B, M], padded with any negative number or "", or a
             ragged tensor [B, None].
+          measured_positive_ids: Items that are positives of each row to
+            `negative_metrics` alone, of the same form: no pair is dropped for them.
+            None: `known_positive_ids`.
           negative_embeddings: [B, M, d], explicit negatives of each row alone, such
             as what it was shown and skipped, or hard negatives.
           negative_ids: [B, M], their ids, padded with any negative number or "": for
@@ -323,6 +347,24 @@ class Retrieval(keras.layers.Layer, Task):
                 candidate_embeddings, all_rows, keys.shape[1]
             )
             entries = self._memory.read(all_rows)
+        observed = None
+        if self._negative_metrics and compute_batch_metrics:
+            positive_ids = measured_positive_ids
+            if positive_ids is None:
+                positive_ids = known_positive_ids
+            observed = ObservedRows(
+                self._negative_metrics,
+                self._negative_metric_rows,
+                num_rows,
+                candidate_ids=candidate_ids,
+                positive_ids=positive_ids,
+                query_keys=query_keys,
+                negative_ids=negative_ids,
+                negative_mask=negative_mask,
+                has_negatives=negative_embeddings is not None,
+            )
+            checked += observed.checked
+            compares_ids |= observed.compares_ids
         uses_keras_loss = self._uses_keras_loss()
         updates_batch_metrics = bool(self._batch_metrics) and compute_batch_metrics
         needs_rows = (
@@ -336,7 +378,8 @@ class Retrieval(keras.layers.Layer, Task):
             groups = repeats.groups(query_keys, known_positive_ids, candidate_ids)
         if compares_ids or (groups and candidate_ids is not None):
             column_ids = ids_of_columns(candidate_ids, columns, entries)
-        rules = collect_rules(
+        collect = functools.partial(
+            collect_rules,
             num_rows,
             num_columns,
             columns,
@@ -345,9 +388,9 @@ class Retrieval(keras.layers.Layer, Task):
             query_keys=query_keys,
             candidate_keys=candidate_keys,
             memory=entries,
-            groups=groups,
             **by_id,
         )
+        rules = collect(groups=groups)
         if negative_embeddings is not None:
             negative_embeddings, negative_log_q, negative_mask = check_negatives(
                 negative_embeddings, negative_log_q, negative_mask, query_embeddings
@@ -406,6 +449,16 @@ class Retrieval(keras.layers.Layer, Task):
                     keys=distribute.gather(keys),
                     log_q=_everyones(log_q, num_rows),
                 )
+        scoring = {
+            "query_embeddings": query_embeddings,
+            "candidate_embeddings": embeddings,
+            "negative_embeddings": negative_embeddings,
+            "candidate_log_q": column_log_q,
+            "negative_log_q": negative_log_q,
+            "rules": rules,
+            "score_mask": score_mask,
+            "negative_mask": negative_mask,
+        }
         if groups:
             hit_ids = column_ids if self._remove_accidental_hits else None
             distinct = distinct_columns(places, column_ids, column_log_q)
@@ -419,17 +472,11 @@ class Retrieval(keras.layers.Layer, Task):
                 candidate_log_q=column_log_q,
                 sample_weight=sample_weight,
             )
+            if observed:
+                # Its rows one by one, as they would be without repeats.
+                scoring["candidate_embeddings"] = tf.gather(embeddings, places)
+                scoring["rules"] = collect()
         else:
-            scoring = {
-                "query_embeddings": query_embeddings,
-                "candidate_embeddings": embeddings,
-                "negative_embeddings": negative_embeddings,
-                "candidate_log_q": column_log_q,
-                "negative_log_q": negative_log_q,
-                "rules": rules,
-                "score_mask": score_mask,
-                "negative_mask": negative_mask,
-            }
             if uses_keras_loss or updates_batch_metrics:
                 masked = bool(rules) or not (
                     score_mask is None and negative_mask is None
@@ -461,6 +508,10 @@ class Retrieval(keras.layers.Layer, Task):
             ]
         if updates_batch_metrics:
             updates += [dense.update(metric) for metric in self._batch_metrics]
+        if observed:
+            updates += observed.update(
+                self._sampled, scoring, labels, sample_weight, columns, column_ids
+            )
         with tf.control_dependencies([u for u in updates if u is not None]):
             return tf.identity(loss)
 

@@ -1,0 +1,49 @@
+"""How many users, sessions or requests a batch holds."""
+
+import tensorflow as tf
+
+from tfrs_negatives import distribute
+from tfrs_negatives._keras import keras
+from tfrs_negatives.metrics.negative_metric import NegativeMetric
+
+
+@keras.utils.register_keras_serializable(package="tfrs_negatives")
+class DistinctKeys(NegativeMetric):
+    """The mean number of distinct `query_keys` in a batch, that of all replicas.
+
+    A batch of few keys has few rows that are negatives of each other: of a batch in
+    the order of a log, sorted by request, this is a small part of its size.
+
+    Args:
+      key: Name of the key, where the task is called with a dict of several.
+      name: Name of the metric.
+    """
+
+    NEEDS = ("keys",)
+
+    def __init__(self, key=None, name=None):
+        super().__init__(name or ("distinct_keys" + (f"_{key}" if key else "")))
+        self.key = key
+
+    def get_config(self):
+        return {"name": self.name, "key": self.key}
+
+    def parts(self, negatives):
+        keys = tf.sort(distribute.gather(self._chosen(negatives.keys)))
+        is_new = tf.not_equal(keys[1:], keys[:-1])
+        distinct = tf.minimum(tf.size(keys), 1) + tf.reduce_sum(
+            tf.cast(is_new, tf.int32)
+        )
+        one = tf.ones([], tf.float64)
+        return tf.cast(distinct, tf.float64), one
+
+    def _chosen(self, keys):
+        if self.key in keys:
+            return keys[self.key]
+        if self.key is None and len(keys) == 1:
+            return next(iter(keys.values()))
+        names = sorted(str(name) for name in keys)
+        raise ValueError(
+            f"`{self.name}` counts one of the `query_keys`: expected `key` to be one "
+            f"of their names, received key={self.key!r} and the keys {names}."
+        )

@@ -1,0 +1,151 @@
+"""How many candidates score at least as high as a positive, in one blocked pass.
+
+A rank needs no sorting: it follows from a count, and counts of blocks add up. Scores
+are those of float64 dot products, so that a tie is a tie wherever the rows lie. Nearly
+all comparisons are decided in float32 by more than its rounding can be; the few that
+are not are decided in float64.
+"""
+
+import tensorflow as tf
+
+# Scores held at once: 16 MiB of float32.
+_BLOCK_SCORES = 2**22
+
+# Of the two vectors' lengths: closer scores tie. Float64 rounding is far below it.
+_TIE = 1e-12
+
+# Of its length: an embedding so near the positive's is the positive's, computed in
+# another batch.
+_TWIN = 1e-5
+
+
+def count_at_least(queries, candidates, largest_norm, scores, limits, twins_of=None):
+    """Counts the candidates that score at least as high as given scores.
+
+    Args:
+      queries: `[B, d]` float32, finite.
+      candidates: `[N, d]` float32, finite.
+      largest_norm: Scalar float64, the greatest length of a candidate.
+      scores: `[B, M]` float64 dot products of the queries with their positives; inf
+        for none.
+      limits: `[B]` int32: counts from here on need not be exact.
+      twins_of: `[B, d]` float32 or None: the one positive's embedding of each query.
+        Candidates equal to it up to rounding are counted, and counted apart.
+
+    Returns:
+      Counts `[B, M]` int32, exact below the limit and at least the limit otherwise;
+      and `[B]` int32, how many of them are twins (exact while counts are).
+    """
+    queries64 = tf.cast(queries, tf.float64)
+    lengths = tf.norm(queries64, axis=1, keepdims=True)
+    width = tf.cast(tf.shape(queries)[1], tf.float64)
+    # Of float32 sums in any order (Higham, "Accuracy and Stability of Numerical
+    # Algorithms", section 3.1), and of the rounding of the bounds themselves.
+    rounding = 1.1 * (width + 4) * 2.0**-24 + _input_rounding()
+    reach = largest_norm
+    if twins_of is not None:
+        own = tf.norm(tf.cast(twins_of, tf.float64), axis=1, keepdims=True)
+        reach = tf.maximum(reach, own)
+        rounding += _TWIN
+    # The last term: products that float32 rounds to zero.
+    doubt = rounding * lengths * reach + 1e-37 * width
+    upper = tf.cast(scores + doubt, tf.float32)
+    lower = tf.cast(scores - doubt, tf.float32)
+    least = scores - _TIE * lengths * reach
+
+    num_candidates, num_scores = tf.shape(candidates)[0], tf.shape(scores)[1]
+    columns = tf.maximum(_BLOCK_SCORES // tf.maximum(tf.shape(queries)[0], 1), 256)
+
+    def add_block(start, counts, twins):
+        block = candidates[start : start + columns]
+        found = tf.matmul(queries, block, transpose_b=True)
+
+        def add_score(m, counts, twins):
+            high, low = upper[:, m, tf.newaxis], lower[:, m, tf.newaxis]
+            enough = counts[:, m, tf.newaxis] >= limits[:, tf.newaxis]
+            above = found >= high
+            doubtful = tf.not_equal(above, found >= tf.where(enough, high, low))
+            more, new_twins = _resolve(
+                doubtful, queries64, block, least[:, m], twins_of
+            )
+            more += tf.reduce_sum(tf.cast(above, tf.int32), axis=1)
+            counts += more[:, tf.newaxis] * tf.one_hot(m, num_scores, dtype=tf.int32)
+            return m + 1, counts, twins + new_twins
+
+        _, counts, twins = tf.while_loop(
+            lambda m, *_: m < num_scores,
+            add_score,
+            [0, counts, twins],
+            shape_invariants=[tf.TensorShape([]), *_INVARIANTS],
+            parallel_iterations=1,
+        )
+        return start + columns, counts, twins
+
+    counts = tf.zeros(tf.shape(scores), tf.int32)
+    _, counts, twins = tf.while_loop(
+        lambda start, *_: start < num_candidates,
+        add_block,
+        [0, counts, tf.zeros(tf.shape(queries)[:1], tf.int32)],
+        shape_invariants=[tf.TensorShape([]), *_INVARIANTS],
+        # Blocks side by side would hold their scores side by side.
+        parallel_iterations=1,
+    )
+    return counts, twins
+
+
+_INVARIANTS = tf.TensorShape([None, None]), tf.TensorShape([None])
+
+
+def count_among(scores, others, present, largest_norm, lengths):
+    """The same count among a few candidates of each query, whose scores are known.
+
+    Args:
+      scores: `[B, M]` float64.
+      others: `[B, R]` float64, dot products.
+      present: `[B, R]` bool, which to count.
+      largest_norm: As in `count_at_least`.
+      lengths: `[B, 1]` float64, the queries' lengths.
+
+    Returns:
+      `[B, M]` int32.
+    """
+    least = scores - _TIE * lengths * largest_norm
+    counted = others[:, tf.newaxis] >= least[:, :, tf.newaxis]
+    counted &= present[:, tf.newaxis]
+    return tf.reduce_sum(tf.cast(counted, tf.int32), axis=2)
+
+
+def _resolve(doubtful, queries64, block, least, twins_of):
+    """Decides the doubtful pairs of a block, over the rows and columns that have any.
+
+    Returns:
+      `[B]` int32 each: how many count, and how many are twins.
+    """
+    pairs = tf.where(doubtful)
+    rows, columns = tf.unique(pairs[:, 0])[0], tf.unique(pairs[:, 1])[0]
+    doubtful = tf.gather(tf.gather(doubtful, rows), columns, axis=1)
+    some = tf.cast(tf.gather(block, columns), tf.float64)
+    scores = tf.matmul(tf.gather(queries64, rows), some, transpose_b=True)
+    counted = scores >= tf.gather(least, rows)[:, tf.newaxis]
+    if twins_of is not None:
+        own = tf.cast(tf.gather(twins_of, rows), tf.float64)
+        square = tf.reduce_sum(own**2, axis=1, keepdims=True)
+        distance = square + tf.reduce_sum(some**2, axis=1)
+        distance -= 2 * tf.matmul(own, some, transpose_b=True)
+        twins = distance <= _TWIN**2 * square
+        counted |= twins
+    num_rows = tf.shape(queries64)[0]
+
+    def per_row(chosen):
+        chosen = tf.reduce_sum(tf.cast(chosen & doubtful, tf.int32), axis=1)
+        return tf.scatter_nd(rows[:, tf.newaxis], chosen, [tf.cast(num_rows, rows.dtype)])
+
+    if twins_of is None:
+        return per_row(counted), tf.zeros([num_rows], tf.int32)
+    return per_row(counted), per_row(twins)
+
+
+def _input_rounding():
+    """What GPUs round off both factors of a float32 product, relative."""
+    rounds = tf.config.experimental.tensor_float_32_execution_enabled()
+    return 2.0**-10 if rounds and tf.config.list_logical_devices("GPU") else 0.0

@@ -1,0 +1,38 @@
+"""How many negatives are positives."""
+
+from tfrs_negatives._keras import keras
+from tfrs_negatives.metrics.negative_metric import NegativeMetric, named
+
+
+@keras.utils.register_keras_serializable(package="tfrs_negatives")
+class FalseNegativeRate(NegativeMetric):
+    """The share of negatives that are positives of their row.
+
+    An item is a positive of a row if it is in the row's `measured_positive_ids`, or in
+    its `known_positive_ids` where the task is called without those, or if it is the
+    item of the row's own positive. Measured positives change nothing in training, so
+    that they may hold what training must not see.
+
+    Args:
+      source: One of `SOURCES`, to count its negatives alone; None: all.
+      after_masks: True: of the negatives that the loss sees. False: of all pairs, as
+        if there were no masks and no mining.
+      name: Name of the metric.
+    """
+
+    NEEDS = ("positives",)
+
+    def __init__(self, source=None, after_masks=True, name=None):
+        measure = "false_negative_rate" + ("" if after_masks else "_before_masks")
+        super().__init__(name or named(measure, source), source)
+        self.after_masks = after_masks
+
+    def get_config(self):
+        return {**super().get_config(), "after_masks": self.after_masks}
+
+    def parts(self, negatives):
+        pairs = negatives.kept if self.after_masks else negatives.offered
+        return (
+            negatives.total(pairs & negatives.positives, self.source),
+            negatives.total(pairs, self.source),
+        )

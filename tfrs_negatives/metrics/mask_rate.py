@@ -1,0 +1,39 @@
+"""How much of the negatives masks take away."""
+
+from tfrs_negatives import _checks
+from tfrs_negatives._keras import keras
+from tfrs_negatives.metrics.negative_metric import NegativeMetric, named
+
+
+@keras.utils.register_keras_serializable(package="tfrs_negatives")
+class MaskRate(NegativeMetric):
+    """The share of pairs that masks drop, or of rows that they leave no negative.
+
+    Masks are the rules on ids and keys and `score_mask`. Padding, and what
+    `negative_mask` says is none, are no negatives to begin with; the mining of hard
+    negatives is no mask. A row without negatives costs 0 and teaches nothing.
+
+    Args:
+      source: One of `SOURCES`, to count its negatives alone; None: all.
+      of: "pairs", or "rows": those without any negative (of the source).
+      name: Name of the metric.
+
+    Raises:
+      ValueError: Options out of range.
+    """
+
+    def __init__(self, source=None, of="pairs", name=None):
+        _checks.check_choice("of", of, ("pairs", "rows"))
+        measure = "mask_rate" if of == "pairs" else "rows_without_negatives"
+        super().__init__(name or named(measure, source), source)
+        self.of = of
+
+    def get_config(self):
+        return {**super().get_config(), "of": self.of}
+
+    def parts(self, negatives):
+        if self.of == "rows":
+            without = negatives.rows_without(negatives.allowed, self.source)
+            return without, negatives.total_of_rows()
+        offered = negatives.total(negatives.offered, self.source)
+        return offered - negatives.total(negatives.allowed, self.source), offered

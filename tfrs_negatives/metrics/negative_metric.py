@@ -1,0 +1,88 @@
+"""Base of the metrics of negatives."""
+
+import abc
+
+import tensorflow as tf
+
+from tfrs_negatives import _checks, distribute
+from tfrs_negatives._keras import IS_KERAS_3, keras
+from tfrs_negatives.metrics.negatives import SOURCES
+
+
+class NegativeMetric(keras.metrics.Metric):
+    """A ratio of two sums over what rows were trained against.
+
+    Give it to `tasks.Retrieval(negative_metrics=[...])`. To write one, implement
+    `parts`, and name in `NEEDS` the fields of `Negatives` that it reads beyond those
+    that are always there: "positives", "ids" or "keys". The task then raises a
+    `ValueError` where a call lacks what they are made from.
+
+    The result is a float32 scalar, 0 before the first update, and the same on all
+    replicas.
+
+    Args:
+      name: Name of the metric.
+      source: One of `SOURCES`: what counts are negatives of this source alone. None:
+        all.
+
+    Raises:
+      ValueError: Another source.
+    """
+
+    NEEDS = ()
+
+    def __init__(self, name, source=None):
+        _checks.check_choice("source", source, (None, *SOURCES))
+        super().__init__(name=name)
+        self.source = source
+        # Pairs of many steps add up to more than float32 can count.
+        self._numerator, self._denominator = (
+            self.add_weight(name=part, shape=(), initializer="zeros", dtype="float64")
+            for part in ("numerator", "denominator")
+        )
+
+    @classmethod
+    def each_source(cls, *args, **options):
+        """One such metric for each of `SOURCES`; arguments as of the class."""
+        return [cls(*args, source=source, **options) for source in SOURCES]
+
+    @abc.abstractmethod
+    def parts(self, negatives):
+        """What a batch adds to numerator and denominator.
+
+        Args:
+          negatives: `Negatives`.
+
+        Returns:
+          Two scalars, float64.
+        """
+
+    def get_config(self):
+        return {"name": self.name, "source": self.source}
+
+    def update_state(self, negatives):
+        """Adds a batch.
+
+        Args:
+          negatives: `Negatives`.
+        """
+        numerator, denominator = self.parts(negatives)
+        self._numerator.assign_add(numerator)
+        self._denominator.assign_add(denominator)
+
+    def result(self):
+        numerator, denominator = (
+            _of_all_replicas(part) for part in (self._numerator, self._denominator)
+        )
+        return tf.cast(tf.math.divide_no_nan(numerator, denominator), tf.float32)
+
+
+def named(measure, source):
+    """The default name of a metric of a source."""
+    return measure if source is None else f"{measure}_{source}"
+
+
+def _of_all_replicas(variable):
+    value = tf.convert_to_tensor(variable)
+    # Keras 2 has added up the replicas' states when it asks for the result.
+    return distribute.total(value) if IS_KERAS_3 else value

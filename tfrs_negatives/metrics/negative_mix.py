@@ -1,0 +1,33 @@
+"""Where negatives come from."""
+
+from tfrs_negatives import _checks
+from tfrs_negatives._keras import keras
+from tfrs_negatives.metrics.negative_metric import NegativeMetric, named
+from tfrs_negatives.metrics.negatives import SOURCES
+
+
+@keras.utils.register_keras_serializable(package="tfrs_negatives")
+class NegativeMix(NegativeMetric):
+    """The share of the negatives that are of one source.
+
+    Of those that the loss sees, after masks and mining. Beside
+    `NegativeHardness(source)` it tells whether a source is worth its place: hard ones
+    carry a larger share of the gradient than of the number.
+
+    Args:
+      source: One of `SOURCES`.
+      name: Name of the metric.
+
+    Raises:
+      ValueError: Another source.
+    """
+
+    def __init__(self, source, name=None):
+        _checks.check_choice("source", source, SOURCES)
+        super().__init__(name or named("negative_mix", source), source)
+
+    def parts(self, negatives):
+        return (
+            negatives.total(negatives.kept, self.source),
+            negatives.total(negatives.kept),
+        )

@@ -1,0 +1,95 @@
+"""What the rows of a batch were trained against, for metrics."""
+
+import dataclasses
+
+import tensorflow as tf
+
+#: Where negatives come from: positives of other rows (of all replicas, with global
+#: negatives), further candidates of the batch, the memory, and negatives that a row
+#: has of its own.
+SOURCES = ("in_batch", "extra", "memory", "per_row")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Negatives:
+    """The negatives of r rows of a batch, of W columns.
+
+    `tasks.Retrieval` hands it to each of its `negative_metrics`. The columns are those
+    that all rows share (the batch's candidates, other replicas', the memory's) and
+    behind them the M negatives that each row has of its own. A row's own positive is
+    in none of the matrices.
+
+    Attributes:
+      offered: [r, W] bool, all pairs but the row's own positive and padding.
+      allowed: [r, W] bool, those that masks leave.
+      kept: [r, W] bool, those of them that the mining of hard negatives leaves: what
+        the loss sees.
+      mass: [r, W] float, absolute derivative of the row's loss in the pair's score,
+        0 where it is not kept. For a softmax this is the pair's probability.
+      sources: [W] int32, the column's place in `SOURCES`.
+      weights: [r] float, the rows' `sample_weight`, or 1.
+      positives: [r, W] bool, offered pairs whose item is a positive of the row: in its
+        list of positives, or its own positive's item again. None where no metric needs
+        it.
+      column_ids: [W - M] int64, items of the shared columns, strings as hashes. None
+        where no metric needs ids.
+      row_ids: [r, M] int64, items of the rows' own negatives. None where no metric
+        needs ids, or rows have none.
+      keys: Dict from names to the `query_keys` of the whole batch (the replica's),
+        [B] int64; a single key has the name None.
+    """
+
+    offered: tf.Tensor
+    allowed: tf.Tensor
+    kept: tf.Tensor
+    mass: tf.Tensor
+    sources: tf.Tensor
+    weights: tf.Tensor
+    positives: tf.Tensor | None = None
+    column_ids: tf.Tensor | None = None
+    row_ids: tf.Tensor | None = None
+    keys: dict = dataclasses.field(default_factory=dict)
+
+    def total(self, pairs, source=None):
+        """The sum over rows, times their weights, and columns.
+
+        Args:
+          pairs: [r, W], bool or float.
+          source: One of `SOURCES`, whose columns alone count; None: all.
+
+        Returns:
+          Scalar float64.
+        """
+        pairs = self._of(pairs, source)
+        if pairs.dtype == tf.bool:
+            pairs = tf.cast(pairs, tf.int32)
+        sums = tf.cast(tf.reduce_sum(pairs, axis=1), tf.float64)
+        return tf.reduce_sum(tf.cast(self.weights, tf.float64) * sums)
+
+    def rows_without(self, pairs, source=None):
+        """The weight of rows that have none of `pairs` [r, W] bool, likewise."""
+        without = ~tf.reduce_any(self._of(pairs, source), axis=1)
+        return self.total_of_rows(tf.cast(without, tf.float64))
+
+    def total_of_rows(self, values=1.0):
+        """The sum of `values` [r] times weights; of weights alone by default."""
+        return tf.reduce_sum(tf.cast(self.weights, tf.float64) * values)
+
+    def where_item(self, function):
+        """[r, W] from a function of ids, [n] int64 to [n] bool."""
+        shape = tf.shape(self.kept)
+        if self.row_ids is None:
+            return tf.broadcast_to(function(self.column_ids), shape)
+        shared = tf.broadcast_to(
+            function(self.column_ids), tf.stack([shape[0], tf.size(self.column_ids)])
+        )
+        own = tf.reshape(
+            function(tf.reshape(self.row_ids, [-1])), tf.shape(self.row_ids)
+        )
+        return tf.concat([shared, own], axis=1)
+
+    def _of(self, pairs, source):
+        if source is None:
+            return pairs
+        is_of_source = tf.equal(self.sources, SOURCES.index(source))
+        return tf.where(is_of_source, pairs, tf.zeros_like(pairs))

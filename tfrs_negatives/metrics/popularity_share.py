@@ -1,0 +1,77 @@
+"""How many negatives are popular items."""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+
+from tfrs_negatives import _checks
+from tfrs_negatives._keras import keras
+from tfrs_negatives.layers.counts import checked_counts
+from tfrs_negatives.metrics.negative_metric import NegativeMetric, named
+
+
+@keras.utils.register_keras_serializable(package="tfrs_negatives")
+class PopularityShare(NegativeMetric):
+    """The share of negatives that are among the most popular items.
+
+    Of those that the loss sees. The most popular are the `top` share of the counted
+    items, rounded up; of equal counts the one that comes first. Needs `candidate_ids`.
+
+    Args:
+      counts: Counts of items, as `layers.StaticFrequency` takes them.
+      ids: Their ids, likewise.
+      top: Which share of the items is popular, in (0, 1].
+      by: "count": the share of the number of negatives. "mass": of their gradient mass
+        (see `NegativeHardness`), which is what log-Q correction takes from popular
+        items.
+      source: One of `SOURCES`, to count its negatives alone; None: all.
+      name: Name of the metric.
+
+    Raises:
+      ValueError: Options out of range; counts as `layers.StaticFrequency`.
+    """
+
+    NEEDS = ("ids",)
+
+    def __init__(self, counts, ids=None, top=0.01, by="count", source=None, name=None):
+        if not 0 < top <= 1:
+            raise ValueError(
+                f"`top` must be in (0, 1], the share of items that is popular, "
+                f"received {top}."
+            )
+        _checks.check_choice("by", by, ("count", "mass"))
+        ids, keys, counts = checked_counts(counts, ids)
+        measure = "popularity_share" + ("" if by == "count" else "_by_mass")
+        super().__init__(name or named(measure, source), source)
+        self.top, self.by = top, by
+        self._counts, self._ids = counts.tolist(), ids.tolist()
+        # A hair less, so that 0.07 of 100 are 7.
+        size = max(math.ceil(top * len(keys) - 1e-9), 1)
+        most = np.argsort(-counts, kind="stable")[:size]
+        self._popular = np.sort(keys[most])
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "counts": self._counts,
+            "ids": self._ids,
+            "top": self.top,
+            "by": self.by,
+        }
+
+    def parts(self, negatives):
+        popular = negatives.where_item(self._is_popular)
+        pairs = negatives.kept
+        if self.by == "mass":
+            pairs = negatives.mass
+        of_popular = tf.where(popular, pairs, tf.zeros_like(pairs))
+        return (
+            negatives.total(of_popular, self.source),
+            negatives.total(pairs, self.source),
+        )
+
+    def _is_popular(self, ids):
+        popular = tf.constant(self._popular)
+        places = tf.minimum(tf.searchsorted(popular, ids), len(self._popular) - 1)
+        return tf.equal(tf.gather(popular, places), ids)

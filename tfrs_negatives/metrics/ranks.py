@@ -1,0 +1,188 @@
+"""Ranks of positives among the candidates of a corpus, or among those retrieved.
+
+A rank is the positive's place, 1 the best, in the list of all candidates that are not
+excluded, in descending order of score, in which ties count against the positive:
+candidates of equal score that are no positives of the query stand before it. Positives
+of equal score stand one after the other.
+"""
+
+import tensorflow as tf
+
+from tfrs_negatives.metrics.exact_counts import count_among, count_at_least
+
+_BLOCK_QUERIES = 1024
+# Float64 numbers of gathered candidates at once: 32 MiB.
+_GATHERED = 2**22
+
+
+def ranks_of_positions(
+    queries, candidates, largest_norm, positives, excluded, deepest
+):
+    """Ranks of positives whose rows in the corpus are known.
+
+    A query's positives are never excluded.
+
+    Args:
+      queries: `[B, d]` float32, finite.
+      candidates: `[N, d]` float32, finite.
+      largest_norm: Scalar float64, the greatest length of a candidate.
+      positives: `[B, M]` int32 row numbers, distinct in a row; -1 for none.
+      excluded: `[B, E]` int32 row numbers; -1 for none.
+      deepest: An int: ranks beyond it need not be exact.
+
+    Returns:
+      `[B, M]` int32; where a rank is beyond `deepest`, any number that is; 0 for none.
+    """
+    num_positives = tf.shape(positives)[1]
+    members = tf.concat([positives, excluded], axis=1)
+    num_members = tf.shape(members)[1]
+
+    def rank(queries, positives, members):
+        queries64 = tf.cast(queries, tf.float64)
+        lengths = tf.norm(queries64, axis=1, keepdims=True)
+        vectors = tf.gather(candidates, tf.maximum(members, 0))
+        scores = tf.linalg.matvec(tf.cast(vectors, tf.float64), queries64)
+        known = positives >= 0
+        own = tf.where(known, scores[:, :num_positives], -float("inf"))
+        # Best first: the m-th best cannot rank above m.
+        order = tf.argsort(own, axis=1, direction="DESCENDING", stable=True)
+        own = tf.gather(own, order, batch_dims=1)
+        own = tf.where(tf.math.is_finite(own), own, float("inf"))[:, :deepest]
+        counts, _ = count_at_least(
+            queries,
+            candidates,
+            largest_norm,
+            own,
+            tf.fill(tf.shape(queries)[:1], deepest + num_members),
+        )
+        # Neither excluded candidates nor positives stand before it as others.
+        counts -= count_among(
+            own, scores, _first_occurrences(members), largest_norm, lengths
+        )
+        places = tf.range(num_positives)
+        missing = [[0, 0], [0, num_positives - tf.shape(own)[1]]]
+        ranks = 1 + tf.pad(counts, missing) + places
+        ranks = tf.gather(ranks, tf.argsort(order, axis=1), batch_dims=1)
+        return tf.where(known, ranks, 0)
+
+    gathered = tf.maximum(num_members * tf.shape(queries)[1], 1)
+    rows = tf.clip_by_value(_GATHERED // gathered, 1, _BLOCK_QUERIES)
+    return _by_blocks(rank, [queries, positives, members], rows, [None, None])
+
+
+def ranks_of_embeddings(queries, candidates, largest_norm, positives, deepest):
+    """Ranks of positives of which only the embeddings are known.
+
+    Of the candidates whose embedding is the positive's up to rounding (1e-5 of its
+    length), one is the positive itself and the others tie with it. Where there is
+    none, the positive is ranked as one more candidate.
+
+    Args:
+      queries, candidates, largest_norm, deepest: As in `ranks_of_positions`.
+      positives: `[B, d]` float32, finite.
+
+    Returns:
+      `[B, 1]` int32, as `ranks_of_positions`.
+    """
+
+    def rank(queries, positives):
+        scores = tf.reduce_sum(
+            tf.cast(queries, tf.float64) * tf.cast(positives, tf.float64),
+            axis=1,
+            keepdims=True,
+        )
+        counts, twins = count_at_least(
+            queries,
+            candidates,
+            largest_norm,
+            scores,
+            tf.fill(tf.shape(queries)[:1], deepest + 1),
+            positives,
+        )
+        return 1 + counts - tf.minimum(twins, 1)[:, tf.newaxis]
+
+    return _by_blocks(rank, [queries, positives], _BLOCK_QUERIES, [None, 1])
+
+
+def ranks_of_retrieved(keys, scores, positives):
+    """Ranks of positives among what an index retrieved.
+
+    Args:
+      keys: `[B, K]` int64 keys of the retrieved candidates, the best first.
+      scores: `[B, K]`, not finite where nothing was retrieved.
+      positives: `[B, M]` int64 keys, distinct in a row.
+
+    Returns:
+      `[B, M]` int32; 0 where the positive was not retrieved.
+    """
+    found = tf.math.is_finite(scores)
+    match = tf.equal(positives[:, :, tf.newaxis], keys[:, tf.newaxis])
+    match &= found[:, tf.newaxis]
+    lowest = scores.dtype.min
+    own = tf.reduce_max(tf.where(match, scores[:, tf.newaxis], lowest), axis=2)
+    is_positive = tf.reduce_any(match, axis=1)
+    ahead = scores[:, tf.newaxis] >= own[:, :, tf.newaxis]
+    ahead &= (found & ~is_positive)[:, tf.newaxis]
+    place = tf.argmax(match, axis=2, output_type=tf.int32)
+    earlier = tf.range(tf.shape(keys)[1]) < place[:, :, tf.newaxis]
+    ahead |= earlier & is_positive[:, tf.newaxis]
+    ranks = 1 + tf.reduce_sum(tf.cast(ahead, tf.int32), axis=2)
+    return tf.where(tf.reduce_any(match, axis=2), ranks, 0)
+
+
+def ranks_of_scores(scores, positives, tolerance):
+    """Ranks of positives of which only the scores are known, among retrieved ones.
+
+    Of the retrieved candidates that score the same up to rounding, one is the
+    positive itself.
+
+    Args:
+      scores: `[B, K]`, not finite where nothing was retrieved.
+      positives: `[B, 1]`, of the same dtype.
+      tolerance: `[B, 1]`, how far equal scores may be apart.
+
+    Returns:
+      `[B, 1]` int32.
+    """
+    found = tf.math.is_finite(scores)
+    ahead = found & (scores >= positives - tolerance)
+    same = ahead & (scores <= positives + tolerance)
+    ahead, same = (
+        tf.reduce_sum(tf.cast(chosen, tf.int32), axis=1, keepdims=True)
+        for chosen in (ahead, same)
+    )
+    return 1 + ahead - tf.minimum(same, 1)
+
+
+def _first_occurrences(positions):
+    """`[B, R]` bool: row numbers that no earlier entry of the row has, and not -1."""
+    order = tf.argsort(positions, axis=1, stable=True)
+    ordered = tf.gather(positions, order, batch_dims=1)
+    before = tf.pad(ordered[:, :-1], [[0, 0], [1, 0]], constant_values=-1)
+    first = tf.not_equal(ordered, before)
+    return tf.gather(first, tf.argsort(order, axis=1), batch_dims=1)
+
+
+def _by_blocks(function, arguments, rows, shape):
+    """Applies a function to so many rows of all arguments at a time."""
+    num_rows = tf.shape(arguments[0])[0]
+    num_blocks = (num_rows + rows - 1) // rows
+    results = tf.TensorArray(
+        tf.int32, num_blocks, infer_shape=False, element_shape=shape
+    )
+
+    def step(block, results):
+        some = [a[block * rows : (block + 1) * rows] for a in arguments]
+        return block + 1, results.write(block, function(*some))
+
+    # One block even of no rows, so that there is something to concatenate.
+    return tf.cond(
+        num_blocks > 1,
+        lambda: tf.while_loop(
+            lambda block, _: block < num_blocks,
+            step,
+            [0, results],
+            parallel_iterations=1,
+        )[1].concat(),
+        lambda: function(*arguments),
+    )
