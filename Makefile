@@ -2,6 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUTPUT ?= demo
+PYTEST = $(BIN)/pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
 
 .PHONY: demo test test-slow lint clean
 
@@ -10,10 +11,11 @@ demo: $(VENV)/demo.installed
 	$(BIN)/tfrs-negatives train --output $(OUTPUT)
 	$(BIN)/tfrs-negatives query $(OUTPUT) --user 1
 
-# The whole suite under Keras 2 and Keras 3; fails below 95% of lines covered.
+# The whole suite under Keras 2 and Keras 3; fails below 95% of lines covered. Two
+# processes take a file of tests each.
 test: lint
-	TF_USE_LEGACY_KERAS=1 $(BIN)/pytest $(PYTEST_ARGS) --cov --cov-report=
-	TF_USE_LEGACY_KERAS=0 $(BIN)/pytest $(PYTEST_ARGS) --cov --cov-append --cov-fail-under=95
+	TF_USE_LEGACY_KERAS=1 $(PYTEST) --cov --cov-report=
+	TF_USE_LEGACY_KERAS=0 $(PYTEST) --cov --cov-append --cov-fail-under=95
 
 test-slow:
 	$(MAKE) test PYTEST_ARGS=--slow
