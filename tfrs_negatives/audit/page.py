@@ -3,8 +3,9 @@
 import html
 import importlib.resources
 import json
+import re
 
-_PARTS = ("page.html", "page.css", "charts.js", "mixer.js", "page.js")
+_SCRIPTS = ("charts.js", "mixer.js", "measured.js", "page.js")
 
 
 def page(report):
@@ -19,13 +20,24 @@ def page(report):
     Returns:
       HTML.
     """
-    folder = importlib.resources.files("tfrs_negatives.audit") / "web"
-    parts = {name: (folder / name).read_text(encoding="utf-8") for name in _PARTS}
     # A "</script>" within a name would end the element.
     data = json.dumps(report, separators=(",", ":"), allow_nan=False)
-    data = data.replace("<", "\\u003c").replace("\u2028", " ").replace("\u2029", " ")
-    text = parts.pop("page.html")
-    text = text.replace("{{title}}", html.escape(report["table"]["name"]))
-    text = text.replace("{{styles}}", parts.pop("page.css"))
-    text = text.replace("{{scripts}}", "\n".join(parts.values()))
-    return text.replace("{{report}}", data)
+    return _fill(
+        _part("page.html"),
+        title=html.escape(report["table"]["name"]),
+        styles=_part("page.css"),
+        scripts="\n".join(map(_part, _SCRIPTS)),
+        report=data.replace("<", "\\u003c"),
+    )
+
+
+def _part(name):
+    folder = importlib.resources.files("tfrs_negatives.audit") / "web"
+    return (folder / name).read_text(encoding="utf-8")
+
+
+def _fill(template, **values):
+    """Replaces each {{name}} of the template, and nothing within the values."""
+    pieces = re.split(r"\{\{(\w+)\}\}", template)
+    pieces[1::2] = [values[name] for name in pieces[1::2]]
+    return "".join(pieces)

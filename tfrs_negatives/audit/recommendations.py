@@ -206,14 +206,13 @@ def _model(report, here, size):
 
 
 def percent(share):
-    """A share in words: three digits, or fewer."""
+    """A share in words, as the page writes it."""
     if share is None:
         return "none"
     value = 100 * share
     if value and value < 0.01:
         return "less than 0.01%"
-    digits = 0 if value >= 10 else 1 if value >= 1 else 2
-    return f"{value:.{digits}f}%"
+    return f"{round(value, 1 if value >= 1 else 2):g}%"
 
 
 def _times(ratio):

@@ -5,7 +5,7 @@ const percentText = (share) => {
   const value = 100 * share;
   if (!value) return "0%";
   if (value < 0.01) return "< 0.01%";
-  return value.toFixed(value >= 10 ? 0 : value >= 1 ? 1 : 2) + "%";
+  return parseFloat(value.toFixed(value >= 1 ? 1 : 2)) + "%";
 };
 const countText = (value) =>
   value.toLocaleString("en", { maximumFractionDigits: value < 10 && value % 1 ? 1 : 0 });

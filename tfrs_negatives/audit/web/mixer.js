@@ -100,7 +100,7 @@ const oneIn = (share) =>
 const falseSentence = (found, state, report) => {
   const rate = found.falseRate;
   const hidden = report.model && state.level === "known_positives";
-  const what = hidden ? "what the user takes later" : "what the user is known to like";
+  const what = hidden ? "an item the user takes later" : "an item the user is known to like";
   if (rate === null) {
     return "How many of the hard negatives are positives needs a model " +
       "(--model); the other sources’ rates are below.";
