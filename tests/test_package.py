@@ -35,6 +35,7 @@ def test_public_names():
             "RankedPairs",
             "ScaNN",
             "export_retrieval",
+            "load_retrieval",
             "mine_hard_negatives",
         ],
         "distribute": ["gather", "num_replicas", "place", "rows_before", "total"],

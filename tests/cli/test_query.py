@@ -116,7 +116,13 @@ def test_a_broken_model(trained, tmp_path, capsys):
     (broken / "saved_model.pb").unlink()
     code, _, error = ask(capsys, broken, "--user", "1")
     assert code == 2 and len(error.splitlines()) == 1
-    assert "cannot be loaded" in error
+    assert "lacks its file 'saved_model.pb'" in error
+
+
+def test_a_folder_of_versions(trained, tmp_path, capsys):
+    shutil.copytree(trained[0] / "model", tmp_path / "versions" / "3")
+    whole = ask(capsys, trained[0], "--user", "u3")
+    assert ask(capsys, tmp_path / "versions", "--user", "u3") == whole
 
 
 def test_a_model_of_other_queries(trained, tmp_path, capsys):

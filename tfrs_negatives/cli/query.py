@@ -3,14 +3,12 @@
 Loads the SavedModel alone, without Keras, to start fast.
 """
 
-import json
 import os
 import sys
 import uuid
 
+from tfrs_negatives import _exports
 from tfrs_negatives.cli.errors import CommandError, told_in_one_line
-
-_DESCRIPTION = os.path.join("assets.extra", "tfrs_negatives.json")
 
 
 def query(options):
@@ -24,8 +22,7 @@ def query(options):
     """
     path = find_model(options.model)
     with told_in_one_line():
-        with open(os.path.join(path, _DESCRIPTION), encoding="utf-8") as file:
-            description = json.load(file)
+        description = _exports.read_description(path)
     user_dtype = _user_dtype(description, path)
     user = _parse("--user", options.user, user_dtype)
     exclude = [
@@ -37,9 +34,12 @@ def query(options):
             f"{path!r}, received {options.k}. Ask for fewer."
         )
 
-    model = _load(path, description)
     import tensorflow as tf
 
+    from tfrs_negatives._saved_retrieval import load_retrieval
+
+    with told_in_one_line():
+        model = load_retrieval(path)
     if _is_unknown(model, user, user_dtype):
         print(
             f"note: user {options.user} was not in the training data; these are the "
@@ -62,17 +62,28 @@ def query(options):
 
 
 def find_model(path):
-    """The SavedModel in what `train` wrote, or at `path` itself.
+    """The export in what `train` wrote, or at `path`; of versions the highest.
+
+    Raises:
+      CommandError: There is none that `export_retrieval` wrote.
+    """
+    versions = find_versions(path)
+    return versions[max(versions)]
+
+
+def find_versions(path):
+    """All versions in what `train` wrote, or at `path`: folders by number.
 
     Raises:
       CommandError: There is none that `export_retrieval` wrote.
     """
     for folder in (os.path.join(path, "model"), path):
-        if os.path.isfile(os.path.join(folder, _DESCRIPTION)):
-            return folder
+        if versions := _exports.find_versions(folder):
+            return versions
     raise CommandError(
-        f"Expected the output of `tfrs-negatives train` or its folder model/, received "
-        f"{path!r}, which holds no exported model. Train one, or name its folder."
+        f"Expected the output of `tfrs-negatives train`, its folder model/, or a folder "
+        f"of versions of it, received {path!r}, which holds no exported model. Train "
+        "one, or name its folder."
     )
 
 
@@ -98,27 +109,6 @@ def _parse(option, text, dtype):
         f"{option} must be a whole number, as the ids in this model are, received "
         f"{text!r}. Pass one of them."
     )
-
-
-def _load(path, description):
-    import tensorflow as tf
-
-    if "scann" in description:
-        try:
-            # Registers the operations that the model holds.
-            from scann import scann_ops  # noqa: F401
-        except ImportError as error:
-            raise CommandError(
-                f"The index in {path!r} needs the package scann, which cannot be "
-                f"imported ({error}). Run `pip install tfrs_negatives[scann]`."
-            ) from error
-    try:
-        return tf.saved_model.load(path)
-    except (OSError, tf.errors.OpError) as error:
-        raise CommandError(
-            f"Expected a whole SavedModel, received {path!r}, which cannot be loaded "
-            f"({str(error).splitlines()[0]}). Export it again."
-        ) from error
 
 
 def _is_unknown(model, user, dtype):

@@ -1,5 +1,6 @@
 """Indexes over candidate embeddings, their export for serving, and mining from them."""
 
+from tfrs_negatives._saved_retrieval import load_retrieval
 from tfrs_negatives.index.brute_force import BruteForce
 from tfrs_negatives.index.export import export_retrieval
 from tfrs_negatives.index.mining import RankedPairs, mine_hard_negatives
@@ -10,5 +11,6 @@ __all__ = [
     "RankedPairs",
     "ScaNN",
     "export_retrieval",
+    "load_retrieval",
     "mine_hard_negatives",
 ]

@@ -6,7 +6,12 @@ import inspect
 import tensorflow as tf
 
 from tfrs_negatives._keras import IS_KERAS_3
-from tfrs_negatives.index.export_folder import check_target, write_atomically
+from tfrs_negatives.index.export_folder import (
+    check_target,
+    next_version,
+    write_atomically,
+)
+from tfrs_negatives.index.scann_searcher import ScannSearcher
 from tfrs_negatives.index.top_k import TopK
 from tfrs_negatives.version import __version__
 
@@ -15,12 +20,20 @@ _OUTPUTS = ("ids", "scores")
 
 
 def export_retrieval(
-    path, query_tower, index, *, query_signature, payload=None, overwrite=False
+    path,
+    query_tower,
+    index,
+    *,
+    query_signature,
+    payload=None,
+    overwrite=False,
+    versioned=False,
 ):
     """Writes a SavedModel that goes from raw query features to candidates.
 
-    It loads in a process that has only TensorFlow (and, for a `ScaNN` index, has
-    run `from scann import scann_ops`, which registers ScaNN's operations).
+    `load_retrieval` loads it, after checks, and `tf.saved_model.load` does in a
+    process that has only TensorFlow (and, for a `ScaNN` index, has run
+    `from scann import scann_ops`, which registers ScaNN's operations).
     Its signatures take keyword tensors, the features named as in `query_signature`:
 
     * `serving_default(<features>, k)` -> `ids` `[B, k]`, `scores` `[B, k]` float32 in
@@ -34,7 +47,8 @@ def export_retrieval(
 
     Args:
       path: The folder to write. Either all of it appears or none; the folder
-        `assets.extra` holds `tfrs_negatives.json` with versions and settings.
+        `assets.extra` holds `tfrs_negatives.json` with versions, settings and the
+        checksums of all files.
       query_tower: Keras layer or model, `tf.Module`, or a function or method that
         uses some, from the features (a tensor, or a dict) to embeddings `[B, d]`.
         It is traced for inference.
@@ -46,11 +60,18 @@ def export_retrieval(
         the order of the candidates given to `index.index`.
       overwrite: Whether to replace an earlier export at `path`. Nothing else is ever
         replaced.
+      versioned: Whether to write a new version under `path`, as TensorFlow Serving
+        expects: `path/1`, or one more than the highest number there. Servers that
+        watch `path` then load it.
+
+    Returns:
+      The absolute path of the SavedModel.
 
     Raises:
       ValueError: for an index that is not built or does not fit the tower, a
         signature without batch dimension, payload of another length, names that
         collide, and a path that is taken. Nothing has then been written.
+      OSError: if the folder cannot be written; an earlier export there stays whole.
     """
     if not isinstance(index, TopK):
         raise ValueError(
@@ -60,7 +81,12 @@ def export_retrieval(
     searcher = index.searcher
     features = _named_features(query_signature)
     columns = _payload_columns(payload or {}, searcher.num_rows)
-    path = check_target(path, overwrite)
+    if versioned and overwrite:
+        raise ValueError(
+            "`versioned` writes a new version and replaces none, received "
+            "overwrite=True too. Leave one out."
+        )
+    path = check_target(next_version(path) if versioned else path, overwrite)
     tower = query_tower
     if isinstance(query_signature, tf.TensorSpec):
         (single,) = features
@@ -89,6 +115,7 @@ def export_retrieval(
         "payload": {name: column.dtype.name for name, column in columns.items()},
     }
     write_atomically(path, lambda folder: _save(module, folder, signatures), metadata)
+    return path
 
 
 def _named_features(query_signature):
@@ -209,6 +236,8 @@ def _build_module(tower, searcher, features, columns):
             ),
             "embed_query": embed_query.get_concrete_function(**features),
         }
+        module.release = tf.function(lambda: _release(searcher), input_signature=[])
+        module.release.get_concrete_function()
     # Tracked one by one, the variables of the tower come without the Python class
     # of the tower, and without the functions that Keras would trace for it.
     module.weights = [
@@ -217,6 +246,13 @@ def _build_module(tower, searcher, features, columns):
         for variable in function.graph.variables
     ]
     return module, signatures
+
+
+def _release(searcher):
+    """Destroys what ScaNN keeps in the process, which outlives the loaded model."""
+    if isinstance(searcher, ScannSearcher):
+        handle = searcher._make_resource()
+        tf.raw_ops.DestroyResourceOp(resource=handle, ignore_lookup_error=True)
 
 
 def _resources(query_tower):

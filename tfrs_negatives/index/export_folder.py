@@ -4,10 +4,29 @@ import json
 import os
 import shutil
 
+import tensorflow as tf
+
+from tfrs_negatives import _exports
+from tfrs_negatives._exports import DESCRIPTION as MARKER  # noqa: F401
 from tfrs_negatives._publish import hidden_siblings, publish
 
-# TensorFlow Serving leaves this sub-folder of a SavedModel to its users.
-MARKER = os.path.join("assets.extra", "tfrs_negatives.json")
+
+def next_version(path):
+    """The folder for the version that follows those at `path`, which need not exist.
+
+    Raises:
+      ValueError: if `path` is something else than a folder of versions.
+    """
+    path = os.path.realpath(os.fspath(path))
+    if _exports.is_export(path):
+        raise ValueError(
+            f"{path!r} is an export itself. Move it to {os.path.join(path, '1')!r} by "
+            "way of another name, or export versions to another path."
+        )
+    names = os.listdir(path) if os.path.isdir(path) else []
+    # Also of folders that hold no export: their number is taken.
+    taken = [int(name) for name in names if name.isascii() and name.isdecimal()]
+    return os.path.join(path, str(max(taken, default=0) + 1))
 
 
 def check_target(path, overwrite):
@@ -23,7 +42,7 @@ def check_target(path, overwrite):
         raise ValueError(f"{path!r} is a file. Export to another path.")
     if not os.listdir(path):
         return path
-    if not os.path.isfile(os.path.join(path, MARKER)):
+    if not _exports.is_export(path):
         raise ValueError(
             f"{path!r} holds something other than an export of tfrs_negatives, which "
             "is never replaced. Export to another path."
@@ -45,14 +64,28 @@ def write_atomically(path, save, metadata):
     Args:
       path: What `check_target` returned.
       save: Function that writes the SavedModel into the folder it is given.
-      metadata: Dict for the marker file, as JSON.
+      metadata: Dict for the description, as JSON; format and checksums are added.
+
+    Raises:
+      OSError: if it cannot be written: a full disk, a folder that is read-only.
     """
     new, old = hidden_siblings(path)
+    marker = os.path.join(new, _exports.DESCRIPTION)
     try:
         save(new)
-        os.makedirs(os.path.dirname(os.path.join(new, MARKER)), exist_ok=True)
-        with open(os.path.join(new, MARKER), "w", encoding="utf-8") as file:
-            json.dump(metadata, file, indent=2)
+        files = _exports.checksums(new)
+        os.makedirs(os.path.dirname(marker), exist_ok=True)
+        with open(marker, "w", encoding="utf-8") as file:
+            whole = {"format": _exports.FORMAT, **metadata, "files": files}
+            json.dump(whole, file, indent=2)
         publish(new, path, old)
+    except (OSError, tf.errors.OpError) as error:
+        kept = (
+            "What was there is whole." if os.path.isdir(path) else "Nothing is there."
+        )
+        raise OSError(
+            f"The export to {path!r} cannot be written ({str(error).splitlines()[0]}). "
+            f"{kept} Free space, or export to a path that can be written."
+        ) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)

@@ -1,0 +1,126 @@
+"""Exports of retrieval as folders: what they hold, and whether they are whole.
+
+Knows neither TensorFlow nor Keras, so that commands can look before they load.
+"""
+
+import hashlib
+import json
+import os
+
+# TensorFlow Serving leaves this sub-folder of a SavedModel to its users.
+DESCRIPTION = os.path.join("assets.extra", "tfrs_negatives.json")
+
+# Raised when an older tfrs_negatives could not load what this one writes.
+FORMAT = 1
+
+
+def find_versions(path):
+    """The exports at a path.
+
+    Args:
+      path: An export, which counts as version 1, or a folder of them, each named by
+        its version as TensorFlow Serving expects: "1", "2", ...
+
+    Returns:
+      Dict from version, an int, to the folder; empty if there is none.
+    """
+    path = os.fspath(path)
+    if is_export(path):
+        return {1: path}
+    try:
+        names = os.listdir(path)
+    except OSError:
+        return {}
+    folders = {
+        int(name): os.path.join(path, name)
+        for name in names
+        if name.isascii() and name.isdecimal()
+    }
+    return {
+        version: folder
+        for version, folder in sorted(folders.items())
+        if is_export(folder)
+    }
+
+
+def is_export(folder):
+    """Whether `index.export_retrieval` wrote the folder."""
+    return os.path.isfile(os.path.join(folder, DESCRIPTION))
+
+
+def checksums(folder):
+    """Size and SHA-256 of each file below `folder`, by its name relative to it."""
+    found = {}
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            path = os.path.join(parent, name)
+            key = os.path.relpath(path, folder).replace(os.sep, "/")
+            found[key] = {"bytes": os.path.getsize(path), "sha256": _sha256(path)}
+    return dict(sorted(found.items()))
+
+
+def read_description(folder):
+    """The description of an export.
+
+    Raises:
+      ValueError: There is none, it is not whole, or of a later format.
+    """
+    try:
+        with open(os.path.join(folder, DESCRIPTION), encoding="utf-8") as file:
+            description = json.load(file)
+    except OSError as error:
+        raise ValueError(
+            f"Expected a folder that index.export_retrieval wrote, received "
+            f"{folder!r}, which has no {DESCRIPTION}. Name such a folder."
+        ) from error
+    except ValueError as error:
+        raise ValueError(
+            f"{DESCRIPTION} in {folder!r} is no JSON ({error}): the export is corrupted. "
+            "Export or copy it again."
+        ) from error
+    found = description.get("format") if isinstance(description, dict) else None
+    if found != FORMAT:
+        raise ValueError(
+            f"Expected an export of format {FORMAT}, received {folder!r} of format "
+            f"{found}. Load it with the version of tfrs_negatives that wrote it, or "
+            "export it again with this one."
+        )
+    return description
+
+
+def check_files(folder, description):
+    """Compares an export with the checksums that were taken when it was written.
+
+    Files that were added since are left alone: TensorFlow Serving's warm-up requests
+    are put into `assets.extra`.
+
+    Raises:
+      ValueError: A file is missing, truncated or changed.
+    """
+    remedy = "Export or copy it again."
+    expected = description["files"]
+    for name, file in expected.items():
+        path = os.path.join(folder, name)
+        if not os.path.isfile(path):
+            raise ValueError(f"The export {folder!r} lacks its file {name!r}. {remedy}")
+        size = os.path.getsize(path)
+        if size != file["bytes"]:
+            raise ValueError(
+                f"The export {folder!r} is truncated or changed: {name!r} must have "
+                f"{file['bytes']} bytes, but has {size}. {remedy}"
+            )
+    # All sizes first: reading a large export takes a while.
+    for name, file in expected.items():
+        if _sha256(os.path.join(folder, name)) != file["sha256"]:
+            raise ValueError(
+                f"The export {folder!r} is corrupted: {name!r} has another SHA-256 than "
+                f"when it was written. {remedy}"
+            )
+
+
+def _sha256(path):
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

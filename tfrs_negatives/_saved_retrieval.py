@@ -1,0 +1,100 @@
+"""Loading what `index.export_retrieval` wrote, apart from Keras and the towers' code."""
+
+import importlib.metadata
+import os
+import re
+
+from tfrs_negatives import _exports
+
+
+class SavedRetrieval:
+    """A loaded export: `load_retrieval` makes one.
+
+    Attributes:
+      path: The folder of the export.
+      description: Dict: versions, number and width of the candidates, dtype of the
+        ids, settings of the index, query features, payload, files.
+      signatures: Dict-like, from "serving_default", "with_exclusions" and
+        "embed_query" to functions of keyword tensors; see `export_retrieval`.
+    """
+
+    def __init__(self, path, description, model):
+        self.path, self.description = path, description
+        self.signatures = model.signatures
+        self._model = model
+
+    def release(self):
+        """Frees what the process, not this object, keeps of a ScaNN index.
+
+        The next query makes it again.
+        """
+        self._model.release()
+
+
+def load_retrieval(path):
+    """Loads an export, once everything about it was found to be in order.
+
+    Args:
+      path: A folder that `export_retrieval` wrote, or a folder of versions of it, of
+        which the highest is taken.
+
+    Returns:
+      `SavedRetrieval`.
+
+    Raises:
+      ValueError: No export there; a file that is missing, truncated or changed; or
+        an export written with a later TensorFlow or ScaNN than are installed.
+      ImportError: scann is missing or does not fit TensorFlow, for a ScaNN index.
+    """
+    versions = _exports.find_versions(path)
+    folder = versions[max(versions)] if versions else os.fspath(path)
+    description = _exports.read_description(folder)
+    _exports.check_files(folder, description)
+    import tensorflow as tf
+
+    _check_version(folder, description, "tensorflow", tf.__version__)
+    if "scann" in description:
+        _import_scann(folder, description, tf.__version__)
+    try:
+        model = tf.saved_model.load(folder)
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise ValueError(
+            f"TensorFlow {tf.__version__} cannot load the export {folder!r}, written "
+            f"with TensorFlow {description['tensorflow']} "
+            f"({str(error).splitlines()[0]}). Load it there, or export it again."
+        ) from error
+    return SavedRetrieval(folder, description, model)
+
+
+def _check_version(folder, description, package, installed):
+    """Refuses a package that is older than the one that wrote the export."""
+    written = description[package]
+    if _numbers(installed) < _numbers(written):
+        raise ValueError(
+            f"The export {folder!r} was written with {package} {written}, and "
+            f"{package} {installed} is installed. Install {package} {written} or "
+            "later, or export it again with what is installed."
+        )
+
+
+def _numbers(version):
+    """Major and minor: patches neither add operations nor change them."""
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
+
+
+def _import_scann(folder, description, tensorflow):
+    written = f"scann {description['scann']} and TensorFlow {description['tensorflow']}"
+    try:
+        installed = importlib.metadata.version("scann")
+        # Registers the operations that the model holds.
+        from scann import scann_ops  # noqa: F401
+    except Exception as error:
+        # Besides ImportError: TensorFlow's NotFoundError for another TensorFlow than
+        # scann was compiled against.
+        raise ImportError(
+            f"The index in {folder!r} needs the package scann, which cannot be imported "
+            f"with TensorFlow {tensorflow} ({str(error).splitlines()[0]}). It was "
+            f"written with {written}: run `pip install tfrs_negatives[scann]`, or "
+            "export a BruteForce index."
+        ) from error
+    _check_version(folder, description, "scann", installed)
