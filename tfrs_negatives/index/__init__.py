@@ -4,6 +4,7 @@ from tfrs_negatives._saved_retrieval import load_retrieval
 from tfrs_negatives.index.brute_force import BruteForce
 from tfrs_negatives.index.export import export_retrieval
 from tfrs_negatives.index.mining import RankedPairs, mine_hard_negatives
+from tfrs_negatives.index.quality import quality_report
 from tfrs_negatives.index.scann import ScaNN
 
 __all__ = [
@@ -13,4 +14,5 @@ __all__ = [
     "export_retrieval",
     "load_retrieval",
     "mine_hard_negatives",
+    "quality_report",
 ]

@@ -22,6 +22,9 @@ class ExactSearcher(Searcher):
     def _replace(self, candidates):
         self._candidates.assign(candidates)
 
+    def _variables(self):
+        return [self._candidates]
+
     def search(self, queries, k):
         return exact_top_k(queries, self._candidates, k)
 

@@ -57,6 +57,10 @@ class Identifiers(tf.__internal__.tracking.AutoTrackable):
         self._order.assign(order)
         self._salt.assign(salt)
 
+    def variables(self):
+        """All variables, a list."""
+        return [self._ids, self._keys, self._order, self._salt]
+
     def num_rows(self):
         """Number of ids, a scalar int32 tensor."""
         return tf.shape(self._ids)[0] - 1

@@ -181,6 +181,9 @@ class ScannSearcher(Searcher):
         finally:
             self._resource_name = own_name
 
+    def _variables(self):
+        return [*self._tensors.values(), self._graph_breadth]
+
     def settings(self):
         return dataclasses.asdict(self._settings)
 

@@ -77,6 +77,15 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
           fewer than k were found, scores that are not finite, and any number.
         """
 
+    @abc.abstractmethod
+    def _variables(self):
+        """What holds the candidates, a list of variables."""
+
+    def num_bytes(self):
+        """Size of the candidates and ids, which is what an export of them takes."""
+        held = [*self._variables(), *self.identifiers.variables()]
+        return sum(_num_bytes(variable) for variable in held)
+
     def traced_for_export(self):
         """Context in which to trace the functions of a SavedModel."""
         return contextlib.nullcontext()
@@ -223,6 +232,12 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
         ]
         with tf.control_dependencies(checks):
             return tf.identity(queries), tf.identity(k)
+
+
+def _num_bytes(variable):
+    if variable.dtype != tf.string:
+        return int(tf.size(variable)) * variable.dtype.size
+    return int(tf.reduce_sum(tf.strings.length(variable)))
 
 
 def squared_norms(rows):

@@ -114,8 +114,8 @@ class TopK(keras.Model, abc.ABC):
     def index_from_dataset(self, candidates, *, verbose=0, **arguments):
         """Builds or replaces the index from a batched dataset.
 
-        The embeddings are collected in one array that grows in place, so that the
-        catalogue is held twice at most while it is read.
+        The catalogue is held twice for a moment, when its batches become one matrix,
+        and once while the index is built from it (beside what the index holds).
 
         Args:
           candidates: `tf.data.Dataset` of embeddings `[batch, d]`, or of pairs
