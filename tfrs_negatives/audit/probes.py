@@ -45,7 +45,13 @@ class Probes:
         most = max(_LEAST_PROBES, _SCORES // table.num_items)
         time = np.arange(len(table)) if table.time is None else table.time
         held = last_interactions(table.user, time)
-        usable = ~held & model.knows_user[table.user] & model.knows_item[table.item]
+        earlier = KnownPositives(
+            table.user[~held], table.item[~held], table.num_users, table.num_items
+        )
+        # Who has taken every item has no negatives.
+        has_negatives = np.diff(earlier.starts) < model.knows_item.sum()
+        usable = ~held & (model.knows_user & has_negatives)[table.user]
+        usable &= model.knows_item[table.item]
         usable = np.flatnonzero(usable)
         if not len(usable):
             raise ValueError(
@@ -65,9 +71,6 @@ class Probes:
         self._scored = ~np.isnan(self._scores)
         self._own = np.zeros(scores.shape, bool)
         self._own[places, own] = True
-        earlier = KnownPositives(
-            table.user[~held], table.item[~held], table.num_users, table.num_items
-        )
         self._all, self._earlier = _marked(known, users), _marked(earlier, users)
 
     def in_batch(self, order, batch_size):
@@ -134,9 +137,9 @@ class Probes:
         eligible = self._eligible()
         # The same bands for both, as deep as the less deep.
         depth = int(eligible["unknown"].sum(axis=1).min())
-        edges = [edge for edge in BAND_EDGES if edge < depth]
-        if depth <= BAND_EDGES[-1]:
-            edges.append(depth)
+        edges = [edge for edge in BAND_EDGES if edge <= depth]
+        if edges[-1] < BAND_EDGES[-1] and depth > 1.2 * edges[-1]:
+            edges.append(depth)  # A narrower band would tell little.
         found = {"edges": edges}
         for name, keep in eligible.items():
             ranked = np.stack(

@@ -67,7 +67,8 @@ const axes = (width, { xs, xLabel, yLabel, yTicks, yText, height = 250 }) => {
 
 // Lines over categories: series of {name, color, dash, shape, values, errors}.
 const lineChart = (width, { categories, series, xLabel, yLabel, yText, height }) => {
-  const all = series.flatMap((s) => s.values.filter((v) => v !== null));
+  const all = series.flatMap(({ values, errors }) => values.map(
+    (v, i) => (v === null ? 0 : v + 2 * ((errors && errors[i]) || 0))));
   const last = Math.max(categories.length - 1, 1);
   const place = (i) => (categories.length === 1 ? 0.5 : 0.04 + (0.92 * i) / last);
   const { svg, x, y } = axes(width, {

@@ -64,7 +64,8 @@ const fillControls = () => {
     Object.assign(byId("skip"), { max: end - 1, value: 0 });
     Object.assign(byId("last"), { max: end, value: Math.min(5, end) });
     byId("mixer-basis").textContent =
-      ` and on the model’s scores for ${countText(model.probes)} rows`;
+      ` and on the model’s scores for ${countText(model.probes)} rows; the sliders of ` +
+      "ranks stop where bands of them were measured";
   }
 };
 

@@ -1,0 +1,233 @@
+"""The whole report, what mixtures follow from it, and what it recommends."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tfrs_negatives import audit
+from tfrs_negatives.audit.recommendations import THRESHOLDS, percent, recommendations
+from tfrs_negatives.audit.summary import facts
+
+
+@pytest.fixture(scope="module")
+def report(make_table, make_model):
+    table = make_table(num_rows=400, num_items=60, num_users=20)
+    return audit.measure(
+        table,
+        make_model(table),
+        batch_sizes=[64, 32, 5000],
+        spread_buffer=4,
+        num_probes=40,
+        temperature=0.5,
+        progress=False,
+    )
+
+
+def test_report_is_json_and_has_every_setting(report):
+    assert json.loads(json.dumps(report, allow_nan=False)) == report
+    assert report["schema_version"] == 1
+    settings = [(s["order"], s["batch_size"]) for s in report["settings"]]
+    orders = ("shuffled", "request_sorted", "spread")
+    assert settings == [(order, size) for order in orders for size in (32, 64)]
+    assert report["options"]["batch_sizes_left_out"] == [5000]
+    table = report["table"]
+    dropped = table["rows_dropped_by_label"]
+    assert table["rows_read"] == table["rows_used"] + dropped == 400
+    assert report["settings"][-1]["spread"]["buffer_size"] == 256
+    assert report["settings"][0]["spread"] is None
+
+
+def test_order_matters_as_it_should(report):
+    by = {(s["order"], s["batch_size"]): s for s in report["settings"]}
+    users = {key: s["distinct_users"]["value"] for key, s in by.items()}
+    assert 1.5 * users["request_sorted", 32] < users["spread", 32]
+    assert 1.5 * users["request_sorted", 32] < users["shuffled", 32]
+    rate = {
+        order: by[order, 32]["levels"]["none"]["false_negative_rate"]["value"]
+        for order in ("shuffled", "request_sorted")
+    }
+    assert rate["request_sorted"] > 1.1 * rate["shuffled"]
+
+
+def test_uniform_rate_equals_a_loop(make_table, report):
+    table = make_table(num_rows=400, num_items=60, num_users=20)
+    rates = []
+    for user, item in zip(table.user, table.item, strict=True):
+        own = set(table.item[table.user == user].tolist()) - {int(item)}
+        rates.append(len(own) / (table.num_items - 1))
+    found = report["table"]["uniform_false_negative_rate"]
+    assert found["all"] == pytest.approx(np.mean(rates))
+
+
+def by_hand(report, order, size, level, shares, skip, last):
+    """A mixture's numbers from the report, row by row."""
+    shares = [s / sum(shares) for s in shares]
+    which = "unknown" if level == "known_positives" else "all"
+    model = report["model"]
+    probed = model["in_batch"][order][str(size)][level]
+    edges = model["hard"]["edges"]
+    first, end = edges.index(skip), edges.index(last)
+    negatives = np.zeros(3)
+    for row in range(model["probes"]):
+        hard = sum(
+            (edges[i + 1] - edges[i])
+            * np.exp(model["hard"][which][i]["log_mean_weight"][row])
+            for i in range(first, end)
+        ) / (last - skip)
+        uniform = np.exp(model["uniform"][which]["log_mean_weight"][row])
+        own = probed["log_mean_weight"][row]
+        masses = np.array(
+            [
+                shares[0]
+                * probed["columns"][row]
+                * (0 if own is None else np.exp(own)),
+                shares[1] * (size - 1) * uniform,
+                shares[2] * (size - 1) * hard,
+            ]
+        )
+        negatives += masses / (1 + masses.sum()) / model["probes"]
+    return negatives
+
+
+@pytest.mark.parametrize("level", ["none", "keys", "known_positives"])
+@pytest.mark.parametrize("shares", [(1, 0, 0), (3, 4, 1), (0, 0, 2)])
+def test_mixtures_equal_loops(report, shares, level):
+    skip, last = report["model"]["hard"]["edges"][1:4:2]
+    found = audit.mixture(report, "spread", 64, level, shares, skip, last)
+    expected = by_hand(report, "spread", 64, level, shares, skip, last)
+    assert found["negatives_probability"] == pytest.approx(expected.sum())
+    np.testing.assert_allclose(
+        list(found["gradient"].values()), expected / expected.sum(), atol=1e-12
+    )
+    setting = report["settings"][-1]
+    left = setting["levels"][level]["columns_left"]["value"]
+    counts = np.array([left, 63, 63]) * shares / np.sum(shares)
+    np.testing.assert_allclose(list(found["negatives"].values()), counts)
+    rates = found["false_negative_rate"]
+    mean = sum(n * rates[s] for n, s in zip(counts, found["negatives"], strict=True))
+    assert rates["all"] == pytest.approx(mean / counts.sum())
+    if level == "none":
+        measured = setting["levels"]["none"]["false_negative_rate"]["value"]
+        assert rates["in_batch"] == measured
+
+
+def test_weights_predict_the_gradient_of_drawn_negatives(make_table, make_model):
+    """What sources' mean weights give is near a softmax over columns drawn of them."""
+    table = make_table(num_rows=3000, num_items=400, num_users=60)
+    model = make_model(table)
+    size, shares = 512, (1, 1, 1)
+    report = audit.measure(
+        table, model, batch_sizes=[size], orders=["shuffled"], num_probes=60,
+        temperature=2.0, progress=False,
+    )  # fmt: skip
+    found = audit.mixture(report, "shuffled", size, "none", shares, 0, 50)
+    rng = np.random.default_rng(7)
+    masses = np.zeros(3)
+    for row in rng.integers(0, 3000, 400):
+        scores = model.matrix[table.user[row]].astype(np.float64) / 2.0
+        own = table.item[row]
+        others = np.delete(np.arange(table.num_items), own)
+        best = others[np.argsort(-scores[others])][:50]
+        drawn = [
+            table.item[rng.choice(np.delete(np.arange(3000), row), 170, replace=False)],
+            rng.choice(others, 170),
+            rng.choice(best, 170),
+        ]
+        sums = np.array([np.exp(scores[items] - scores[own]).sum() for items in drawn])
+        masses += sums / (1 + sums.sum())
+    np.testing.assert_allclose(
+        list(found["gradient"].values()), masses / masses.sum(), atol=0.015
+    )
+    assert found["negatives_probability"] == pytest.approx(masses.sum() / 400, abs=0.01)
+
+
+def test_without_a_model_hard_negatives_are_unknown(make_table):
+    found = audit.measure(
+        make_table(), batch_sizes=[16], orders=["shuffled"], progress=False
+    )
+    assert "model" not in found
+    mixed = audit.mixture(found, "shuffled", 16, "keys", (1, 1, 1))
+    assert mixed["gradient"] is None and mixed["false_negative_rate"]["all"] is None
+    mixed = audit.mixture(found, "shuffled", 16, "keys", (1, 1, 0))
+    assert 0 < mixed["false_negative_rate"]["all"] < 1
+
+
+def test_recommendations_name_what_was_measured(report):
+    found = recommendations(report)
+    assert found == report["recommendations"]
+    named = {one["threshold"] for one in found}
+    assert {"false_negative_rate", "accidental_hit_rate"} <= named
+    for one in found:
+        assert one["compared_with"] == THRESHOLDS[one["threshold"]]
+        assert one["setting"] and one["reason"].endswith(".")
+    first = next(o for o in found if o["threshold"] == "accidental_hit_rate")
+    here = next(
+        s for s in report["settings"]
+        if (s["order"], s["batch_size"]) == ("request_sorted", 64)
+    )  # fmt: skip
+    assert first["measured"] == here["levels"]["accidental_hits"]["mask_rate"]["value"]
+
+
+def test_good_numbers_ask_for_nothing(report):
+    """Rules are silent on the good side of their thresholds."""
+    good = json.loads(json.dumps(report))
+    del good["model"]
+    good["table"]["popularity"].update(
+        gini=0.1, top_1_percent_share=0.01, tail_row_share=0.7, tail_item_share=0.8
+    )
+    for setting in good["settings"]:
+        setting["distinct_users"]["value"] = 0.9 * setting["batch_size"]
+        setting["tail_items_seen"] = 1.0
+        for level in setting["levels"].values():
+            level["false_negative_rate"]["value"] = 0.001
+            level["mask_rate"]["value"] = 0.001
+            level["columns_left"]["p5"] = setting["batch_size"] - 2
+    assert recommendations(good) == []
+    good["recommendations"] = []
+    assert "None: every number" in audit.summary(good)
+    bad = json.loads(json.dumps(good))
+    for setting in bad["settings"]:
+        if setting["order"] == "request_sorted":
+            setting["levels"]["none"]["false_negative_rate"]["value"] = 0.02
+            setting["tail_items_seen"] = 0.9
+    named = [one["threshold"] for one in recommendations(bad)]
+    assert named == ["false_negative_rate", "sorted_over_shuffled", "tail_items_seen"]
+
+
+def test_summary_has_a_line_for_each_setting(report):
+    lines = audit.summary(report).splitlines()
+    assert len({len(line) for line in lines[:7]}) == 1
+    for line, setting in zip(lines[1:7], report["settings"], strict=True):
+        assert line.split()[:2] == [
+            setting["order"].replace("_", "-"),
+            str(setting["batch_size"]),
+        ]
+        rate = setting["levels"]["none"]["false_negative_rate"]["value"]
+        assert f"{100 * rate:.2f}" in line
+    assert "400 read, 400 used, 0 dropped" in facts(report)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"batch_sizes": [500]}, "at most 120 rows"),
+        ({"batch_sizes": [1]}, "at least 2"),
+        ({"batch_sizes": []}, "not be empty"),
+        ({"orders": ["sorted"]}, "must be one of"),
+        ({"orders": ["spread", "spread"]}, "distinct"),
+        ({"temperature": 0.0}, "above 0"),
+        ({"max_batches": 1}, "at least 2"),
+        ({"seed": -1}, "at least 0"),
+    ],
+)
+def test_bad_options(make_table, options, message):
+    with pytest.raises(ValueError, match=message):
+        audit.measure(make_table(), progress=False, **{"batch_sizes": [16], **options})
+
+
+def test_percent():
+    shares = [None, 0, 0.00001, 0.0042, 0.0777, 0.5, 1]
+    assert [percent(share) for share in shares] == [
+        "none", "0%", "less than 0.01%", "0.42%", "7.8%", "50%", "100%",
+    ]  # fmt: skip
