@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from tfrs_negatives.layers import MixedLogQ, StaticFrequency, StreamingFrequency
+from tfrs_negatives.samplers import Popularity
 
 COUNTS = np.array([5, 2, 2, 1])
 
@@ -31,6 +32,14 @@ def test_without_extra_columns_the_batch_stands_alone():
     layer = MixedLogQ([StaticFrequency(COUNTS), -np.log(4)])
     ids = tf.constant([0, 1, 2])
     np.testing.assert_allclose(layer(ids), StaticFrequency(COUNTS)(ids), rtol=1e-6)
+
+
+def test_an_id_that_no_source_draws_is_finite():
+    """A batch without rows: only the sampler's columns, which lack items 1 and 9."""
+    popular = Popularity(np.arange(4), [3, 0, 1, 4], 1.0).log_q
+    layer = MixedLogQ([StaticFrequency(COUNTS), popular])
+    log_q = layer(tf.constant([0, 1, 2, 3, 9]), num_positives=0)
+    np.testing.assert_allclose(np.exp(log_q), [3 / 8, 1 / 8, 1 / 8, 4 / 8, 1 / 8])
 
 
 @pytest.mark.parametrize("graph", [False, True])

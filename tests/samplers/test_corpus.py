@@ -18,6 +18,15 @@ def test_corpus_from_a_dataset():
     np.testing.assert_array_equal(negatives["twice"], 2 * negatives["id"])
 
 
+@pytest.mark.parametrize("corpus", [[30, 10, 20], {"id": [30, 10, 20], "x": [[1]] * 3}])
+def test_lists_are_features(corpus):
+    sampler = Uniform(corpus)
+    assert sampler.num_items == 3
+    negatives = next(iter(sampler.attach(rows_dataset(), 40)))["negatives"]
+    ids = negatives["id"] if isinstance(corpus, dict) else negatives
+    assert set(ids.numpy()) == {10, 20, 30}
+
+
 @pytest.mark.parametrize(
     "corpus, options, message",
     [
@@ -27,6 +36,16 @@ def test_corpus_from_a_dataset():
         (tf.data.Dataset.range(0), {}, "at least one item"),
         ({"a": np.zeros(3)}, {"id_feature": "b"}, r"'b' and \['a'\]"),
         (np.zeros(3), {"id_feature": "b"}, "'b' and a corpus that is not a dict"),
+        (
+            {"a": np.zeros(2), "b": tf.ragged.constant([[1], [2, 3]])},
+            {},
+            r"dense features.*RaggedTensor of shape \(2, None\).*to_tensor",
+        ),
+        (
+            {"a": tf.sparse.from_dense([[1, 0], [0, 2]])},
+            {},
+            "dense features.*SparseTensor.*to_dense",
+        ),
     ],
 )
 def test_bad_corpus(corpus, options, message):

@@ -1,3 +1,4 @@
+import re
 import warnings
 
 import numpy as np
@@ -177,6 +178,49 @@ def test_short_rows_are_told_before_training():
         assert len(caught) == 1
         sampler.assign(np.array([[1, 2, -1]] * 4))
         assert "4 of the mined table's 4 rows (100.0%)" in str(caught[1].message)
+
+
+def test_a_warning_made_an_error_changes_nothing():
+    sampler = Mined(ITEMS, TABLE[:2], "query")
+    sampler.assign([[1, 2], [3, 4]], step=1)
+    rows = rows_dataset(1, 2, query=np.arange(2))
+    sampler.attach(rows, 2, per_row=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="1 of the mined table's 2 rows"):
+            sampler.assign([[1, -1], [2, 5]], step=5)
+    np.testing.assert_array_equal(sampler.table, [[1, 2], [3, 4]])
+    assert sampler.refreshed_at.numpy() == 1
+
+
+@pytest.mark.parametrize(
+    "start, stop, message",
+    [
+        (7, 9, r"2 of the batch's 2 rows \(100.0%\).*fewer than the 2.* 7 up to 9"),
+        (3, 9, r"2 of the batch's 2 rows"),
+        (2, 4, r"1 of the batch's 2 rows \(50.0%\)"),
+        (1, 3, None),
+    ],
+)
+def test_a_range_that_moves_to_where_rows_are_short_is_told_once(start, stop, message):
+    table = [[1, 2, 3, 4], [5, 6, 7, -1]]
+    rows = rows_dataset(300, 3, query=np.array([0, 99, 1]))
+    sampler = Mined(ITEMS, table, "query", range_max=2)
+    iterator = iter(sampler.attach(rows, 2, per_row=True))
+    for _ in range(3):
+        next(iterator)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        sampler.range_max.assign(stop)
+        sampler.range_min.assign(start)
+        for _ in range(60):
+            next(iterator)
+        found = [str(w.message) for w in caught if "negatives asked" in str(w.message)]
+        # While the two are assigned, one pair that nobody meant may be met.
+        if message is None:
+            assert not found
+        else:
+            assert len(found) <= 2 and re.search(message, found[-1])
 
 
 @pytest.mark.parametrize(

@@ -70,13 +70,52 @@ def test_rows_draw_from_their_own_mixture(exclude):
     assert sampler.num_padded.numpy() == (~mask).sum() > 0
 
 
-def test_mined_draws_of_a_row_are_distinct_and_all_used():
-    # All weight on the table: a short row gives all it has before any padding.
-    dataset = per_row(with_mined((0.0, 0.0, 1.0)), 3, 20)
-    draws, mask = collect(dataset, "negatives", "negatives_mask")
-    assert all(set(row) == {7, 1, 5} for row in draws[0::3])
-    np.testing.assert_array_equal(mask[1::3], [[True, False, False]] * 20)
-    assert not mask[2::3].any()
+@pytest.mark.parametrize("exclude", [None, "known"])
+def test_several_draws_of_a_row_are_independent_and_of_the_reported_q(exclude):
+    """More draws than a row has mined items; each pair of them by chi-square."""
+    known = np.array([[5], [3], [7]])
+    dataset = rows_dataset(100, 600, query=np.arange(3), known=known)
+    items, table = np.arange(5), [[1, 2, -1], [4, 0, 3], [2, -1, -1]]
+    sampler = Mixture([Uniform(items), Mined(items, table, "query")], [1.0, 1.0])
+    with pytest.warns(UserWarning, match="others are repeats"):
+        dataset = sampler.attach(dataset, 8, per_row=True, exclude=exclude, seed=5)
+    names = "negatives", "negatives_log_q", "negatives_mask"
+    draws, log_q, mask = collect(dataset, *names)
+    assert mask.all() and sampler.num_padded.numpy() == 0
+    for row, mined in enumerate([{1, 2}, {4, 0, 3}, {2}]):
+        excluded = {e for e in known[row].tolist() if e < 5} if exclude else set()
+        q = 0.5 * restricted(np.ones(5), excluded)
+        q += 0.5 * restricted(np.ones(5), excluded | (set(range(5)) - mined))
+        drawn = draws[row::3]
+        np.testing.assert_allclose(np.exp(log_q[row::3]), q[drawn], rtol=1e-5)
+        check_distribution(drawn, q)
+        pairs = drawn[:, 0::2] * 5 + drawn[:, 1::2]
+        check_distribution(pairs, np.outer(q, q).ravel())
+
+
+def supply_warnings(caught):
+    return [str(w.message) for w in caught if "mined table" in str(w.message)]
+
+
+@pytest.mark.parametrize("weights, needed", [((1, 3), 6), ((1, 0), 1), ((0, 1), 8)])
+def test_short_supply_is_counted(weights, needed):
+    """By how many draws of the table's rows are expected; without any is padding."""
+    sizes = [8, 7, 6, 5, 1, 0]
+    table = [[*range(size)] + [-1] * (8 - size) for size in sizes]
+    sampler = Mixture([Uniform(ITEMS), Mined(ITEMS, table, "query")], weights)
+    dataset = rows_dataset(1, 6, query=np.arange(6))
+    short = sum(size < needed for size in sizes)
+    with pytest.warns(UserWarning) as caught:
+        sampler.attach(dataset, 8, per_row=True)
+    (message,) = supply_warnings(caught)
+    assert message.startswith(f"{short} of the mined table's 6 rows ({short / 6:.1%})")
+    assert f"fewer than the {needed} negatives" in message
+    assert "draws of 1 without any are padding" in message
+    full = [[*range(8)]] * 6
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        sampler.samplers[1].assign(full)
+        sampler.attach(dataset, 8, per_row=True)
 
 
 def test_a_running_pipeline_follows_the_weights():
@@ -135,6 +174,40 @@ def test_log_q_of_ids():
     assert Mixture([uniform, uniform], [1, 5]).log_q == pytest.approx(np.log(1 / 8))
     with pytest.raises(ValueError, match="belongs to one row"):
         with_mined().log_q  # noqa: B018
+
+
+ZEROS = np.array([0, 0, 0, 8, 2])
+
+
+@pytest.mark.parametrize("power", [0.0, 0.75, 1.0])
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (0.1, 0.9), (1.0, 0.0)])
+@pytest.mark.parametrize("names", [None, np.array(["a", "b", "c", "d", "e"])])
+def test_log_q_of_every_id_of_which_some_have_no_count(power, weights, names):
+    items = np.arange(5) if names is None else names
+    popularity = Popularity(items, ZEROS, power)
+    sampler = Mixture([Uniform(items), popularity], weights)
+    popular = np.array([count**power if count else 0.0 for count in ZEROS.tolist()])
+    q = (weights[0] / 5 + weights[1] * popular / popular.sum()) / sum(weights)
+    layer = sampler.log_q
+    rebuilt = type(layer).from_config(layer.get_config())
+    nested = Mixture([sampler, sampler], [3.0, 1.0]).log_q
+    for log_q in (layer, rebuilt, nested, tf.function(layer)):
+        np.testing.assert_allclose(np.exp(log_q(tf.constant(items))), q, rtol=1e-5)
+    assert np.exp(layer(tf.constant(items))).sum() == pytest.approx(1)
+    for element in sampler.attach(rows_dataset(1), 50):
+        np.testing.assert_allclose(
+            layer(element["negatives"]), element["negatives_log_q"], rtol=1e-5
+        )
+
+
+def test_ids_that_no_sampler_draws_have_a_finite_log_q():
+    """The floors' mixture: what an id with one occurrence would have."""
+    samplers = [Popularity(np.arange(5), ZEROS, 1.0) for _ in range(2)]
+    layer = Mixture(samplers, [1.0, 3.0]).log_q
+    expected = [0.1, 0.1, 0.1, 0.8, 0.2, 0.1]
+    np.testing.assert_allclose(np.exp(layer(tf.range(6))), expected, rtol=1e-5)
+    layer = Mixture([Uniform(np.arange(5)), samplers[0]], [0.0, 1.0]).log_q
+    np.testing.assert_allclose(np.exp(layer(tf.range(6))), expected, rtol=1e-5)
 
 
 def test_a_mixture_of_mixtures():

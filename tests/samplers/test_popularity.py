@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -92,6 +94,39 @@ def test_log_q_is_a_source_of_a_mixture_of_columns():
     ids = tf.constant([0, 5, 2, 3])
     expected = (1 * 0.1 + 3 * proportions(1.0)[ids.numpy()]) / 4
     np.testing.assert_allclose(np.exp(mixed(ids, num_positives=1)), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("num", [1, 3])
+def test_columns_of_items_without_a_count(num):
+    """Every id's mixture of one column of the batch and `num` of the sampler."""
+    sampler = Popularity(np.arange(10), COUNTS, 1.0)
+    mixed = MixedLogQ([-np.log(10.0).item(), sampler.log_q], sizes=[num])
+    log_q = mixed(tf.range(10), num_positives=1, num_columns=1 + num)
+    expected = (0.1 + num * proportions(1.0)) / (1 + num)
+    np.testing.assert_allclose(np.exp(log_q), expected, rtol=1e-5)
+    rebuilt = MixedLogQ.from_config(mixed.get_config())
+    np.testing.assert_array_equal(
+        rebuilt(tf.range(10), num_positives=1, num_columns=1 + num), log_q
+    )
+
+
+def test_alone_items_without_a_count_have_the_q_of_one_occurrence():
+    log_q = Popularity(np.arange(10), COUNTS, 1.0).log_q
+    expected = np.maximum(COUNTS, 1) / COUNTS.sum()
+    np.testing.assert_allclose(np.exp(log_q(tf.range(10))), expected, rtol=1e-5)
+    absent = np.exp(log_q(tf.constant([77])))
+    np.testing.assert_allclose(absent, 1 / COUNTS.sum(), rtol=1e-5)
+
+
+def test_ids_that_are_no_text():
+    """Bytes that are not UTF-8, which a config must hold as text."""
+    ids = np.array([b"\xff", b"a", "é".encode(), b"\xfe\x00"], object)
+    layer = Popularity(ids, [1, 2, 5, 0], 1.0).log_q
+    config = json.loads(json.dumps(layer.get_config()))
+    for log_q in (layer, type(layer).from_config(config)):
+        np.testing.assert_allclose(
+            np.exp(log_q(tf.constant(ids))), [1 / 8, 2 / 8, 5 / 8, 1 / 8], rtol=1e-5
+        )
 
 
 def test_a_layer_with_ids_as_text_is_rebuilt_from_its_config():

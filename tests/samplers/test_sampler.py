@@ -184,12 +184,10 @@ def test_the_distribution_under_two_replicas(two_replicas, from_function):
         )
         check_distribution(shared, np.full(4, 0.25))
         for row, q in enumerate(expected):
-            # A row's mined items are drawn without replacement, and are few: only its
-            # first draw is independent of others, and never padding.
+            # A row has fewer mined items than draws, which are independent.
             here = query == row
-            assert mask[here, 0].all() and not mask[here].all()
-            check_distribution(draws[here, 0], q)
-            here = here[:, None] & mask
+            assert mask[here].all()
+            check_distribution(draws[here], q)
             np.testing.assert_allclose(np.exp(log_q[here]), q[draws[here]], rtol=1e-5)
 
 
@@ -204,6 +202,28 @@ def test_elements_keep_static_shapes():
             assert spec == tf.TensorSpec([4, 20], dtype)
     spec = attached(popularity, False, dataset).element_spec
     assert spec["negatives_log_q"] == tf.TensorSpec([20], tf.float32)
+
+
+@every_sampler
+@pytest.mark.parametrize("exclude", [None, "known"])
+def test_a_batch_without_rows(make, per_row, exclude):
+    if exclude and not per_row:
+        return
+    none = {"query": tf.zeros([0], tf.int64), "known": tf.zeros([0, 3], tf.int64)}
+    dataset = attached(
+        make, per_row, tf.data.Dataset.from_tensors(none), exclude=exclude
+    )
+    shape = next(iter(dataset))["negatives"].shape
+    assert shape == ((0, 20) if per_row else (20,))
+
+
+def test_a_batch_without_rows_whose_ids_are_looked_up():
+    ids = ITEMS[::-1].copy()
+    sampler = Mined(ids, TABLE, "query", row_ids=[9, 7, 5, 3])
+    none = {"query": tf.zeros([0], tf.int64), "known": tf.zeros([0, 3], tf.int64)}
+    dataset = tf.data.Dataset.from_tensors(none)
+    dataset = sampler.attach(dataset, 3, per_row=True, exclude="known")
+    assert next(iter(dataset))["negatives"].shape == (0, 3)
 
 
 def test_rows_are_counted_beside_negatives_attached_before():

@@ -38,7 +38,8 @@ class MixedLogQ(keras.layers.Layer):
       training: Whether the first source learns.
 
     Returns:
-      [n] float32, log Q*.
+      [n] float32, log Q*, finite. What a sampler never draws adds nothing to it; an
+      id that no source draws, so that it is no column, has the sources' floors.
 
     Raises:
       ValueError: No source, a number above 0, sizes that do not match the
@@ -98,18 +99,58 @@ class MixedLogQ(keras.layers.Layer):
                     message="`sizes` must add up to the columns beyond the batch.",
                 ),
             )
-        weighted = []
+        log_q, floors, log_sizes = [], [], []
         for index, (source, size) in enumerate(zip(self.sources, sizes, strict=True)):
-            if isinstance(source, (int, float)):
-                log_q = tf.fill(tf.shape(ids), tf.constant(source, tf.float32))
-            elif index == 0:
-                log_q = source(ids, num_positives=num_positives, training=training)
+            if index == 0 and not isinstance(source, (int, float)):
+                log_q.append(
+                    source(ids, num_positives=num_positives, training=training)
+                )
+                floors.append(None)
             else:
-                log_q = source(ids, training=False)
+                log_q.append(drawn_log_q(source, ids))
+                floors.append(getattr(source, "floor", None))
             size = distribute.total(tf.cast(size, tf.float32))
-            weighted.append(log_q + tf.math.log(size))
+            log_sizes.append(tf.math.log(size))
         total = tf.math.log(distribute.total(tf.cast(num_columns, tf.float32)))
-        return tf.reduce_logsumexp(tf.stack(weighted), axis=0) - total
+        log_sizes = tf.stack(log_sizes)
+        mixed = log_mixture(log_q, log_sizes)
+        return with_floor(mixed, log_floor(floors, log_sizes)) - total
+
+
+def drawn_log_q(source, ids):
+    """log q of ids [n] from a source of a mixture, -inf where it never draws them.
+
+    Layers that give such ids a floor when called, so that it can be divided by, have a
+    method `drawn_log_q` and that `floor`. In a sum over sources the floor would be
+    probability that the mixture does not have.
+    """
+    if isinstance(source, (int, float)):
+        return tf.fill(tf.shape(ids), tf.constant(source, tf.float32))
+    if hasattr(source, "drawn_log_q"):
+        return source.drawn_log_q(ids)
+    return source(ids, training=False)
+
+
+def log_mixture(log_q, log_weights):
+    """log sum_c w_c q_c: [n], from log q [n] of each of S sources and [S]."""
+    return tf.reduce_logsumexp(tf.stack(log_q) + log_weights[:, tf.newaxis], axis=0)
+
+
+def log_floor(floors, log_weights):
+    """The same mixture of the sources' floors, None for those that have none.
+
+    Returns:
+      A scalar, or None if no source has one.
+    """
+    if all(floor is None for floor in floors):
+        return None
+    floors = [-float("inf") if floor is None else floor for floor in floors]
+    return tf.reduce_logsumexp(tf.stack(floors) + log_weights)
+
+
+def with_floor(log_q, floor):
+    """`log_q`, with the floor, if there is one, where it is -inf."""
+    return log_q if floor is None else tf.where(log_q > -float("inf"), log_q, floor)
 
 
 def serialized(sources):

@@ -7,17 +7,20 @@ import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives._ids import as_int64, is_padding
+from tfrs_negatives.samplers.rows import search
 
-# Rows read at once from a dataset: few enough to hold twice, many to a second.
+# Rows read at once from a dataset; by single rows it would take minutes.
 _ROWS = 2**16
 
 
 class Corpus:
     """Features of N items, held once in host memory.
 
+    A dataset is held twice for a moment: in the batches as read, and joined.
+
     Args:
-      features: A tensor or array [N, ...], a dict of such, or a `tf.data.Dataset` of
-        single items, read once.
+      features: A tensor, array or list [N, ...], a dict of such, or a
+        `tf.data.Dataset` of single items, read once.
       id_feature: Which feature of a dict holds the items' distinct ids. None: the
         corpus itself if it is a vector of integers or strings, else an item's id is
         its row number.
@@ -28,7 +31,8 @@ class Corpus:
       ids: [N] tensor, or None where ids are row numbers.
 
     Raises:
-      ValueError: No items, features of unequal length, an unknown `id_feature`.
+      ValueError: No items, features of unequal length, ragged or sparse ones, an
+        unknown `id_feature`.
     """
 
     def __init__(self, features, id_feature=None):
@@ -36,7 +40,7 @@ class Corpus:
         with tf.device("CPU:0"):
             if isinstance(features, tf.data.Dataset):
                 features = _read(features)
-            features = tf.nest.map_structure(tf.convert_to_tensor, features)
+            features = _tensors(features)
         shapes = [feature.shape for feature in tf.nest.flatten(features)]
         lengths = {shape[0] if shape.rank else None for shape in shapes}
         if len(lengths) != 1 or not lengths.isdisjoint({0, None}):
@@ -145,10 +149,29 @@ class IdLookup:
             found = tf.logical_and(keys >= 0, keys < self.size)
             return tf.where(found, keys, self.size)
         flat = tf.reshape(keys, [-1])
-        places = tf.minimum(tf.searchsorted(self._keys, flat), self.size - 1)
+        places = tf.minimum(search(self._keys, flat), self.size - 1)
         found = tf.equal(tf.gather(self._keys, places), flat)
         found = tf.where(found, tf.gather(self._order, places), self.size)
         return tf.reshape(found, tf.shape(ids))
+
+
+def _tensors(features):
+    """Tensors in the same structure; a list is one feature, as in tf.data."""
+    if isinstance(features, dict):
+        return {name: _tensors(feature) for name, feature in features.items()}
+    if isinstance(features, list):
+        return tf.convert_to_tensor(features)
+    return tf.nest.map_structure(_dense, features)
+
+
+def _dense(feature):
+    if isinstance(feature, (tf.RaggedTensor, tf.SparseTensor)):
+        raise ValueError(
+            "`corpus` must hold dense features, whose rows are gathered as they are "
+            f"drawn, received a {type(feature).__name__} of shape {feature.shape}. Pad "
+            "it: `.to_tensor()`, or `tf.sparse.to_dense`."
+        )
+    return tf.convert_to_tensor(feature)
 
 
 def _read(dataset):

@@ -23,8 +23,12 @@ class Mined(Sampler):
     positives that nobody recorded are, so `range_min` skips them.
 
     Where a row has fewer items than are asked for, or is unknown to the table, the
-    rest is padding (mask False), never a repeat. `num_padded` counts it, and a
-    warning says how many rows of the table are short.
+    rest is padding (mask False), never a repeat. `num_padded` counts it. A warning
+    says how many rows of the table are short: before the pipeline is made, before
+    another table is assigned, and in a running pipeline when a range that was
+    assigned leaves rows short.
+
+    In a `Mixture` draws are with replacement, so that its log q is that of each draw.
 
     Everything that changes is a variable, read anew for every element: a running
     pipeline sees a new table or range without being built again (elements prefetched
@@ -85,7 +89,9 @@ class Mined(Sampler):
             "row_ids", positions.shape[0] if row_ids is None else row_ids
         )
         self.row_feature = row_feature
-        self._most_asked = 0
+        self._most_asked, self._replacement = 0, False
+        # The range last looked at, and how much of it was then told to be lacking.
+        self._seen_start = self._seen_stop = self._told = 0
         with tf.device("CPU:0"):
             self.table = tf.Variable(
                 positions,
@@ -120,30 +126,53 @@ class Mined(Sampler):
         _check_width(positions, int(self.range_min.numpy()))
         if step is not None:
             step = tf.convert_to_tensor(step, tf.int64)
+        # Before the swap, since a warning may be made an error.
+        if self._most_asked:
+            self._warn_if_short(positions)
         self.table.assign(positions)
         if step is not None:
             self.refreshed_at.assign(step)
-        if self._most_asked:
-            self._check_supply(self._most_asked)
 
     @property
     def _needs(self):
         return (self.row_feature,)
 
-    def _check_supply(self, num_negatives):
-        self._most_asked = max(self._most_asked, num_negatives)
-        start, stop = int(self.range_min.numpy()), int(self.range_max.numpy())
-        counts = count_in_range(self.table.value(), start, stop)
-        short = int((counts < num_negatives).sum())
-        if short:
-            columns = f"from {start}" + ("" if stop == _NO_END else f" up to {stop}")
-            warnings.warn(
-                f"{short} of the mined table's {len(counts)} rows "
-                f"({short / len(counts):.1%}) have fewer than the {num_negatives} "
-                f"negatives asked for, in columns {columns}: the rest of their draws "
-                "is padding. Mine more, or widen the range.",
-                stacklevel=3,
-            )
+    def _check_supply(self, num_negatives, replacement=False):
+        if num_negatives > self._most_asked:
+            self._most_asked, self._replacement = num_negatives, replacement
+        self._warn_if_short(self.table.value())
+
+    def _warn_if_short(self, table):
+        """Warns of rows that have fewer items in range than were asked for."""
+        start, stop = self._range()
+        self._told = 0
+        self._warn_of(count_in_range(table, start, stop), start, stop, "mined table's")
+
+    def _warn_of(self, counts, start, stop, whose):
+        """Warns unless as much was told before, by what rows have in range."""
+        self._seen_start, self._seen_stop = start, stop
+        short = counts < self._most_asked
+        empty = int((counts < 1).sum())
+        told, self._told = (
+            self._told,
+            0 if not short.any() else 1 + short.all() + (empty == len(counts)),
+        )
+        if self._told <= told:
+            return
+        rest = "the rest of their draws is padding"
+        if self._replacement:
+            rest = f"draws of {empty} without any are padding, others are repeats"
+        columns = f"from {start}" + ("" if stop == _NO_END else f" up to {stop}")
+        warnings.warn(
+            f"{short.sum()} of the {whose} {len(counts)} rows ({short.mean():.1%}) "
+            f"have fewer than the {self._most_asked} negatives asked for, in columns "
+            f"{columns}: {rest}. Mine more, or widen the range.",
+            stacklevel=4,
+        )
+
+    def _range(self):
+        """The present range of columns."""
+        return max(int(self.range_min.numpy()), 0), int(self.range_max.numpy())
 
     def _proposal(self, rows):
         ids = rows.element[self.row_feature]
@@ -160,20 +189,48 @@ class Mined(Sampler):
         with tf.device("CPU:0"):
             entries = tf.gather(self.table, np.where(unknown, 0, places)).numpy()
         entries[unknown] = -1
-        return entries[:, max(self.range_min.numpy(), 0) : self.range_max.numpy()]
+        start, stop = self._range()
+        entries = entries[:, start:stop]
+        if (start, stop) != (self._seen_start, self._seen_stop) and not unknown.all():
+            # A range assigned since then. The whole table would take too long here.
+            counts = np.count_nonzero(entries[~unknown] >= 0, axis=1)
+            self._warn_of(counts, start, stop, "batch's")
+        return entries
 
 
 class _MinedRows:
     def __init__(self, entries, rows, num_items):
+        # A column without items, so that there is one to look at.
+        entries = tf.pad(entries, [[0, 0], [0, 1]], constant_values=-1)
         self._entries, self._num_items = entries, num_items
+        self._replacement = rows.replacement
         self._valid = entries >= 0
         if rows.excluded is not None:
             excluded = members(rows.excluded, tf.maximum(entries, 0))
             self._valid = tf.logical_and(self._valid, tf.logical_not(excluded))
-        count = tf.math.count_nonzero(self._valid, axis=1, keepdims=True)
-        self._log_q = -tf.math.log(tf.cast(count, tf.float32))
+        self._count = tf.math.count_nonzero(self._valid, axis=1, keepdims=True)
+        self._log_q = -tf.math.log(tf.cast(self._count, tf.float32))
 
     def draw(self, num, seed):
+        draw = self._independent if self._replacement else self._distinct
+        positions, mask = draw(num, seed)
+        log_q = tf.broadcast_to(self._log_q, tf.shape(positions))
+        return tf.maximum(positions, 0), log_q, mask
+
+    def _independent(self, num, seed):
+        """Draws with replacement."""
+        shape = [tf.shape(self._entries)[0], num]
+        uniform = tf.random.stateless_uniform(shape, seed, dtype=tf.float64)
+        turns = tf.cast(uniform * tf.cast(self._count, tf.float64), tf.int64)
+        # The column of the first valid entry, of the second and so on.
+        ends = tf.cumsum(tf.cast(self._valid, tf.int64), axis=1)
+        columns = tf.searchsorted(ends, turns, side="right")
+        columns = tf.minimum(columns, tf.shape(ends)[1] - 1)
+        positions = tf.gather(self._entries, columns, batch_dims=1)
+        return positions, tf.broadcast_to(self._count > 0, tf.shape(positions))
+
+    def _distinct(self, num, seed):
+        """Draws without replacement."""
         # The order of random keys is a random order; two of 31 bits hardly ever tie.
         keys = tf.random.stateless_uniform(
             tf.shape(self._entries), seed, 0, 2**31 - 1, tf.int32
@@ -181,9 +238,7 @@ class _MinedRows:
         keys = tf.where(self._valid, keys, -1)
         keys, columns = tf.math.top_k(keys, tf.minimum(num, tf.shape(keys)[1]))
         positions = tf.gather(self._entries, columns, batch_dims=1)
-        positions = fit(tf.maximum(positions, 0), num, 0)
-        log_q = tf.broadcast_to(self._log_q, tf.shape(positions))
-        return positions, log_q, fit(keys >= 0, num, False)
+        return fit(positions, num, 0), fit(keys >= 0, num, False)
 
     def log_prob(self, positions):
         valid = tf.where(self._valid, self._entries, self._num_items)

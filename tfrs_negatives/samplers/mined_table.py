@@ -58,9 +58,14 @@ def table_positions(table, lookup, num_rows):
 
 
 def count_in_range(table, start, stop):
-    """[R], how many items each row has in columns start to stop."""
+    """[R], how many items each row has in columns start to stop.
+
+    Args:
+      table: [R, W] positions, an array or tensor, -1 for padding.
+      start, stop: Columns.
+    """
     counts = [
-        np.count_nonzero(table[i : i + _ROWS, start:stop].numpy() >= 0, axis=1)
+        np.count_nonzero(np.asarray(table[i : i + _ROWS, start:stop]) >= 0, axis=1)
         for i in range(0, table.shape[0], _ROWS)
     ]
     return np.concatenate(counts)

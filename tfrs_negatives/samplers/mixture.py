@@ -1,6 +1,8 @@
 """Negatives drawn from several samplers in changeable shares."""
 
+import dataclasses
 import functools
+import math
 
 import numpy as np
 import tensorflow as tf
@@ -19,8 +21,11 @@ class Mixture(Sampler):
     the table lacks the row) turns its draws into padding, mask False; they are
     counted, and the other samplers' draws keep their share.
 
-    With a `Mined` among the samplers there are only `per_row` negatives. Its draws
-    are distinct among themselves; another sampler may draw the same item.
+    With a `Mined` among the samplers there are only `per_row` negatives. All draws
+    are with replacement, those of mined items too: without it, a row that has fewer
+    items than its share of the draws would give less of them than q says. A warning
+    counts the rows that have fewer than their expected share, by the present weights,
+    which therefore repeat items.
 
     Args:
       samplers: Samplers of the same corpus, at least one. Negatives carry the first
@@ -32,7 +37,8 @@ class Mixture(Sampler):
       weights: float32 variable [S]. A running pipeline follows what is assigned.
       num_padded: int64 variable, how many draws were padding.
       log_q: A layer giving log q of ids with the present weights; a number if all
-        samplers are `Uniform`.
+        samplers are `Uniform`. A model that is saved with the layer and loaded again
+        has the weights of when it was saved, and follows this variable no more.
 
     Raises:
       ValueError: No sampler, different corpora, weights out of range.
@@ -69,9 +75,13 @@ class Mixture(Sampler):
     def _needs(self):
         return tuple(name for sampler in self.samplers for name in sampler._needs)
 
-    def _check_supply(self, num_negatives):
-        for sampler in self.samplers:
-            sampler._check_supply(1)
+    def _check_supply(self, num_negatives, replacement=False):
+        # A draw stops at weights that went wrong, and says so.
+        weights = np.maximum(self.weights.numpy(), 0)
+        total = weights.sum()
+        for sampler, weight in zip(self.samplers, weights, strict=True):
+            expected = math.ceil(num_negatives * weight / total) if weight else 1
+            sampler._check_supply(expected, replacement=True)
 
     def _proposal(self, rows):
         # Not stateful, says this to tf.data: see `Sampler`. The seed as an argument
@@ -80,6 +90,7 @@ class Mixture(Sampler):
             lambda seed: self.weights.numpy(), [rows.seed], tf.float32, stateful=False
         )
         weights = tf.ensure_shape(weights, [len(self.samplers)])
+        rows = dataclasses.replace(rows, replacement=True)
         return _Mixed([s._proposal(rows) for s in self.samplers], weights, rows)
 
 
@@ -112,13 +123,8 @@ class _Mixed:
         for index, proposal in enumerate(self._proposals):
             is_chosen = tf.equal(chosen, index)
             drawn, _, was_drawn = proposal.draw(num, seeds[index + 1])
-            # The first of its choices takes its first draw, and so on: those of a
-            # short row come first.
-            turn = tf.cumsum(tf.cast(is_chosen, tf.int32), axis=1, exclusive=True)
-            positions = tf.where(
-                is_chosen, tf.gather(drawn, turn, batch_dims=1), positions
-            )
-            mask = tf.where(is_chosen, tf.gather(was_drawn, turn, batch_dims=1), mask)
+            positions = tf.where(is_chosen, drawn, positions)
+            mask = tf.where(is_chosen, was_drawn, mask)
         return positions, self.log_prob(positions), mask
 
     def log_prob(self, positions):

@@ -3,7 +3,14 @@
 import tensorflow as tf
 
 from tfrs_negatives._keras import keras
-from tfrs_negatives.layers.mixed_log_q import deserialized, serialized
+from tfrs_negatives.layers.mixed_log_q import (
+    deserialized,
+    drawn_log_q,
+    log_floor,
+    log_mixture,
+    serialized,
+    with_floor,
+)
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -13,7 +20,8 @@ class MixtureLogQ(keras.layers.Layer):
     Args:
       sources: [S] samplers' `log_q`: numbers, or layers giving log q for ids.
       weights: [S] shares, normalised when used: numbers, or the `tf.Variable` of a
-        `samplers.Mixture`, whose present value counts.
+        `samplers.Mixture`, whose present value counts. A config has the numbers of
+        the moment: what is rebuilt from it no longer follows the sampler.
       name: Name of the layer.
 
     Call arguments:
@@ -22,7 +30,8 @@ class MixtureLogQ(keras.layers.Layer):
         `sampling_correction`.
 
     Returns:
-      [n] float32, log q.
+      [n] float32, log q, finite. What a source never draws adds nothing; an id that
+      no source draws gets the mixture of the sources' floors.
     """
 
     def __init__(self, sources, weights, name=None):
@@ -44,14 +53,20 @@ class MixtureLogQ(keras.layers.Layer):
         return cls(**{**config, "sources": deserialized(config["sources"])})
 
     def call(self, ids, num_positives=None, num_columns=None, training=False):
+        return with_floor(self.drawn_log_q(ids), self.floor)
+
+    def drawn_log_q(self, ids):
+        """log q of ids [n], -inf where no source draws them."""
         ids = tf.convert_to_tensor(ids)
+        log_q = [drawn_log_q(source, ids) for source in self.sources]
+        return log_mixture(log_q, self._log_weights())
+
+    @property
+    def floor(self):
+        """What ids get that no source draws: a scalar, None if there are none."""
+        floors = [getattr(source, "floor", None) for source in self.sources]
+        return log_floor(floors, self._log_weights())
+
+    def _log_weights(self):
         weights = tf.convert_to_tensor(self._weights, tf.float32)
-        log_weights = tf.math.log(weights / tf.reduce_sum(weights))
-        log_q = [
-            tf.fill(tf.shape(ids), tf.constant(source, tf.float32))
-            if isinstance(source, float)
-            else source(ids)
-            for source in self.sources
-        ]
-        log_q = tf.stack(log_q) + log_weights[:, tf.newaxis]
-        return tf.reduce_logsumexp(log_q, axis=0)
+        return tf.math.log(weights / tf.reduce_sum(weights))

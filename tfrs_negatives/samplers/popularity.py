@@ -5,8 +5,9 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from tfrs_negatives.layers.static_frequency import StaticFrequency
 from tfrs_negatives.samplers.inverse_cdf import InverseCDFSampler
+from tfrs_negatives.samplers.popularity_log_q import PopularityLogQ
+from tfrs_negatives.samplers.rows import search
 
 # Masses are whole numbers so that sums of them are exact, in doubles too.
 _TOTAL = 2**51
@@ -29,9 +30,10 @@ class Popularity(InverseCDFSampler):
 
     Attributes:
       num_items: N.
-      log_q: `layers.StaticFrequency` giving the log probability of ids in one draw.
-        An id that is never drawn gets that of a count of 1, so that in-batch columns
-        with it have a finite correction.
+      log_q: A layer, a `layers.StaticFrequency`, giving the log probability of ids in
+        one draw. Alone, it gives an id that is never drawn that of a count of 1, so
+        that in-batch columns with it have a finite correction. In a `Mixture` or
+        `layers.MixedLogQ` the id has probability 0 here, and the other sources' there.
 
     Raises:
       ValueError: As for `Uniform`; counts that are not one an item, negative, not
@@ -63,13 +65,9 @@ class Popularity(InverseCDFSampler):
 
     @functools.cached_property
     def _frequency(self):
-        ids = self._corpus.ids
-        if ids is not None:
-            ids = ids.numpy()
-            if ids.dtype == object:
-                ids = np.array([item.decode() for item in ids])
+        ids = None if self._corpus.ids is None else self._corpus.ids.numpy()
         # In units of the weight of one occurrence, which is 1 for every power.
-        return StaticFrequency(self._weights, ids)
+        return PopularityLogQ(self._weights, ids)
 
     def _intervals(self, positions):
         last = self.num_items - 1
@@ -79,9 +77,7 @@ class Popularity(InverseCDFSampler):
         return starts, ends - starts
 
     def _owners(self, numbers):
-        flat = tf.reshape(numbers, [-1])
-        owners = tf.searchsorted(self._ends, flat, side="right", out_type=tf.int64)
-        return tf.reshape(owners, tf.shape(numbers))
+        return search(self._ends, numbers, side="right")
 
 
 def _checked(counts, num_items):

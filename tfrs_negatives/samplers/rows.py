@@ -14,12 +14,14 @@ class Rows:
       size: B, a scalar int32 tensor; 1 for negatives that all rows share.
       element: The dataset's element; None for shared negatives.
       excluded: [B, P] int64 from `sorted_sets`, positions not to be drawn, or None.
+      replacement: Whether a row's draws must not depend on one another.
     """
 
     seed: tf.Tensor
     size: tf.Tensor
     element: dict | None = None
     excluded: tf.Tensor | None = None
+    replacement: bool = False
 
 
 def sorted_sets(values, nothing):
@@ -51,6 +53,20 @@ def members(sets, values):
     # Every set ends in `nothing`, so that a place is found for every value.
     places = tf.searchsorted(sets, values)
     return tf.equal(tf.gather(sets, places, batch_dims=1), values)
+
+
+def search(ordered, values, side="left"):
+    """Places of values among ordered ones: int64 of their shape, which may be empty.
+
+    Args:
+      ordered: [n] ascending.
+      values: Any shape; of the same dtype.
+      side: As for `tf.searchsorted`.
+    """
+    # One value more: `tf.searchsorted` cannot look for none.
+    flat = tf.pad(tf.reshape(values, [-1]), [[0, 1]])
+    places = tf.searchsorted(ordered, flat, side=side, out_type=tf.int64)
+    return tf.reshape(places[:-1], tf.shape(values))
 
 
 def fit(values, num, fill):

@@ -28,9 +28,9 @@ class Sampler(tf.Module):
     Subclasses define `log_q` and `_proposal`.
 
     Args:
-      corpus: The items' features, one row an item: a tensor or array [N, ...], a dict
-        of such, or a `tf.data.Dataset` of single items, read once. It is held once,
-        however many elements draw from it.
+      corpus: The items' features, one row an item: a tensor, array or list [N, ...], a
+        dict of such, or a `tf.data.Dataset` of single items, read once. It is held
+        once, however many elements draw from it.
       id_feature: Which feature of a dict holds the items' distinct ids, for what
         names items: `exclude`, tables, counts. None: the corpus itself if it is a
         vector of integers or strings, else an item's id is its row number.
@@ -94,7 +94,7 @@ class Sampler(tf.Module):
         * with `per_row`, `name + "_mask"`: bool [B, M], False where nothing was left
           to draw. There stand the features of the corpus's first item, and log q 0.
 
-        Draws are with replacement, but those of a `Mined` row.
+        Draws are with replacement, but those of a row of a `Mined` by itself.
 
         Under tf.distribute, replicas never repeat each other's draws: with
         `distribute_datasets_from_function` each has elements, and so K negatives, of
@@ -203,8 +203,13 @@ class Sampler(tf.Module):
                 "task: `known_positive_ids`."
             )
 
-    def _check_supply(self, num_negatives):
-        """Warns where it is known already that rows have fewer items than asked for."""
+    def _check_supply(self, num_negatives, replacement=False):
+        """Warns where it is known already that rows have fewer items than asked for.
+
+        Args:
+          num_negatives: How many a row is asked for.
+          replacement: Whether by draws with replacement: `Rows.replacement`.
+        """
 
     def _note_padding(self, mask):
         """Returns `mask`, having counted its padding where the sampler does so."""
