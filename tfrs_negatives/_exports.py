@@ -75,8 +75,8 @@ def read_description(folder):
         ) from error
     except ValueError as error:
         raise ValueError(
-            f"{DESCRIPTION} in {folder!r} is no JSON ({error}): the export is corrupted. "
-            "Export or copy it again."
+            f"{DESCRIPTION} in {folder!r} is no JSON ({error}): the export is "
+            "corrupted. Export or copy it again."
         ) from error
     found = description.get("format") if isinstance(description, dict) else None
     if found != FORMAT:
@@ -113,8 +113,8 @@ def check_files(folder, description):
     for name, file in expected.items():
         if _sha256(os.path.join(folder, name)) != file["sha256"]:
             raise ValueError(
-                f"The export {folder!r} is corrupted: {name!r} has another SHA-256 than "
-                f"when it was written. {remedy}"
+                f"The export {folder!r} is corrupted: {name!r} has another SHA-256 "
+                f"than when it was written. {remedy}"
             )
 
 

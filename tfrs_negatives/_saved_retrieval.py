@@ -1,4 +1,4 @@
-"""Loading what `index.export_retrieval` wrote, apart from Keras and the towers' code."""
+"""Loading what `index.export_retrieval` wrote, without Keras or the towers' code."""
 
 import importlib.metadata
 import os
@@ -92,9 +92,9 @@ def _import_scann(folder, description, tensorflow):
         # Besides ImportError: TensorFlow's NotFoundError for another TensorFlow than
         # scann was compiled against.
         raise ImportError(
-            f"The index in {folder!r} needs the package scann, which cannot be imported "
-            f"with TensorFlow {tensorflow} ({str(error).splitlines()[0]}). It was "
-            f"written with {written}: run `pip install tfrs_negatives[scann]`, or "
+            f"The index in {folder!r} needs the package scann, which cannot be "
+            f"imported with TensorFlow {tensorflow} ({str(error).splitlines()[0]}). It "
+            f"was written with {written}: run `pip install tfrs_negatives[scann]`, or "
             "export a BruteForce index."
         ) from error
     _check_version(folder, description, "scann", installed)

@@ -29,6 +29,8 @@ def main(argv=None):
             from tfrs_negatives.cli.train import train as command
         elif options.command == "audit":
             from tfrs_negatives.cli.audit import audit as command
+        elif options.command == "serve":
+            from tfrs_negatives.cli.serve import serve as command
         else:
             from tfrs_negatives.cli.query import query as command
         command(options)

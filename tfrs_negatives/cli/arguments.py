@@ -27,10 +27,13 @@ def parse(argv):
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
     _add_train(commands)
     _add_query(commands)
+    _add_serve(commands)
     _add_audit(commands)
     options = parser.parse_args(argv)
     if options.command is None:
-        parser.error("expected a command, received none. Use train, audit or query.")
+        parser.error(
+            "expected a command, received none. Use train, audit, query or serve."
+        )
     if options.command == "train":
         _check_train(parser, options)
     if options.command in ("train", "audit"):
@@ -239,6 +242,58 @@ def _add_query(commands):
         default=[],
         metavar="ID",
         help="items to leave out",
+    )
+
+
+def _add_serve(commands):
+    parser = commands.add_parser(
+        "serve",
+        help="answer over TensorFlow Serving's REST and gRPC protocols",
+        description=(
+            "Serves an exported model over TensorFlow Serving's protocols, and new "
+            "versions of it as they appear. Needs the extra serve."
+        ),
+    )
+    add = parser.add_argument
+    add(
+        "model",
+        metavar="MODEL",
+        help="what train wrote, an export, or a folder of versions (1, 2, ...)",
+    )
+    positive = _number(int, 1, "a whole number of at least 1")
+    port = _number(int, 0, "a port from 0 to 65535", most=65535)
+    add("--name", help="what clients call the model")
+    add("--host", help="the address to listen on; 0.0.0.0 for all")
+    add("--port", type=port, help="for REST; 0 takes a free one")
+    add("--grpc-port", type=port, help="for gRPC; 0 takes a free one")
+    add(
+        "--poll-seconds",
+        type=_number(float, 0, "a number above 0", exclusive=True),
+        help="how often to look for new versions",
+    )
+    add = parser.add_argument_group("limits").add_argument
+    add("--max-batch", type=positive, help="rows of a request, or answered together")
+    add(
+        "--max-wait-ms",
+        type=_number(float, 0, "a number of at least 0"),
+        help="how long a request waits for others, while a thread is idle",
+    )
+    add("--max-waiting", type=positive, help="requests that wait for a thread")
+    add("--max-answers", type=positive, help="rows of a request times k")
+    add("--max-request-bytes", type=positive, help="size of a request")
+    add("--threads", type=positive, help="batches at a time (else: processors)")
+    # As `serving.Server` and `serving.Limits` have them, which are not imported here.
+    parser.set_defaults(
+        name="retrieval",
+        host="127.0.0.1",
+        port=8501,
+        grpc_port=8500,
+        poll_seconds=2.0,
+        max_batch=256,
+        max_wait_ms=0.0,
+        max_waiting=1024,
+        max_answers=100_000,
+        max_request_bytes=4 * 2**20,
     )
 
 

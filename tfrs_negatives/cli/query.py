@@ -67,23 +67,23 @@ def find_model(path):
     Raises:
       CommandError: There is none that `export_retrieval` wrote.
     """
-    versions = find_versions(path)
+    versions = _exports.find_versions(find_served(path))
     return versions[max(versions)]
 
 
-def find_versions(path):
-    """All versions in what `train` wrote, or at `path`: folders by number.
+def find_served(path):
+    """`path`, or the folder in it where `train` put the export.
 
     Raises:
       CommandError: There is none that `export_retrieval` wrote.
     """
     for folder in (os.path.join(path, "model"), path):
-        if versions := _exports.find_versions(folder):
-            return versions
+        if _exports.find_versions(folder):
+            return folder
     raise CommandError(
-        f"Expected the output of `tfrs-negatives train`, its folder model/, or a folder "
-        f"of versions of it, received {path!r}, which holds no exported model. Train "
-        "one, or name its folder."
+        f"Expected the output of `tfrs-negatives train`, its folder model/, or a "
+        f"folder of versions of it, received {path!r}, which holds no exported model. "
+        "Train one, or name its folder."
     )
 
 

@@ -1,0 +1,224 @@
+"""TensorFlow Serving's JSON for requests and answers.
+
+Source: https://www.tensorflow.org/tfx/serving/api_rest
+"""
+
+import base64
+import binascii
+import json
+
+import numpy as np
+import tensorflow as tf
+
+from tfrs_negatives.serving.errors import RequestError
+from tfrs_negatives.serving.service import check_names
+
+_ROWS, _COLUMNS = "instances", "inputs"
+
+
+def parse_request(body):
+    """Reads the body of a request to predict.
+
+    Args:
+      body: Bytes.
+
+    Returns:
+      The name of the signature, "instances" (rows) or "inputs" (columns), and what
+      stands there.
+
+    Raises:
+      RequestError: It is no JSON, or not of this form.
+    """
+    try:
+        request = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise RequestError(f"Expected JSON, received something else: {error}") from None
+    if not isinstance(request, dict):
+        raise RequestError(
+            f"Expected a JSON object, received {_type_name(request)}. Send "
+            '{"instances": [...]} or {"inputs": {...}}.'
+        )
+    layouts = [layout for layout in (_ROWS, _COLUMNS) if layout in request]
+    unknown = set(request) - {_ROWS, _COLUMNS, "signature_name"}
+    if len(layouts) != 1 or unknown:
+        raise RequestError(
+            f'Expected "{_ROWS}" or "{_COLUMNS}", with "signature_name" or not, '
+            f"received {', '.join(map(repr, sorted(request)[:9])) or 'neither'}."
+        )
+    signature = request.get("signature_name", "serving_default")
+    if not isinstance(signature, str):
+        raise RequestError(
+            f'"signature_name" must be a string, received {_type_name(signature)}.'
+        )
+    return signature, layouts[0], request[layouts[0]]
+
+
+def to_arrays(layout, values, specs):
+    """The inputs of a request as arrays.
+
+    Rows hold all inputs; a scalar such as k must be the same in each of them.
+
+    Args:
+      layout: "instances" or "inputs".
+      values: What stands there.
+      specs: The signature's inputs, a dict from name to `tf.TensorSpec`.
+
+    Returns:
+      Dict from name to array, of the dtypes of `specs`.
+
+    Raises:
+      RequestError: Names, types or shapes are not those of the signature.
+    """
+    if layout == _COLUMNS:
+        columns = values
+        if not isinstance(values, dict) or _is_bytes(values):
+            columns = {_only_name(specs): values}
+        check_names(specs, columns)
+    else:
+        columns = _columns(values, specs)
+    return {name: _array(columns[name], specs[name]) for name in specs}
+
+
+def to_json(layout, outputs):
+    """The body of an answer.
+
+    Args:
+      layout: That of the request.
+      outputs: Dict from name to array with one row per row of the request.
+
+    Returns:
+      Bytes.
+    """
+    columns = {name: _values(name, value) for name, value in outputs.items()}
+    alone = len(columns) == 1
+    if layout == _COLUMNS:
+        answer = {"outputs": next(iter(columns.values())) if alone else columns}
+    elif alone:
+        answer = {"predictions": next(iter(columns.values()))}
+    else:
+        rows = zip(*columns.values(), strict=True)
+        answer = {"predictions": [dict(zip(columns, row, strict=True)) for row in rows]}
+    # NaN and Infinity as TensorFlow Serving writes them.
+    return json.dumps(answer, separators=(",", ":")).encode()
+
+
+def _columns(rows, specs):
+    if not isinstance(rows, list) or not rows:
+        raise RequestError(
+            f'"{_ROWS}" must be a list of at least one row, received '
+            f"{_type_name(rows)}."
+        )
+    if not isinstance(rows[0], dict) or _is_bytes(rows[0]):
+        return {_only_name(specs): rows}
+    columns = {name: [] for name in specs}
+    for place, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise RequestError(f"All rows must be objects; row {place} is not.")
+        check_names(specs, row)
+        for name, value in row.items():
+            columns[name].append(value)
+    for name, spec in specs.items():
+        if spec.shape.rank == 0:
+            first, *others = columns[name]
+            if any(type(o) is not type(first) or o != first for o in others):
+                raise RequestError(f"{name!r} must be the same in all rows.")
+            columns[name] = first
+    return columns
+
+
+def _only_name(specs):
+    """The name of the only input, which a request need not name."""
+    if len(specs) != 1:
+        raise RequestError(
+            f"Expected objects with the inputs {', '.join(sorted(specs))}, received "
+            "values without names."
+        )
+    return next(iter(specs))
+
+
+def _array(value, spec):
+    dtype = spec.dtype
+    try:
+        array = np.array(value, object)
+    except ValueError:  # Some ragged lists.
+        array = np.array([None])
+    if not array.size and spec.shape.rank:
+        array = array.reshape(array.shape + (0,) * (spec.shape.rank - array.ndim))
+    kinds = set(map(type, array.flat))
+    expected = _expected(dtype)
+    if kinds - expected[0]:
+        names = ", ".join(sorted(map(_python_name, kinds - expected[0])))
+        raise RequestError(
+            f"{spec.name!r} must hold {expected[1]}, in lists of equal length, of "
+            f"shape {spec.shape}; received {names}."
+        )
+    try:
+        if dtype == tf.string:
+            flat = np.empty(array.size, object)
+            flat[:] = [_to_bytes(one) for one in array.flat]
+            return flat.reshape(array.shape)
+        return array.astype(dtype.as_numpy_dtype)
+    except (OverflowError, ValueError, binascii.Error) as error:
+        raise RequestError(f"{spec.name!r} must hold {expected[1]}: {error}") from None
+
+
+def _expected(dtype):
+    """The Python types for a dtype, and what to call them."""
+    if dtype == tf.string:
+        return {str, dict}, 'strings or {"b64": "..."}'
+    if dtype == tf.bool:
+        return {bool}, "true or false"
+    if dtype.is_integer:
+        return {int}, f"whole numbers ({dtype.name})"
+    return {int, float}, f"numbers ({dtype.name})"
+
+
+def _to_bytes(value):
+    if isinstance(value, str):
+        return value.encode()
+    if not _is_bytes(value):
+        raise ValueError('an object other than {"b64": "..."}')
+    return base64.b64decode(value["b64"], validate=True)
+
+
+def _is_bytes(value):
+    """Whether a JSON object stands for a string of bytes."""
+    return set(value) == {"b64"} and isinstance(value["b64"], str)
+
+
+def _values(name, array):
+    if array.dtype != object:
+        return array.tolist()
+    write = _to_base64 if name.endswith("_bytes") else _to_text
+    flat = np.empty(array.size, object)
+    flat[:] = [write(one) for one in array.flat]
+    return flat.reshape(array.shape).tolist()
+
+
+def _to_text(value):
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return _to_base64(value)
+
+
+def _to_base64(value):
+    return {"b64": base64.b64encode(value).decode()}
+
+
+def _type_name(value):
+    if isinstance(value, list) and not value:
+        return "an empty list"
+    return _python_name(type(value))
+
+
+def _python_name(kind):
+    return {
+        dict: "an object",
+        list: "lists of unequal length or depth",
+        str: "a string",
+        int: "a whole number",
+        float: "a number",
+        bool: "a truth value",
+        type(None): "null",
+    }[kind]

@@ -1,0 +1,113 @@
+"""Both protocols in one process."""
+
+import asyncio
+import socket
+import threading
+
+import uvicorn
+
+from tfrs_negatives.serving.grpc_service import grpc_server
+from tfrs_negatives.serving.rest import rest_app
+from tfrs_negatives.serving.service import Service
+
+# Seconds that requests in flight have when a server stops.
+_GRACE = 10
+
+
+class Server:
+    """Serves an export over REST and gRPC, as TensorFlow Serving does.
+
+    One thread reads and writes messages, a pool of threads answers, and one watches
+    for new versions.
+
+    Args:
+      path: An export, or a folder of versions of it (1, 2, ...).
+      name: What clients call the model.
+      host: The address to listen on; "0.0.0.0" for all.
+      port: For REST; 0 takes a free one.
+      grpc_port: For gRPC; 0 takes a free one.
+      limits: `Limits`.
+      poll_seconds: How often to look for new versions.
+
+    Raises:
+      ValueError, ImportError: No version there can be loaded.
+      OSError: A port is taken.
+    """
+
+    def __init__(
+        self,
+        path,
+        *,
+        name="retrieval",
+        host="127.0.0.1",
+        port=8501,
+        grpc_port=8500,
+        limits=None,
+        poll_seconds=2.0,
+    ):
+        self._host, self._poll_seconds = host, poll_seconds
+        self._grpc_port = grpc_port
+        # Before loading, which takes a while.
+        self._socket = socket.create_server((host, port), reuse_port=False)
+        self.port, self.grpc_port = self._socket.getsockname()[1], None
+        try:
+            self.service = Service(path, name, limits)
+        except BaseException:
+            self._socket.close()
+            raise
+        self._started = threading.Event()
+        self._thread = None
+        self._loop = self._stop = self._error = None
+
+    def start(self):
+        """Starts to answer, in threads of its own.
+
+        Raises:
+          OSError: The port for gRPC is taken.
+        """
+        self._thread = threading.Thread(target=asyncio.run, args=[self._serve()])
+        self._thread.start()
+        self._started.wait()
+        if self._error is not None:
+            self._thread.join()
+            raise self._error
+
+    def stop(self):
+        """Stops to listen, lets requests in flight finish, and returns."""
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+
+    async def _serve(self):
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        messages = grpc_server(self.service)
+        try:
+            self.grpc_port = messages.add_insecure_port(
+                f"{self._host}:{self._grpc_port}"
+            )
+            await messages.start()
+        except RuntimeError as error:
+            self._error = OSError(
+                f"The port {self._grpc_port} of {self._host} cannot be had for gRPC: "
+                f"{error}. Choose another."
+            )
+            self._socket.close()
+            self._started.set()
+            return
+        web = uvicorn.Server(
+            uvicorn.Config(
+                rest_app(self.service),
+                log_level="warning",
+                access_log=False,
+                lifespan="off",
+                timeout_graceful_shutdown=_GRACE,
+            )
+        )
+        listening = asyncio.create_task(web.serve(sockets=[self._socket]))
+        while not web.started and not listening.done():
+            await asyncio.sleep(0.01)
+        self.service.versions.watch(self._poll_seconds)
+        self._started.set()
+        await self._stop.wait()
+        web.should_exit = True
+        await asyncio.gather(listening, messages.stop(_GRACE))
+        self.service.close()

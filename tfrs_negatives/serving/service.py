@@ -1,0 +1,142 @@
+"""What both protocols ask: predictions, metadata and state of one model."""
+
+import functools
+
+from tfrs_negatives.serving.batching import Batcher
+from tfrs_negatives.serving.errors import RequestError
+from tfrs_negatives.serving.limits import Limits
+from tfrs_negatives.serving.versions import Versions
+
+
+class Service:
+    """A model that is served: its versions, limits and threads.
+
+    Args:
+      path: An export, or a folder of versions of it.
+      name: What clients call the model.
+      limits: `Limits`.
+
+    Raises:
+      ValueError, ImportError: No version there can be loaded.
+    """
+
+    def __init__(self, path, name="retrieval", limits=None):
+        self.name = name
+        self.limits = limits or Limits()
+        self.versions = Versions(path, self.limits.max_batch)
+        self.batcher = Batcher(self.limits)
+
+    def version(self, name, number=None):
+        """The version that answers.
+
+        Args:
+          name: The model that the client asks for.
+          number: The version, or None for whichever it is.
+
+        Raises:
+          RequestError: Another model or version is asked for.
+        """
+        self.check_name(name)
+        version = self.versions.current
+        if number is not None and number != version.number:
+            raise RequestError(
+                f"Version {version.number} of {self.name!r} is served, received a "
+                f"request for version {number}. Leave the version out.",
+                "NOT_FOUND",
+            )
+        return version
+
+    def check_name(self, name):
+        """Raises `RequestError` for the name of another model."""
+        if name != self.name:
+            raise RequestError(
+                f"The model {self.name!r} is served, received a request for {name!r}.",
+                "NOT_FOUND",
+            )
+
+    def states(self, number=None):
+        """Number, state and message of each version, or of one; see `Versions`.
+
+        Raises:
+          RequestError: There is no such version.
+        """
+        states = self.versions.states()
+        if number is not None and number not in states:
+            known = ", ".join(map(str, sorted(states)))
+            raise RequestError(
+                f"{self.name!r} has the versions {known}, received {number}.",
+                "NOT_FOUND",
+            )
+        wanted = sorted(states) if number is None else [number]
+        return [(number, *states[number]) for number in wanted]
+
+    async def predict(self, version, signature, inputs):
+        """Answers, together with other requests of the moment.
+
+        Args:
+          version: What `version` returned.
+          signature: Name of the signature.
+          inputs: Dict from name to array.
+
+        Returns:
+          Dict from name to array.
+
+        Raises:
+          RequestError: The request does not fit the signature or the limits, or fails.
+        """
+        specs = version.signature_inputs(signature)
+        check_names(specs, inputs)
+        rows = _check_inputs(specs, inputs)
+        k = 1
+        if "k" in inputs:
+            k = int(inputs["k"])
+            if not 1 <= k <= version.num_candidates:
+                raise RequestError(
+                    f"k must be from 1 to the number of candidates, "
+                    f"{version.num_candidates}, received {k}."
+                )
+        self.limits.check_rows(rows, k)
+        kind = None
+        if version.merges(signature):
+            alike = [
+                value.item() if value.ndim == 0 else value.shape[1:]
+                for _, value in sorted(inputs.items())
+            ]
+            kind = (version, signature, *alike)
+        run = functools.partial(version.run, signature)
+        return await self.batcher.submit(run, inputs, rows, kind)
+
+    def close(self):
+        """Ends the threads, when no request is left."""
+        self.versions.stop()
+        self.batcher.close()
+
+
+def check_names(specs, names):
+    """Raises `RequestError` unless the names are those of the signature's inputs."""
+    if set(names) != set(specs):
+        raise RequestError(
+            f"Expected the inputs {', '.join(sorted(specs))}, received "
+            f"{', '.join(sorted(names)) or 'none'}."
+        )
+
+
+def _check_inputs(specs, inputs):
+    """Compares arrays with the signature; returns the number of rows."""
+    rows = None
+    for name, spec in specs.items():
+        value = inputs[name]
+        if not spec.shape.is_compatible_with(value.shape):
+            raise RequestError(
+                f"{name!r} must have shape {spec.shape}, received {value.shape}."
+            )
+        if value.ndim:
+            rows = value.shape[0] if rows is None else rows
+            if value.shape[0] != rows:
+                raise RequestError(
+                    f"All inputs must have the same number of rows, received {rows} "
+                    f"and {value.shape[0]} ({name!r})."
+                )
+    if not rows:
+        raise RequestError("A request must have at least one row, received none.")
+    return rows
