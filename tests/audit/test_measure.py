@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from mixture_oracle import gradient_by_row
 
 from tfrs_negatives import audit
 from tfrs_negatives.audit.recommendations import THRESHOLDS, percent, recommendations
@@ -60,42 +61,12 @@ def test_uniform_rate_equals_a_loop(make_table, report):
     assert found["all"] == pytest.approx(np.mean(rates))
 
 
-def by_hand(report, order, size, level, shares, skip, last):
-    """A mixture's numbers from the report, row by row."""
-    shares = [s / sum(shares) for s in shares]
-    which = "unknown" if level == "known_positives" else "all"
-    model = report["model"]
-    probed = model["in_batch"][order][str(size)][level]
-    edges = model["hard"]["edges"]
-    first, end = edges.index(skip), edges.index(last)
-    negatives = np.zeros(3)
-    for row in range(model["probes"]):
-        hard = sum(
-            (edges[i + 1] - edges[i])
-            * np.exp(model["hard"][which][i]["log_mean_weight"][row])
-            for i in range(first, end)
-        ) / (last - skip)
-        uniform = np.exp(model["uniform"][which]["log_mean_weight"][row])
-        own = probed["log_mean_weight"][row]
-        masses = np.array(
-            [
-                shares[0]
-                * probed["columns"][row]
-                * (0 if own is None else np.exp(own)),
-                shares[1] * (size - 1) * uniform,
-                shares[2] * (size - 1) * hard,
-            ]
-        )
-        negatives += masses / (1 + masses.sum()) / model["probes"]
-    return negatives
-
-
 @pytest.mark.parametrize("level", ["none", "keys", "known_positives"])
 @pytest.mark.parametrize("shares", [(1, 0, 0), (3, 4, 1), (0, 0, 2)])
 def test_mixtures_equal_loops(report, shares, level):
     skip, last = report["model"]["hard"]["edges"][1:4:2]
     found = audit.mixture(report, "spread", 64, level, shares, skip, last)
-    expected = by_hand(report, "spread", 64, level, shares, skip, last)
+    expected = gradient_by_row(report, "spread", 64, level, shares, skip, last)
     assert found["negatives_probability"] == pytest.approx(expected.sum())
     np.testing.assert_allclose(
         list(found["gradient"].values()), expected / expected.sum(), atol=1e-12

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from tfrs_negatives.audit.known import KnownPositives
+from tfrs_negatives.audit.pairs import count_pairs
 from tfrs_negatives.cli.batches import request_batches
 
 _NUM_BATCHES = 20
@@ -23,41 +25,19 @@ def false_negative_rates(split, batch_size, seed, keys):
     Returns:
       `(before, after)`; 0 where no pair is left.
     """
-    num_items = len(split.item_ids)
-    known = np.unique(split.user.astype(np.int64) * num_items + split.item)
+    known = KnownPositives(
+        split.user, split.item, len(split.user_ids), len(split.item_ids)
+    )
     batches = request_batches(split, batch_size, seed, epoch=0)
     every = max(1, len(batches) // _NUM_BATCHES)
+    # Where users are the only keys, they are requests too.
+    request = split.request if "request" in keys else split.user
     totals = np.zeros(4)
     for rows in batches[::every][:_NUM_BATCHES]:
-        user, item = split.user[rows].astype(np.int64), split.item[rows]
-        pairs = user[:, np.newaxis] * num_items + item[np.newaxis, :]
-        positive = np.isin(pairs, known)
-        others = ~np.eye(len(rows), dtype=bool)
-        kept = others & ~dropped_pairs(split, rows, keys)
-        totals += [
-            (positive & others).sum(),
-            others.sum(),
-            (positive & kept).sum(),
-            kept.sum(),
-        ]
+        counts = count_pairs(split.user[rows], split.item[rows], request[rows], known)
+        dropped, left = counts["keys"]
+        pairs = len(rows) * (len(rows) - 1)
+        totals += [counts["none"][1].sum(), pairs, left.sum(), pairs - dropped.sum()]
     before = totals[0] / totals[1] if totals[1] else 0.0
     after = totals[2] / totals[3] if totals[3] else 0.0
     return float(before), float(after)
-
-
-def dropped_pairs(split, rows, keys):
-    """The pairs of a batch that the rules of `RightNegativesModel` drop.
-
-    Args:
-      split: `Split`.
-      rows: [b] numbers of the batch's training rows.
-      keys: Names of the query keys.
-
-    Returns:
-      [b, b] bool; the diagonal, which no rule drops, is True as well.
-    """
-    dropped = np.zeros((len(rows), len(rows)), bool)
-    for values in (split.item, *(getattr(split, key) for key in keys)):
-        own = values[rows]
-        dropped |= own[:, np.newaxis] == own[np.newaxis, :]
-    return dropped
