@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -43,6 +44,33 @@ def test_mirrored():
 def test_parameter_server(keras_2):
     printed = run_example("parameter_server.py", "--local", "--epochs", "1")
     assert "Trained with 2 workers" in printed
+
+
+@pytest.mark.slow
+def test_data_service():
+    printed = run_example("data_service.py", "--epochs", "1", "--rows", "5000")
+    assert "Trained on rows from grpc://" in printed
+
+
+def test_data_service_gives_every_row_once(monkeypatch):
+    """From two workers, epoch after epoch, and no draws come twice."""
+    monkeypatch.syspath_prepend(ROOT / "examples")
+    example = importlib.import_module("data_service")
+    samplers = importlib.import_module("tfrs_negatives.samplers")
+    servers = example.start_local_service(workers=2)
+    rows = example.splits({"row": np.arange(4500)})
+    batches = example.served(rows, 100, servers[0].target)
+    dataset = samplers.Uniform(np.arange(10**9, 10**9 + 50)).attach(batches, 10)
+    orders, draws = [], []
+    for _ in range(2):
+        epoch = list(dataset.as_numpy_iterator())
+        assert [len(batch["row"]) for batch in epoch] == [100] * 45
+        orders.append(np.concatenate([batch["row"] for batch in epoch]))
+        draws += [tuple(batch["negatives"]) for batch in epoch]
+        np.testing.assert_array_equal(np.sort(orders[-1]), np.arange(4500))
+    assert len(set(draws)) == len(draws)
+    # A row stays in its place with a probability of 1 / 4,500.
+    assert np.mean(orders[0] == orders[1]) < 0.01
 
 
 @pytest.mark.slow
