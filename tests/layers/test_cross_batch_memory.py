@@ -134,6 +134,26 @@ def test_strings_and_missing_parts():
     assert again.keys.shape == (2, 0)
 
 
+def test_nothing_is_left_of_the_entry_that_was_in_a_place():
+    layer = CrossBatchMemory(4, width=1)
+    old = {"ids": tf.constant([7, 8]), "log_q": tf.constant([-5.0, -6.0])}
+    for _ in range(2):
+        layer(tf.ones([2, 1]), **old, training=True)
+    layer(tf.ones([2, 1]), training=True)
+    entries = layer(tf.ones([0, 1]))
+    np.testing.assert_array_equal(entries.ids, [-1, -1, 8, 7])
+    np.testing.assert_array_equal(entries.log_q, [0, 0, -6, -5])
+    distances, found = layer.staleness([7, 0], tf.ones([2, 1]))
+    np.testing.assert_array_equal(found, [1, 0])
+
+
+def test_keys_are_not_left_out():
+    layer = memory()
+    with pytest.raises(ValueError, match="keeps 2 keys an entry, received none"):
+        layer.write(tf.ones([2, 3]))
+    assert not layer._written.numpy()
+
+
 def test_staleness_is_the_cosine_distance_to_the_newest_entry():
     layer = CrossBatchMemory(6, width=2, report_staleness=True)
     old = tf.constant([[1.0, 0.0], [1.0, 0.0], [0.0, 2.0]])

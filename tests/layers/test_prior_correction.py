@@ -28,6 +28,43 @@ def test_rows_with_rates_of_their_own():
     )
 
 
+@pytest.mark.parametrize(
+    "shape, rates", [([4, 1], [4]), ([4], [4, 1]), ([3, 2], [3]), ([2, 1], [1, 2])]
+)
+@pytest.mark.parametrize("known", [True, False, None])
+@pytest.mark.parametrize("training", [True, False])
+def test_rates_that_would_change_the_shape(shape, rates, known, training):
+    """Told whether shapes are known, partly known, or not known while tracing.
+
+    `call` itself, since Keras 3 takes no inputs of unknown rank.
+    """
+    layer = PriorCorrection()
+    specs = [
+        tf.TensorSpec(None if known is None else s if known else [None] * len(s))
+        for s in (shape, rates)
+    ]
+    call = tf.function(lambda x, w: layer.call(x, w, training), input_signature=specs)
+    errors = ValueError, tf.errors.InvalidArgumentError
+    with pytest.raises(errors, match="`keep_rate` must broadcast.*tf.expand_dims"):
+        call(tf.zeros(shape), tf.fill(rates, 0.5))
+
+
+@pytest.mark.parametrize(
+    "shape, rates", [([4, 1], [4, 1]), ([4, 3], [4, 1]), ([2, 3], [3]), ([2, 3], [])]
+)
+@pytest.mark.parametrize("known", [True, False, None])
+def test_rates_that_broadcast_to_the_shape(shape, rates, known):
+    layer = PriorCorrection()
+    w = np.random.default_rng(0).uniform(0.1, 1, rates).astype(np.float32)
+    specs = [
+        tf.TensorSpec(None if known is None else s if known else [None] * len(s))
+        for s in (shape, rates)
+    ]
+    call = tf.function(lambda x, w: layer.call(x, w), input_signature=specs)
+    expected = np.zeros(shape) + np.log(w)
+    np.testing.assert_allclose(call(tf.zeros(shape), w), expected, rtol=1e-5)
+
+
 def test_probabilities_0_and_1_stay():
     layer = PriorCorrection(0.01, from_logits=False)
     np.testing.assert_array_equal(layer(tf.constant([0.0, 1.0])), [0.0, 1.0])

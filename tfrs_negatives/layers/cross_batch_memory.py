@@ -8,6 +8,9 @@ from tfrs_negatives import _checks, distribute
 from tfrs_negatives._ids import as_int64
 from tfrs_negatives._keras import add_state, keras
 
+# What entries have that came without ids: padding, to all that reads ids.
+_NO_ID = -1
+
 # embeddings: [n, d] float32; ids: [n] int64, strings as hashes; keys: [n, num_keys]
 # int64; log_q: [n] float32.
 Entries = collections.namedtuple("Entries", "embeddings ids keys log_q")
@@ -48,7 +51,8 @@ class CrossBatchMemory(keras.layers.Layer):
 
     Call arguments:
       embeddings: [B, d], the positives of the batch.
-      ids: [B] int32, int64 or string; None where nothing compares ids.
+      ids: [B] int32, int64 or string; None where nothing compares ids. Entries
+        without ids have -1, which stands for none: rules on ids keep them.
       keys: [B, num_keys] int64; None for no keys.
       log_q: [B]; None for 0.
       training: Whether to take the batch in.
@@ -182,20 +186,37 @@ class CrossBatchMemory(keras.layers.Layer):
         )
 
     def write(self, embeddings, ids=None, keys=None, log_q=None):
-        """Takes a batch in: at most `capacity` rows, the same on every replica."""
+        """Takes a batch in: at most `capacity` rows, the same on every replica.
+
+        Every part of an entry is written, so that none is left of the entry that was
+        in its place: -1 for an id that is None, 0 for log q.
+
+        Raises:
+          ValueError: No keys, for a memory that keeps some.
+        """
+        if keys is None and self.num_keys:
+            raise ValueError(
+                f"The memory keeps {self.num_keys} keys an entry, received none. Pass "
+                "`keys`, or make it without `num_keys`."
+            )
         distribute.check_in_scope(self, self._written)
         embeddings = tf.cast(tf.stop_gradient(embeddings), tf.float32)
-        if ids is not None:
+        num_rows = tf.shape(embeddings, tf.int64)[0]
+        if ids is None:
+            ids = tf.fill([num_rows], tf.constant(_NO_ID, tf.int64))
+        else:
             ids = as_int64("ids", ids)
             if self._staleness is not None:
                 self._staleness.update_state(*self.staleness(ids, embeddings))
-        num_rows = tf.shape(embeddings, tf.int64)[0]
+        if keys is None:
+            keys = tf.zeros([num_rows, 0], tf.int64)
+        if log_q is None:
+            log_q = tf.zeros([num_rows])
         places = (self._written + tf.range(num_rows)) % self.capacity
         parts = self._embeddings, self._ids, self._keys, self._log_q
         for state, values in zip(parts, (embeddings, ids, keys, log_q), strict=True):
-            if values is not None:
-                values = tf.stop_gradient(tf.cast(values, state.dtype))
-                state.scatter_update(tf.IndexedSlices(values, places))
+            values = tf.stop_gradient(tf.cast(values, state.dtype))
+            state.scatter_update(tf.IndexedSlices(values, places))
         self._written.assign_add(num_rows)
         self._steps.assign_add(1)
 

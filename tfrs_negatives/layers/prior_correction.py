@@ -28,14 +28,15 @@ class PriorCorrection(keras.layers.Layer):
     Call arguments:
       inputs: Logits, or probabilities in [0, 1]; float, any shape.
       keep_rate: w of each input, of a shape that broadcasts to theirs, if the
-        constructor has none.
+        constructor has none: for logits [B, 1] a number, [1] or [B, 1], not [B].
       training: Whether to leave the inputs as they are.
 
     Returns:
       Of the shape and dtype of the inputs.
 
     Raises:
-      ValueError: A keep rate outside (0, 1], none, or two of them.
+      ValueError: A keep rate outside (0, 1], none, or two of them; one of a shape
+        that would change that of the inputs.
       tf.errors.InvalidArgumentError: The same for tensors, and probabilities
         outside [0, 1].
 
@@ -75,7 +76,7 @@ class PriorCorrection(keras.layers.Layer):
         )
         if keep_rate is None:
             keep_rate = self.keep_rate
-        keep_rate = tf.cast(keep_rate, values.dtype)
+        keep_rate = _checked_shape(tf.cast(keep_rate, values.dtype), values)
         inside = tf.reduce_all((keep_rate > 0) & (keep_rate <= 1))
         message = "`keep_rate` must be in (0, 1], the share of negatives kept:"
         keep_rate = _checks.guard(
@@ -97,3 +98,31 @@ class PriorCorrection(keras.layers.Layer):
         else:
             corrected = values * keep_rate / (values * keep_rate + (1 - values))
         return tf.cast(corrected, inputs.dtype)
+
+
+def _checked_shape(keep_rate, values):
+    """Raises unless keep rates broadcast to the shape of the values.
+
+    Logits [B, 1] and rates [B] would silently become [B, B].
+    """
+    message = (
+        "`keep_rate` must broadcast to the shape of the inputs. For inputs [B, 1] and "
+        "rates [B] pass `tf.expand_dims(keep_rate, -1)`. Inputs and rates have shapes:"
+    )
+    shape, own = values.shape, keep_rate.shape
+    try:
+        both = tf.broadcast_static_shape(shape, own)
+    except ValueError as error:
+        raise ValueError(f"{message} {shape}, {own}.") from error
+    ranks_known = shape.rank is not None and own.rank is not None
+    if (ranks_known and own.rank > shape.rank) or not both.is_compatible_with(shape):
+        raise ValueError(f"{message} {shape}, {own}.")
+    if own.rank == 0 or (shape.is_fully_defined() and own.is_fully_defined()):
+        return keep_rate
+    shape, own = tf.shape(values), tf.shape(keep_rate)
+    # Dimension by dimension, from the last.
+    num = tf.minimum(tf.size(own), tf.size(shape))
+    shape_ends, own_ends = tf.reverse(shape, [0])[:num], tf.reverse(own, [0])[:num]
+    fits = tf.reduce_all((own_ends == 1) | (own_ends == shape_ends))
+    fits &= tf.size(own) <= tf.size(shape)
+    return _checks.guard(keep_rate, tf.debugging.Assert(fits, [message, shape, own]))
