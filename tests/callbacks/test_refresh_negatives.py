@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -155,6 +156,71 @@ def test_item_side(margin):
         hard = [i for i in order if i != item and scores[i] <= limit][:WIDTH]
         expected[row, : len(hard)] = hard
     np.testing.assert_array_equal(mined.table, expected)
+
+
+def test_known_positives_of_items_are_beside_each_item_itself():
+    model, mined = compiled(), item_sampler()
+    rows = range(ITEMS)[::-2]
+    known = [[0, row // 2] if row % 3 else [] for row in rows]
+    forms = [
+        [NAMES[row] for row in known],
+        tf.ragged.constant([NAMES[row].tolist() for row in known], dtype=tf.string),
+    ]
+    for positives in forms:
+        mined.assign(np.tile(NAMES[:WIDTH], [len(rows), 1]))
+        callback = RefreshNegatives(
+            mined,
+            BruteForce(),
+            candidates(),
+            model.item_tower,
+            every_steps=1,
+            positives=positives,
+        )
+        callback.refresh()
+        items = model.item_tower.get_weights()[0].astype(float)
+        for place, row in enumerate(rows):
+            order = np.argsort(-(items @ items[row]), kind="stable")
+            hard = [i for i in order if i not in [row, *known[place]]]
+            np.testing.assert_array_equal(mined.table[place], hard[:WIDTH])
+
+
+@pytest.mark.parametrize(
+    ("positives", "message"),
+    [
+        ([["item 1"]] * 3, r"`positives` must have one row per query \(15\)"),
+        ([[1]] * (ITEMS // 2), "`positives` must hold strings.*received integers"),
+    ],
+)
+def test_bad_positives_of_items(positives, message):
+    model, mined = compiled(), item_sampler()
+    before = mined.table.numpy()
+    callback = RefreshNegatives(
+        mined,
+        BruteForce(),
+        candidates(),
+        model.item_tower,
+        every_steps=1,
+        positives=positives,
+    )
+    with pytest.raises(ValueError, match=message):
+        callback.refresh()
+    np.testing.assert_array_equal(mined.table, before)
+
+
+def test_ranks_that_top_never_keeps_are_told():
+    for options in ({"range_max": 9, "range_min": 2}, {"range_max": 7}):
+        with pytest.warns(UserWarning, match=r'`sampling="top"` keeps the best 6'):
+            RefreshNegatives(**arguments(every_steps=1, **options))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for options in (
+            {"range_min": 2},
+            {"range_min": 2, "range_max": 8},
+            {"range_max": 9, "sampling": "uniform"},
+            {"range_max": 9, "max_score": 0.5},
+            {"range_max": 9, "num_negatives": 9},
+        ):
+            RefreshNegatives(**arguments(every_steps=1, **options))
 
 
 def test_with_scann():
@@ -455,6 +521,38 @@ BAD = {
     "sampler": ({"every_steps": 1, "sampler": 3}, "`sampler` must be a samplers.Mined"),
     "index": ({"every_steps": 1, "index": print}, "`index` must be a BruteForce"),
     "query tower": ({"every_steps": 1, "query_tower": None}, "go together"),
+    "range": (
+        {"every_steps": 1, "range_min": 10, "range_max": 5},
+        "`range_min` must be less than `range_max`, received 10 and 5",
+    ),
+    "range_max": ({"every_steps": 1, "range_max": 0}, "`range_max` must be an integer"),
+    "sampling": ({"every_steps": 1, "sampling": "best"}, "`sampling` must be one of"),
+    "batch_size": ({"every_steps": 1, "batch_size": 0}, "`batch_size` must be an"),
+    "seed": ({"every_steps": 1, "seed": -1}, "`seed` must be an integer"),
+    "max_score": ({"every_steps": 1, "max_score": "5"}, "`max_score` must be a number"),
+    "score_function": (
+        {"every_steps": 1, "score_function": 3},
+        "`score_function` must be a function",
+    ),
+    "size of margin": (
+        {
+            "every_steps": 1,
+            "relative_margin": -1.0,
+            "queries": None,
+            "query_tower": None,
+        },
+        "`relative_margin` must be a number of at least 0",
+    ),
+    "margin of other scores": (
+        {
+            "every_steps": 1,
+            "relative_margin": 0.1,
+            "score_function": lambda rows, ids: np.zeros(ids.shape),
+            "queries": None,
+            "query_tower": None,
+        },
+        "`score_function` cannot be compared with",
+    ),
     "margin": ({"every_steps": 1, "absolute_margin": 0.1}, "only the item side"),
     "single candidates": (
         {"every_steps": 1, "candidates": tf.data.Dataset.range(3)},

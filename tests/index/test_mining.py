@@ -156,6 +156,28 @@ def test_forms_of_positives():
         assert mine(index, QUERIES, 5, positives=form, sampling="top") == expected
 
 
+@pytest.mark.parametrize("names", [None, NAMES])
+def test_sequences_of_sequences(names):
+    """Every row of its own length, held by whatever pandas and NumPy have."""
+    pandas = pytest.importorskip("pandas")
+    index = BruteForce().index(ITEMS, names)
+    lists = [[names[i] if names else i for i in row] for row in known_positives()]
+    expected = mine(index, QUERIES, 5, positives=lists, sampling="top")
+    objects = np.empty(len(lists), object)
+    objects[:] = lists
+    arrays = np.empty(len(lists), object)
+    arrays[:] = [np.array(row, dtype=object if names else int) for row in lists]
+    for form in (pandas.Series(lists), objects, arrays):
+        assert mine(index, QUERIES, 5, positives=form, sampling="top") == expected
+
+
+def test_every_negative_number_is_padding():
+    index = BruteForce().index(ITEMS)
+    expected = mine(index, QUERIES, 5, positives=[[1]] * NUM_QUERIES, sampling="top")
+    for form in (np.tile([[-2, 1, -(2**40)]], [NUM_QUERIES, 1]), [[-7, 1]] * 23):
+        assert mine(index, QUERIES, 5, positives=form, sampling="top") == expected
+
+
 def test_positives_of_another_integer_type():
     index = BruteForce().index(ITEMS, np.arange(NUM_ITEMS, dtype=np.int32))
     positives = np.array([[row, -1] for row in range(NUM_QUERIES)], np.int64)
@@ -242,6 +264,10 @@ BAD = {
     "no such rank": ({"range_min": 60}, "number of items in the index"),
     "sampling": ({"sampling": "random"}, "`sampling` must be one of"),
     "seed": ({"seed": -1}, "`seed` must be an integer of at least 0"),
+    "score_function": (
+        {"score_function": 3},
+        "`score_function` must be a function from .rows, ids.",
+    ),
     "max_score": ({"max_score": np.nan}, "`max_score` must be a number"),
     "negative margin": (
         {"absolute_margin": -1.0, "positive_scores": np.zeros(23)},

@@ -1,8 +1,11 @@
+import time
+
 import numpy as np
 import pytest
 from mining_oracle import eligible, integers, table
 
 from tfrs_negatives.index import BruteForce, RankedPairs, mine_hard_negatives
+from tfrs_negatives.index.mining.sources import FunctionSource
 
 ITEMS, QUERIES = integers(0, 40, 5), integers(1, 11, 5)
 SCORES = QUERIES.astype(float) @ ITEMS.T.astype(float)
@@ -48,6 +51,26 @@ def test_a_function_with_string_ids(kind):
         named, QUERIES, 4, positives=positives, batch_size=3, **OPTIONS
     )
     assert as_str(ids) == table(EXPECTED, 4, NAMES)
+
+
+def test_names_of_a_function_are_not_gone_through_for_each_batch():
+    """As many names again, all met before, cost a batch nothing."""
+
+    def seconds(num_names):
+        source = FunctionSource(None)
+        names = np.array([f"name {i}" for i in range(num_names)])
+        last, first = source.positions(names)[[-1, 0]]
+        positions = np.array([[last, first, -1]])
+        times = []
+        for _ in range(30):
+            start = time.perf_counter()
+            names = source.ids(positions)
+            times.append(time.perf_counter() - start)
+        expected = [f"name {num_names - 1}".encode(), b"name 0", b""]
+        assert names.tolist() == [expected]
+        return min(times)
+
+    assert seconds(200_000) < 20 * seconds(100)
 
 
 @pytest.mark.parametrize("scale", [2**31, 2**57])
@@ -255,6 +278,26 @@ def test_ranked_pairs_from_tables(tmp_path, kind):
         pairs = str(tmp_path / "pairs.parquet")
         frame.to_parquet(pairs)
     assert mined(RankedPairs(pairs, query="user"), ["a"], 4)[0] == [[2, 5, 1, 4]]
+
+
+@pytest.mark.parametrize(
+    ("items", "expected"),
+    [
+        (["007", "10", "7"], [b"007", b"10", b"7"]),
+        (["7", "10", "-0"], [b"7", b"10", b"-0"]),
+        (["7", "10", "99999999999999999999"], [b"7", b"10", b"99999999999999999999"]),
+        (["7", "10", "9223372036854775807"], [7, 10, 2**63 - 1]),
+        (["0", "10", "NA"], [b"0", b"10", b"NA"]),
+        (["0", "1.0", "1e3"], [b"0", b"1.0", b"1e3"]),
+        (["0", "10", "7"], [0, 10, 7]),
+    ],
+)
+def test_ids_of_a_csv_are_kept_as_they_are_written(tmp_path, items, expected):
+    pytest.importorskip("pandas")
+    path = tmp_path / "pairs.csv"
+    rows = [f"01,{item},{score}" for item, score in zip(items, "987", strict=True)]
+    path.write_text("\n".join(["query,item,score", *rows, ""]))
+    assert mined(RankedPairs(path), ["01"], 3)[0] == [expected]
 
 
 def test_ranked_pairs_of_integer_queries_and_string_items():

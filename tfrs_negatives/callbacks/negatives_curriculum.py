@@ -15,8 +15,9 @@ class NegativesCurriculum(keras.callbacks.Callback):
     `iterations`, so that training from a checkpoint goes on where it was.
 
     ```python
-    skip = PiecewiseConstantDecay([5000, 9000], [200, 100, 50])
-    hard = PolynomialDecay(0.0, 10_000, end_learning_rate=0.5, power=1)
+    schedules = tf.keras.optimizers.schedules
+    skip = schedules.PiecewiseConstantDecay([5000, 9000], [200, 100, 50])
+    hard = schedules.PolynomialDecay(0.0, 10_000, end_learning_rate=0.5, power=1)
     NegativesCurriculum({
         "range_min": (mined.range_min, skip),
         "shares": (mixture.weights, lambda step: [1 - hard(step), hard(step)]),

@@ -1,15 +1,19 @@
 """One refresh of mined negatives, from towers to table."""
 
 import time
+import warnings
 
 import numpy as np
 
 from tfrs_negatives import _checks
-from tfrs_negatives.index.mining import mine, mine_hard_negatives
+from tfrs_negatives.index.mining import check_options, mine, mine_hard_negatives
+from tfrs_negatives.index.mining.known_positives import with_own
 from tfrs_negatives.index.top_k import TopK
 from tfrs_negatives.samplers import Mined
 
 _MARGINS = ("absolute_margin", "relative_margin")
+# What can leave candidates of the range out, so that a longer range has its use.
+_FILTERS = (*_MARGINS, "max_score", "score_function")
 # What a refresh has its own way for.
 _OWN = ("positives", "positive_scores", "positive_embeddings", "ids", "progress")
 
@@ -52,10 +56,22 @@ class Refresh:
             )
         if num_negatives is not None:
             _checks.check_at_least("num_negatives", num_negatives, 1)
+        mining = {"sampling": "top", "seed": 0, **mining}
+        check_options(mining)
+        if mining.get("score_function") is not None and any(
+            mining.get(m) is not None for m in _MARGINS
+        ):
+            raise ValueError(
+                "Margins lie below an item's product with itself, which the scores of "
+                "`score_function` cannot be compared with. Use `max_score`."
+            )
+        _warn_of_ranks_never_kept(
+            mining, num_negatives or sampler.table.value().shape[1]
+        )
         self._sampler, self._index = sampler, index
         self._candidates, self._queries = candidates, queries
         self._positives, self._num_negatives = positives, num_negatives
-        self._mining = {"sampling": "top", "seed": 0, **mining}
+        self._mining = mining
 
     def trace(self):
         """Traces both towers."""
@@ -80,12 +96,13 @@ class Refresh:
             order = self._table_order("candidates", ids)
             queries = candidates[order]
             options["positives"] = ids[order]
+            if self._positives is not None:
+                options["positives"] = with_own(ids[order], self._positives)
             if any(options.get(margin) is not None for margin in _MARGINS):
                 options["positive_embeddings"] = queries
         else:
             ids, queries = self._queries.encode()
             queries = queries[self._table_order("queries", ids)]
-        if self._positives is not None:
             options["positives"] = self._positives
         before = self._sampler.table.numpy()
         mined = mine(
@@ -119,3 +136,20 @@ class Refresh:
         order = np.empty(num_rows, np.int64)
         order[rows[places]] = places
         return order
+
+
+def _warn_of_ranks_never_kept(mining, width):
+    low, high = mining.get("range_min", 0), mining.get("range_max")
+    if (
+        mining["sampling"] == "top"
+        and high is not None
+        and high - low > width
+        and all(mining.get(name) is None for name in _FILTERS)
+    ):
+        warnings.warn(
+            f'`sampling="top"` keeps the best {width} of ranks {low + 1} to {high}: '
+            f"those from {low + width + 1} on are never in the table. Pass "
+            f"`range_max={low + width}`, `num_negatives={high - low}`, or "
+            '`sampling="uniform"`.',
+            stacklevel=4,
+        )

@@ -50,13 +50,14 @@ class RefreshNegatives(keras.callbacks.Callback):
       max_staleness: The most steps that a table may be old while the next is made.
         None: no bound.
       positives: Known positives of the table's rows, in their order, as for
-        `index.mine_hard_negatives`.
+        `index.mine_hard_negatives`. On the item side, beside each item itself.
       num_negatives: Width of the table mined. None: the present one.
       on_error: "warn", or "raise" to end training when a refresh fails.
       **mining: Options of `index.mine_hard_negatives`: `range_min`, `range_max`,
         `max_score`, `sampling` (here "top": the sampler draws at random), `seed`,
         `batch_size`; on the item side also the margins, below an item's product with
-        itself.
+        itself. A warning says when "top" leaves out ranks below `range_max` that
+        nothing else would.
 
     Raises:
       ValueError, TypeError: Options out of range, not known, or that do not go

@@ -11,8 +11,9 @@ class KnownPositives:
     """The positions of each row's known positives.
 
     Args:
-      positives: None; ids `[Q]`, or `[Q, P]` filled with padding; a
-        `tf.RaggedTensor`; or a sequence of Q sequences.
+      positives: None; ids `[Q]`, or `[Q, P]` filled with negative numbers or ""; a
+        `tf.RaggedTensor`; or a sequence of Q sequences (a list, an array of objects,
+        a pandas Series).
       source: A mining source, which says what position an id has.
 
     Raises:
@@ -25,7 +26,7 @@ class KnownPositives:
         if positives is None:
             return
         values, lengths = _flattened(positives)
-        real = values != _padding(values)
+        real = ~_is_padding(values)
         self.num_rows = len(lengths)
         rows = np.repeat(np.arange(self.num_rows), lengths)[real]
         values = values[real]
@@ -65,6 +66,40 @@ class KnownPositives:
         return np.isin(found, (own + size * rows)[own >= 0]) & (positions >= 0)
 
 
+def with_own(own, positives):
+    """Positives of items: what is known of each, and the item itself.
+
+    Args:
+      own: `[Q]` ids, an array.
+      positives: As for `KnownPositives`, but not None.
+
+    Returns:
+      A `tf.RaggedTensor`.
+
+    Raises:
+      ValueError: Another number of rows, ids of another type.
+    """
+    values, lengths = _flattened(positives)
+    own = _array(own)
+    if len(lengths) != len(own):
+        raise ValueError(
+            f"`positives` must have one row per query ({len(own)}), received "
+            f"{len(lengths)}."
+        )
+    if len(values) and (values.dtype == object) != (own.dtype == object):
+        kinds = ["strings" if a.dtype == object else "integers" for a in (own, values)]
+        raise ValueError(
+            f"`positives` must hold {kinds[0]}, as the candidates' ids are, received "
+            f"{kinds[1]}."
+        )
+    rows = np.concatenate(
+        [np.arange(len(own)), np.repeat(np.arange(len(own)), lengths)]
+    )
+    every = np.concatenate([own, values if len(values) else values.astype(own.dtype)])
+    order = np.argsort(rows, kind="stable")
+    return tf.RaggedTensor.from_row_lengths(every[order], lengths + 1)
+
+
 def _flattened(positives):
     """All ids in one vector, and how many of them each row has."""
     if isinstance(positives, tf.RaggedTensor):
@@ -74,6 +109,11 @@ def _flattened(positives):
                 f"tensor of shape {positives.shape}."
             )
         return _array(positives.flat_values), positives.row_lengths().numpy()
+    if not isinstance(positives, (list, tuple, tf.Tensor)):
+        array = np.asarray(positives)
+        if array.dtype == object and array.ndim == 1:
+            # Each of its objects may be a sequence.
+            positives = array.tolist()
     if isinstance(positives, (list, tuple)):
         nested = [
             hasattr(row, "__len__") and not isinstance(row, (str, bytes))
@@ -111,5 +151,5 @@ def _array(ids):
         ) from error
 
 
-def _padding(values):
-    return b"" if values.dtype == object else -1
+def _is_padding(values):
+    return values == b"" if values.dtype == object else values < 0

@@ -1,5 +1,7 @@
 """The highest scores that mined negatives may have."""
 
+import numbers
+
 import numpy as np
 
 from tfrs_negatives.index.mining.queries import finite
@@ -12,6 +14,27 @@ LIMITS = (
     "positive_embeddings",
     "score_function",
 )
+
+
+def check_limits(max_score, absolute_margin, relative_margin, score_function):
+    """Raises `ValueError` for options that no index could make right."""
+    margins = {"absolute_margin": absolute_margin, "relative_margin": relative_margin}
+    for name, margin in margins.items():
+        if margin is not None and not (_is_number(margin) and 0 <= margin < np.inf):
+            raise ValueError(
+                f"`{name}` must be a number of at least 0, received {margin!r}."
+            )
+    if max_score is not None and not _is_number(max_score):
+        raise ValueError(f"`max_score` must be a number, received {max_score!r}.")
+    if score_function is not None and not callable(score_function):
+        raise ValueError(
+            "`score_function` must be a function from (rows, ids) to scores, received "
+            f"{score_function!r}."
+        )
+
+
+def _is_number(value):
+    return isinstance(value, numbers.Real) and not np.isnan(value)
 
 
 class Limits:
@@ -27,22 +50,7 @@ class Limits:
         positive_embeddings,
         score_function,
     ):
-        margins = {
-            "absolute_margin": absolute_margin,
-            "relative_margin": relative_margin,
-        }
-        for name, margin in margins.items():
-            if margin is not None and not (
-                np.isscalar(margin) and 0 <= margin < np.inf
-            ):
-                raise ValueError(
-                    f"`{name}` must be a number of at least 0, received {margin!r}."
-                )
-        if max_score is not None and not (
-            np.isscalar(max_score) and max_score == max_score
-        ):
-            raise ValueError(f"`max_score` must be a number, received {max_score!r}.")
-        wanted = any(margin is not None for margin in margins.values())
+        wanted = absolute_margin is not None or relative_margin is not None
         given = [positive_scores is not None, positive_embeddings is not None]
         if sum(given) != wanted:
             raise ValueError(

@@ -8,9 +8,15 @@ import numpy as np
 from tfrs_negatives import _checks
 from tfrs_negatives._keras import keras
 from tfrs_negatives.index.mining.known_positives import KnownPositives
-from tfrs_negatives.index.mining.limits import LIMITS, Limits
+from tfrs_negatives.index.mining.limits import LIMITS, Limits, check_limits
 from tfrs_negatives.index.mining.queries import batches, checked, is_dataset
-from tfrs_negatives.index.mining.ranges import checked_range, choose, kept, ordered
+from tfrs_negatives.index.mining.ranges import (
+    check_range,
+    choose,
+    kept,
+    ordered,
+    range_of,
+)
 from tfrs_negatives.index.mining.sources import as_source
 
 
@@ -61,8 +67,8 @@ def mine_hard_negatives(
       queries: `[Q, d]` embeddings, or `[Q]` ids for `RankedPairs`; or a finite
         `tf.data.Dataset` of batches of them, read once.
       num_negatives: M.
-      positives: Known positives: ids `[Q]`, or `[Q, P]` filled with -1 or "", a
-        `tf.RaggedTensor`, or a sequence of Q sequences.
+      positives: Known positives: ids `[Q]`, or `[Q, P]` filled with negative numbers
+        or "", a `tf.RaggedTensor`, or a sequence of Q sequences.
       range_min: How many of the best candidates to skip.
       range_max: How many candidates to look at. None: `range_min` plus the larger of
         100 and 10 M.
@@ -139,9 +145,9 @@ def mine(index, queries, num_negatives, *, ids=None, progress=True, **options):
     options = {**mine_hard_negatives.__kwdefaults__, **options}
     batch_size = options["batch_size"]
     _checks.check_at_least("num_negatives", num_negatives, 1)
-    _checks.check_at_least("batch_size", batch_size, 1)
+    check_options(options)
     source = as_source(index, ids)
-    range_ = checked_range(source, num_negatives, options)
+    range_ = range_of(source, num_negatives, options)
     limits = Limits(source, **{name: options[name] for name in LIMITS})
     known = KnownPositives(options["positives"], source)
     num_queries = None if is_dataset(queries) else len(checked(queries))
@@ -169,6 +175,19 @@ def mine(index, queries, num_negatives, *, ids=None, progress=True, **options):
     positions, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
     short = int((positions[:, -1] < 0).sum())
     return Mined(source.ids(positions), scores, short)
+
+
+def check_options(options):
+    """Raises `ValueError` for options of mining that no index could make right.
+
+    Args:
+      options: Dict of those of `mine_hard_negatives`; what is missing is its default.
+    """
+    options = {**mine_hard_negatives.__kwdefaults__, **options}
+    _checks.check_at_least("batch_size", options["batch_size"], 1)
+    check_range(options)
+    names = "max_score", "absolute_margin", "relative_margin", "score_function"
+    check_limits(**{name: options[name] for name in names})
 
 
 def _find(source, known, queries, start, range_max, score_function):

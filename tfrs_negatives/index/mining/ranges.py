@@ -18,18 +18,26 @@ class Range:
     seed: int
 
 
-def checked_range(source, num_negatives, options):
-    """The range, with what was left out filled in."""
+def check_range(options):
+    """Raises `ValueError` for options that no index could make right."""
     range_min, range_max = options["range_min"], options["range_max"]
     _checks.check_at_least("range_min", range_min, 0)
+    if range_max is not None:
+        _checks.check_at_least("range_max", range_max, 1)
+        if range_min >= range_max:
+            raise ValueError(
+                f"`range_min` must be less than `range_max`, received {range_min} and "
+                f"{range_max}."
+            )
+    _checks.check_choice("sampling", options["sampling"], ("uniform", "top"))
+    _checks.check_at_least("seed", options["seed"], 0)
+
+
+def range_of(source, num_negatives, options):
+    """The range in this source, with what was left out filled in."""
+    range_min, range_max = options["range_min"], options["range_max"]
     if range_max is None:
         range_max = range_min + max(100, 10 * num_negatives)
-    _checks.check_at_least("range_max", range_max, 1)
-    if range_min >= range_max:
-        raise ValueError(
-            f"`range_min` must be less than `range_max`, received {range_min} and "
-            f"{range_max}."
-        )
     if source.num_items is not None:
         if range_min >= source.num_items:
             raise ValueError(
@@ -37,8 +45,6 @@ def checked_range(source, num_negatives, options):
                 f"({source.num_items}), received {range_min}."
             )
         range_max = min(range_max, source.num_items)
-    _checks.check_choice("sampling", options["sampling"], ("uniform", "top"))
-    _checks.check_at_least("seed", options["seed"], 0)
     return Range(
         num_negatives, range_min, range_max, options["sampling"], options["seed"]
     )

@@ -21,7 +21,9 @@ class RankedPairs(IdentifiedSource):
     Args:
       pairs: Path of a `.csv` or `.parquet` file (read by pandas), a DataFrame, or a
         dict of columns.
-      query, item, score: Names of the columns. Ids are integers or strings.
+      query, item, score: Names of the columns. Ids are integers or strings. An id
+        column of a `.csv` is read as integers if all of it are such as `int` prints
+        them, and else as text: with "007" among them, "7" is text too.
 
     Raises:
       ValueError: A file of another kind, columns that are missing or have nulls,
@@ -119,8 +121,25 @@ def _read(path, columns):
     if kind not in (".csv", ".parquet") or not os.path.isfile(path):
         raise ValueError(f"`pairs` must be a .csv or .parquet file, received {path!r}.")
     if kind == ".csv":
-        return pandas.read_csv(path, keep_default_na=False)
+        *ids, _ = columns
+        table = pandas.read_csv(
+            path, keep_default_na=False, dtype=dict.fromkeys(ids, str)
+        )
+        return {
+            name: _integers_if_all(column) if name in ids else column
+            for name, column in table.items()
+        }
     return pandas.read_parquet(path)
+
+
+def _integers_if_all(column):
+    """A Series of str as int64, if that loses nothing."""
+    if not len(column) or not column.str.fullmatch("0|-?[1-9][0-9]*").all():
+        return column
+    try:
+        return column.astype(np.int64)
+    except OverflowError:
+        return column
 
 
 def _ids(name, column):

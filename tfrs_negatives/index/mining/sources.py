@@ -155,7 +155,7 @@ class FunctionSource:
         self._function = function
         self._dtype = None  # Of integer ids.
         self._kind = None
-        self._numbers = {}
+        self._numbers, self._names = {}, []
 
     def find(self, queries, k):
         scores, ids = (np.asarray(part) for part in self._function(queries, k))
@@ -187,17 +187,24 @@ class FunctionSource:
         if kind == "integers":
             return np.maximum(ids.astype(np.int64), -1)
         distinct, places = np.unique(_as_bytes(ids), return_inverse=True)
-        numbers = [
-            self._numbers.setdefault(name, len(self._numbers)) if name else -1
-            for name in distinct.tolist()
-        ]
+        numbers = [self._number(name) for name in distinct.tolist()]
         return np.array(numbers, np.int64)[places.ravel()]
+
+    def _number(self, name):
+        if not name:
+            return -1
+        number = self._numbers.setdefault(name, len(self._names))
+        if number == len(self._names):
+            self._names.append(name)
+        return number
 
     def ids(self, positions):
         if self._dtype is not None:
             return positions.astype(self._dtype)
-        names = np.array([*self._numbers, b""], object)
-        return names[positions]
+        # Only the names of these positions: there may be millions of others.
+        distinct, places = np.unique(positions, return_inverse=True)
+        names = [self._names[p] if p >= 0 else b"" for p in distinct.tolist()]
+        return np.array(names, object)[places.reshape(positions.shape)]
 
 
 def _as_bytes(ids):
