@@ -26,12 +26,8 @@ def best_rows(queries, candidates, k):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
-    [
-        BruteForce,
-        lambda: ScaNN(training_iterations=2),
-        lambda: ScaNN(training_iterations=2, storage="int8"),
-    ],
-    ids=["BruteForce", "ScaNN", "int8"],
+    [BruteForce, lambda: ScaNN(training_iterations=2)],
+    ids=["BruteForce", "ScaNN"],
 )
 def test_twenty_refreshes_of_a_hundred_thousand_rows(make):
     corpora = [clustered(seed, NUM_ROWS) for seed in (0, 1)]
