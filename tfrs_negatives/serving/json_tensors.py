@@ -142,8 +142,9 @@ def _array(value, spec):
         array = np.array(value, object)
     except ValueError:  # Some ragged lists.
         array = np.array([None])
-    if not array.size and spec.shape.rank:
-        array = array.reshape(array.shape + (0,) * (spec.shape.rank - array.ndim))
+    if array.shape == (0,) and spec.shape.rank:
+        # No row says what the rows would look like.
+        array = array.reshape([0, *(size or 0 for size in spec.shape.as_list()[1:])])
     kinds = set(map(type, array.flat))
     expected = _expected(dtype)
     if kinds - expected[0]:

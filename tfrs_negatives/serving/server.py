@@ -48,7 +48,11 @@ class Server:
         self._host, self._poll_seconds = host, poll_seconds
         self._grpc_port = grpc_port
         # Before loading, which takes a while.
-        self._socket = socket.create_server((host, port), reuse_port=False)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.create_server((host, port), family=family)
+        # Connections inherit it. asyncio would set it for sockets that it made itself:
+        # without, a client that delays its acknowledgements waits 40 ms for an answer.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port, self.grpc_port = self._socket.getsockname()[1], None
         try:
             self.service = Service(path, name, limits)
@@ -81,9 +85,8 @@ class Server:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         messages = grpc_server(self.service)
         try:
-            self.grpc_port = messages.add_insecure_port(
-                f"{self._host}:{self._grpc_port}"
-            )
+            host = f"[{self._host}]" if ":" in self._host else self._host
+            self.grpc_port = messages.add_insecure_port(f"{host}:{self._grpc_port}")
             await messages.start()
         except RuntimeError as error:
             self._error = OSError(

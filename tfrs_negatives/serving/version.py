@@ -85,9 +85,9 @@ class Version:
         try:
             outputs = self._model.signatures[signature](**tensors)
         except tf.errors.InvalidArgumentError as error:
-            raise RequestError(_first_line(error)) from error
+            raise RequestError(_cause(error)) from error
         except tf.errors.OpError as error:
-            raise RequestError(_first_line(error), "INTERNAL") from error
+            raise RequestError(_cause(error), "INTERNAL") from error
         return {name: output.numpy() for name, output in outputs.items()}
 
     def warm_up(self, max_batch):
@@ -129,5 +129,7 @@ def _made_up(spec, rows):
     return np.zeros(shape, spec.dtype.as_numpy_dtype)
 
 
-def _first_line(error):
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def _cause(error):
+    """The line of TensorFlow's message that says what is wrong."""
+    before_the_node = str(error).split("\n\t [[")[0]
+    return (before_the_node.splitlines() or [type(error).__name__])[-1]

@@ -1,0 +1,202 @@
+"""Which version answers as the folder changes, and that the others leave."""
+
+import asyncio
+import gc
+import logging
+import shutil
+import weakref
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from served_models import INDEXES, expected, export, normal
+
+from tfrs_negatives.index import ScaNN
+from tfrs_negatives.serving import Limits, Service
+from tfrs_negatives.serving.versions import Versions
+
+INPUTS = {
+    "user": np.array([b"u3"], object),
+    "shift": np.zeros([1, 1], np.float32),
+    "k": np.array(3, np.int32),
+}
+
+
+def answered_by(versions):
+    """The seed whose candidates are in the answer."""
+    ids = versions.current.run("serving_default", INPUTS)["ids"].tolist()
+    seed = int(ids[0][0].split(b"-")[0])
+    found = [[i.decode() for i in row] for row in ids]
+    assert found == expected(seed, ["u3"], [0], 3)[0]
+    return seed
+
+
+def test_an_export_is_version_1_and_is_replaced_in_place(tmp_path):
+    export(tmp_path / "m", 5)
+    versions = Versions(tmp_path / "m", 4)
+    assert (versions.current.number, answered_by(versions)) == (1, 5)
+    versions.refresh()
+    same = versions.current
+    versions.refresh()
+    assert versions.current is same
+    export(tmp_path / "m", 6, overwrite=True)
+    assert answered_by(versions) == 5
+    versions.refresh()
+    assert (versions.current.number, answered_by(versions)) == (1, 6)
+    assert versions.states() == {1: ("AVAILABLE", "")}
+
+
+def test_the_highest_version_answers(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    root = tmp_path / "m"
+    export(root, 5, versioned=True)
+    versions = Versions(root, 4)
+    for version in (2, 3):
+        path = export(root, 5 + version, versioned=True)
+        assert path == str(root / str(version))
+    versions.refresh()
+    assert (versions.current.number, answered_by(versions)) == (3, 8)
+    assert versions.states() == {1: ("END", ""), 3: ("AVAILABLE", "")}
+    assert "version 3 answers" in caplog.text
+    # Deleted, it gives its place to the one below; the last one stays.
+    shutil.rmtree(root / "3")
+    versions.refresh()
+    assert (versions.current.number, answered_by(versions)) == (2, 7)
+    assert versions.states() == {1: ("END", ""), 2: ("AVAILABLE", "")}
+    shutil.rmtree(root)
+    versions.refresh()
+    assert answered_by(versions) == 7
+    assert versions.states() == {2: ("AVAILABLE", "")}
+
+
+def test_a_version_that_arrives_in_parts(tmp_path, caplog):
+    """As when it is copied file by file: not whole until the end."""
+    root = tmp_path / "m"
+    export(root, 5, versioned=True)
+    versions = Versions(root, 4)
+    whole = export(tmp_path / "elsewhere", 6)
+    (root / "2").mkdir()
+    versions.refresh()
+    assert versions.states() == {1: ("AVAILABLE", "")}
+    shutil.copytree(f"{whole}/assets.extra", root / "2" / "assets.extra")
+    for _ in range(2):
+        caplog.clear()
+        versions.refresh()
+        assert answered_by(versions) == 5
+        state, message = versions.states()[2]
+        assert state == "END" and "lacks its file" in message
+    # Told once, not with every look.
+    assert "cannot be served" not in caplog.text
+    shutil.copytree(whole, root / "2", dirs_exist_ok=True)
+    versions.refresh()
+    assert (versions.current.number, answered_by(versions)) == (2, 6)
+
+
+def test_a_broken_version_leaves_the_earlier_one_in_place(tmp_path):
+    root = tmp_path / "m"
+    export(root, 5, versioned=True)
+    versions = Versions(root, 4)
+    export(root, 6, versioned=True)
+    broken = root / "2" / "saved_model.pb"
+    content = broken.read_bytes()
+    broken.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    (error,) = versions.refresh()
+    assert "corrupted" in str(error)
+    assert answered_by(versions) == 5
+    assert versions.states()[2][0] == "END"
+    service = Service(root)
+    assert service.version("retrieval").number == 1
+    service.close()
+
+
+def test_nothing_to_serve(tmp_path):
+    with pytest.raises(ValueError, match="which holds none. Export one"):
+        Versions(tmp_path, 4)
+    export(tmp_path, 5, versioned=True)
+    (tmp_path / "1" / "saved_model.pb").unlink()
+    with pytest.raises(ValueError, match="lacks its file 'saved_model.pb'"):
+        Versions(tmp_path, 4)
+
+
+@pytest.mark.parametrize("index_class", INDEXES)
+def test_an_earlier_version_leaves_after_its_last_request(tmp_path, index_class):
+    root = tmp_path / "m"
+    export(root, 5, index_class=index_class, versioned=True)
+    versions = Versions(root, 4)
+    held = versions.current
+    gone = weakref.ref(held)
+    export(root, 6, index_class=index_class, versioned=True)
+    versions.refresh()
+    assert answered_by(versions) == 6
+    found = held.run("serving_default", INPUTS)["ids"][0, 0]
+    assert found.startswith(b"5-")
+    del held
+    gc.collect()
+    assert gone() is None
+    assert answered_by(versions) == 6
+
+
+def test_what_scann_keeps_in_the_process_is_freed(tmp_path):
+    """The searcher is a resource of the process; loading alone would leave it there."""
+    from tfrs_negatives.index import load_retrieval
+
+    model = load_retrieval(export(tmp_path / "m", 5, num=3000, index_class=ScaNN))
+    tensors = {name: tf.constant(value) for name, value in INPUTS.items()}
+    before = model.signatures["serving_default"](**tensors)["ids"].numpy()
+    model.release()
+    model.release()
+    after = model.signatures["serving_default"](**tensors)["ids"].numpy()
+    assert before.tolist() == after.tolist()
+
+
+@pytest.mark.parametrize("index_class", INDEXES)
+def test_merged_requests_get_the_answers_they_get_alone(tmp_path, index_class):
+    """Two signatures, several k and widths of exclusions, all at once."""
+    export(tmp_path / "m", 5, num=3000, index_class=index_class)
+    requests = []
+    rng = np.random.default_rng(0)
+    for place in range(60):
+        rows, width = int(rng.integers(1, 4)), int(rng.integers(0, 3))
+        inputs = {
+            "user": np.array([b"u%d" % u for u in rng.integers(0, 100, rows)], object),
+            "shift": normal(place, rows, 1),
+            "k": np.array([3, 17][place % 2], np.int32),
+        }
+        signature = "serving_default"
+        if place % 3 == 0:
+            signature = "with_exclusions"
+            ids = [b"5-%d" % n for n in rng.integers(0, 3000, rows * width)]
+            inputs["exclusions"] = np.array(ids, object).reshape(rows, width)
+        requests.append((signature, inputs))
+
+    def answers(threads, together):
+        service = Service(tmp_path / "m", limits=Limits(threads=threads))
+        sizes = []
+        version = service.versions.current
+        run = version.run
+
+        def count(signature, inputs):
+            sizes.append(len(inputs["user"]))
+            return run(signature, inputs)
+
+        version.run = count
+
+        async def ask():
+            asked = [service.predict(version, *request) for request in requests]
+            if together:
+                return await asyncio.gather(*asked)
+            return [await one for one in asked]
+
+        try:
+            return asyncio.run(ask()), sizes
+        finally:
+            service.close()
+
+    alone, sizes = answers(1, together=False)
+    assert len(sizes) == len(requests)
+    merged, sizes = answers(1, together=True)
+    exclusions = 20 if index_class is ScaNN else 3
+    assert len(sizes) <= 1 + 2 + 2 * exclusions and max(sizes) > 20
+    for one, other in zip(alone, merged, strict=True):
+        assert one["ids"].tolist() == other["ids"].tolist()
+        np.testing.assert_allclose(one["scores"], other["scores"], rtol=1e-5)
