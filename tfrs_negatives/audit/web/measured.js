@@ -74,8 +74,10 @@ const fillPlots = () => {
     figures.push(figure("False negatives among mined items",
       "solid: known positives left out, items the user takes later; dashed: all positives",
       (width) => lineChart(width, {
-        categories: width < 420 ? edges.slice(1).map((end) => countText(end)) : bands,
-        xLabel: width < 420 ? "ranks up to" : "ranks", yLabel: "share of mined items",
+        // Both ends of each band, where there is room for them.
+        ...(width / bands.length > 80 ? { categories: bands, xLabel: "ranks" }
+          : { categories: edges.slice(1).map((n) => countText(n)), xLabel: "ranks up to" }),
+        yLabel: "share of mined items",
         yText: percentText, series: [
           { name: "later positives", color: color("hard"), shape: "circle", values: rates(unknown) },
           { name: "all positives", color: color("hard"), shape: "square", dash: "5 4", values: rates(all) },
