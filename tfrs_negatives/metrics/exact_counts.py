@@ -138,7 +138,9 @@ def _resolve(doubtful, queries64, block, least, twins_of):
 
     def per_row(chosen):
         chosen = tf.reduce_sum(tf.cast(chosen & doubtful, tf.int32), axis=1)
-        return tf.scatter_nd(rows[:, tf.newaxis], chosen, [tf.cast(num_rows, rows.dtype)])
+        return tf.scatter_nd(
+            rows[:, tf.newaxis], chosen, [tf.cast(num_rows, rows.dtype)]
+        )
 
     if twins_of is None:
         return per_row(counted), tf.zeros([num_rows], tf.int32)

@@ -15,9 +15,7 @@ _BLOCK_QUERIES = 1024
 _GATHERED = 2**22
 
 
-def ranks_of_positions(
-    queries, candidates, largest_norm, positives, excluded, deepest
-):
+def ranks_of_positions(queries, candidates, largest_norm, positives, excluded, deepest):
     """Ranks of positives whose rows in the corpus are known.
 
     A query's positives are never excluded.
@@ -57,7 +55,7 @@ def ranks_of_positions(
         )
         # Neither excluded candidates nor positives stand before it as others.
         counts -= count_among(
-            own, scores, _first_occurrences(members), largest_norm, lengths
+            own, scores, first_occurrences(members), largest_norm, lengths
         )
         places = tf.range(num_positives)
         missing = [[0, 0], [0, num_positives - tf.shape(own)[1]]]
@@ -154,7 +152,7 @@ def ranks_of_scores(scores, positives, tolerance):
     return 1 + ahead - tf.minimum(same, 1)
 
 
-def _first_occurrences(positions):
+def first_occurrences(positions):
     """`[B, R]` bool: row numbers that no earlier entry of the row has, and not -1."""
     order = tf.argsort(positions, axis=1, stable=True)
     ordered = tf.gather(positions, order, batch_dims=1)
@@ -166,7 +164,8 @@ def _first_occurrences(positions):
 def _by_blocks(function, arguments, rows, shape):
     """Applies a function to so many rows of all arguments at a time."""
     num_rows = tf.shape(arguments[0])[0]
-    num_blocks = (num_rows + rows - 1) // rows
+    # One even of no rows, so that there is something to concatenate.
+    num_blocks = tf.maximum((num_rows + rows - 1) // rows, 1)
     results = tf.TensorArray(
         tf.int32, num_blocks, infer_shape=False, element_shape=shape
     )
@@ -175,14 +174,10 @@ def _by_blocks(function, arguments, rows, shape):
         some = [a[block * rows : (block + 1) * rows] for a in arguments]
         return block + 1, results.write(block, function(*some))
 
-    # One block even of no rows, so that there is something to concatenate.
-    return tf.cond(
-        num_blocks > 1,
-        lambda: tf.while_loop(
-            lambda block, _: block < num_blocks,
-            step,
-            [0, results],
-            parallel_iterations=1,
-        )[1].concat(),
-        lambda: function(*arguments),
+    _, results = tf.while_loop(
+        lambda block, _: block < num_blocks,
+        step,
+        [0, results],
+        parallel_iterations=1,
     )
+    return results.concat()

@@ -1,0 +1,45 @@
+"""TFRS's own tests of its indexes, with this package's classes in their place."""
+
+import unittest
+
+import pytest
+
+from tfrs_negatives.index import BruteForce, ScaNN
+
+pytestmark = pytest.mark.usefixtures("keras_2")
+
+# `StreamingTest` is of a class that has no counterpart here: `BruteForce` searches in
+# blocks, and `CorpusRecall` reads datasets.
+CASES = {"BruteForceTest": 96, "ScannTest": 96 + 9}
+
+
+def run(monkeypatch, test_class, chosen=slice(None)):
+    from tensorflow_recommenders.layers import factorized_top_k, factorized_top_k_test
+
+    for ours in (BruteForce, ScaNN):
+        theirs = getattr(factorized_top_k, ours.__name__)
+        # Parametrised cases hold TFRS's classes since the module was imported.
+        monkeypatch.setattr(
+            theirs, "__new__", lambda cls, *args, ours=ours, **kw: ours(*args, **kw)
+        )
+    test_class = getattr(factorized_top_k_test, test_class)
+    names = unittest.defaultTestLoader.getTestCaseNames(test_class)
+    names = [name for name in names if name != "test_session"]
+    suite = unittest.TestSuite(test_class(name) for name in names[chosen])
+    result = unittest.TestResult()
+    suite.run(result)
+    assert not result.failures and not result.errors, result
+    return len(names), result.testsRun
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("test_class", CASES)
+def test_all_cases_pass(monkeypatch, test_class):
+    number, ran = run(monkeypatch, test_class)
+    assert number == ran == CASES[test_class]
+
+
+@pytest.mark.parametrize("test_class", CASES)
+def test_some_cases_pass(monkeypatch, test_class):
+    _, ran = run(monkeypatch, test_class, slice(None, None, 12))
+    assert ran >= 8

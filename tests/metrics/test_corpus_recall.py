@@ -1,0 +1,317 @@
+import corpus_oracle as oracle
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfrs_negatives.index import BruteForce, ScaNN
+from tfrs_negatives.metrics import CorpusRecall, PopularityBands
+
+N, B, D = 40, 9, 3
+KS = (1, 3, 10, 40)
+MEASURES = ("recall", "ndcg", "mrr", "hit_rate")
+
+
+class Problem:
+    """Queries with several positives and exclusions, full of ties."""
+
+    def __init__(self, seed=0, strings=False):
+        rng = np.random.default_rng(seed)
+        # Small whole numbers: products are exact, and ties many.
+        self.queries = rng.integers(-1, 2, (B, D)).astype("float32")
+        self.candidates = rng.integers(-2, 3, (N, D)).astype("float32")
+        numbers = rng.permutation(100)[: N + 5] + 1
+        self.ids = [f"item {n}" for n in numbers] if strings else numbers.tolist()
+        # The last five are unknown to the corpus.
+        self.ids, unknown = self.ids[:N], self.ids[N:]
+        pool = self.ids + unknown
+        self.positives = [
+            [pool[i] for i in rng.integers(0, len(pool), size)]
+            for size in [0, 1, 1, 2, 4, 4, 3, 2, 1]
+        ]
+        self.positives[4][1] = self.positives[4][0]
+        self.positives[5][2] = unknown[0]
+        self.excluded = [
+            [pool[i] for i in rng.integers(0, len(pool), size)]
+            for size in [3, 0, 7, 12, 1, 30, 2, 5, 2]
+        ]
+        # A positive that is excluded as well, and an exclusion said twice.
+        self.excluded[3][:3] = [self.positives[3][0], unknown[1], self.excluded[3][4]]
+        self.weights = rng.uniform(0.5, 2, B)
+        self.strings = strings
+
+    def rankings(self, excluded=True):
+        return [
+            oracle.ranked_ids(
+                query,
+                self.candidates,
+                self.ids,
+                set(self.positives[row]),
+                set(self.excluded[row]) if excluded else (),
+            )
+            for row, query in enumerate(self.queries)
+        ]
+
+    def ragged(self, lists):
+        dtype = tf.string if self.strings else tf.int64
+        return tf.ragged.constant(lists, dtype=dtype, row_splits_dtype=tf.int64)
+
+    def padded(self, lists):
+        return self.ragged(lists).to_tensor("" if self.strings else -1)
+
+    def source(self, kind):
+        embeddings = tf.constant(self.candidates)
+        ids = tf.constant(self.ids, tf.string if self.strings else tf.int64)
+        if kind == "dataset":
+            return {
+                "candidates": tf.data.Dataset.from_tensor_slices(
+                    (ids, embeddings)
+                ).batch(7)
+            }
+        if kind == "array":
+            return {"candidates": embeddings.numpy(), "candidate_ids": ids}
+        index = {"BruteForce": BruteForce, "ScaNN": ScaNN}[kind]
+        return {"candidates": index().index(embeddings, ids)}
+
+
+def results(metric):
+    names = [name.removeprefix("factorized_top_k/") for name in metric.names]
+    return {n: float(v) for n, v in zip(names, metric.result(), strict=True)}
+
+
+def close(found, expected):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "kind, strings, form",
+    [
+        ("dataset", True, "padded"),
+        ("dataset", False, "ragged"),
+        ("BruteForce", True, "ragged"),
+        ("array", False, "padded"),
+        ("ScaNN", False, "padded"),
+        ("ScaNN", True, "ragged"),
+    ],
+)
+def test_measures(kind, strings, form):
+    """Ties, several positives, exclusions, padding, unknown ids and weights at once."""
+    problem = Problem(strings=strings)
+    metric = CorpusRecall(**problem.source(kind), ks=KS, measures=MEASURES)
+    form = getattr(problem, form)
+    for part in (slice(0, 4), slice(4, B)):  # In two batches.
+        metric.update_state(
+            problem.queries[part],
+            true_candidate_ids=form(problem.positives[part]),
+            sample_weight=problem.weights[part],
+            excluded_ids=form(problem.excluded[part]),
+        )
+    positives = [set(p) for p in problem.positives]
+    expected = oracle.means(
+        MEASURES, KS, problem.rankings(), positives, problem.weights
+    )
+    close(results(metric), expected)
+
+
+@pytest.mark.parametrize("kind", ["dataset", "BruteForce"])
+def test_one_positive_in_all_forms(kind):
+    """By id, by embedding, as column: the same, and TFRS's names."""
+    problem = Problem(3)
+    metric = CorpusRecall(**problem.source(kind), ks=KS)
+    rows = np.arange(B) * 4
+    ids = np.array(problem.ids)[rows]
+    problem.positives = [[i] for i in ids]
+    rankings = problem.rankings(excluded=False)
+    expected = oracle.means(["hit_rate"], KS, rankings, problem.positives)
+    expected = {f"top_{k}_categorical_accuracy": expected[f"hit_rate@{k}"] for k in KS}
+    for arguments in (
+        (problem.queries, problem.candidates[rows]),
+        (problem.queries, problem.candidates[rows], ids),
+        (problem.queries, None, ids[:, np.newaxis]),
+    ):
+        metric.reset_state()
+        assert all(value == 0 for value in results(metric).values())
+        metric.update_state(*arguments)
+        close(results(metric), expected)
+
+
+def test_bands():
+    problem = Problem(1)
+    counts = {item: count for count, item in enumerate(problem.ids[:-4])}
+    # 36 counted items, the most popular last: 8 head, 10 torso, and the rest tail.
+    bands = {
+        "head": set(problem.ids[28:36]),
+        "torso": set(problem.ids[18:28]),
+    }
+    others = bands["head"] | bands["torso"]
+    metric = CorpusRecall(
+        **problem.source("array"),
+        ks=KS,
+        measures=["recall", "ndcg"],
+        popularity=PopularityBands(counts),
+    )
+    metric.update_state(
+        problem.queries,
+        true_candidate_ids=problem.ragged(problem.positives),
+        sample_weight=problem.weights[:, np.newaxis],
+    )
+    rankings = problem.rankings(excluded=False)
+    expected = {}
+    for prefix, counted in {
+        "": lambda item: True,
+        "head/": bands["head"].__contains__,
+        "torso/": bands["torso"].__contains__,
+        "tail/": lambda item: item not in others,
+    }.items():
+        means = oracle.means(
+            ["recall", "ndcg"],
+            KS,
+            rankings,
+            problem.positives,
+            problem.weights,
+            counted,
+        )
+        expected |= {prefix + name: value for name, value in means.items()}
+    close(results(metric), expected)
+
+
+def test_a_model_that_embeds_all_alike_finds_nothing():
+    """TFRS calls it perfect. The vector is not short, so that sums are rounded."""
+    rng = np.random.default_rng(0)
+    same = rng.normal(size=24).astype("float32")
+    corpus = np.tile(same, [300, 1])
+    queries = np.tile(rng.normal(size=24).astype("float32"), [5, 1])
+    metric = CorpusRecall(corpus, ks=[1, 299, 300], measures=["hit_rate", "mrr"])
+    for positives in ({"true_candidate_ids": np.arange(5) * 60}, {}):
+        metric.reset_state()
+        metric.update_state(queries, corpus[:5], **positives)
+        found = results(metric)
+        assert found["hit_rate@1"] == found["hit_rate@299"] == 0
+        assert found["hit_rate@300"] == 1
+        np.testing.assert_allclose(found["mrr@300"], 1 / 300, rtol=1e-6)
+
+
+def test_embeddings_of_another_batch_are_recognised():
+    """A tower's last bits may differ from batch to batch."""
+    rng = np.random.default_rng(5)
+    corpus = rng.normal(size=(200, 32)).astype("float32")
+    corpus[7] = corpus[3]
+    positives = corpus[:20] * (1 + rng.choice([-1e-7, 0, 1e-7, 4e-7], (20, 32)))
+    # A query in the direction of its positive finds it first.
+    metric = CorpusRecall(corpus, ks=[1, 2], measures="hit_rate")
+    metric.update_state(corpus[:20], positives.astype("float32"))
+    # But for the two copies, of which each has the other before it.
+    close(results(metric), {"hit_rate@1": 18 / 20, "hit_rate@2": 1.0})
+
+
+def test_a_positive_outside_of_the_corpus():
+    corpus = np.eye(3, dtype="float32")
+    metric = CorpusRecall(corpus, ks=[1, 2, 3], measures="hit_rate")
+    # Scores of the corpus are 3, 2 and 1: by its embedding the positive is second.
+    query, positive = [[3.0, 2.0, 1.0]], [[0.0, 1.25, 0.0]]
+    metric.update_state(query, positive)
+    close(results(metric), {"hit_rate@1": 0.0, "hit_rate@2": 1.0, "hit_rate@3": 1.0})
+    # By an id that the corpus does not have it is a miss.
+    metric.reset_state()
+    metric.update_state(query, positive, [3])
+    close(results(metric), {"hit_rate@1": 0.0, "hit_rate@2": 0.0, "hit_rate@3": 0.0})
+
+
+def test_no_rows_one_row_and_rows_without_positives():
+    metric = CorpusRecall(np.eye(3, dtype="float32"), ks=[1], measures=["ndcg"])
+    metric.update_state(tf.zeros([0, 3]), true_candidate_ids=tf.zeros([0, 2], tf.int64))
+    close(results(metric), {"ndcg@1": 0.0})
+    metric.update_state([[1.0, 2.0, 3.0]], true_candidate_ids=[[-1, -7]])
+    close(results(metric), {"ndcg@1": 0.0})
+    metric.update_state([[1.0, 2.0, 3.0]], true_candidate_ids=[[-1, 2]])
+    close(results(metric), {"ndcg@1": 1.0})
+
+
+def test_an_index_is_asked_anew():
+    index = BruteForce().index(np.eye(3, dtype="float32"))
+    metric = CorpusRecall(index, ks=[1], measures="hit_rate")
+    metric.update_state([[1.0, 0.0, 0.0]], true_candidate_ids=[0])
+    index.index(np.eye(4, dtype="float32")[::-1])
+    metric.update_state([[1.0, 0.0, 0.0, 0.0]], true_candidate_ids=[3])
+    close(results(metric), {"hit_rate@1": 1.0})
+
+
+def test_a_dataset_is_embedded_once_in_each_evaluation():
+    weights = tf.Variable(tf.eye(3))
+    runs = tf.Variable(0)
+
+    def tower(batch):
+        runs.assign_add(1)
+        return tf.matmul(tf.cast(batch, tf.float32), weights)
+
+    corpus = tf.data.Dataset.from_tensor_slices(np.eye(3)).batch(2).map(tower)
+    metric = CorpusRecall(corpus, ks=[1], measures="hit_rate")
+    query = [[1.0, 0.0, 0.0]]
+    for _ in range(3):
+        metric.update_state(query, true_candidate_ids=[0])
+    assert runs.numpy() == 2  # Batches.
+    # A step of training within the evaluation changes nothing.
+    weights.assign(tf.eye(3)[::-1])
+    metric.update_state(query, true_candidate_ids=[0])
+    close(results(metric), {"hit_rate@1": 1.0})
+    metric.reset_state()
+    metric.update_state(query, true_candidate_ids=[2])
+    close(results(metric), {"hit_rate@1": 1.0})
+    assert runs.numpy() == 4
+
+
+def test_one_trace_for_all_batch_sizes():
+    problem = Problem(2)
+    metric = CorpusRecall(**problem.source("dataset"), ks=KS)
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, D]),
+            tf.TensorSpec([None, None], tf.int64),
+        ]
+    )
+    def step(queries, ids):
+        metric.update_state(queries, true_candidate_ids=ids)
+        return metric.result()
+
+    ids = problem.padded(problem.positives)
+    for rows in (B, 2, 1, 0, B):
+        step(problem.queries[:rows], ids[:rows, : rows + 1])
+    assert step.experimental_get_tracing_count() == 1
+    metric.reset_state()
+    found = step(problem.queries, ids)
+    rankings = problem.rankings(excluded=False)
+    positives = [set(p) for p in problem.positives]
+    expected = oracle.means(["hit_rate"], KS, rankings, positives)
+    np.testing.assert_allclose(found, list(expected.values()), rtol=1e-6)
+
+
+def test_approximate_indexes_need_ids():
+    rng = np.random.default_rng(0)
+    corpus = rng.normal(size=(20, D)).astype("float32")
+    metric = CorpusRecall(ScaNN().index(corpus), ks=[1, 5])
+    with pytest.raises(ValueError, match="true_candidate_ids.*not exact"):
+        metric.update_state(corpus[:2], corpus[:2])
+    assert all(value == 0 for value in results(metric).values())
+    metric.update_state(corpus[:2] * 100, corpus[:2], [0, 1])
+    rows = [
+        oracle.ranked_ids(c, corpus, range(20), {i}) for i, c in enumerate(corpus[:2])
+    ]
+    expected = np.mean([i in row[:5] for i, row in enumerate(rows)])
+    assert results(metric)["top_5_categorical_accuracy"] == expected
+
+
+def test_half_precision_and_float64():
+    problem = Problem(4)
+    for dtype in (tf.bfloat16, tf.float64):
+        # Small whole numbers are the same in all of them.
+        corpus = tf.data.Dataset.from_tensors(tf.cast(problem.candidates, dtype))
+        metric = CorpusRecall(corpus, ks=KS, measures="mrr")
+        rows = np.arange(B)
+        metric.update_state(
+            tf.cast(problem.queries, dtype), tf.cast(problem.candidates[rows], dtype)
+        )
+        problem.positives = [[problem.ids[r]] for r in rows]
+        rankings = problem.rankings(excluded=False)
+        close(results(metric), oracle.means(["mrr"], KS, rankings, problem.positives))

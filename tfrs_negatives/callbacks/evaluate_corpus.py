@@ -1,0 +1,138 @@
+"""Evaluation over the whole corpus while `fit` runs."""
+
+import tensorflow as tf
+
+from tfrs_negatives import _checks
+from tfrs_negatives._keras import keras
+from tfrs_negatives.callbacks.encoding import Encoder
+from tfrs_negatives.index import BruteForce
+from tfrs_negatives.index.top_k import TopK
+from tfrs_negatives.metrics import CorpusRecall
+
+_TARGETS = {"positive_ids", "excluded_ids", "sample_weight"}
+
+
+class EvaluateCorpus(keras.callbacks.Callback):
+    """Embeds the corpus and ranks held-out positives in it, at the end of epochs.
+
+    Epoch logs get the measures, named as in "val_corpus/recall@10", for callbacks that
+    come later in the list: `EarlyStopping("val_corpus/ndcg@10", mode="max")`,
+    `ModelCheckpoint`, `TensorBoard`.
+
+    ```python
+    EvaluateCorpus(
+        items.batch(4096),  # (ids, features)
+        item_tower,
+        held_out.batch(1024),  # (features, {"positive_ids": ..., "excluded_ids": ...})
+        user_tower,
+        ks=[10, 100],
+        measures=["recall", "ndcg"],
+    )
+    ```
+
+    Args:
+      candidates: Finite `tf.data.Dataset` of batches (ids, features), the corpus.
+      candidate_tower: From features to embeddings `[b, d]`; a Keras layer or model,
+        or a function.
+      queries: Finite `tf.data.Dataset` of batches (features, targets). Targets are the
+        ids of positives, `[b]`, `[b, M]` padded, or ragged; or a dict of those as
+        "positive_ids" and, if there are, "excluded_ids" and "sample_weight": see
+        `metrics.CorpusRecall.update_state`.
+      query_tower: As `candidate_tower`.
+      ks, measures, popularity: As for `metrics.CorpusRecall`.
+      every_epochs: Epochs from one evaluation to the next.
+      index: A `BruteForce` or `ScaNN` for this callback alone, which is refilled:
+        with `ScaNN`, what is measured is what would be served. None: exact.
+      name: Prefix of the measures' names.
+
+    Raises:
+      ValueError: Options out of range; datasets of another structure. At the end of an
+        epoch also embeddings that are NaN or infinite, repeated ids, and k beyond the
+        corpus.
+    """
+
+    def __init__(
+        self,
+        candidates,
+        candidate_tower,
+        queries,
+        query_tower,
+        *,
+        ks=(10, 100),
+        measures=("recall", "ndcg"),
+        popularity=None,
+        every_epochs=1,
+        index=None,
+        name="val_corpus",
+    ):
+        super().__init__()
+        _checks.check_at_least("every_epochs", every_epochs, 1)
+        if index is not None and not isinstance(index, TopK):
+            raise ValueError(
+                "`index` must be a BruteForce or ScaNN of tfrs_negatives.index, "
+                f"received {type(index).__name__}."
+            )
+        self._corpus = Encoder("candidates", candidates, candidate_tower)
+        _check_queries(queries, query_tower)
+        self._queries, self._query_tower = queries, query_tower
+        self._every_epochs = every_epochs
+        self._index = BruteForce() if index is None else index
+        self._metric = CorpusRecall(
+            self._index, ks, name, measures=measures, popularity=popularity
+        )
+        self._step = tf.function(self._add, reduce_retracing=True)
+
+    def evaluate(self):
+        """Evaluates now.
+
+        Returns:
+          Dict from a measure's name to its value, a float.
+        """
+        ids, embeddings = self._corpus.encode()
+        self._index.index(embeddings, ids)
+        self._metric.reset_state()
+        for features, targets in self._queries:
+            if not isinstance(targets, dict):
+                targets = {"positive_ids": targets}
+            self._step(features, targets)
+        values = (float(value) for value in self._metric.result())
+        return dict(zip(self._metric.names, values, strict=True))
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self._every_epochs == 0:
+            measured = self.evaluate()
+            if logs is not None:
+                logs.update(measured)
+
+    def _add(self, features, targets):
+        self._metric.update_state(
+            self._query_tower(features),
+            true_candidate_ids=targets["positive_ids"],
+            sample_weight=targets.get("sample_weight"),
+            excluded_ids=targets.get("excluded_ids"),
+        )
+
+
+def _check_queries(queries, tower):
+    spec = getattr(queries, "element_spec", None)
+    if not isinstance(spec, tuple) or len(spec) != 2:
+        raise ValueError(
+            "`queries` must be a tf.data.Dataset of batches (features, targets), "
+            f"received {spec if spec is not None else type(queries).__name__}. Map it "
+            "to pairs."
+        )
+    targets = spec[1]
+    if isinstance(targets, dict) and (
+        "positive_ids" not in targets or targets.keys() - _TARGETS
+    ):
+        raise ValueError(
+            'Targets of `queries` must have "positive_ids", and may have '
+            f'"excluded_ids" and "sample_weight", received {sorted(targets)}.'
+        )
+    if queries.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise ValueError("`queries` must be finite: pass `dataset.take(n)`.")
+    if not callable(tower):
+        raise ValueError(
+            "`query_tower` must be a Keras layer or a function, received "
+            f"{type(tower).__name__}."
+        )

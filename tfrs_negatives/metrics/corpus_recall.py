@@ -1,0 +1,364 @@
+"""Recall, NDCG, MRR and hit rate over a whole corpus."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfrs_negatives import _checks, distribute
+from tfrs_negatives._ids import as_int64, is_padding
+from tfrs_negatives._keras import IS_KERAS_3, keras
+from tfrs_negatives.index.brute_force import BruteForce
+from tfrs_negatives.index.top_k import TopK
+from tfrs_negatives.metrics.corpus import IndexCorpus
+from tfrs_negatives.metrics.dataset_corpus import DatasetCorpus
+from tfrs_negatives.metrics.measures import MEASURES
+from tfrs_negatives.metrics.popularity_bands import PopularityBands
+from tfrs_negatives.metrics.ranks import first_occurrences
+from tfrs_negatives.metrics.retrieved_corpus import RetrievedCorpus
+
+# What TFRS calls the hit rate.
+_TFRS_MEASURE = "top_{}_categorical_accuracy"
+
+
+class CorpusRecall(keras.layers.Layer):
+    """Ranks positives among all candidates and averages measures of the ranks.
+
+    A drop-in replacement for `tfrs.metrics.FactorizedTopK`, for the `metrics=` of a
+    retrieval task or to be called by itself: the same arguments, and the same names
+    in the logs while no `measures` are asked for. It differs in four ways:
+
+    * Ranks are counted in one pass over blocks of candidates, without sorting.
+    * A dataset of candidates is embedded once in each evaluation, at the first update
+      after `reset_state`, and kept until the next `reset_state`. So in training steps
+      it is of the epoch's first step: leave `compute_metrics` to evaluation.
+    * Ties count against the positive (in TFRS for it, so that a model which embeds
+      everything alike seems perfect). A candidate ties whose float64 score is the
+      positive's up to 1e-12 of the vectors' lengths. Candidates that are copies of
+      one another do.
+    * Ids, when given, find the positive in the corpus, whose embedding counts; a
+      positive that is not there is a miss. Without ids, the candidate whose embedding
+      is the positive's up to rounding (1e-5 of its length) is the positive itself, and
+      further ones tie. Give ids where you can: embeddings cannot be told apart from
+      their copies, nor recognised if towers compute in half precision.
+
+    A query's mean is over the queries with a positive, weighted by `sample_weight`.
+    On several replicas the results are those of one with all rows.
+
+    Args:
+      candidates: The corpus: a finite `tf.data.Dataset` of batches of embeddings, or
+        of pairs (ids, embeddings); a `[N, d]` array of embeddings; an
+        `index.BruteForce`, whatever it holds at the time; or a layer that retrieves,
+        called as `layer(queries, k=k)`, such as `index.ScaNN` or those of TFRS. With
+        such, ranks are among what was retrieved, and one that is not exact needs ids.
+      ks: Values of k, distinct and at most the size of the corpus.
+      name: Name of the layer, and the prefix of its measures' names.
+      candidate_ids: `[N]` distinct ids of an array of candidates. None: row numbers.
+      measures: None: the hit rate, by TFRS's name
+        "factorized_top_k/top_10_categorical_accuracy". Or some of "recall", "ndcg",
+        "mrr" and "hit_rate", named as in "factorized_top_k/ndcg@10"; see
+        `metrics.measures`.
+      popularity: `PopularityBands`, to average also over the positives of each band
+        alone, named as in "factorized_top_k/tail/ndcg@10"; needs ids.
+
+    Raises:
+      ValueError: Options out of range; candidates that are nothing of the above, NaN
+        or infinite; ids that are repeated or not one per candidate.
+    """
+
+    def __init__(
+        self,
+        candidates,
+        ks=(1, 5, 10, 50, 100),
+        name="factorized_top_k",
+        *,
+        candidate_ids=None,
+        measures=None,
+        popularity=None,
+    ):
+        super().__init__(name=name, dtype="float32")
+        self._ks = _checked_ks(ks)
+        if measures is not None:
+            measures = [measures] if isinstance(measures, str) else list(measures)
+            for measure in measures:
+                _checks.check_choice("measures", measure, tuple(MEASURES))
+        if popularity is not None and not isinstance(popularity, PopularityBands):
+            raise ValueError(
+                "`popularity` must be a metrics.PopularityBands, received "
+                f"{type(popularity).__name__}. Make one of the items' counts."
+            )
+        # Not attributes that Keras would look into: an index is no part of a metric.
+        self._corpus = _Hidden(_corpus_of(candidates, candidate_ids, max(self._ks)))
+        self._bands = _Hidden(popularity)
+        self._averages = []
+        for band in (None, *(popularity.names if popularity else ())):
+            for measure in measures or [None]:
+                for k in self._ks:
+                    average = _Average(_name_of(name, band, measure, k))
+                    average.compute = MEASURES[measure or "hit_rate"]
+                    average.band, average.k = band, k
+                    average.on_reset = self._corpus.value.invalidate
+                    self._averages.append(average)
+        self._measure = tf.function(
+            self._measured, reduce_retracing=True, autograph=False
+        )
+        self.built = True
+
+    def get_config(self):
+        raise NotImplementedError(
+            "A CorpusRecall cannot be serialised, since its candidates are data. Leave "
+            "it out of the task, and set `task.factorized_metrics` after loading."
+        )
+
+    @property
+    def names(self):
+        """Names of the measures, in the order of `result`."""
+        return [average.name for average in self._averages]
+
+    def update_state(
+        self,
+        query_embeddings,
+        true_candidate_embeddings=None,
+        true_candidate_ids=None,
+        sample_weight=None,
+        excluded_ids=None,
+    ):
+        """Adds a batch of queries.
+
+        Args:
+          query_embeddings: `[B, d]` floating-point.
+          true_candidate_embeddings: `[B, d]`, the positives; not looked at where there
+            are ids.
+          true_candidate_ids: `[B]`, or `[B, M]` for several positives of a query,
+            filled with any negative number or "", or a `tf.RaggedTensor`. Ids of the
+            corpus, row numbers if it has none. Repeated ones count once.
+          sample_weight: `[B]` or `[B, 1]`, the queries' weights.
+          excluded_ids: `[B, E]`, candidates that are no answer to a query, such as
+            what the user has seen; filled or ragged likewise. Ids that the corpus
+            does not have, and the query's own positives, are ignored.
+
+        Returns:
+          An operation in a graph, None in eager mode.
+
+        Raises:
+          ValueError: Neither embeddings nor ids of positives; exclusions without ids;
+            shapes or dtypes that do not fit; k beyond the corpus; an index that is
+            not built. `tf.errors.InvalidArgumentError` where only the values tell,
+            also for NaN and infinite embeddings.
+        """
+        queries = self._checked_embeddings("query_embeddings", query_embeddings)
+        given = {"queries": queries}
+        rows = _checks.size(queries)
+        if true_candidate_ids is not None:
+            given["ids"] = _checked_ids("true_candidate_ids", true_candidate_ids, rows)
+        elif true_candidate_embeddings is None:
+            raise ValueError(
+                "Expected `true_candidate_embeddings` or `true_candidate_ids`, "
+                "received neither."
+            )
+        else:
+            positives = self._checked_embeddings(
+                "true_candidate_embeddings", true_candidate_embeddings
+            )
+            hint = "Give each query one positive, in the same order."
+            given["positives"] = _checks.check_size(
+                "true_candidate_embeddings", positives, 0, rows, hint
+            )
+            self._check_no_ids_needed(excluded_ids)
+        if excluded_ids is not None:
+            given["excluded"] = _checked_ids("excluded_ids", excluded_ids, rows)
+        if sample_weight is not None:
+            weight = tf.cast(tf.convert_to_tensor(sample_weight), tf.float64)
+            _checks.check_rank("sample_weight", weight, (1, 2), "Pass one per query.")
+            weight = tf.reshape(weight, [-1])
+            hint = "Pass one weight per query."
+            given["weight"] = _checks.check_size("sample_weight", weight, 0, rows, hint)
+        # In a graph it is part of that, whatever the replica.
+        measure = self._measure if tf.executing_eagerly() else self._measured
+        sums = measure(**given)
+        updates = [
+            average.update_state(*parts)
+            for average, parts in zip(self._averages, sums, strict=True)
+        ]
+        return tf.group([u for u in updates if u is not None])
+
+    def result(self):
+        """The measures, a list of scalars in the order of `names`."""
+        return [average.result() for average in self._averages]
+
+    def reset_state(self):
+        """Begins a new evaluation, in which a dataset of candidates is read again."""
+        for average in self._averages:
+            average.reset_state()
+
+    def reset_states(self):
+        """The same, by the name that TFRS's metrics have."""
+        self.reset_state()
+
+    def _checked_embeddings(self, name, embeddings):
+        embeddings = tf.convert_to_tensor(embeddings)
+        _checks.check_rank(name, embeddings, (2,), "Pass one embedding per row.")
+        if not embeddings.dtype.is_floating:
+            raise ValueError(
+                f"`{name}` must be floating-point, received {embeddings.dtype.name}."
+            )
+        width = self._corpus.value.width
+        if None not in (width, embeddings.shape[1]) and embeddings.shape[1] != width:
+            raise ValueError(
+                f"`{name}` must have width {width} like the candidates, received shape "
+                f"{embeddings.shape}. Pass embeddings of the towers of this corpus."
+            )
+        return tf.cast(embeddings, tf.float32)
+
+    def _check_no_ids_needed(self, excluded_ids):
+        needs = None
+        if excluded_ids is not None:
+            needs = "`excluded_ids`: a positive may be among them"
+        elif self._bands.value is not None:
+            needs = "`popularity`"
+        elif not self._corpus.value.is_exact():
+            needs = "this index: it is not exact, so that its scores say little"
+        if needs:
+            raise ValueError(f"`true_candidate_ids` are needed for {needs}.")
+
+    def _measured(self, queries, ids=None, positives=None, excluded=None, weight=None):
+        """Sums of measures and of weights, a pair for each average."""
+        corpus = self._corpus.value
+        deepest = max(self._ks)
+        finite = _finite("query_embeddings", queries)
+        if positives is not None:
+            finite += _finite("true_candidate_embeddings", positives)
+        with tf.control_dependencies(finite):
+            queries = tf.identity(queries)
+        if ids is None:
+            ranks = corpus.ranks_of_embeddings(queries, positives, deepest)
+            present = tf.ones_like(ranks, tf.bool)
+        else:
+            present = ~is_padding(ids)
+            keys = tf.where(present, as_int64("true_candidate_ids", ids), -1)
+            present &= first_occurrences(keys)
+            ranks = corpus.ranks_of_ids(queries, ids, present, excluded, deepest)
+        bands = self._bands.value
+        number = None if bands is None else bands(ids)
+        if weight is None:
+            weight = tf.ones(tf.shape(queries)[:1], tf.float64)
+        sums = []
+        for average in self._averages:
+            counted = present
+            if average.band is not None:
+                counted &= tf.equal(number, bands.names.index(average.band))
+            counts = tf.reduce_sum(tf.cast(counted, tf.int32), axis=1)
+            values = average.compute(tf.where(counted, ranks, 0), counts, average.k)
+            weights = tf.where(counts > 0, weight, 0.0)
+            sums.append((tf.reduce_sum(weights * values), tf.reduce_sum(weights)))
+        return sums
+
+
+class _Average(keras.metrics.Metric):
+    """A weighted mean, of which replicas have a part each.
+
+    Its reset is how an evaluation begins: Keras resets what it logs, not the layer
+    that owns it.
+    """
+
+    def __init__(self, name):
+        super().__init__(name=name)
+        self.on_reset = lambda: None
+        # Float32 would lose what a row adds to a long evaluation.
+        self._total, self._weight = (
+            self.add_weight(name=part, shape=(), initializer="zeros", dtype="float64")
+            for part in ("total", "weight")
+        )
+
+    def update_state(self, total, weight):
+        self._total.assign_add(total)
+        self._weight.assign_add(weight)
+
+    def result(self):
+        total, weight = (
+            tf.convert_to_tensor(part) for part in (self._total, self._weight)
+        )
+        if IS_KERAS_3:
+            # Keras 2 adds up replicas itself.
+            total, weight = distribute.total(total), distribute.total(weight)
+        return tf.cast(tf.math.divide_no_nan(total, weight), tf.float32)
+
+    def reset_state(self):
+        super().reset_state()
+        self.on_reset()
+
+
+class _Hidden:
+    """Holds what Keras must not track."""
+
+    def __init__(self, value):
+        self.value = value
+
+
+def _corpus_of(candidates, ids, deepest):
+    if ids is not None and (
+        isinstance(candidates, tf.data.Dataset) or callable(candidates)
+    ):
+        raise ValueError(
+            "`candidate_ids` are for an array of candidates. Let a dataset yield "
+            "(ids, embeddings), and give ids to an index where it is built."
+        )
+    if isinstance(candidates, tf.data.Dataset):
+        return DatasetCorpus(candidates)
+    if isinstance(candidates, BruteForce):
+        return IndexCorpus(candidates)
+    if isinstance(candidates, TopK) or callable(candidates):
+        return RetrievedCorpus(candidates)
+    if isinstance(candidates, (np.ndarray, tf.Tensor, tf.Variable)):
+        corpus = IndexCorpus(BruteForce().index(candidates, ids))
+        corpus.check_depth(deepest)
+        return corpus
+    raise ValueError(
+        "`candidates` must be a tf.data.Dataset of batches of embeddings or of (ids, "
+        "embeddings), an array of embeddings, or an index, received "
+        f"{type(candidates).__name__}."
+    )
+
+
+def _checked_ks(ks):
+    ks = list(ks) if np.ndim(ks) else [ks]
+    for k in ks:
+        _checks.check_at_least("ks", k, 1)
+    if not ks or len(set(ks)) < len(ks):
+        raise ValueError(f"`ks` must be distinct values of k, received {ks}.")
+    return [int(k) for k in ks]
+
+
+def _name_of(name, band, measure, k):
+    parts = [name] if band is None else [name, band]
+    ending = _TFRS_MEASURE.format(k) if measure is None else f"{measure}@{k}"
+    return "/".join([*parts, ending])
+
+
+def _checked_ids(name, ids, rows):
+    """Ids as a `[B, n]` tensor, padded."""
+    if isinstance(ids, tf.RaggedTensor):
+        ids = ids.to_tensor("" if ids.dtype == tf.string else -1)
+    ids = tf.convert_to_tensor(ids)
+    if ids.dtype != tf.string and not ids.dtype.is_integer:
+        raise ValueError(
+            f"`{name}` must be integers or strings, received {ids.dtype.name}. Pass "
+            "the ids of the corpus."
+        )
+    ranks = (1, 2) if name == "true_candidate_ids" else (2,)
+    hint = 'Pass a row of ids for each query, short ones filled with -1 or "".'
+    _checks.check_rank(name, ids, ranks, hint)
+    if ids.shape.rank == 1:
+        ids = ids[:, tf.newaxis]
+    return _checks.check_size(name, ids, 0, rows, hint)
+
+
+def _finite(name, embeddings):
+    # The square, so that scores are finite too.
+    square = tf.reduce_sum(embeddings**2, axis=1)
+    check = tf.debugging.assert_less_equal(
+        # NaN is less than nothing.
+        tf.where(tf.math.is_nan(square), float("inf"), square),
+        tf.float32.max,
+        f"`{name}` hold NaN or infinity, or are longer than 1e19. Has training "
+        "diverged?",
+    )
+    return [] if check is None else [check]

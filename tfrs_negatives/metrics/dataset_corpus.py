@@ -1,0 +1,144 @@
+"""A dataset of candidates, embedded once for each evaluation."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfrs_negatives import distribute
+from tfrs_negatives._ids import as_int64, check_comparable, is_padding
+from tfrs_negatives.metrics.corpus import EmbeddedCorpus, largest_norm
+
+
+class DatasetCorpus(EmbeddedCorpus):
+    """Embeddings of a dataset, read once for each evaluation.
+
+    What was read is held by variables of each replica, so that it is read within the
+    evaluation's own step, with the towers' weights of that time.
+
+    Args:
+      dataset: Finite `tf.data.Dataset` of batches of embeddings `[b, d]`, or of pairs
+        (ids `[b]`, embeddings). Towers in its `map` are run anew each time.
+
+    Raises:
+      ValueError: Elements of another structure, an endless dataset.
+    """
+
+    def __init__(self, dataset):
+        spec = dataset.element_spec
+        self._paired = isinstance(spec, tuple) and len(spec) == 2
+        parts = spec if self._paired else (spec,)
+        embeddings, self._id_spec = parts[-1], parts[0] if self._paired else None
+        if (
+            not all(isinstance(part, tf.TensorSpec) for part in parts)
+            or embeddings.shape.rank not in (None, 2)
+            or not embeddings.dtype.is_floating
+        ):
+            raise ValueError(
+                "`candidates` must yield batches of embeddings [b, d], or of pairs "
+                f"(ids [b], embeddings), received elements {spec}. Map and batch it "
+                "first."
+            )
+        if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
+            raise ValueError("The dataset `candidates` is endless. Drop its `repeat`.")
+        if dataset.cardinality() == 0:
+            raise ValueError("The dataset `candidates` is empty.")
+        self._dataset = dataset
+        self._is_read = _local_variable(False, [])
+        self._embeddings = _local_variable(tf.zeros([0, 0]), [None, None])
+        self._keys = _local_variable(tf.zeros([0], tf.int64), [None])
+        self._rows = _local_variable(tf.zeros([0], tf.int32), [None])
+        self._largest_norm = _local_variable(tf.zeros([], tf.float64), [])
+        if embeddings.shape.rank is not None:
+            self.width = embeddings.shape[1]
+
+    def invalidate(self):
+        # Lets go of the memory, too.
+        if bool(tf.convert_to_tensor(self._is_read)):
+            self._is_read.assign(False)
+            self._embeddings.assign(tf.zeros([0, 0]))
+            self._keys.assign(tf.zeros([0], tf.int64))
+            self._rows.assign(tf.zeros([0], tf.int32))
+
+    def read(self):
+        distribute.check_in_scope(self, self._is_read)
+        tf.cond(self._is_read, lambda: True, self._fill)
+        values = self._embeddings, self._largest_norm
+        return tuple(tf.convert_to_tensor(value) for value in values)
+
+    def _fill(self):
+        # All batches as one.
+        whole = self._dataset.rebatch(np.iinfo(np.int64).max).get_single_element()
+        ids, embeddings = whole if self._paired else (None, whole)
+        embeddings = tf.cast(embeddings, tf.float32)
+        norm = largest_norm(embeddings)
+        checks = [
+            tf.debugging.assert_less(
+                norm,
+                np.sqrt(float(tf.float32.max)),
+                "`candidates` hold NaN or infinite embeddings, or some longer than "
+                "1e19. Has training diverged?",
+            )
+        ]
+        if ids is not None:
+            keys = as_int64("ids of candidates", ids)
+            rows = tf.argsort(keys)
+            keys = tf.gather(keys, rows)
+            checks += [
+                tf.debugging.assert_equal(
+                    tf.shape(ids)[:1],
+                    tf.shape(embeddings)[:1],
+                    "`candidates` must have one id for each embedding.",
+                ),
+                tf.debugging.assert_greater(
+                    keys[1:],
+                    keys[:-1],
+                    "`candidates` hold an id more than once. Keep one row of each.",
+                ),
+                tf.debugging.assert_equal(
+                    tf.reduce_any(is_padding(ids)),
+                    False,
+                    '`candidates` hold -1 or another negative id, or "", which stand '
+                    "for none. Give these candidates other ids.",
+                ),
+            ]
+        with tf.control_dependencies([c for c in checks if c is not None]):
+            self._embeddings.assign(embeddings)
+            self._largest_norm.assign(norm)
+            if ids is not None:
+                self._keys.assign(keys)
+                self._rows.assign(rows)
+            self._is_read.assign(True)
+        return True
+
+    def positions(self, name, ids):
+        if not self._paired:
+            return _rows_by_number(name, ids, tf.shape(self._embeddings)[0])
+        check_comparable(name, ids, "ids of candidates", self._id_spec)
+        keys = tf.convert_to_tensor(self._keys)
+        wanted = tf.reshape(as_int64(name, ids), [-1])
+        places = tf.minimum(tf.searchsorted(keys, wanted), tf.size(keys) - 1)
+        rows = tf.gather(tf.convert_to_tensor(self._rows), places)
+        rows = tf.where(tf.equal(tf.gather(keys, places), wanted), rows, -1)
+        rows = tf.reshape(rows, tf.shape(ids))
+        return tf.where(is_padding(ids), -1, rows)
+
+
+def _rows_by_number(name, ids, num_rows):
+    if not ids.dtype.is_integer:
+        raise ValueError(
+            f"`{name}` ({ids.dtype.name}) cannot be found: the dataset `candidates` "
+            "has no ids, so that they are row numbers. Let it yield (ids, embeddings)."
+        )
+    ids = tf.cast(ids, tf.int64)
+    inside = (ids >= 0) & (ids < tf.cast(num_rows, tf.int64))
+    return tf.cast(tf.where(inside, ids, -1), tf.int32)
+
+
+def _local_variable(value, shape):
+    """A variable of which each replica has its own value."""
+    return tf.Variable(
+        value,
+        shape=shape,
+        trainable=False,
+        synchronization=tf.VariableSynchronization.ON_READ,
+        aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+    )
