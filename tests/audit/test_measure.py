@@ -202,3 +202,20 @@ def test_percent():
     assert [percent(share) for share in shares] == [
         "none", "0%", "less than 0.01%", "0.42%", "7.8%", "50%", "100%",
     ]  # fmt: skip
+
+
+def test_few_columns_left_ask_for_what_helps(report):
+    """Spread is named only where it leaves more than the threshold."""
+    named = []
+    for share in (0.45, 0.8):
+        case = json.loads(json.dumps(report))
+        for setting in case["settings"]:
+            left = setting["levels"]["known_positives"]["columns_left"]
+            sorted_ = setting["order"] == "request_sorted"
+            left["p5"] = (0.4 if sorted_ else share) * (setting["batch_size"] - 1)
+        found = {one["threshold"]: one for one in recommendations(case)}
+        named.append(found["columns_left_share"]["setting"])
+    assert named == [
+        "samplers.Uniform(items), or a larger batch",
+        "data.spread_requests",
+    ]

@@ -39,7 +39,7 @@ def recommendations(report):
     found = [
         *_masks(here, by_order, size),
         *_popularity(report["table"]["popularity"]),
-        *_batches(here, size),
+        *_batches(here, by_order, size),
     ]
     if "model" in report:
         found += _model(report, here, size)
@@ -128,7 +128,7 @@ def _popularity(skew):
         )
 
 
-def _batches(here, size):
+def _batches(here, by_order, size):
     order = here["order"].replace("_", "-")
     distinct = here["distinct_users"]["value"]
     if distinct / size <= THRESHOLDS["distinct_users_share"]:
@@ -140,12 +140,19 @@ def _batches(here, size):
             distinct / size,
             "distinct_users_share",
         )
-    left = here["levels"]["known_positives"]["columns_left"]["p5"] / (size - 1)
+    left = _least_left(here, size)
     if left <= THRESHOLDS["columns_left_share"]:
+        remedy, how = "samplers.Uniform(items), or a larger batch", ""
+        spread = by_order.get("spread")
+        if spread is not None and here["order"] == "request_sorted":
+            other = _least_left(spread, size)
+            how = f" In spread batches it is {percent(other)}."
+            if other > THRESHOLDS["columns_left_share"]:
+                remedy = "data.spread_requests"
         yield _recommendation(
-            "a larger batch, or data.spread_requests",
+            remedy,
             f"After all masks one row in twenty of {order} batches of {size:,} has at "
-            f"most {percent(left)} of its columns left to learn from.",
+            f"most {percent(left)} of its columns left to learn from.{how}",
             left,
             "columns_left_share",
         )
@@ -158,6 +165,10 @@ def _batches(here, size):
             seen,
             "tail_items_seen",
         )
+
+
+def _least_left(setting, size):
+    return setting["levels"]["known_positives"]["columns_left"]["p5"] / (size - 1)
 
 
 def _model(report, here, size):

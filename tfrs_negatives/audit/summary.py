@@ -10,7 +10,6 @@ _COLUMNS = (
     ("requests", lambda s: f"{s['distinct_requests']['value']:,.0f}"),
     ("items", lambda s: f"{s['distinct_items']['value']:,.0f}"),
     ("FN %", lambda s: _rate(s, "none")),
-    ("hits %", lambda s: _rate(s, "accidental_hits")),
     ("keys %", lambda s: _rate(s, "keys")),
     ("columns", lambda s: _columns_left(s, "value")),
     ("p5", lambda s: _columns_left(s, "p5")),
@@ -19,7 +18,7 @@ _COLUMNS = (
 _LEGEND = (
     "users, requests, items: distinct ones in a batch. FN %: false negatives among the "
     "pairs of a row and another's column, ± standard error where batches were sampled; "
-    "hits %, keys %: after masks of accidental hits, and of users and requests too. "
+    "keys %: after masks of accidental hits, users and requests. "
     "columns, p5: of a row, after masks of known positives too: mean and 5th "
     "percentile. tail seen %: tail items that are a negative in an epoch."
 )

@@ -40,8 +40,10 @@ def audit(options):
             time=options.time,
             label=options.label,
             for_model=path is not None,
-            progress=_tell if options.verbose and sys.stdout.isatty() else None,
+            progress=_tell if options.verbose else None,
         )
+        if options.verbose:
+            print()
         model = None if path is None else audits.load_model(path, table)
         report = audits.measure(
             table,
