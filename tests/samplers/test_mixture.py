@@ -97,7 +97,10 @@ def supply_warnings(caught):
     return [str(w.message) for w in caught if "mined table" in str(w.message)]
 
 
-@pytest.mark.parametrize("weights, needed", [((1, 3), 6), ((1, 0), 1), ((0, 1), 8)])
+@pytest.mark.parametrize(
+    "weights, needed",
+    [((1, 3), 6), ((1, 0), 1), ((0, 1), 8), ((0.75, 0.25), 2), ((0.7, 0.3), 3)],
+)
 def test_short_supply_is_counted(weights, needed):
     """By how many draws of the table's rows are expected; without any is padding."""
     sizes = [8, 7, 6, 5, 1, 0]

@@ -80,8 +80,9 @@ class Mixture(Sampler):
         weights = np.maximum(self.weights.numpy(), 0)
         total = weights.sum()
         for sampler, weight in zip(self.samplers, weights, strict=True):
-            expected = math.ceil(num_negatives * weight / total) if weight else 1
-            sampler._check_supply(expected, replacement=True)
+            # Less what rounding may add; and one, which padding is known by.
+            expected = math.ceil(num_negatives * weight / total - 1e-3) if weight else 1
+            sampler._check_supply(max(expected, 1), replacement=True)
 
     def _proposal(self, rows):
         # Not stateful, says this to tf.data: see `Sampler`. The seed as an argument
