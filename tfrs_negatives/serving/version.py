@@ -1,7 +1,6 @@
 """One version of a model, loaded and warmed up."""
 
 import os
-import weakref
 
 import numpy as np
 import tensorflow as tf
@@ -14,12 +13,16 @@ from tfrs_negatives.serving.errors import RequestError
 class Version:
     """An export that answers.
 
-    What ScaNN keeps in the process for it is freed with this object, hence after the
-    last request that holds it.
-
     Args:
       number: Its version.
       folder: The export.
+
+    Attributes:
+      number: Its version.
+      model: `SavedRetrieval`.
+      num_candidates: The greatest k.
+      inputs: Dict from signature to dict from name to `tf.TensorSpec`.
+      signature_defs: Dict from signature to TensorFlow's `SignatureDef`.
 
     Raises:
       ValueError, ImportError: The export cannot be loaded; see `load_retrieval`.
@@ -27,8 +30,8 @@ class Version:
 
     def __init__(self, number, folder):
         self.number = number
-        self._model = load_retrieval(folder)
-        description = self._model.description
+        self.model = load_retrieval(folder)
+        description = self.model.description
         self.num_candidates = description["candidates"]
         self._exact = description["index"] == "BruteForce"
         self.signature_defs = _signature_defs(folder)
@@ -41,7 +44,6 @@ class Version:
             }
             for signature, definition in self.signature_defs.items()
         }
-        weakref.finalize(self, self._model.release).atexit = False
 
     def signature_inputs(self, signature):
         """The inputs of a signature: dict from name to `tf.TensorSpec`.
@@ -83,7 +85,7 @@ class Version:
             for name, value in inputs.items()
         }
         try:
-            outputs = self._model.signatures[signature](**tensors)
+            outputs = self.model.signatures[signature](**tensors)
         except tf.errors.InvalidArgumentError as error:
             raise RequestError(_cause(error)) from error
         except tf.errors.OpError as error:

@@ -1,8 +1,11 @@
 """The version that answers, and its successors."""
 
+import collections
+import gc
 import logging
 import os
 import threading
+import weakref
 
 from tfrs_negatives import _exports
 from tfrs_negatives.serving.version import Version
@@ -32,6 +35,7 @@ class Versions:
         self._fingerprint = None
         self._failed = {}
         self._states = {}
+        self._retired = collections.deque()
         self._stop = threading.Event()
         self._watcher = None
         self.current = None
@@ -78,6 +82,7 @@ class Versions:
         Returns:
           The errors of versions that could not be loaded.
         """
+        self._release()
         found = _exports.find_versions(self._path)
         errors = []
         for number in sorted(found, reverse=True):
@@ -100,6 +105,15 @@ class Versions:
                 del known[number]
         return errors
 
+    def _release(self):
+        """Frees the memory of versions whose last request is done."""
+        if not self._retired:
+            return
+        while self._retired:
+            self._retired.popleft().release()
+        # TensorFlow's loaded models refer to themselves.
+        gc.collect()
+
     def _load(self, number, folder):
         """Replaces the current version; returns the error if that fails."""
         before = self.current
@@ -114,6 +128,9 @@ class Versions:
             if not replaces_itself:
                 self._states[number] = ("END", str(error))
             return error
+        # Here, not when the last request is done: a finalizer may run anywhere, in the
+        # middle of loading another model too.
+        weakref.finalize(version, self._retired.append, version.model).atexit = False
         self.current = version
         if before is not None:
             self._states[before.number] = ("END", "")
