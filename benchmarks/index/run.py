@@ -13,6 +13,7 @@ figure.
 
 import argparse
 import csv
+import gc
 import os
 import pathlib
 import resource
@@ -67,6 +68,8 @@ def scann(storage):
                 continue
             name = "default" if target is None else f"recall_target={target}"
             yield name, seconds, tensorflow_search(index)
+            index = None
+            gc.collect()
 
     return subject
 
@@ -199,6 +202,7 @@ def work(data, subject, output, cache):
         row |= {"build_s": f"{seconds:.1f}", "peak_mib": usage // 1024}
         print("  " + " ".join(map(str, row.values())), flush=True)
         rows.append({**row, **provenance(PACKAGES)})
+        search = None  # The next index is built without this one in memory.
     is_new = not output.exists()
     with open(output, "a", newline="") as file:
         writer = csv.DictWriter(file, FIELDS)

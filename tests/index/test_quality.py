@@ -1,3 +1,5 @@
+import weakref
+
 import pytest
 from index_oracles import clustered
 
@@ -54,6 +56,21 @@ def test_recall_is_that_of_queries_the_target_did_not_see(monkeypatch):
     quality_report(CANDIDATES, QUERIES, [{"recall_target": 0.5}, {}], k=5)
     assert (seen[0].numpy() == QUERIES[:150]).all()
     assert seen[1] is None
+
+
+def test_one_index_at_a_time_is_held(monkeypatch):
+    built, alive = [], []
+    build = ScaNN._build_searcher
+
+    def count(self, *arguments):
+        alive.append(sum(searcher() is not None for searcher in built))
+        searcher = build(self, *arguments)
+        built.append(weakref.ref(searcher))
+        return searcher
+
+    monkeypatch.setattr(ScaNN, "_build_searcher", count)
+    quality_report(CANDIDATES, QUERIES, 3 * [{"num_leaves": 20}])
+    assert alive == [0, 0, 0]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What settings of an index are worth: recall, latency and memory, measured."""
 
+import gc
 import statistics
 import time
 
@@ -59,10 +60,12 @@ def quality_report(candidates, queries, settings=({},), k=10):
         _make(given, k)  # Refuses bad arguments before anything is built.
     half = len(queries) // 2
     sample = RecallSample(queries[half:], candidates, k)
-    # Each index is a local variable, so that one at a time holds the candidates.
-    return [
-        _row(given, candidates, queries[:half], sample) for given in (None, *settings)
-    ]
+    rows = []
+    for given in (None, *settings):
+        rows.append(_row(given, candidates, queries[:half], sample))
+        # Keras' objects refer to each other: without this, all indexes would be held.
+        gc.collect()
+    return rows
 
 
 def _make(given, k):
