@@ -1,5 +1,6 @@
 """Evaluation over the whole corpus while `fit` runs."""
 
+import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import _checks
@@ -74,13 +75,15 @@ class EvaluateCorpus(keras.callbacks.Callback):
             )
         self._corpus = Encoder("candidates", candidates, candidate_tower)
         _check_queries(queries, query_tower)
-        self._queries, self._query_tower = queries, query_tower
+        self._queries, self._embed = queries, tf.function(query_tower)
         self._every_epochs = every_epochs
         self._index = BruteForce() if index is None else index
         self._metric = CorpusRecall(
             self._index, ks, name, measures=measures, popularity=popularity
         )
-        self._step = tf.function(self._add, reduce_retracing=True)
+        self._step = tf.function(
+            self._sums, input_signature=queries.element_spec, autograph=False
+        )
 
     def evaluate(self):
         """Evaluates now.
@@ -90,13 +93,12 @@ class EvaluateCorpus(keras.callbacks.Callback):
         """
         ids, embeddings = self._corpus.encode()
         self._index.index(embeddings, ids)
-        self._metric.reset_state()
+        sums = np.zeros([len(self._metric.names), 2])
         for features, targets in self._queries:
-            if not isinstance(targets, dict):
-                targets = {"positive_ids": targets}
-            self._step(features, targets)
-        values = (float(value) for value in self._metric.result())
-        return dict(zip(self._metric.names, values, strict=True))
+            sums += np.array(self._step(features, targets))
+        # Without any positive, 0 as Keras's means are.
+        values = sums[:, 0] / np.where(sums[:, 1] == 0, 1, sums[:, 1])
+        return dict(zip(self._metric.names, values.tolist(), strict=True))
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self._every_epochs == 0:
@@ -104,9 +106,12 @@ class EvaluateCorpus(keras.callbacks.Callback):
             if logs is not None:
                 logs.update(measured)
 
-    def _add(self, features, targets):
-        self._metric.update_state(
-            self._query_tower(features),
+    def _sums(self, features, targets):
+        if not isinstance(targets, dict):
+            targets = {"positive_ids": targets}
+        # Not by its state, which only replicas could change.
+        return self._metric.sums(
+            self._embed(features),
             true_candidate_ids=targets["positive_ids"],
             sample_weight=targets.get("sample_weight"),
             excluded_ids=targets.get("excluded_ids"),

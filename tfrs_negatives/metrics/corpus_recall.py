@@ -31,9 +31,8 @@ class CorpusRecall(keras.layers.Layer):
       after `reset_state`, and kept until the next `reset_state`. So in training steps
       it is of the epoch's first step: leave `compute_metrics` to evaluation.
     * Ties count against the positive (in TFRS for it, so that a model which embeds
-      everything alike seems perfect). A candidate ties whose float64 score is the
-      positive's up to 1e-12 of the vectors' lengths. Candidates that are copies of
-      one another do.
+      everything alike seems perfect). Scores are float64 dot products, and tie if
+      float64 cannot tell them apart: those of copies always do.
     * Ids, when given, find the positive in the corpus, whose embedding counts; a
       positive that is not there is a miss. Without ids, the candidate whose embedding
       is the positive's up to rounding (1e-5 of its length) is the positive itself, and
@@ -88,7 +87,7 @@ class CorpusRecall(keras.layers.Layer):
         # Not attributes that Keras would look into: an index is no part of a metric.
         self._corpus = _Hidden(_corpus_of(candidates, candidate_ids, max(self._ks)))
         self._bands = _Hidden(popularity)
-        self._averages = []
+        averages = []
         for band in (None, *(popularity.names if popularity else ())):
             for measure in measures or [None]:
                 for k in self._ks:
@@ -96,7 +95,9 @@ class CorpusRecall(keras.layers.Layer):
                     average.compute = MEASURES[measure or "hit_rate"]
                     average.band, average.k = band, k
                     average.on_reset = self._corpus.value.invalidate
-                    self._averages.append(average)
+                    averages.append(average)
+        # At once: Keras 2 tracks the metrics that a list holds when it is assigned.
+        self._averages = averages
         self._measure = tf.function(
             self._measured, reduce_retracing=True, autograph=False
         )
@@ -144,6 +145,35 @@ class CorpusRecall(keras.layers.Layer):
             not built. `tf.errors.InvalidArgumentError` where only the values tell,
             also for NaN and infinite embeddings.
         """
+        sums = self.sums(
+            query_embeddings,
+            true_candidate_embeddings,
+            true_candidate_ids,
+            sample_weight,
+            excluded_ids,
+        )
+        updates = [
+            average.update_state(*parts)
+            for average, parts in zip(self._averages, sums, strict=True)
+        ]
+        return tf.group([u for u in updates if u is not None])
+
+    def sums(
+        self,
+        query_embeddings,
+        true_candidate_embeddings=None,
+        true_candidate_ids=None,
+        sample_weight=None,
+        excluded_ids=None,
+    ):
+        """What `update_state` would add, without adding it.
+
+        Arguments and errors are those of `update_state`.
+
+        Returns:
+          For each of `names` a pair of float64 scalars: the sum of the measure times
+          the weights of the queries, and the sum of the weights.
+        """
         queries = self._checked_embeddings("query_embeddings", query_embeddings)
         given = {"queries": queries}
         rows = _checks.size(queries)
@@ -173,12 +203,7 @@ class CorpusRecall(keras.layers.Layer):
             given["weight"] = _checks.check_size("sample_weight", weight, 0, rows, hint)
         # In a graph it is part of that, whatever the replica.
         measure = self._measure if tf.executing_eagerly() else self._measured
-        sums = measure(**given)
-        updates = [
-            average.update_state(*parts)
-            for average, parts in zip(self._averages, sums, strict=True)
-        ]
-        return tf.group([u for u in updates if u is not None])
+        return measure(**given)
 
     def result(self):
         """The measures, a list of scalars in the order of `names`."""

@@ -1,9 +1,9 @@
 """How many candidates score at least as high as a positive, in one blocked pass.
 
 A rank needs no sorting: it follows from a count, and counts of blocks add up. Scores
-are those of float64 dot products, so that a tie is a tie wherever the rows lie. Nearly
-all comparisons are decided in float32 by more than its rounding can be; the few that
-are not are decided in float64.
+are float64 dot products, and those tie that float64 cannot tell apart, so that a tie
+is a tie wherever the rows lie. Nearly all comparisons are decided in float32 by more
+than its rounding can be; the few that are not are decided in float64.
 """
 
 import tensorflow as tf
@@ -11,15 +11,14 @@ import tensorflow as tf
 # Scores held at once: 16 MiB of float32.
 _BLOCK_SCORES = 2**22
 
-# Of the two vectors' lengths: closer scores tie. Float64 rounding is far below it.
-_TIE = 1e-12
-
 # Of its length: an embedding so near the positive's is the positive's, computed in
 # another batch.
 _TWIN = 1e-5
 
 
-def count_at_least(queries, candidates, largest_norm, scores, limits, twins_of=None):
+def count_at_least(
+    queries, candidates, largest_norm, scores, norms, limits, twins_of=None
+):
     """Counts the candidates that score at least as high as given scores.
 
     Args:
@@ -28,6 +27,7 @@ def count_at_least(queries, candidates, largest_norm, scores, limits, twins_of=N
       largest_norm: Scalar float64, the greatest length of a candidate.
       scores: `[B, M]` float64 dot products of the queries with their positives; inf
         for none.
+      norms: `[B, M]` float64, the lengths of the positives.
       limits: `[B]` int32: counts from here on need not be exact.
       twins_of: `[B, d]` float32 or None: the one positive's embedding of each query.
         Candidates equal to it up to rounding are counted, and counted apart.
@@ -42,16 +42,14 @@ def count_at_least(queries, candidates, largest_norm, scores, limits, twins_of=N
     # Of float32 sums in any order (Higham, "Accuracy and Stability of Numerical
     # Algorithms", section 3.1), and of the rounding of the bounds themselves.
     rounding = 1.1 * (width + 4) * 2.0**-24 + _input_rounding()
-    reach = largest_norm
     if twins_of is not None:
-        own = tf.norm(tf.cast(twins_of, tf.float64), axis=1, keepdims=True)
-        reach = tf.maximum(reach, own)
         rounding += _TWIN
     # The last term: products that float32 rounds to zero.
+    reach = tf.maximum(largest_norm, norms)
     doubt = rounding * lengths * reach + 1e-37 * width
     upper = tf.cast(scores + doubt, tf.float32)
     lower = tf.cast(scores - doubt, tf.float32)
-    least = scores - _TIE * lengths * reach
+    least = scores - tie(queries) * norms
 
     num_candidates, num_scores = tf.shape(candidates)[0], tf.shape(scores)[1]
     columns = tf.maximum(_BLOCK_SCORES // tf.maximum(tf.shape(queries)[0], 1), 256)
@@ -66,7 +64,7 @@ def count_at_least(queries, candidates, largest_norm, scores, limits, twins_of=N
             above = found >= high
             doubtful = tf.not_equal(above, found >= tf.where(enough, high, low))
             more, new_twins = _resolve(
-                doubtful, queries64, block, least[:, m], twins_of
+                doubtful, queries64, tie(queries), block, least[:, m], twins_of
             )
             more += tf.reduce_sum(tf.cast(above, tf.int32), axis=1)
             counts += more[:, tf.newaxis] * tf.one_hot(m, num_scores, dtype=tf.int32)
@@ -96,26 +94,34 @@ def count_at_least(queries, candidates, largest_norm, scores, limits, twins_of=N
 _INVARIANTS = tf.TensorShape([None, None]), tf.TensorShape([None])
 
 
-def count_among(scores, others, present, largest_norm, lengths):
+def count_among(queries, scores, norms, others, other_norms, present):
     """The same count among a few candidates of each query, whose scores are known.
 
     Args:
-      scores: `[B, M]` float64.
-      others: `[B, R]` float64, dot products.
+      queries: `[B, d]` float32.
+      scores, norms: `[B, M]` float64, as in `count_at_least`.
+      others, other_norms: `[B, R]` float64, the same of the candidates.
       present: `[B, R]` bool, which to count.
-      largest_norm: As in `count_at_least`.
-      lengths: `[B, 1]` float64, the queries' lengths.
 
     Returns:
       `[B, M]` int32.
     """
-    least = scores - _TIE * lengths * largest_norm
-    counted = others[:, tf.newaxis] >= least[:, :, tf.newaxis]
+    least = scores - tie(queries) * norms
+    counted = (others + tie(queries) * other_norms)[:, tf.newaxis] >= least[..., None]
     counted &= present[:, tf.newaxis]
     return tf.reduce_sum(tf.cast(counted, tf.int32), axis=2)
 
 
-def _resolve(doubtful, queries64, block, least, twins_of):
+def tie(queries):
+    """How far float64 may round a dot product, `[B, 1]`, over the candidate's length.
+
+    Scores that two such roundings could make equal tie.
+    """
+    lengths = tf.norm(tf.cast(queries, tf.float64), axis=1, keepdims=True)
+    return tf.cast(tf.shape(queries)[1] + 4, tf.float64) * 2.0**-53 * lengths
+
+
+def _resolve(doubtful, queries64, tie, block, least, twins_of):
     """Decides the doubtful pairs of a block, over the rows and columns that have any.
 
     Returns:
@@ -126,6 +132,7 @@ def _resolve(doubtful, queries64, block, least, twins_of):
     doubtful = tf.gather(tf.gather(doubtful, rows), columns, axis=1)
     some = tf.cast(tf.gather(block, columns), tf.float64)
     scores = tf.matmul(tf.gather(queries64, rows), some, transpose_b=True)
+    scores += tf.gather(tie, rows) * tf.norm(some, axis=1)
     counted = scores >= tf.gather(least, rows)[:, tf.newaxis]
     if twins_of is not None:
         own = tf.cast(tf.gather(twins_of, rows), tf.float64)

@@ -36,27 +36,28 @@ def ranks_of_positions(queries, candidates, largest_norm, positives, excluded, d
     num_members = tf.shape(members)[1]
 
     def rank(queries, positives, members):
-        queries64 = tf.cast(queries, tf.float64)
-        lengths = tf.norm(queries64, axis=1, keepdims=True)
         vectors = tf.gather(candidates, tf.maximum(members, 0))
-        scores = tf.linalg.matvec(tf.cast(vectors, tf.float64), queries64)
+        vectors = tf.cast(vectors, tf.float64)
+        scores = tf.linalg.matvec(vectors, tf.cast(queries, tf.float64))
+        norms = tf.norm(vectors, axis=2)
         known = positives >= 0
         own = tf.where(known, scores[:, :num_positives], -float("inf"))
         # Best first: the m-th best cannot rank above m.
         order = tf.argsort(own, axis=1, direction="DESCENDING", stable=True)
         own = tf.gather(own, order, batch_dims=1)
         own = tf.where(tf.math.is_finite(own), own, float("inf"))[:, :deepest]
+        own_norms = tf.gather(norms, order[:, :deepest], batch_dims=1)
         counts, _ = count_at_least(
             queries,
             candidates,
             largest_norm,
             own,
+            own_norms,
             tf.fill(tf.shape(queries)[:1], deepest + num_members),
         )
         # Neither excluded candidates nor positives stand before it as others.
-        counts -= count_among(
-            own, scores, first_occurrences(members), largest_norm, lengths
-        )
+        present = first_occurrences(members)
+        counts -= count_among(queries, own, own_norms, scores, norms, present)
         places = tf.range(num_positives)
         missing = [[0, 0], [0, num_positives - tf.shape(own)[1]]]
         ranks = 1 + tf.pad(counts, missing) + places
@@ -84,16 +85,15 @@ def ranks_of_embeddings(queries, candidates, largest_norm, positives, deepest):
     """
 
     def rank(queries, positives):
-        scores = tf.reduce_sum(
-            tf.cast(queries, tf.float64) * tf.cast(positives, tf.float64),
-            axis=1,
-            keepdims=True,
-        )
+        own = tf.cast(positives, tf.float64)
+        scores = tf.cast(queries, tf.float64) * own
+        scores = tf.reduce_sum(scores, axis=1, keepdims=True)
         counts, twins = count_at_least(
             queries,
             candidates,
             largest_norm,
             scores,
+            tf.norm(own, axis=1, keepdims=True),
             tf.fill(tf.shape(queries)[:1], deepest + 1),
             positives,
         )

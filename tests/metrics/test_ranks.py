@@ -1,0 +1,123 @@
+"""Ranks on real numbers, over many blocks, against float64."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfrs_negatives.metrics import exact_counts, ranks
+
+
+@pytest.fixture(params=["one block", "many blocks"])
+def blocks(request, monkeypatch):
+    if request.param == "many blocks":
+        monkeypatch.setattr(exact_counts, "_BLOCK_SCORES", 1)  # 256 candidates.
+        monkeypatch.setattr(ranks, "_BLOCK_QUERIES", 7)
+
+
+def ranks_in_float64(queries, candidates, positives, excluded):
+    """By sorting; the data has no ties. Positives: distinct row numbers or -1."""
+    found = np.zeros(positives.shape, int)
+    for row, query in enumerate(np.float64(queries)):
+        scores = np.float64(candidates) @ query
+        out = set(excluded[row]) - set(positives[row]) - {-1}
+        scores[list(out)] = -np.inf
+        place = np.empty(len(scores), int)
+        place[np.argsort(-scores)] = np.arange(len(scores)) + 1
+        for m, positive in enumerate(positives[row]):
+            found[row, m] = place[positive] if positive >= 0 else 0
+    return found
+
+
+def norm(candidates):
+    return tf.constant(np.linalg.norm(np.float64(candidates), axis=1).max())
+
+
+# Scores that float32 rounds by more than they differ; lengths of all sizes; products
+# too small for float32.
+CORPORA = {
+    "normal": lambda rng, shape: rng.normal(size=shape),
+    "nearly alike": lambda rng, shape: 1 + 1e-4 * rng.normal(size=shape),
+    "of all lengths": lambda rng, shape: (
+        rng.normal(size=shape) * 10 ** rng.uniform(-6, 6, (shape[0], 1))
+    ),
+    "tiny": lambda rng, shape: rng.normal(size=shape) * 1e-21,
+}
+
+
+@pytest.mark.parametrize("corpus", CORPORA)
+def test_positions(blocks, corpus):
+    rng = np.random.default_rng(1)
+    candidates = CORPORA[corpus](rng, (700, 16)).astype("float32")
+    queries = CORPORA[corpus](rng, (20, 16)).astype("float32")
+    positives = np.stack([rng.permutation(700)[:5] for _ in queries])
+    positives[rng.random(positives.shape) < 0.3] = -1
+    excluded = rng.integers(-1, 700, (20, 40))
+    excluded[:, :2] = positives[:, :2]
+    expected = ranks_in_float64(queries, candidates, positives, excluded)
+    for deepest in (700, 30, 2):
+        found = ranks.ranks_of_positions(
+            tf.constant(queries),
+            tf.constant(candidates),
+            norm(candidates),
+            tf.constant(positives, tf.int32),
+            tf.constant(excluded, tf.int32),
+            deepest,
+        ).numpy()
+        exact = expected <= deepest
+        np.testing.assert_array_equal(found[exact], expected[exact])
+        assert (found[~exact] > deepest).all()
+    assert (expected > 30).any() and ((expected > 0) & (expected <= 30)).any()
+
+
+def test_embeddings(blocks):
+    rng = np.random.default_rng(2)
+    candidates = rng.normal(size=(700, 16)).astype("float32")
+    queries = rng.normal(size=(20, 16)).astype("float32")
+    positives = rng.integers(0, 700, (20, 1))
+    expected = ranks_in_float64(queries, candidates, positives, [[]] * 20)
+    found = ranks.ranks_of_embeddings(
+        tf.constant(queries),
+        tf.constant(candidates),
+        norm(candidates),
+        tf.constant(candidates[positives[:, 0]]),
+        700,
+    )
+    np.testing.assert_array_equal(found, expected)
+    # Every item twice: the copy of each that stands before a positive, and its own.
+    found = ranks.ranks_of_embeddings(
+        tf.constant(queries),
+        tf.constant(np.repeat(candidates, 2, axis=0)),
+        norm(candidates),
+        tf.constant(candidates[positives[:, 0]]),
+        1400,
+    )
+    np.testing.assert_array_equal(found, 2 * expected)
+
+
+def test_float32_is_not_enough():
+    """The corpus that is nearly alike does need float64."""
+    rng = np.random.default_rng(1)
+    candidates = CORPORA["nearly alike"](rng, (700, 16)).astype("float32")
+    queries = CORPORA["nearly alike"](rng, (20, 16)).astype("float32")
+    exact = np.float64(queries) @ np.float64(candidates).T
+    rounded = queries @ candidates.T
+    assert (np.argsort(exact, 1) != np.argsort(rounded, 1, "stable")).mean() > 0.02
+
+
+def test_retrieved():
+    keys = [[5, 9, 2, 7, -1], [4, 3, 2, 1, 0]]
+    scores = [[3.0, 2.0, 2.0, 2.0, -np.inf], [1.0, 1.0, 1.0, 1.0, 1.0]]
+    positives = [[2, 5, 8], [2, 0, -1]]
+    found = ranks.ranks_of_retrieved(
+        tf.constant(keys, tf.int64),
+        tf.constant(scores),
+        tf.constant(positives, tf.int64),
+    )
+    # 9 and 7 score as 2 does; three others as both positives of the second row.
+    np.testing.assert_array_equal(found, [[4, 1, 0], [4, 5, 0]])
+
+
+def test_scores():
+    scores = tf.constant([[3.0, 2.0, 2.0, 1.0], [3.0, 2.0, np.nan, -np.inf]])
+    found = ranks.ranks_of_scores(scores, tf.constant([[2.0], [2.5]]), 1e-6)
+    np.testing.assert_array_equal(found, [[3], [2]])
