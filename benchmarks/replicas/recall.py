@@ -1,0 +1,162 @@
+"""Recall against the number of replicas, with local and with global negatives.
+
+    python benchmarks/replicas/recall.py --replicas 1 2 4 8 --seeds 0 1 2
+
+MovieLens 100k (TensorFlow Datasets, in the folder `tfds` of TFRS_NEGATIVES_DATA): the
+last fifth of each user's ratings, by time, is held out, and what a user has rated
+before is not ranked. Two towers of ids (64, unit length, temperature .05, log q from
+the items' counts, accidental hits and the user's other items dropped, Adam .01), the
+same batches of 256 rows for 3 epochs whatever the number of replicas: 8 replicas have
+32 rows each. That is few on purpose, so that what replicas cost can be seen with 1,682
+items; with large catalogues thousands of rows are as few.
+
+Replicas are logical devices of the processor, under `MirroredStrategy`. Each run
+becomes a row of the CSV when it ends; runs that it holds are not run again. With one
+replica both kinds of negatives are the same, which runs once.
+"""
+
+import argparse
+import csv
+import os
+import pathlib
+import sys
+import time
+
+os.environ["TF_USE_LEGACY_KERAS"] = "1"  # Only Keras 2 has a fused Adam.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import tensorflow as tf
+
+HERE = pathlib.Path(__file__).parent
+sys.path += [str(HERE.parent), str(HERE.parent / "sources")]
+
+from problems import Table, Users, evaluate  # noqa: E402
+from provenance import provenance  # noqa: E402
+
+from tfrs_negatives import data, layers, models, tasks  # noqa: E402
+from tfrs_negatives._keras import keras  # noqa: E402
+
+PACKAGES = "tensorflow", "tensorflow-recommenders", "tf-keras", "numpy"
+WIDTH, TEMPERATURE, RATE, HELD_OUT = 64, 0.05, 0.01, 0.2
+NEGATIVES = "local", "global"
+FIELDS = "negatives replicas batch epochs seed loss recall_at_20 recall_at_100".split()
+FIELDS += "tail_recall_at_20 tail_recall_at_100 seconds device versions commit".split()
+
+
+class TwoTowers(models.Model):
+    def __init__(self, problem, global_negatives):
+        super().__init__()
+        counts = np.bincount(problem.rows["item"], minlength=problem.num_items)
+        self.query_tower = Table(problem.num_users, WIDTH)
+        self.item_tower = Table(problem.num_items, WIDTH)
+        self.task = tasks.Retrieval(
+            temperature=TEMPERATURE,
+            remove_accidental_hits=True,
+            sampling_correction=layers.StaticFrequency(counts),
+            reduction="sum_over_batch_size",
+            global_negatives=global_negatives,
+        )
+
+    def compute_loss(self, batch, training=False):
+        return self.task(
+            self.query_tower(batch["user"]),
+            self.item_tower(batch["item"]),
+            candidate_ids=batch["item"],
+            query_keys=batch["user"],
+            compute_metrics=False,
+            training=training,
+        )
+
+
+def load():
+    """MovieLens 100k without the last fifth of each user's ratings."""
+    folder = pathlib.Path(os.environ.get("TFRS_NEGATIVES_DATA", "../shared/data"))
+    table = data.interactions(
+        tfds="movielens/100k-ratings", data_dir=str(folder / "tfds")
+    )
+    user, item = (
+        np.unique(x, return_inverse=True)[1] for x in (table.user, table.item)
+    )
+    order = np.lexsort([table.time, user])
+    user, item = user[order], item[order]
+    counts = np.bincount(user)
+    place = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts)
+    in_test = place >= np.ceil((1 - HELD_OUT) * counts)[user]
+    rows = {"user": user[~in_test], "item": item[~in_test]}
+    return Users(rows, user[in_test], item[in_test])
+
+
+def make_strategy(replicas):
+    if replicas == 1:
+        return tf.distribute.OneDeviceStrategy("CPU:0")
+    return tf.distribute.MirroredStrategy(
+        [f"CPU:{place}" for place in range(replicas)],
+        cross_device_ops=tf.distribute.ReductionToOneDevice(),
+    )
+
+
+def run(problem, negatives, replicas, batch, epochs, seed):
+    """Trains and evaluates; returns a row of the table."""
+    started = time.perf_counter()
+    keras.utils.set_random_seed(seed)
+    strategy = make_strategy(replicas)
+    with strategy.scope():
+        model = TwoTowers(problem, negatives == "global")
+        model.compile(keras.optimizers.Adam(RATE), steps_per_execution=25)
+    rows = {name: column.astype(np.int32) for name, column in problem.rows.items()}
+    batches = tf.data.Dataset.from_tensor_slices(rows)
+    batches = batches.shuffle(len(rows["item"]), seed=seed)
+    batches = batches.batch(batch, drop_remainder=True).prefetch(2)
+    history = model.fit(batches, epochs=epochs, verbose=0).history
+    items = model.item_tower(tf.range(problem.num_items)).numpy()
+    return {
+        "negatives": negatives,
+        "replicas": replicas,
+        "batch": batch,
+        "epochs": epochs,
+        "seed": seed,
+        "loss": round(history["loss"][-1], 4),
+        **{
+            name: round(value, 5)
+            for name, value in evaluate(problem, model.query_tower, items).items()
+        },
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=pathlib.Path, default=HERE / "recall.csv")
+    parser.add_argument("--replicas", type=int, nargs="+", default=[1, 2, 4, 8])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--epochs", type=int, default=3)
+    arguments = parser.parse_args()
+
+    logical = [tf.config.LogicalDeviceConfiguration()] * max(arguments.replicas)
+    processor = tf.config.list_physical_devices("CPU")[0]
+    tf.config.set_logical_device_configuration(processor, logical)
+    done = set()
+    if arguments.output.exists():
+        with open(arguments.output, newline="") as file:
+            done = {tuple(r[name] for name in FIELDS[:5]) for r in csv.DictReader(file)}
+    problem, about = load(), provenance(PACKAGES)
+    for seed in arguments.seeds:
+        for replicas in arguments.replicas:
+            for negatives in NEGATIVES[replicas == 1 :]:
+                key = negatives, replicas, arguments.batch, arguments.epochs, seed
+                if tuple(map(str, key)) in done:
+                    continue
+                row = run(problem, *key)
+                print("  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
+                is_new = not arguments.output.exists()
+                with open(arguments.output, "a", newline="") as file:
+                    writer = csv.DictWriter(file, FIELDS)
+                    if is_new:
+                        writer.writeheader()
+                    writer.writerow({**row, **about})
+
+
+if __name__ == "__main__":
+    main()
