@@ -7,11 +7,12 @@ import shutil
 import weakref
 
 import numpy as np
+import psutil
 import pytest
 import tensorflow as tf
 from served_models import INDEXES, expected, export, normal
 
-from tfrs_negatives.index import ScaNN
+from tfrs_negatives.index import ScaNN, load_retrieval
 from tfrs_negatives.serving import Limits, Service
 from tfrs_negatives.serving.versions import Versions
 
@@ -136,17 +137,47 @@ def test_an_earlier_version_leaves_after_its_last_request(tmp_path, index_class)
     assert answered_by(versions) == 6
 
 
-def test_what_scann_keeps_in_the_process_is_freed(tmp_path):
+def test_what_scann_keeps_in_the_process_is_released(tmp_path):
     """The searcher is a resource of the process; loading alone would leave it there."""
-    from tfrs_negatives.index import load_retrieval
-
     model = load_retrieval(export(tmp_path / "m", 5, num=3000, index_class=ScaNN))
     tensors = {name: tf.constant(value) for name, value in INPUTS.items()}
-    before = model.signatures["serving_default"](**tensors)["ids"].numpy()
+    serve = model.signatures["serving_default"]
+    before = serve(**tensors)["ids"].numpy().tolist()
     model.release()
     model.release()
-    after = model.signatures["serving_default"](**tensors)["ids"].numpy()
-    assert before.tolist() == after.tolist()
+    assert serve(**tensors)["ids"].numpy().tolist() == before
+    # Both make, or find, the resource by the same name.
+    released = tf.saved_model.load(model.path).release
+    names = [
+        node.attr["shared_name"].s.rsplit(b"_load_")[0]
+        for graph in (serve.graph.as_graph_def(), released.graph.as_graph_def())
+        for nodes in (graph.node, *(f.node_def for f in graph.library.function))
+        for node in nodes
+        if node.op == "Scann>TensorsToScann"
+    ]
+    assert len(names) >= 2 and len(set(names)) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("index_class", INDEXES)
+def test_memory_does_not_grow_with_the_number_of_versions(tmp_path, index_class):
+    root = tmp_path / "m"
+    num = 100_000
+    wholes = [
+        export(tmp_path / str(seed), seed, num=num, index_class=index_class)
+        for seed in (5, 6)
+    ]
+    shutil.copytree(wholes[0], root / "1")
+    versions = Versions(root, 4)
+    process = psutil.Process()
+    used = []
+    for number in range(2, 32):
+        shutil.copytree(wholes[number % 2], root / str(number))
+        assert versions.refresh() == []
+        shutil.rmtree(root / str(number - 1))
+        used.append(process.memory_info().rss / 2**20)
+    # The candidates alone have 3 MiB, and 20 more versions come and go.
+    assert np.median(used[-5:]) - np.median(used[5:15]) < 15, used
 
 
 @pytest.mark.parametrize("index_class", INDEXES)

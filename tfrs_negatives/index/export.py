@@ -236,8 +236,9 @@ def _build_module(tower, searcher, features, columns):
             ),
             "embed_query": embed_query.get_concrete_function(**features),
         }
-        module.release = tf.function(lambda: _release(searcher), input_signature=[])
-        module.release.get_concrete_function()
+        # Traced here, since another trace would name another resource.
+        release = tf.function(lambda: _release(searcher))
+        module.release = release.get_concrete_function()
     # Tracked one by one, the variables of the tower come without the Python class
     # of the tower, and without the functions that Keras would trace for it.
     module.weights = [

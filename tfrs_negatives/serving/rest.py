@@ -4,16 +4,14 @@ Source: https://www.tensorflow.org/tfx/serving/api_rest
 """
 
 import json
-import logging
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from google.protobuf import json_format
+from starlette.requests import ClientDisconnect
 from tensorflow_serving.apis import get_model_metadata_pb2
 
 from tfrs_negatives.serving import json_tensors
 from tfrs_negatives.serving.errors import RequestError
-
-_log = logging.getLogger(__name__)
 
 _MODEL = "/v1/models/{name}"
 _VERSION = _MODEL + "/versions/{number:int}"
@@ -102,10 +100,13 @@ async def _body(request, limits):
     if announced.isdecimal():
         limits.check_bytes(int(announced))
     parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        limits.check_bytes(size)
-        parts.append(part)
+    try:
+        async for part in request.stream():
+            size += len(part)
+            limits.check_bytes(size)
+            parts.append(part)
+    except ClientDisconnect:
+        raise RequestError("The client hung up in the middle of a request.") from None
     return b"".join(parts)
 
 

@@ -1,0 +1,218 @@
+"""The server as a process: under load, replaced models, killed, and misused."""
+
+import json
+import pathlib
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from served_models import INDEXES, Client, Process, expected, export
+
+from tfrs_negatives.serving import Server
+
+LOAD = pathlib.Path(__file__).with_name("load_client.py")
+GOOD = {"inputs": {"user": ["u3"], "shift": [[0.0]], "k": 5}}
+
+
+def load(port, connections, seconds):
+    """Starts a load from another process."""
+    command = [sys.executable, LOAD, port, connections, seconds]
+    return subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, text=True)
+
+
+def counted(process):
+    printed, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    return json.loads(printed)
+
+
+def answers(port, seed):
+    client = Client(port)
+    status, answer = client.predict(GOOD)
+    client.close()
+    return (
+        status == 200 and answer["outputs"]["ids"] == expected(seed, ["u3"], [0], 5)[0]
+    )
+
+
+@pytest.fixture
+def started():
+    """Starts processes, and sees to their end."""
+    processes = []
+
+    def start(*arguments, **options):
+        processes.append(Process(*arguments, **options))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.end(signal.SIGKILL)
+
+
+def test_a_new_version_under_load_fails_no_request(tmp_path, started):
+    export(tmp_path, 5, versioned=True)
+    server = started(tmp_path, "--poll-seconds", "0.2")
+    running = load(server.port, connections=4, seconds=8)
+    time.sleep(2)
+    export(tmp_path, 6, versioned=True)
+    counts = counted(running)
+    assert not [key for key in counts if key.startswith("failed")], counts
+    assert [key for key in counts if key.startswith("status")] == ["status 200"], counts
+    assert counts["seed 5"] > 10 and counts["seed 6"] > 10, counts
+    assert answers(server.port, 6)
+    code, log = server.end(signal.SIGTERM)
+    assert code == 0, log
+    assert "version 2 answers" in log and "Traceback" not in log
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("connections", [1, 8, 64])
+@pytest.mark.parametrize("index_class", INDEXES)
+def test_many_new_versions_under_load(tmp_path, started, connections, index_class):
+    export(tmp_path, 5, num=5000, index_class=index_class, versioned=True)
+    server = started(tmp_path, "--poll-seconds", "0.2")
+    running = load(server.port, connections=connections, seconds=30)
+    while running.poll() is None:
+        for seed in (6, 5):
+            export(tmp_path, seed, num=5000, index_class=index_class, versioned=True)
+            time.sleep(1)
+    counts = counted(running)
+    assert not [key for key in counts if key.startswith("failed")], counts
+    assert [key for key in counts if key.startswith("status")] == ["status 200"], counts
+    assert counts["seed 5"] and counts["seed 6"]
+    code, log = server.end(signal.SIGTERM)
+    assert code == 0 and log.count("answers") > 3, log
+
+
+def test_killed_and_started_again_on_the_same_ports(tmp_path, started):
+    export(tmp_path / "m", 5)
+    first = started(tmp_path / "m")
+    running = load(first.port, connections=2, seconds=2)
+    time.sleep(0.5)
+    first.end(signal.SIGKILL)
+    counted(running)
+    again = started(tmp_path / "m", port=first.port, grpc_port=first.grpc_port)
+    assert (again.port, again.grpc_port) == (first.port, first.grpc_port)
+    assert answers(again.port, 5)
+    code, log = again.end(signal.SIGINT)
+    assert code == 0, log
+
+
+def test_requests_in_flight_are_answered_before_the_end(tmp_path, started):
+    export(tmp_path / "m", 5)
+    # A request waits half a second for others.
+    server = started(tmp_path / "m", "--max-wait-ms", "500")
+    client = Client(server.port)
+    client._connection.request("POST", "/v1/models/retrieval:predict", json.dumps(GOOD))
+    time.sleep(0.2)
+    psutil.Process(server.pid).send_signal(signal.SIGTERM)
+    assert client._connection.getresponse().status == 200
+    client.close()
+    assert server.end()[0] == 0
+
+
+def test_taken_ports(tmp_path):
+    path = export(tmp_path / "m", 5)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(OSError, match="in use"):
+            Server(path, port=port, grpc_port=0)
+        server = Server(path, port=0, grpc_port=port)
+        with pytest.raises(
+            OSError, match=f"{port} of 127.0.0.1 cannot be had for gRPC"
+        ):
+            server.start()
+
+
+def malformed(rng):
+    """A request that is wrong in one of many ways."""
+    inputs = dict(GOOD["inputs"])
+    wrong = [
+        None,
+        True,
+        -1,
+        2**70,
+        1.5,
+        "x",
+        [],
+        {},
+        [[]],
+        [None],
+        [[["x"]]],
+        ["u3"] * 9,
+    ]
+    kind = rng.randrange(6)
+    if kind == 0:
+        return bytes(rng.randrange(256) for _ in range(rng.randrange(200)))
+    if kind == 1:
+        text = json.dumps(GOOD).encode()
+        return text[: rng.randrange(len(text))]
+    if kind == 2:
+        name = rng.choice(["k", "shift", "user"])
+        inputs[name] = rng.choice([w for w in wrong if (name, w) != ("user", ["u3"])])
+    if kind == 3:
+        inputs.pop(rng.choice(list(inputs)))
+    if kind == 4:
+        inputs[f"more {rng.random()}"] = 1
+    if kind == 5:
+        return {"inputs": inputs, "signature_name": rng.choice(["", "x", 3, None])}
+    return {rng.choice(["inputs", "instances"]): inputs}
+
+
+def check_malformed(server, number):
+    """Sends them, and returns by how many MiB the server has grown."""
+    process = psutil.Process(server.pid)
+    client, rng = Client(server.port), random.Random(0)
+    used = []
+    for place in range(number):
+        body = malformed(rng)
+        status, answer = client.predict(body)
+        # `instances` with columns, or inputs left as they were, may be whole.
+        assert 400 <= status < 500, (body, answer)
+        assert set(answer) == {"error"}
+        if place in (number // 5, number - 1):
+            used.append(process.memory_info().rss / 2**20)
+    client.close()
+    assert answers(server.port, 5)
+    return used[1] - used[0]
+
+
+def test_malformed_requests(tmp_path, started):
+    export(tmp_path / "m", 5)
+    server = started(tmp_path / "m")
+    check_malformed(server, 500)
+    code, log = server.end()
+    assert code == 0 and "Traceback" not in log
+
+
+@pytest.mark.slow
+def test_ten_thousand_malformed_requests(tmp_path, started):
+    export(tmp_path / "m", 5)
+    server = started(tmp_path / "m")
+    assert check_malformed(server, 10_000) < 8
+    code, log = server.end()
+    assert code == 0 and "Traceback" not in log
+
+
+def test_clients_that_hang_up(tmp_path, started):
+    export(tmp_path / "m", 5)
+    server = started(tmp_path / "m")
+    head = b"POST /v1/models/retrieval:predict HTTP/1.1\r\nhost: x\r\n"
+    for text in (
+        head + b"content-length: 100\r\n\r\n{",
+        head + b"content-length: -1\r\n\r\n",
+        head + b"content-length: 99999999999999999999\r\n\r\n",
+        head + b"transfer-encoding: chunked\r\n\r\nzz\r\n",
+        b"\x00" * 100 + b"\r\n\r\n",
+        b"GET " + b"/" * 100_000 + b" HTTP/1.1\r\n\r\n",
+    ):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=10) as one:
+            one.sendall(text)
+    assert answers(server.port, 5)
+    code, log = server.end()
+    assert code == 0 and "Traceback" not in log
