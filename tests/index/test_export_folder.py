@@ -1,4 +1,7 @@
 import os
+import subprocess
+import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -12,7 +15,7 @@ OLD, NEW = normal(1, 10, 4), normal(2, 10, 4)
 
 
 def export(path, candidates, **options):
-    export_retrieval(
+    return export_retrieval(
         path,
         tf.identity,
         BruteForce().index(candidates),
@@ -117,3 +120,74 @@ def test_payload_of_a_large_corpus_is_not_in_the_graph(tmp_path):
     )
     # Graphs are limited to 2 GiB; variables are not.
     assert (tmp_path / "m" / "saved_model.pb").stat().st_size < 500_000
+
+
+def test_versions_follow_one_another(tmp_path):
+    root = tmp_path / "m"
+    assert export(root, OLD, versioned=True) == str(root / "1")
+    assert export(root, NEW, versioned=True) == str(root / "2")
+    check_answers_from(root / "1", OLD)
+    check_answers_from(root / "2", NEW)
+    assert sorted(p.name for p in root.iterdir()) == ["1", "2"]
+    with pytest.raises(ValueError, match="`versioned` writes a new version and repla"):
+        export(root, NEW, versioned=True, overwrite=True)
+    with pytest.raises(ValueError, match="is an export itself. Move it"):
+        export(root / "1", NEW, versioned=True)
+
+
+FULL_DISK = """
+import resource, sys
+import numpy as np, tensorflow as tf
+from tfrs_negatives.index import BruteForce, export_retrieval
+index = BruteForce().index(np.ones([100_000, 8], np.float32))
+# A file that grows beyond this fails as it does on a full disk.
+resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+try:
+    export_retrieval(
+        sys.argv[1], tf.identity, index, overwrite=True,
+        query_signature=tf.TensorSpec([None, 8]),
+    )
+except OSError as error:
+    print(error)
+else:
+    sys.exit("no error")
+"""
+
+
+def test_a_disk_that_is_full(tmp_path):
+    """The operating system refuses to write, in the middle of the variables."""
+    export(tmp_path / "m", OLD)
+    done = subprocess.run(
+        [sys.executable, "-c", FULL_DISK, tmp_path / "m"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert f"The export to {str(tmp_path / 'm')!r} cannot be written (" in done.stdout
+    assert "What was there is whole. Free space, or export to" in done.stdout
+    check_answers_from(tmp_path / "m", OLD)
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+def test_a_folder_that_cannot_be_written():
+    # Not `tmp_path`, whose parents are closed to other users.
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        export(os.path.join(folder, "m"), OLD)
+        os.chmod(folder, 0o555)
+        is_root = os.geteuid() == 0
+        if is_root:  # Whom permissions do not stop.
+            os.seteuid(65534)
+        try:
+            message = "cannot be written .*What was there is whole. Free space, or exp"
+            with pytest.raises(OSError, match=message):
+                export(os.path.join(folder, "m"), NEW, overwrite=True)
+            with pytest.raises(OSError, match="cannot be written .*Nothing is there"):
+                export(os.path.join(folder, "other"), NEW)
+        finally:
+            if is_root:
+                os.seteuid(0)
+            os.chmod(folder, 0o755)
+        assert os.listdir(folder) == ["m"]
+        check_answers_from(os.path.join(folder, "m"), OLD)

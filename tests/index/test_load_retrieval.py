@@ -1,0 +1,191 @@
+"""What is found out about an export before it is loaded, and said."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from index_oracles import as_list, best, normal
+
+from tfrs_negatives.index import BruteForce, ScaNN, export_retrieval, load_retrieval
+
+CANDIDATES = normal(1, 40, 4)
+QUERIES = normal(2, 3, 4)
+DESCRIPTION = os.path.join("assets.extra", "tfrs_negatives.json")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    path = tmp_path_factory.mktemp("exported") / "m"
+    return export(path, BruteForce)
+
+
+def export(path, index_class, **options):
+    return export_retrieval(
+        path,
+        tf.identity,
+        index_class().index(CANDIDATES),
+        query_signature=tf.TensorSpec([None, 4]),
+        **options,
+    )
+
+
+@pytest.fixture
+def copied(exported, tmp_path):
+    shutil.copytree(exported, tmp_path / "m")
+    return tmp_path / "m"
+
+
+def check_answers(model):
+    serve = model.signatures["serving_default"]
+    found = serve(query=tf.constant(QUERIES), k=tf.constant(5))
+    scores, ids = best(QUERIES, CANDIDATES, 5)
+    assert as_list(found["ids"]) == ids
+    np.testing.assert_allclose(found["scores"], scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize("index_class", [BruteForce, ScaNN])
+def test_loads_and_answers(tmp_path, index_class):
+    path = export(tmp_path / "m", index_class)
+    model = load_retrieval(path)
+    check_answers(model)
+    assert model.path == path
+    assert model.description["candidates"] == 40
+    model.release()
+    check_answers(model)
+
+
+def test_checksums_are_those_of_the_files(exported):
+    with open(os.path.join(exported, DESCRIPTION)) as file:
+        files = json.load(file)["files"]
+    found = {}
+    for parent, _, names in os.walk(exported):
+        for name in names:
+            path = os.path.join(parent, name)
+            with open(path, "rb") as file:
+                content = file.read()
+            digest = hashlib.sha256(content).hexdigest()
+            key = os.path.relpath(path, exported)
+            found[key] = {"bytes": len(content), "sha256": digest}
+    del found[DESCRIPTION]
+    assert files == found and "saved_model.pb" in files
+
+
+def test_the_highest_version_is_loaded(tmp_path):
+    for version in (1, 2):
+        path = export(tmp_path / "m", BruteForce, versioned=True)
+        assert path == str(tmp_path / "m" / str(version))
+    assert load_retrieval(tmp_path / "m").path == path
+    os.rename(path, tmp_path / "m" / "10")
+    assert load_retrieval(tmp_path / "m").path == str(tmp_path / "m" / "10")
+    # What an export that was cut off leaves, and folders of other things.
+    (tmp_path / "m" / "11").mkdir()
+    (tmp_path / "m" / ".12.0123.new").mkdir()
+    assert load_retrieval(tmp_path / "m").path == str(tmp_path / "m" / "10")
+    # A number that is taken is not given again.
+    assert export(tmp_path / "m", BruteForce, versioned=True).endswith("/12")
+
+
+def test_files_that_others_add_are_left_alone(copied):
+    (copied / "assets.extra" / "tf_serving_warmup_requests").write_bytes(b"x")
+    check_answers(load_retrieval(copied))
+
+
+@pytest.mark.parametrize(
+    "name", ["saved_model.pb", "variables/variables.index", "fingerprint.pb"]
+)
+def test_files_that_are_not_whole(copied, name):
+    path = copied / name
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    message = rf"truncated or changed: '{name}' must have {len(content)} bytes, but has"
+    with pytest.raises(ValueError, match=message):
+        load_retrieval(copied)
+    middle = len(content) // 2
+    flipped = bytes([content[middle] ^ 4])
+    path.write_bytes(content[:middle] + flipped + content[middle + 1 :])
+    with pytest.raises(ValueError, match=f"corrupted: '{name}' has another SHA-256"):
+        load_retrieval(copied)
+    path.unlink()
+    with pytest.raises(ValueError, match=f"lacks its file '{name}'. Export or copy"):
+        load_retrieval(copied)
+    path.write_bytes(content)
+    check_answers(load_retrieval(copied))
+
+
+def describe(path, **changes):
+    description = json.loads((path / DESCRIPTION).read_text())
+    (path / DESCRIPTION).write_text(json.dumps({**description, **changes}))
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"tensorflow": "2.20.0"}'])
+def test_a_description_that_is_not_whole(copied, content):
+    (copied / DESCRIPTION).write_text(content)
+    with pytest.raises(ValueError, match="is no JSON|an export of format 1, received"):
+        load_retrieval(copied)
+
+
+def test_nothing_there(tmp_path):
+    for path in (tmp_path, tmp_path / "absent", tmp_path / "file"):
+        if path.name == "file":
+            path.write_text("x")
+        with pytest.raises(ValueError, match="that index.export_retrieval wrote, rec"):
+            load_retrieval(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"format": 2}, ValueError, "format 1, received .* of format 2"),
+        (
+            {"tensorflow": "2.21.0"},
+            ValueError,
+            r"written with tensorflow 2.21.0, and tensorflow 2.20.* is installed",
+        ),
+        ({"tensorflow": "3.0.0"}, ValueError, "Install tensorflow 3.0.0 or later"),
+        (
+            {"scann": "1.5.0"},
+            ValueError,
+            "written with scann 1.5.0, and scann 1.4.* is installed",
+        ),
+    ],
+)
+def test_versions_are_checked(copied, changes, error, message):
+    if "scann" in changes:
+        pytest.importorskip("scann")
+    describe(copied, **changes)
+    with pytest.raises(error, match=message):
+        load_retrieval(copied)
+
+
+@pytest.mark.parametrize("version", ["2.19.1", "2.20.9", "1.15.0"])
+def test_what_an_older_tensorflow_wrote_is_loaded(copied, version):
+    describe(copied, tensorflow=version)
+    check_answers(load_retrieval(copied))
+
+
+def test_scann_is_asked_for_by_name(copied, monkeypatch):
+    describe(copied, scann="1.4.2")
+    monkeypatch.setitem(sys.modules, "scann", None)
+    with pytest.raises(
+        ImportError, match="needs the package scann.*scann 1.4.2 and Te"
+    ):
+        load_retrieval(copied)
+
+
+def test_loading_imports_no_keras(exported):
+    code = (
+        "import sys\n"
+        "from tfrs_negatives._saved_retrieval import load_retrieval\n"
+        f"model = load_retrieval({exported!r})\n"
+        "assert 'embed_query' in model.signatures\n"
+        "unwanted = {'tensorflow_recommenders', 'tfrs_negatives._keras', 'scann'}\n"
+        "assert not unwanted & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
