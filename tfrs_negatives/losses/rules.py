@@ -16,6 +16,7 @@ either the list of its dropped pairs, at the cost of the pairs, or, where keys
 collide so heavily that the list would be long, a matrix of the block's size.
 """
 
+import copy
 import functools
 
 import tensorflow as tf
@@ -106,6 +107,21 @@ class Rule:
         return (tf.gather(self._first, rows) <= rank) & (
             rank < tf.gather(self._last, rows)
         )
+
+    def of_rows(self, groups):
+        """The rule of rows, from this one of groups of rows.
+
+        Args:
+          groups: [B] int32, the group of each row.
+        """
+        rule = copy.copy(self)
+        if self._starts is None:
+            rule._first = tf.gather(self._first, groups)
+            rule._last = tf.gather(self._last, groups)
+        else:
+            rule._starts = tf.gather(self._starts, groups)
+            rule._ends = tf.gather(self._ends, groups)
+        return rule
 
     def num_pairs(self, rows):
         """How many pairs the rows list, repeats counted; scalar int64."""
@@ -219,6 +235,28 @@ def drop(rules, logits, rows, in_place=False):
     num_scores = tf.cast(num_columns, tf.float32) * tf.cast(rows.size, tf.float32)
     many = tf.cast(num_pairs, tf.float32) > _MANY_PAIRS * num_scores
     return tf.cond(many, compared, listed)
+
+
+def matches(rules, rows):
+    """Which pairs of some rows a rule lists, their own positives included.
+
+    Args:
+      rules: At least one `Rule`.
+      rows: Which rows, as in `drop`.
+
+    Returns:
+      [n, C] bool.
+    """
+    if compiled_by_xla():
+        return functools.reduce(tf.logical_or, [rule.matrix(rows) for rule in rules])
+    num_columns = rules[0].num_columns
+    starts = row_starts(rows.size, num_columns)
+    places = tf.concat([rule.places(rows, starts) for rule in rules], axis=0)
+    # Ten times as fast as writing them one by one.
+    times = tf.math.unsorted_segment_sum(
+        tf.ones_like(places), places, rows.size * num_columns
+    )
+    return tf.reshape(times > 0, tf.stack([rows.size, num_columns]))
 
 
 def same_key(row_keys, columns):

@@ -250,9 +250,10 @@ class SampledLoss(abc.ABC):
             mass = mining.spread(mass, scored.mined, scored.width)
             kept = tf.cast(kept, mass.dtype)
             kept = mining.spread(kept, scored.mined, scored.width) > 0
-        is_own = tf.equal(rows.indices[:, tf.newaxis], tf.range(scored.width))
-        mass = tf.where(is_own, tf.zeros_like(mass), mass)
-        return allowed & ~is_own, kept & ~is_own, mass
+        return tuple(
+            set_each(matrix, rows.indices, tf.zeros_like(matrix[:, 0]), in_place=False)
+            for matrix in (allowed, kept, mass)
+        )
 
     def can_repeat(self, query_embeddings):
         """Whether `of_repeats` can take the place of a call with these queries."""

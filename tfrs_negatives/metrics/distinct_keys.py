@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from tfrs_negatives import distribute
 from tfrs_negatives._keras import keras
+from tfrs_negatives._xla import compiled_by_xla
 from tfrs_negatives.metrics.negative_metric import NegativeMetric
 
 
@@ -28,14 +29,19 @@ class DistinctKeys(NegativeMetric):
     def get_config(self):
         return {"name": self.name, "key": self.key}
 
+    def check(self, candidate_ids, query_keys):
+        self._chosen(query_keys)
+
     def parts(self, negatives):
-        keys = tf.sort(distribute.gather(self._chosen(negatives.keys)))
-        is_new = tf.not_equal(keys[1:], keys[:-1])
-        distinct = tf.minimum(tf.size(keys), 1) + tf.reduce_sum(
-            tf.cast(is_new, tf.int32)
-        )
-        one = tf.ones([], tf.float64)
-        return tf.cast(distinct, tf.float64), one
+        keys = distribute.gather(self._chosen(negatives.keys))
+        if compiled_by_xla():
+            # It knows no sizes that depend on values.
+            keys = tf.sort(keys)
+            is_first = tf.concat([[True], tf.not_equal(keys[1:], keys[:-1])], axis=0)
+            distinct = tf.math.count_nonzero(is_first[: tf.size(keys)])
+        else:
+            distinct = tf.size(tf.unique(keys).y)
+        return tf.cast(distinct, tf.float64), tf.ones([], tf.float64)
 
     def _chosen(self, keys):
         if self.key in keys:

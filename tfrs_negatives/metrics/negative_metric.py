@@ -15,7 +15,7 @@ class NegativeMetric(keras.metrics.Metric):
     Give it to `tasks.Retrieval(negative_metrics=[...])`. To write one, implement
     `parts`, and name in `NEEDS` the fields of `Negatives` that it reads beyond those
     that are always there: "positives", "ids" or "keys". The task then raises a
-    `ValueError` where a call lacks what they are made from.
+    `ValueError` where a call lacks what they are made from. `check` may look further.
 
     The result is a float32 scalar, 0 before the first update, and the same on all
     replicas.
@@ -45,6 +45,16 @@ class NegativeMetric(keras.metrics.Metric):
     def each_source(cls, *args, **options):
         """One such metric for each of `SOURCES`; arguments as of the class."""
         return [cls(*args, source=source, **options) for source in SOURCES]
+
+    def check(self, candidate_ids, query_keys):
+        """Raises `ValueError` where a call does not fit the metric's own options.
+
+        The task calls it with what it was given, before any state changes.
+
+        Args:
+          candidate_ids: Tensor or None.
+          query_keys: Dict of tensors by name; a single key has the name None.
+        """
 
     @abc.abstractmethod
     def parts(self, negatives):

@@ -91,5 +91,12 @@ class Negatives:
     def _of(self, pairs, source):
         if source is None:
             return pairs
-        is_of_source = tf.equal(self.sources, SOURCES.index(source))
-        return tf.where(is_of_source, pairs, tf.zeros_like(pairs))
+        return only(pairs, tf.equal(self.sources, SOURCES.index(source)))
+
+
+def only(pairs, which):
+    """`pairs`, bool or float, where `which` holds; False or 0 elsewhere."""
+    # A product costs less than a choice of one of two.
+    return (
+        pairs & which if pairs.dtype == tf.bool else pairs * tf.cast(which, pairs.dtype)
+    )

@@ -6,9 +6,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import _checks
+from tfrs_negatives._ids import check_comparable
 from tfrs_negatives._keras import keras
 from tfrs_negatives.layers.counts import checked_counts
 from tfrs_negatives.metrics.negative_metric import NegativeMetric, named
+from tfrs_negatives.metrics.negatives import only
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -60,14 +62,16 @@ class PopularityShare(NegativeMetric):
             "by": self.by,
         }
 
+    def check(self, candidate_ids, query_keys):
+        counted = tf.convert_to_tensor(self._ids)
+        name = f"{self.name}.ids"
+        check_comparable(name, counted, "candidate_ids", candidate_ids)
+
     def parts(self, negatives):
         popular = negatives.where_item(self._is_popular)
-        pairs = negatives.kept
-        if self.by == "mass":
-            pairs = negatives.mass
-        of_popular = tf.where(popular, pairs, tf.zeros_like(pairs))
+        pairs = negatives.kept if self.by == "count" else negatives.mass
         return (
-            negatives.total(of_popular, self.source),
+            negatives.total(only(pairs, popular), self.source),
             negatives.total(pairs, self.source),
         )
 

@@ -83,6 +83,26 @@ def collect_rules(
     return collected
 
 
+def accidental_hits(column_ids, num_rows, rows):
+    """The rule that drops columns that hold the row's own item again, for some rows.
+
+    Args:
+      column_ids: What `ids_of_columns` returned.
+      num_rows: B, scalar int32.
+      rows: [r] int32, distinct row numbers; other rows drop nothing.
+    """
+    by_item = rules.SortedColumns(column_ids, tf.size(column_ids))
+    # Lists of one item each; those of other rows are empty.
+    numbers, places = tf.range(tf.size(rows)), rows[:, tf.newaxis]
+    none = tf.zeros(num_rows[tf.newaxis], tf.int32)
+    return rules.Rule(
+        tf.gather(column_ids, rows),
+        by_item,
+        row_starts=tf.tensor_scatter_nd_update(none, places, numbers),
+        row_ends=tf.tensor_scatter_nd_update(none, places, numbers + 1),
+    )
+
+
 def ids_of_columns(candidate_ids, columns, memory=None):
     """[num_columns] int64, the items of the columns, the memory's among them.
 

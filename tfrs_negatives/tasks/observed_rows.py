@@ -5,6 +5,7 @@ import tensorflow as tf
 from tfrs_negatives import _checks
 from tfrs_negatives._ids import as_int64, is_padding
 from tfrs_negatives.losses import rules
+from tfrs_negatives.losses.overwrite import set_each
 from tfrs_negatives.losses.row_blocks import Rows
 from tfrs_negatives.metrics.negative_metric import NegativeMetric
 from tfrs_negatives.metrics.negatives import SOURCES, Negatives
@@ -47,7 +48,6 @@ class ObservedRows:
         self._metrics = metrics
         self._needs = {need for metric in metrics for need in metric.NEEDS}
         self._candidate_ids, self._positive_ids = candidate_ids, positive_ids
-        self._query_keys, self._num_rows = query_keys, num_rows
         self._negative_ids, self._negative_mask = negative_ids, negative_mask
         self.checked = []
         if "positives" in self._needs:
@@ -58,6 +58,9 @@ class ObservedRows:
                 self._need("ids", negative_ids, "negative_ids", "[B, M]", "positives")
         if "keys" in self._needs:
             self._need("keys", query_keys, "query_keys", "[B]")
+        self._keys = negative_rules.named_keys(query_keys, num_rows)
+        for metric in metrics:
+            metric.check(candidate_ids, self._keys)
         if "positives" in self._needs:
             name = "measured_positive_ids"
             known = negative_rules.KnownPositives(
@@ -106,18 +109,20 @@ class ObservedRows:
             positives=self._positives(column_ids, own_ids, offered),
             column_ids=column_ids if self.compares_ids else None,
             row_ids=None if own_ids is None else as_int64("negative_ids", own_ids),
-            keys=negative_rules.named_keys(self._query_keys, self._num_rows),
+            keys=self._keys,
         )
         return [metric.update_state(negatives) for metric in self._metrics]
 
     def _offered(self, num_shared, width):
-        own = tf.not_equal(self.rows[:, tf.newaxis], tf.range(num_shared))
+        shared = tf.ones(tf.stack([tf.size(self.rows), num_shared]), bool)
+        none = tf.zeros_like(self.rows, bool)
+        shared = set_each(shared, self.rows, none, in_place=False)
         is_negative = tf.ones(tf.stack([tf.size(self.rows), width - num_shared]), bool)
         if self._negative_ids is not None:
             is_negative &= ~is_padding(tf.gather(self._negative_ids, self.rows))
         if self._negative_mask is not None:
             is_negative &= tf.gather(self._negative_mask, self.rows)
-        return tf.concat([own, is_negative], axis=1)
+        return tf.concat([shared, is_negative], axis=1)
 
     def _positives(self, column_ids, own_ids, offered):
         if "positives" not in self._needs:
@@ -131,7 +136,7 @@ class ObservedRows:
         )
         known = negative_rules.KnownPositives(listed, candidate_ids, num_rows)
         same = rules.same_key(as_int64("candidate_ids", candidate_ids), by_item)
-        positives = same.matrix(here) | known.rule(by_item).matrix(here)
+        positives = rules.matches([same, known.rule(by_item)], here)
         if own_ids is not None:
             others = row_negatives.allowed(
                 own_ids,

@@ -1,7 +1,5 @@
 """The retrieval task: `tfrs.tasks.Retrieval` with the right negatives."""
 
-import functools
-
 import tensorflow as tf
 
 from tfrs_negatives import _checks, distribute
@@ -17,6 +15,7 @@ from tfrs_negatives.tasks import row_negatives
 from tfrs_negatives.tasks.columns import Columns
 from tfrs_negatives.tasks.log_q_sources import check_training, collect_log_q
 from tfrs_negatives.tasks.negative_rules import (
+    accidental_hits,
     batch_keys,
     check_ids,
     collect_rules,
@@ -115,7 +114,7 @@ class Retrieval(keras.layers.Layer, Task):
         reduction=None,
         row_block=None,
         negative_metrics=None,
-        negative_metric_rows=64,
+        negative_metric_rows=16,
     ):
         _checks.check_choice("gather_dtype", gather_dtype, (None, "bfloat16"))
         negative_metrics = _as_list(negative_metrics)
@@ -378,8 +377,7 @@ class Retrieval(keras.layers.Layer, Task):
             groups = repeats.groups(query_keys, known_positive_ids, candidate_ids)
         if compares_ids or (groups and candidate_ids is not None):
             column_ids = ids_of_columns(candidate_ids, columns, entries)
-        collect = functools.partial(
-            collect_rules,
+        rules = collect_rules(
             num_rows,
             num_columns,
             columns,
@@ -388,9 +386,9 @@ class Retrieval(keras.layers.Layer, Task):
             query_keys=query_keys,
             candidate_keys=candidate_keys,
             memory=entries,
+            groups=groups,
             **by_id,
         )
-        rules = collect(groups=groups)
         if negative_embeddings is not None:
             negative_embeddings, negative_log_q, negative_mask = check_negatives(
                 negative_embeddings, negative_log_q, negative_mask, query_embeddings
@@ -475,7 +473,11 @@ class Retrieval(keras.layers.Layer, Task):
             if observed:
                 # Its rows one by one, as they would be without repeats.
                 scoring["candidate_embeddings"] = tf.gather(embeddings, places)
-                scoring["rules"] = collect()
+                scoring["rules"] = [rule.of_rows(groups.of) for rule in rules]
+                if self._remove_accidental_hits:
+                    scoring["rules"].append(
+                        accidental_hits(column_ids, num_rows, observed.rows)
+                    )
         else:
             if uses_keras_loss or updates_batch_metrics:
                 masked = bool(rules) or not (
