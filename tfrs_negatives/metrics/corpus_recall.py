@@ -3,12 +3,14 @@
 import numpy as np
 import tensorflow as tf
 
-from tfrs_negatives import _checks, distribute
+from tfrs_negatives import _checks
 from tfrs_negatives._ids import as_int64, is_padding
-from tfrs_negatives._keras import IS_KERAS_3, keras
+from tfrs_negatives._keras import keras
 from tfrs_negatives.index.brute_force import BruteForce
 from tfrs_negatives.index.top_k import TopK
+from tfrs_negatives.metrics.average import Average
 from tfrs_negatives.metrics.corpus import IndexCorpus
+from tfrs_negatives.metrics.corpus_inputs import checked_ids, checked_ks, finite
 from tfrs_negatives.metrics.dataset_corpus import DatasetCorpus
 from tfrs_negatives.metrics.measures import MEASURES
 from tfrs_negatives.metrics.popularity_bands import PopularityBands
@@ -74,7 +76,7 @@ class CorpusRecall(keras.layers.Layer):
         popularity=None,
     ):
         super().__init__(name=name, dtype="float32")
-        self._ks = _checked_ks(ks)
+        self._ks = checked_ks(ks)
         if measures is not None:
             measures = [measures] if isinstance(measures, str) else list(measures)
             for measure in measures:
@@ -91,10 +93,13 @@ class CorpusRecall(keras.layers.Layer):
         for band in (None, *(popularity.names if popularity else ())):
             for measure in measures or [None]:
                 for k in self._ks:
-                    average = _Average(_name_of(name, band, measure, k))
-                    average.compute = MEASURES[measure or "hit_rate"]
-                    average.band, average.k = band, k
-                    average.on_reset = self._corpus.value.invalidate
+                    average = Average(
+                        _name_of(name, band, measure, k),
+                        MEASURES[measure or "hit_rate"],
+                        k,
+                        band,
+                        on_reset=self._corpus.value.invalidate,
+                    )
                     averages.append(average)
         # At once: Keras 2 tracks the metrics that a list holds when it is assigned.
         self._averages = averages
@@ -178,7 +183,7 @@ class CorpusRecall(keras.layers.Layer):
         given = {"queries": queries}
         rows = _checks.size(queries)
         if true_candidate_ids is not None:
-            given["ids"] = _checked_ids("true_candidate_ids", true_candidate_ids, rows)
+            given["ids"] = checked_ids("true_candidate_ids", true_candidate_ids, rows)
         elif true_candidate_embeddings is None:
             raise ValueError(
                 "Expected `true_candidate_embeddings` or `true_candidate_ids`, "
@@ -194,7 +199,7 @@ class CorpusRecall(keras.layers.Layer):
             )
             self._check_no_ids_needed(excluded_ids)
         if excluded_ids is not None:
-            given["excluded"] = _checked_ids("excluded_ids", excluded_ids, rows)
+            given["excluded"] = checked_ids("excluded_ids", excluded_ids, rows)
         if sample_weight is not None:
             weight = tf.cast(tf.convert_to_tensor(sample_weight), tf.float64)
             _checks.check_rank("sample_weight", weight, (1, 2), "Pass one per query.")
@@ -248,10 +253,10 @@ class CorpusRecall(keras.layers.Layer):
         """Sums of measures and of weights, a pair for each average."""
         corpus = self._corpus.value
         deepest = max(self._ks)
-        finite = _finite("query_embeddings", queries)
+        checks = finite("query_embeddings", queries)
         if positives is not None:
-            finite += _finite("true_candidate_embeddings", positives)
-        with tf.control_dependencies(finite):
+            checks += finite("true_candidate_embeddings", positives)
+        with tf.control_dependencies(checks):
             queries = tf.identity(queries)
         if ids is None:
             ranks = corpus.ranks_of_embeddings(queries, positives, deepest)
@@ -275,40 +280,6 @@ class CorpusRecall(keras.layers.Layer):
             weights = tf.where(counts > 0, weight, 0.0)
             sums.append((tf.reduce_sum(weights * values), tf.reduce_sum(weights)))
         return sums
-
-
-class _Average(keras.metrics.Metric):
-    """A weighted mean, of which replicas have a part each.
-
-    Its reset is how an evaluation begins: Keras resets what it logs, not the layer
-    that owns it.
-    """
-
-    def __init__(self, name):
-        super().__init__(name=name)
-        self.on_reset = lambda: None
-        # Float32 would lose what a row adds to a long evaluation.
-        self._total, self._weight = (
-            self.add_weight(name=part, shape=(), initializer="zeros", dtype="float64")
-            for part in ("total", "weight")
-        )
-
-    def update_state(self, total, weight):
-        self._total.assign_add(total)
-        self._weight.assign_add(weight)
-
-    def result(self):
-        total, weight = (
-            tf.convert_to_tensor(part) for part in (self._total, self._weight)
-        )
-        if IS_KERAS_3:
-            # Keras 2 adds up replicas itself.
-            total, weight = distribute.total(total), distribute.total(weight)
-        return tf.cast(tf.math.divide_no_nan(total, weight), tf.float32)
-
-    def reset_state(self):
-        super().reset_state()
-        self.on_reset()
 
 
 class _Hidden:
@@ -343,47 +314,7 @@ def _corpus_of(candidates, ids, deepest):
     )
 
 
-def _checked_ks(ks):
-    ks = list(ks) if np.ndim(ks) else [ks]
-    for k in ks:
-        _checks.check_at_least("ks", k, 1)
-    if not ks or len(set(ks)) < len(ks):
-        raise ValueError(f"`ks` must be distinct values of k, received {ks}.")
-    return [int(k) for k in ks]
-
-
 def _name_of(name, band, measure, k):
     parts = [name] if band is None else [name, band]
     ending = _TFRS_MEASURE.format(k) if measure is None else f"{measure}@{k}"
     return "/".join([*parts, ending])
-
-
-def _checked_ids(name, ids, rows):
-    """Ids as a `[B, n]` tensor, padded."""
-    if isinstance(ids, tf.RaggedTensor):
-        ids = ids.to_tensor("" if ids.dtype == tf.string else -1)
-    ids = tf.convert_to_tensor(ids)
-    if ids.dtype != tf.string and not ids.dtype.is_integer:
-        raise ValueError(
-            f"`{name}` must be integers or strings, received {ids.dtype.name}. Pass "
-            "the ids of the corpus."
-        )
-    ranks = (1, 2) if name == "true_candidate_ids" else (2,)
-    hint = 'Pass a row of ids for each query, short ones filled with -1 or "".'
-    _checks.check_rank(name, ids, ranks, hint)
-    if ids.shape.rank == 1:
-        ids = ids[:, tf.newaxis]
-    return _checks.check_size(name, ids, 0, rows, hint)
-
-
-def _finite(name, embeddings):
-    # The square, so that scores are finite too.
-    square = tf.reduce_sum(embeddings**2, axis=1)
-    check = tf.debugging.assert_less_equal(
-        # NaN is less than nothing.
-        tf.where(tf.math.is_nan(square), float("inf"), square),
-        tf.float32.max,
-        f"`{name}` hold NaN or infinity, or are longer than 1e19. Has training "
-        "diverged?",
-    )
-    return [] if check is None else [check]

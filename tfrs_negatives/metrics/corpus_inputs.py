@@ -1,0 +1,48 @@
+"""Checks of what `CorpusRecall` is given."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfrs_negatives import _checks
+
+
+def checked_ks(ks):
+    """The values of k as a list of ints; one is a list of one."""
+    ks = list(ks) if np.ndim(ks) else [ks]
+    for k in ks:
+        _checks.check_at_least("ks", k, 1)
+    if not ks or len(set(ks)) < len(ks):
+        raise ValueError(f"`ks` must be distinct values of k, received {ks}.")
+    return [int(k) for k in ks]
+
+
+def checked_ids(name, ids, rows):
+    """Ids as a `[B, n]` tensor, padded."""
+    if isinstance(ids, tf.RaggedTensor):
+        ids = ids.to_tensor("" if ids.dtype == tf.string else -1)
+    ids = tf.convert_to_tensor(ids)
+    if ids.dtype != tf.string and not ids.dtype.is_integer:
+        raise ValueError(
+            f"`{name}` must be integers or strings, received {ids.dtype.name}. Pass "
+            "the ids of the corpus."
+        )
+    ranks = (1, 2) if name == "true_candidate_ids" else (2,)
+    hint = 'Pass a row of ids for each query, short ones filled with -1 or "".'
+    _checks.check_rank(name, ids, ranks, hint)
+    if ids.shape.rank == 1:
+        ids = ids[:, tf.newaxis]
+    return _checks.check_size(name, ids, 0, rows, hint)
+
+
+def finite(name, embeddings):
+    """Assertions, a list of operations, that no embedding is NaN, infinite or huge."""
+    # The square, so that scores are finite too.
+    square = tf.reduce_sum(embeddings**2, axis=1)
+    check = tf.debugging.assert_less_equal(
+        # NaN is less than nothing.
+        tf.where(tf.math.is_nan(square), float("inf"), square),
+        tf.float32.max,
+        f"`{name}` hold NaN or infinity, or are longer than 1e19. Has training "
+        "diverged?",
+    )
+    return [] if check is None else [check]
