@@ -25,8 +25,9 @@ def batches():
     of_request = np.repeat(qualities + 0.1 * rng.normal(size=(steps, 2)), ROWS, axis=1)
     features = np.stack([of_request, rng.normal(size=of_request.shape)], axis=2)
     labels = rng.random(of_request.shape) < np.where(of_request > 0, 0.9, 0.1)
-    rows = (x.astype("float32") for x in (features.reshape(-1, 2), labels.reshape(-1, 1)))
-    return tf.data.Dataset.from_tensor_slices(tuple(rows)).batch(2 * ROWS)
+    rows = features.reshape(-1, 2), labels.reshape(-1, 1)
+    rows = tuple(column.astype("float32") for column in rows)
+    return tf.data.Dataset.from_tensor_slices(rows).batch(2 * ROWS)
 
 
 def train(synchronized, strategy):
