@@ -10,6 +10,7 @@ import pathlib
 from matplotlib.figure import Figure
 
 HERE = pathlib.Path(__file__).parent
+NUM_QUERIES = 2_000  # Of each batch.
 TITLES = {
     "gowalla": "Gowalla, 40,981 trained embeddings",
     "million": "1,000,000 points in clusters",
@@ -24,6 +25,26 @@ COLOURS = {
 }
 
 
+def print_table(rows):
+    print(
+        "| data | index | setting | recall@10 | queries/s of CPU | queries/s |", end=""
+    )
+    print(" ms alone | build, s |\n|" + 8 * "---|")
+    for data in TITLES:
+        for name in COLOURS:
+            chosen = [r for r in rows if (r["data"], r["index"]) == (data, name)]
+            chosen = [r for r in chosen if float(r["recall_at_10"]) >= 0.95]
+            if not chosen:
+                continue
+            row = min(chosen, key=lambda r: float(r["batch_cpu_ms"]))
+            print(
+                f"| {data} | {name} | {row['setting']} | {row['recall_at_10']} "
+                f"| {NUM_QUERIES / float(row['batch_cpu_ms']) * 1e3:,.0f} "
+                f"| {float(row['batch_qps']):,.0f} | {float(row['single_ms']):.3f} "
+                f"| {float(row['build_s']):.1f} |"
+            )
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--input", type=pathlib.Path, default=HERE / "results.csv")
@@ -35,6 +56,7 @@ def main():
 
     with open(arguments.input, newline="") as file:
         rows = list(csv.DictReader(file))
+    print_table(rows)
     figure = Figure(figsize=(10, 8), layout="constrained")
     panels = figure.subplots(2, 2, sharex="col")
     for column, (data, title) in enumerate(TITLES.items()):
@@ -46,7 +68,7 @@ def main():
             recall = [float(r["recall_at_10"]) for r in chosen]
             batch = [float(r["batch_cpu_ms"]) for r in chosen]
             style = {"color": colour, "marker": "o", "markersize": 4, "label": name}
-            queries_per_second = [2_000 / (ms / 1e3) for ms in batch]
+            queries_per_second = [NUM_QUERIES / (ms / 1e3) for ms in batch]
             panels[0, column].plot(recall, queries_per_second, **style)
             single = [float(r["single_ms"]) for r in chosen]
             panels[1, column].plot(recall, single, **style)
