@@ -9,10 +9,14 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import psutil
 import pytest
-from served_models import INDEXES, Client, Process, expected, export
+import tensorflow as tf
+from served_models import INDEXES, WIDTH, Client, Process, expected, export, normal
 
+from tfrs_negatives._keras import keras
+from tfrs_negatives.index import BruteForce, export_retrieval
 from tfrs_negatives.serving import Server
 
 LOAD = pathlib.Path(__file__).with_name("load_client.py")
@@ -87,6 +91,38 @@ def test_many_new_versions_under_load(tmp_path, started, connections, index_clas
     assert counts["seed 5"] and counts["seed 6"]
     code, log = server.end(signal.SIGTERM)
     assert code == 0 and log.count("answers") > 3, log
+
+
+@pytest.mark.parametrize("legacy", ["0", "1"])
+def test_a_keras_tower_is_served_whatever_keras_is_there(
+    tmp_path, started, monkeypatch, legacy
+):
+    """Exported under the active Keras, strings and a dict of features inside."""
+    user = keras.Input((), dtype="string", name="user")
+    age = keras.Input((1,), name="age")
+    code = keras.layers.StringLookup(vocabulary=["ann", "bob"])(user)
+    x = keras.layers.Concatenate()([keras.layers.Embedding(3, 4)(code), age])
+    tower = keras.Model({"user": user, "age": age}, keras.layers.Dense(WIDTH)(x))
+    spec = {
+        "user": tf.TensorSpec([None], tf.string),
+        "age": tf.TensorSpec([None, 1], tf.float32),
+    }
+    features = {"user": ["bob", "stranger"], "age": [[3.0], [-1.0]]}
+    tensors = {name: tf.constant(value) for name, value in features.items()}
+    candidates = normal(3, 50, WIDTH)
+    index = BruteForce().index(candidates, [f"i{n}" for n in range(50)])
+    path = export_retrieval(tmp_path / "m", tower, index, query_signature=spec)
+    scores = tower(tensors).numpy() @ candidates.T
+    ids = [[f"i{n}" for n in row] for row in np.argsort(-scores, axis=1)[:, :7]]
+
+    monkeypatch.setenv("TF_USE_LEGACY_KERAS", legacy)
+    client = Client(started(path).port)
+    status, answer = client.predict({"inputs": {**features, "k": 7}})
+    assert status == 200 and answer["outputs"]["ids"] == ids
+    rest = {**features, "k": 5, "exclusions": [row[:2] for row in ids]}
+    request = {"signature_name": "with_exclusions", "inputs": rest}
+    assert client.predict(request)[1]["outputs"]["ids"] == [row[2:] for row in ids]
+    client.close()
 
 
 def test_killed_and_started_again_on_the_same_ports(tmp_path, started):
