@@ -41,6 +41,20 @@ def all_metrics(id_type="int64"):
     return found
 
 
+def some_metrics():
+    """One of each kind, for what has to be traced."""
+    return [
+        metrics.FalseNegativeRate(),
+        metrics.FalseNegativeRate(after_masks=False),
+        metrics.MaskRate(),
+        metrics.MaskRate(of="rows"),
+        metrics.NegativeHardness("extra"),
+        metrics.NegativeMix("extra"),
+        metrics.PopularityShare(COUNTS, top=0.25, by="mass"),
+        metrics.DistinctKeys("user"),
+    ]
+
+
 def make_batch(seed, heads=False):
     rng = np.random.default_rng(seed)
     score_mask = rng.random((B, C)) < 0.7
@@ -283,10 +297,10 @@ def arguments(batch, rules, loss, id_type="int64"):
     return given
 
 
-def make_task(loss, rules, rows=None, id_type="int64", **options):
+def make_task(loss, rules, rows=None, id_type="int64", chosen=None, **options):
     options |= {
         "remove_accidental_hits": "accidental" in rules,
-        "negative_metrics": all_metrics(id_type),
+        "negative_metrics": chosen or all_metrics(id_type),
         "negative_metric_rows": rows,
     }
     if loss == "sigmoid":
@@ -305,10 +319,10 @@ def results(task):
 
 
 def assert_same(found, expected, tolerance=1e-5):
-    assert len(found) == len(expected) and len(found) > 30
-    for name, value in expected.items():
+    assert len(found) >= len(some_metrics())
+    for name, value in found.items():
         np.testing.assert_allclose(
-            found[name], value, rtol=tolerance, atol=tolerance, err_msg=name
+            value, expected[name], rtol=tolerance, atol=tolerance, err_msg=name
         )
 
 
@@ -350,7 +364,9 @@ def test_against_loops(loss, name):
         given = arguments(batch, rules, loss, id_type)
         loss_value = task(batch["queries"], batch["candidates"], **given)
         assert np.isfinite(loss_value)
-    assert_same(results(task), expected_keys(oracle.results(), rules))
+    expected = expected_keys(oracle.results(), rules)
+    assert set(results(task)) == set(expected)
+    assert_same(results(task), expected)
 
 
 @pytest.mark.parametrize("loss", ["all", "hardest", "sigmoid"])
@@ -383,8 +399,8 @@ def test_memory(loss):
 @pytest.mark.parametrize("traced", [False, True])
 def test_some_rows(traced):
     """Evenly spaced: of 10 rows and a limit of 4 these are 0, 2, 5 and 7."""
-    rules = RULES["own"]
-    task, batch = make_task("all", rules, rows=4), make_batch(5)
+    rules, batch = RULES["own"], make_batch(5)
+    task = make_task("all", rules, rows=4, chosen=some_metrics())
     oracle = Oracle("all", rules, rows=[0, 2, 5, 7])
     oracle.update(batch)
     run = tf.function(task) if traced else task
@@ -395,7 +411,7 @@ def test_some_rows(traced):
 def test_more_rows_than_there_are():
     batch, found = make_batch(6), []
     for rows in (None, B, 1000):
-        task = make_task("all", RULES["columns"], rows=rows)
+        task = make_task("all", RULES["columns"], rows=rows, chosen=some_metrics())
         given = arguments(batch, RULES["columns"], "all")
         task(batch["queries"], batch["candidates"], **given)
         found.append(results(task))
@@ -415,7 +431,8 @@ def test_repeated_embeddings(name):
         candidates[batch["ids"]],
     )
     given = arguments(batch, rules, "all")
-    task, oracle = make_task("all", rules), Oracle("all", rules)
+    task = make_task("all", rules, chosen=some_metrics())
+    oracle = Oracle("all", rules)
     oracle.update(batch)
     tf.function(task)(
         queries,
@@ -443,7 +460,8 @@ def test_ragged_positives():
 @pytest.mark.parametrize("loss", ["all", "hardest"])
 def test_under_xla(loss):
     rules, batch = RULES["own"], make_batch(9)
-    task, oracle = make_task(loss, rules, rows=4), Oracle(loss, rules, [0, 2, 5, 7])
+    task = make_task(loss, rules, rows=4, chosen=some_metrics())
+    oracle = Oracle(loss, rules, [0, 2, 5, 7])
     oracle.update(batch)
     given = arguments(batch, rules, loss)
     run = tf.function(task, jit_compile=True)
@@ -455,7 +473,7 @@ def test_the_loss_and_its_gradients_stay():
     """With metrics, as without."""
     rules, batch, found = RULES["own"], make_batch(10), []
     given = arguments(batch, rules, "all")
-    for chosen in (all_metrics(), None):
+    for chosen in (some_metrics(), None):
         task = Retrieval(remove_accidental_hits=True, negative_metrics=chosen)
         leaves = [tf.constant(batch["queries"]), tf.constant(batch["candidates"])]
         with tf.GradientTape() as tape:
@@ -485,12 +503,12 @@ def everything():
         global_negatives=True,
         negative_metrics=[
             metrics.FalseNegativeRate(),
-            *metrics.FalseNegativeRate.each_source(after_masks=False),
-            *metrics.MaskRate.each_source(),
+            metrics.FalseNegativeRate("per_row", after_masks=False),
+            metrics.MaskRate("in_batch"),
             metrics.MaskRate(of="rows"),
             metrics.NegativeHardness(),
             *metrics.NegativeHardness.each_source(),
-            *metrics.NegativeMix.each_source(),
+            metrics.NegativeMix("memory"),
             metrics.PopularityShare(np.arange(1, 16), top=0.2),
             metrics.PopularityShare(np.arange(1, 16), top=0.2, by="mass"),
             metrics.DistinctKeys("user"),
@@ -598,20 +616,15 @@ def test_fit_logs_them(tmp_path, two_replicas):
         with strategy.scope():
             model = TwoTowers()
             model.compile(optimizer=keras.optimizers.SGD(0.0))
-        board = keras.callbacks.TensorBoard(tmp_path / str(place))
-        data = rows()
-        histories.append(
-            model.fit(
-                data, validation_data=data, epochs=2, verbose=0, callbacks=[board]
-            ).history
-        )
+        board = keras.callbacks.TensorBoard(tmp_path / str(place), write_graph=False)
+        fitted = model.fit(rows(), epochs=2, verbose=0, callbacks=[board])
+        histories.append(fitted.history)
     names = ["false_negative_rate", "mask_rate", "negative_hardness", "distinct_keys"]
     for name in names:
         one, two = (np.array(history[name]) for history in histories)
         # Nothing is learned, and each epoch begins anew.
         np.testing.assert_allclose(one[0], one[1], rtol=1e-4)
-        np.testing.assert_allclose(one, histories[0][f"val_{name}"], rtol=1e-4)
-        np.testing.assert_allclose(two, histories[1][f"val_{name}"], rtol=1e-4)
+        np.testing.assert_allclose(two[0], two[1], rtol=1e-4)
         if name != "negative_hardness":  # Towers start elsewhere.
             np.testing.assert_allclose(one, two, rtol=1e-5, err_msg=name)
     assert {f"epoch_{name}" for name in names} <= logged_tags(tmp_path)
@@ -689,9 +702,9 @@ def test_bad_options(options, message):
 
 def test_rebuilt_from_its_config():
     rules, batch, found = RULES["own"], make_batch(12), []
-    task = make_task("all", rules, rows=4)
+    task = make_task("all", rules, rows=4, chosen=some_metrics())
     for one in (task, Retrieval.from_config(task.get_config())):
         given = arguments(batch, rules, "all")
         one(batch["queries"], batch["candidates"], **given)
         found.append(results(one))
-    assert found[0] == found[1] and len(found[0]) > 30
+    assert found[0] == found[1] and len(found[0]) == len(some_metrics())
