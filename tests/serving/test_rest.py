@@ -188,6 +188,22 @@ def test_malformed_requests(client, body, message):
     assert client.predict({"inputs": ONE})[0] == 200
 
 
+def test_what_fails_inside_fails_no_more_than_its_request(server, client, monkeypatch):
+    version = server.service.versions.current
+    run = version.run
+
+    def broken(signature, inputs):
+        if b"u13" in inputs["user"]:
+            raise RuntimeError("a defect")
+        return run(signature, inputs)
+
+    monkeypatch.setattr(version, "run", broken)
+    bad = {"inputs": {**ONE, "user": ["u13"]}}
+    assert client.predict(bad) == (500, {"error": "internal error"})
+    client.close()
+    assert client.predict({"inputs": ONE})[0] == 200
+
+
 def test_oversized_requests(client):
     many = {"user": ["u3"] * 17, "shift": [[0.0]] * 17}
     status, answer = client.predict({"inputs": {**many, "k": 1}})

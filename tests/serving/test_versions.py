@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import shutil
+import time
 import weakref
 
 import numpy as np
@@ -108,6 +109,28 @@ def test_a_broken_version_leaves_the_earlier_one_in_place(tmp_path):
     service = Service(root)
     assert service.version("retrieval").number == 1
     service.close()
+
+
+def test_the_watch_survives_what_goes_wrong(tmp_path, monkeypatch, caplog):
+    export(tmp_path, 5, versioned=True)
+    versions = Versions(tmp_path, 4)
+    refresh, calls = versions.refresh, []
+
+    def fails_at_first():
+        calls.append(None)
+        if len(calls) == 1:
+            raise OSError("the file system is away")
+        return refresh()
+
+    monkeypatch.setattr(versions, "refresh", fails_at_first)
+    export(tmp_path, 6, versioned=True)
+    versions.watch(0.05)
+    until = time.monotonic() + 60
+    while versions.current.number == 1 and time.monotonic() < until:
+        time.sleep(0.05)
+    versions.stop()
+    assert answered_by(versions) == 6
+    assert "looking for versions failed" in caplog.text
 
 
 def test_nothing_to_serve(tmp_path):

@@ -123,6 +123,8 @@ class Batcher:
             work = functools.partial(_run_merged, batch)
             loop = asyncio.get_running_loop()
             answers = await loop.run_in_executor(self._pool, work)
+        except Exception as error:
+            answers = [error for _ in batch]
         finally:
             self._busy -= 1
             self._dispatch()
@@ -140,14 +142,15 @@ def _run_merged(batch):
     if not batch:
         return []
     if len(batch) > 1:
-        inputs = {
-            name: value
-            if value.ndim == 0
-            else np.concatenate([request.inputs[name] for request in batch])
-            for name, value in batch[0].inputs.items()
-        }
         try:
-            outputs = batch[0].run(inputs)
+            outputs = batch[0].run(
+                {
+                    name: value
+                    if value.ndim == 0
+                    else np.concatenate([request.inputs[name] for request in batch])
+                    for name, value in batch[0].inputs.items()
+                }
+            )
         except Exception:
             return [answer for one in batch for answer in _run_merged([one])]
         ends = np.cumsum([request.rows for request in batch])

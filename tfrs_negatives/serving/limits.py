@@ -43,7 +43,7 @@ class Limits:
             )
 
     def num_threads(self):
-        return self.threads or len(os.sched_getaffinity(0))
+        return self.threads or os.cpu_count() or 1
 
     def check_bytes(self, size):
         """Raises `RequestError` for a request of `size` bytes that is too large."""

@@ -65,7 +65,10 @@ class Versions:
 
         def look():
             while not self._stop.wait(seconds):
-                self.refresh()
+                try:
+                    self.refresh()
+                except Exception:  # Or nobody would look any more.
+                    _log.exception("looking for versions failed")
 
         self._watcher = threading.Thread(target=look, name="versions", daemon=True)
         self._watcher.start()
