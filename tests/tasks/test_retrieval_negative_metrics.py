@@ -408,6 +408,30 @@ def test_some_rows(traced):
     assert_same(results(task), expected_keys(oracle.results(), rules))
 
 
+def test_some_rows_with_few_masked_pairs():
+    """Masks then list pairs instead of comparing all, the positives' own too."""
+    rng = np.random.default_rng(0)
+    queries, items = rng.normal(size=(2, 300, D))
+    ids = np.arange(300)
+    ids[150:155] = ids[100:105]
+    task = Retrieval(
+        remove_accidental_hits=True,
+        negative_metrics=[metrics.MaskRate(), metrics.NegativeHardness()],
+        negative_metric_rows=6,
+    )
+    task(queries, items, candidate_ids=ids)
+    masses, masked = [], 0
+    for i in (0, 50, 100, 150, 200, 250):
+        hits = (ids == ids[i]) & (np.arange(300) != i)
+        masked += hits.sum()
+        scores = np.exp(items @ queries[i]) * ~hits
+        masses.append(1 - scores[i] / scores.sum())
+    assert masked == 2
+    expected = {"mask_rate": 2 / (6 * 299), "negative_hardness": np.mean(masses)}
+    for name, value in results(task).items():
+        np.testing.assert_allclose(value, expected[name], rtol=1e-5, err_msg=name)
+
+
 def test_more_rows_than_there_are():
     batch, found = make_batch(6), []
     for rows in (None, B, 1000):
