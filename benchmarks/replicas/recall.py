@@ -5,13 +5,14 @@
 MovieLens 100k (TensorFlow Datasets, in the folder `tfds` of TFRS_NEGATIVES_DATA): the
 last fifth of each user's ratings, by time, is held out, and what a user has rated
 before is not ranked. Two towers of ids (64, unit length, temperature .05, log q from
-the items' counts, accidental hits and the user's other items dropped, Adam .01), the
-same batches of 256 rows for 3 epochs whatever the number of replicas: 8 replicas have
-32 rows each. That is few on purpose, so that what replicas cost can be seen with 1,682
-items; with large catalogues thousands of rows are as few.
+the items' counts, accidental hits and the user's other items dropped, Adam .005), the
+same batches of 64 rows for 2 epochs whatever the number of replicas: 8 replicas have 8
+rows each. That is few on purpose, so that what replicas cost can be seen with 1,682
+items.
 
 Replicas are logical devices of the processor, under `MirroredStrategy`. Each run
-becomes a row of the CSV when it ends; runs that it holds are not run again. With one
+becomes a row of the CSV when it ends; runs that it holds are not run again. A model is
+traced once and starts from each seed anew. With one
 replica both kinds of negatives are the same, which runs once.
 """
 
@@ -38,7 +39,7 @@ from tfrs_negatives import data, layers, models, tasks  # noqa: E402
 from tfrs_negatives._keras import keras  # noqa: E402
 
 PACKAGES = "tensorflow", "tensorflow-recommenders", "tf-keras", "numpy"
-WIDTH, TEMPERATURE, RATE, HELD_OUT = 64, 0.05, 0.01, 0.2
+WIDTH, TEMPERATURE, RATE, HELD_OUT = 64, 0.05, 0.005, 0.2
 NEGATIVES = "local", "global"
 FIELDS = "negatives replicas batch epochs seed loss recall_at_20 recall_at_100".split()
 FIELDS += "tail_recall_at_20 tail_recall_at_100 seconds device versions commit".split()
@@ -96,33 +97,39 @@ def make_strategy(replicas):
     )
 
 
-def run(problem, negatives, replicas, batch, epochs, seed):
-    """Trains and evaluates; returns a row of the table."""
-    started = time.perf_counter()
-    keras.utils.set_random_seed(seed)
-    strategy = make_strategy(replicas)
-    with strategy.scope():
-        model = TwoTowers(problem, negatives == "global")
-        model.compile(keras.optimizers.Adam(RATE), steps_per_execution=25)
-    rows = {name: column.astype(np.int32) for name, column in problem.rows.items()}
-    batches = tf.data.Dataset.from_tensor_slices(rows)
-    batches = batches.shuffle(len(rows["item"]), seed=seed)
-    batches = batches.batch(batch, drop_remainder=True).prefetch(2)
-    history = model.fit(batches, epochs=epochs, verbose=0).history
-    items = model.item_tower(tf.range(problem.num_items)).numpy()
-    return {
-        "negatives": negatives,
-        "replicas": replicas,
-        "batch": batch,
-        "epochs": epochs,
-        "seed": seed,
-        "loss": round(history["loss"][-1], 4),
-        **{
-            name: round(value, 5)
-            for name, value in evaluate(problem, model.query_tower, items).items()
-        },
-        "seconds": round(time.perf_counter() - started, 1),
-    }
+class Trainer:
+    """A model on so many replicas, traced once and trained from each seed."""
+
+    def __init__(self, problem, negatives, replicas):
+        self._problem, self._strategy = problem, make_strategy(replicas)
+        with self._strategy.scope():
+            self._model = TwoTowers(problem, negatives == "global")
+            self._optimizer = keras.optimizers.Adam(RATE)
+            self._optimizer.build(self._model.trainable_variables)
+            self._model.compile(self._optimizer, steps_per_execution=25)
+        self._start = [v.numpy() for v in self._optimizer.variables]
+
+    def run(self, batch, epochs, seed):
+        """Trains and evaluates; returns loss and recalls."""
+        rng = np.random.default_rng(seed)
+        with self._strategy.scope():
+            for table in self._model.trainable_variables:
+                table.assign(rng.uniform(-0.05, 0.05, table.shape).astype("float32"))
+            for variable, value in zip(
+                self._optimizer.variables, self._start, strict=True
+            ):
+                variable.assign(value)
+        rows = {n: c.astype(np.int32) for n, c in self._problem.rows.items()}
+        batches = tf.data.Dataset.from_tensor_slices(rows)
+        batches = batches.shuffle(len(rows["item"]), seed=seed)
+        batches = batches.batch(batch, drop_remainder=True).prefetch(2)
+        history = self._model.fit(batches, epochs=epochs, verbose=0).history
+        items = self._model.item_tower(tf.range(self._problem.num_items)).numpy()
+        found = evaluate(self._problem, self._model.query_tower, items)
+        return {
+            "loss": round(history["loss"][-1], 4),
+            **{name: round(value, 5) for name, value in found.items()},
+        }
 
 
 def main():
@@ -130,8 +137,8 @@ def main():
     parser.add_argument("--output", type=pathlib.Path, default=HERE / "recall.csv")
     parser.add_argument("--replicas", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=64)
+    parser.add_argument("--epochs", type=int, default=2)
     arguments = parser.parse_args()
 
     logical = [tf.config.LogicalDeviceConfiguration()] * max(arguments.replicas)
@@ -142,20 +149,26 @@ def main():
         with open(arguments.output, newline="") as file:
             done = {tuple(r[name] for name in FIELDS[:5]) for r in csv.DictReader(file)}
     problem, about = load(), provenance(PACKAGES)
-    for seed in arguments.seeds:
-        for replicas in arguments.replicas:
-            for negatives in NEGATIVES[replicas == 1 :]:
+    for replicas in arguments.replicas:
+        for negatives in NEGATIVES[replicas == 1 :]:
+            trainer = None
+            for seed in arguments.seeds:
                 key = negatives, replicas, arguments.batch, arguments.epochs, seed
                 if tuple(map(str, key)) in done:
                     continue
-                row = run(problem, *key)
-                print("  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
+                started = time.perf_counter()
+                trainer = trainer or Trainer(problem, negatives, replicas)
+                figures = trainer.run(arguments.batch, arguments.epochs, seed)
+                named = dict(zip(FIELDS[:5], key, strict=True))
+                row = {**named, **figures, **about}
+                row["seconds"] = round(time.perf_counter() - started, 1)
+                print("  ".join(f"{k} {row[k]}" for k in FIELDS[:-3]), flush=True)
                 is_new = not arguments.output.exists()
                 with open(arguments.output, "a", newline="") as file:
                     writer = csv.DictWriter(file, FIELDS)
                     if is_new:
                         writer.writeheader()
-                    writer.writerow({**row, **about})
+                    writer.writerow(row)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,63 @@
+"""Plots what recall.py wrote: recall against the number of replicas.
+
+python benchmarks/replicas/plot.py benchmarks/replicas/recall.csv docs/replicas.png
+"""
+
+import argparse
+import csv
+import pathlib
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+LINES = {
+    "global": ("global negatives", "#1f6feb"),
+    "local": ("negatives of the replica alone, as in TFRS", "#d1242f"),
+}
+
+
+def recalls(rows, negatives, k):
+    """Replicas, with means and standard deviations over seeds."""
+    found = {}
+    for row in rows:
+        replicas = int(row["replicas"])
+        if row["negatives"] == negatives or replicas == 1:
+            found.setdefault(replicas, []).append(float(row[f"recall_at_{k}"]))
+    places = sorted(found)
+    values = [found[place] for place in places]
+    return (
+        places,
+        [np.mean(v) for v in values],
+        [np.std(v, ddof=1) if len(v) > 1 else 0.0 for v in values],
+    )
+
+
+def plot(rows, path):
+    chart = Figure(figsize=(8, 3.6), layout="constrained")
+    FigureCanvasAgg(chart)
+    for axes, k in zip(chart.subplots(1, 2), (20, 100), strict=True):
+        for negatives, (name, color) in LINES.items():
+            places, means, deviations = recalls(rows, negatives, k)
+            axes.errorbar(
+                np.log2(places), means, deviations, color=color, capsize=3, label=name
+            )
+        axes.set_xticks(np.log2(places), places)
+        axes.set(title=f"recall@{k}", ylim=(0, None), xlabel="replicas")
+        axes.grid(alpha=0.3)
+    handles, names = axes.get_legend_handles_labels()
+    chart.legend(handles, names, loc="outside lower center", ncols=2, frameon=False)
+    chart.savefig(path, dpi=150)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", type=pathlib.Path)
+    parser.add_argument("image", type=pathlib.Path)
+    arguments = parser.parse_args()
+    with open(arguments.results, newline="") as file:
+        plot(list(csv.DictReader(file)), arguments.image)
+
+
+if __name__ == "__main__":
+    main()
