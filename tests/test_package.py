@@ -20,7 +20,7 @@ def test_public_names():
             "read_table",
             "summary",
         ],
-        "callbacks": ["NegativesCurriculum", "RefreshNegatives"],
+        "callbacks": ["EvaluateCorpus", "NegativesCurriculum", "RefreshNegatives"],
         "data": [
             "Interactions",
             "RequestCounts",
@@ -37,6 +37,7 @@ def test_public_names():
             "export_retrieval",
             "load_retrieval",
             "mine_hard_negatives",
+            "quality_report",
         ],
         "distribute": ["gather", "num_replicas", "place", "rows_before", "total"],
         "layers": [
@@ -50,6 +51,7 @@ def test_public_names():
         ],
         "losses": ["SampledSigmoid", "SampledSoftmax"],
         "metrics": [
+            "CorpusRecall",
             "DistinctKeys",
             "FalseNegativeRate",
             "LogQError",
@@ -58,6 +60,7 @@ def test_public_names():
             "NegativeMetric",
             "NegativeMix",
             "Negatives",
+            "PopularityBands",
             "PopularityShare",
         ],
         "models": ["Model"],
