@@ -57,8 +57,8 @@ def served(rows, batch, target):
 
     Every row comes once an epoch: a split goes to the worker that asks first.
     """
-    # Without a seed, here or by `tf.random.set_seed`: with one, a worker would take each
-    # epoch in the same order.
+    # Without a seed, here or by `tf.random.set_seed`: with one, a worker would take
+    # each epoch in the same order.
     rows = rows.shuffle(10**5).batch(batch)
     policy = service.ShardingPolicy.DYNAMIC
     rows = rows.apply(service.distribute(processing_mode=policy, service=target))
