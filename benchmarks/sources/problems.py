@@ -1,9 +1,12 @@
-"""Two retrieval problems on public data: training rows, towers, and test queries.
+"""Retrieval problems on public data: training rows, towers, and test queries.
 
 Gowalla (`gowalla.npz`, the split of LightGCN, He et al. 2020): a query is a user,
 relevant are the user's held-out items, and items that the user has in training are
 not ranked. Diginetica (`diginetica.npz`, CIKM Cup 2016): a query is what a session
-has clicked so far, relevant is its next click, and nothing is left out.
+has clicked so far, relevant is its next click, and nothing is left out. Online Retail
+(`online_retail.parquet`, UCI, CC BY 4.0): a query is a customer with two invoices or
+more, relevant is what the last one has that earlier ones have not; what they have is
+not ranked.
 """
 
 import os
@@ -21,9 +24,13 @@ LAST_CLICKS = 10
 def load(name):
     """Returns the problem with this name."""
     folder = pathlib.Path(os.environ.get("TFRS_NEGATIVES_DATA", "../shared/data"))
-    path = folder / f"{name}.npz"
+    path = folder / (f"{name}.parquet" if name == "online_retail" else f"{name}.npz")
     if not path.exists():
         raise SystemExit(f"{path} is missing: set TFRS_NEGATIVES_DATA to its folder.")
+    if name == "online_retail":
+        import pandas as pd
+
+        return OnlineRetail(pd.read_parquet(path))
     return {"gowalla": Gowalla, "diginetica": Diginetica}[name](dict(np.load(path)))
 
 
@@ -55,18 +62,24 @@ class History(Table):
         return tf.math.l2_normalize(tf.reduce_sum(embeddings, axis=1), axis=-1)
 
 
-class Gowalla:
-    epochs = 9
+class Users:
+    """A query is a user, who has items in training and others held out.
+
+    Args:
+      rows: Columns "user", "item" and others of the training rows, ids from 0.
+      test_user: [n], users of the held-out items.
+      test_item: [n].
+    """
+
     mined_by = "user"
 
-    def __init__(self, data):
-        self.num_items = int(data["train_item"].max()) + 1
-        self.num_users = int(data["train_user"].max()) + 1
-        self.rows = {"user": data["train_user"], "item": data["train_item"]}
-        self._seen = by_group(self.num_users, data["train_user"], data["train_item"])
-        test = by_group(self.num_users, data["test_user"], data["test_item"])
-        self._users = np.flatnonzero([len(items) for items in test])
-        self._relevant = test
+    def __init__(self, rows, test_user, test_item):
+        self.num_items = int(max(rows["item"].max(), test_item.max())) + 1
+        self.num_users = int(max(rows["user"].max(), test_user.max())) + 1
+        self.rows = rows
+        self._seen = by_group(self.num_users, rows["user"], rows["item"])
+        self._relevant = by_group(self.num_users, test_user, test_item)
+        self._users = np.flatnonzero([len(items) for items in self._relevant])
 
     def query_tower(self, width):
         return Table(self.num_users, width)
@@ -90,6 +103,40 @@ class Gowalla:
                 [self._seen[user] for user in users],
                 [self._relevant[user] for user in users],
             )
+
+
+class Gowalla(Users):
+    epochs = 9
+
+    def __init__(self, data):
+        rows = {"user": data["train_user"], "item": data["train_item"]}
+        super().__init__(rows, data["test_user"], data["test_item"])
+
+
+class OnlineRetail(Users):
+    epochs = 20
+
+    def __init__(self, frame):
+        frame = frame.drop_duplicates(["request", "item"])
+        columns = {
+            name: frame[name].factorize()[0] for name in ("user", "item", "request")
+        }
+        time = frame["t"].to_numpy()
+        num_requests = columns["request"].max() + 1
+        user_of = np.zeros(num_requests, int)
+        user_of[columns["request"]] = columns["user"]
+        started = np.full(num_requests, np.iinfo(time.dtype).max)
+        np.minimum.at(started, columns["request"], time)
+        order = np.lexsort([started, user_of])
+        is_last = np.append(user_of[order][1:] != user_of[order][:-1], True)
+        is_only = is_last & np.append(True, is_last[:-1])
+        held_out = np.zeros(num_requests, bool)
+        held_out[order[is_last & ~is_only]] = True
+        in_test = held_out[columns["request"]]
+        rows = {name: column[~in_test] for name, column in columns.items()}
+        pairs = columns["user"] * (columns["item"].max() + 1) + columns["item"]
+        in_test &= ~np.isin(pairs, pairs[~in_test])
+        super().__init__(rows, columns["user"][in_test], columns["item"][in_test])
 
 
 class Diginetica:
