@@ -16,12 +16,16 @@ CASES = {"BruteForceTest": 96, "ScannTest": 96 + 9}
 def run(monkeypatch, test_class, chosen=slice(None)):
     from tensorflow_recommenders.layers import factorized_top_k, factorized_top_k_test
 
+    made = []
     for ours in (BruteForce, ScaNN):
-        theirs = getattr(factorized_top_k, ours.__name__)
+
+        def make(cls, *args, ours=ours, **options):
+            made.append(ours(*args, **options))
+            return made[-1]
+
         # Parametrised cases hold TFRS's classes since the module was imported.
-        monkeypatch.setattr(
-            theirs, "__new__", lambda cls, *args, ours=ours, **kw: ours(*args, **kw)
-        )
+        theirs = getattr(factorized_top_k, ours.__name__)
+        monkeypatch.setattr(theirs, "__new__", make)
     test_class = getattr(factorized_top_k_test, test_class)
     names = unittest.defaultTestLoader.getTestCaseNames(test_class)
     names = [name for name in names if name != "test_session"]
@@ -29,6 +33,7 @@ def run(monkeypatch, test_class, chosen=slice(None)):
     result = unittest.TestResult()
     suite.run(result)
     assert not result.failures and not result.errors, result
+    assert len(made) == result.testsRun  # Each case makes one index.
     return len(names), result.testsRun
 
 
@@ -41,5 +46,5 @@ def test_all_cases_pass(monkeypatch, test_class):
 
 @pytest.mark.parametrize("test_class", CASES)
 def test_some_cases_pass(monkeypatch, test_class):
-    _, ran = run(monkeypatch, test_class, slice(None, None, 12))
-    assert ran >= 8
+    _, ran = run(monkeypatch, test_class, slice(None, None, 40))
+    assert ran >= 3

@@ -103,8 +103,9 @@ class CorpusRecall(keras.layers.Layer):
                     averages.append(average)
         # At once: Keras 2 tracks the metrics that a list holds when it is assigned.
         self._averages = averages
-        self._measure = tf.function(
-            self._measured, reduce_retracing=True, autograph=False
+        # A function that Keras saw would be exported, with the corpus.
+        self._measure = _Hidden(
+            tf.function(self._measured, reduce_retracing=True, autograph=False)
         )
         self.built = True
 
@@ -207,7 +208,7 @@ class CorpusRecall(keras.layers.Layer):
             hint = "Pass one weight per query."
             given["weight"] = _checks.check_size("sample_weight", weight, 0, rows, hint)
         # In a graph it is part of that, whatever the replica.
-        measure = self._measure if tf.executing_eagerly() else self._measured
+        measure = self._measure.value if tf.executing_eagerly() else self._measured
         return measure(**given)
 
     def result(self):
