@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -368,3 +370,34 @@ def test_several_steps_an_execution(batches, initial_gap):
     assert states[0][0] == 640
     for one, other in zip(*states, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("initial_gap", [None, 100.0])
+def test_what_another_worker_wrote_in_between_keeps_log_q_finite(initial_gap):
+    """Workers of a parameter server update one estimator at the same time."""
+    layer = StreamingFrequency(50, num_hashes=1, dense=True, initial_gap=initial_gap)
+    learn(layer, [[1, 1, 2, 3]])
+    # Another worker's clock went on, and its write of the counts undid this one's.
+    layer._last_seen.assign_add(tf.fill([50], tf.constant(40, tf.int64)))
+    before = layer._occurrences.numpy()
+
+    def lost(buckets):
+        ours = tf.gather(layer._occurrences, buckets)
+        return ours, tf.zeros_like(ours), tf.no_op()
+
+    layer._count = lost
+    for training in (False, True):
+        log_q = layer(tf.constant([1, 1, 2, 3, 4]), training=training).numpy()
+        assert np.isfinite(log_q).all() and (log_q <= 0).all(), log_q
+    np.testing.assert_array_equal(layer._occurrences, before)
+
+
+def test_threads_that_learn_at_once_keep_log_q_finite():
+    layer = StreamingFrequency(50, num_hashes=1, dense=True)
+    step = tf.function(layer)
+    rng = np.random.default_rng(0)
+    batches = [tf.constant(rng.integers(0, 5, 8)) for _ in range(300)]
+    step(batches[0], training=True)
+    with ThreadPoolExecutor(4) as threads:
+        results = list(threads.map(lambda ids: step(ids, training=True), batches))
+    assert np.isfinite(np.stack(results)).all() and np.max(results) <= 0

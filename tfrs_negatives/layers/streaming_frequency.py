@@ -219,7 +219,10 @@ class StreamingFrequency(keras.layers.Layer):
     def _with_open_gap(self, gaps, buckets):
         """Counts the time since the last occurrence, which the average lacks."""
         occurrences = tf.gather(self._occurrences, buckets)
-        since = tf.cast(self._clock - tf.gather(self._last_seen, buckets), tf.float32)
+        # Workers of a parameter server write at the same time: another's occurrence
+        # may be later than the clock that was read here.
+        since = tf.maximum(self._clock - tf.gather(self._last_seen, buckets), 0)
+        since = tf.cast(since, tf.float32)
         step = tf.maximum(self.learning_rate, 1 / tf.maximum(occurrences, 1))
         # Never seen is as if the first occurrence were the next one.
         never = tf.cast(self._clock + 1, tf.float32)
@@ -232,14 +235,17 @@ class StreamingFrequency(keras.layers.Layer):
         with tf.control_dependencies([buckets]):
             now = self._clock.assign_add(tf.cast(elapsed, tf.int64))
         buckets = tf.reshape(buckets, [-1])
-        gap = now - tf.gather(self._last_seen, buckets)
+        gap = tf.cast(now - tf.gather(self._last_seen, buckets), tf.float32)
         before, repeats, counted = self._count(buckets)
+        # True of one writer; with more, what another wrote in between may break it.
+        repeats = tf.maximum(repeats, 1)
+        gap = tf.maximum(gap, repeats)
         # 1 - (1 - a)^c, for a = 1 too.
         step = 1.0 - tf.pow(1.0 - self.learning_rate, repeats)
         if self.initial_gap is None:
             step = tf.maximum(step, repeats / (before + repeats))
         old = tf.gather(self._mean_gap, buckets)
-        new = old + step * (tf.cast(gap, tf.float32) / repeats - old)
+        new = old + step * (gap / repeats - old)
         # After `gap` was read.
         with tf.control_dependencies([gap]):
             seen_now = tf.fill(tf.shape(buckets), now)
