@@ -23,9 +23,9 @@ LOAD = pathlib.Path(__file__).with_name("load_client.py")
 GOOD = {"inputs": {"user": ["u3"], "shift": [[0.0]], "k": 5}}
 
 
-def load(port, connections, seconds):
-    """Starts a load from another process."""
-    command = [sys.executable, LOAD, port, connections, seconds]
+def load(port, connections, seconds, *seed):
+    """Starts a load from another process, until the seed's candidates have answered."""
+    command = [sys.executable, LOAD, port, connections, seconds, *seed]
     return subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, text=True)
 
 
@@ -61,8 +61,8 @@ def started():
 def test_a_new_version_under_load_fails_no_request(tmp_path, started):
     export(tmp_path, 5, versioned=True)
     server = started(tmp_path, "--poll-seconds", "0.2")
-    running = load(server.port, connections=4, seconds=8)
-    time.sleep(2)
+    running = load(server.port, 4, 4, 6)
+    time.sleep(1)
     export(tmp_path, 6, versioned=True)
     counts = counted(running)
     assert not [key for key in counts if key.startswith("failed")], counts
@@ -141,11 +141,11 @@ def test_killed_and_started_again_on_the_same_ports(tmp_path, started):
 
 def test_requests_in_flight_are_answered_before_the_end(tmp_path, started):
     export(tmp_path / "m", 5)
-    # A request waits half a second for others.
-    server = started(tmp_path / "m", "--max-wait-ms", "500")
+    # A request waits two seconds for others.
+    server = started(tmp_path / "m", "--max-wait-ms", "2000")
     client = Client(server.port)
     client._connection.request("POST", "/v1/models/retrieval:predict", json.dumps(GOOD))
-    time.sleep(0.2)
+    time.sleep(1)
     psutil.Process(server.pid).send_signal(signal.SIGTERM)
     assert client._connection.getresponse().status == 200
     client.close()
