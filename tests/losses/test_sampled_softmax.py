@@ -220,11 +220,20 @@ def test_constant_q_is_no_correction(batch):
     )
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("k", [0, -1, C - 1, C, 100])
-def test_all_negatives_as_hard_negatives_is_no_mining(batch, k):
-    args = batch["queries"], batch["candidates"]
-    mined = value_and_gradients(SampledSoftmax(num_hard_negatives=k), *args)
-    plain = value_and_gradients(SampledSoftmax(), *args)
+def test_all_negatives_as_hard_negatives_is_no_mining(batch, k, masked, jit_compile):
+    """Also where rules leave a row fewer negatives than are to be kept."""
+
+    @tf.function(jit_compile=jit_compile)
+    def run(loss):
+        rules = key_rules(batch) if masked else ()
+        return value_and_gradients(
+            loss, batch["queries"], batch["candidates"], rules=rules
+        )
+
+    mined, plain = run(SampledSoftmax(num_hard_negatives=k)), run(SampledSoftmax())
     for ours, expected in zip(mined, plain, strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-10)
 

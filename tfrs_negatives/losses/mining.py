@@ -24,16 +24,19 @@ def hardest(logits, positives, k, in_place):
     )
 
 
-def spread(d_logits, columns, num_columns):
-    """Puts the derivatives of mined scores back to their columns, 0 elsewhere."""
-    num_rows = tf.shape(d_logits)[0]
-    places = row_starts(num_rows, num_columns)[:, tf.newaxis] + columns
-    return overwrite(
-        tf.zeros([num_rows, num_columns], d_logits.dtype),
+def spread(values, columns, num_columns):
+    """Puts values of what `hardest` returned back to their columns, 0 elsewhere."""
+    num_rows = tf.shape(values)[0]
+    places = row_starts(num_rows, num_columns)[:, tf.newaxis] + columns[:, 1:]
+    matrix = overwrite(
+        tf.zeros([num_rows, num_columns], values.dtype),
         tf.reshape(places, [-1]),
-        tf.reshape(d_logits, [-1]),
+        tf.reshape(values[:, 1:], [-1]),
         in_place=True,
     )
+    # Last: where fewer negatives are allowed than kept, the positive's own column is
+    # among those of -inf.
+    return set_each(matrix, columns[:, 0], values[:, 0], in_place=True)
 
 
 def to_heads(d_scores, by_head):
