@@ -327,36 +327,26 @@ class Retrieval(keras.layers.Layer, Task):
             "mask_shared_positives": mask_shared_positives,
         }
         compares_ids = check_ids(candidate_ids, **by_id)
-        columns = Columns(
-            num_rows, num_columns, self._global_negatives, bool(self._gather_dtype)
-        )
-        if columns.are_global and score_mask is not None:
-            raise ValueError(
-                "`score_mask` is about this replica's candidates, and with "
-                "`global_negatives=True` there are others' too: expected None. Say it "
-                "with keys, `known_positive_ids`, or without global negatives."
-            )
+        columns = self._columns(num_rows, num_columns, score_mask)
         checked = [query_embeddings, candidate_embeddings]
-        entries = negatives = groups = column_ids = None
+
+        entries = keys = None
         if self._memory is not None:
             check_training("memory", training)
             keys = batch_keys(query_keys, candidate_keys, num_rows, num_columns)
-            _, all_rows = distribute.rows_before(num_rows)
-            candidate_embeddings = self._memory.checked(
-                candidate_embeddings, all_rows, keys.shape[1]
+            candidate_embeddings, entries = self._recall(
+                candidate_embeddings, num_rows, keys
             )
-            entries = self._memory.read(all_rows)
         observed = None
         if self._negative_metrics and compute_batch_metrics:
-            positive_ids = measured_positive_ids
-            if positive_ids is None:
-                positive_ids = known_positive_ids
+            if measured_positive_ids is None:
+                measured_positive_ids = known_positive_ids
             observed = ObservedRows(
                 self._negative_metrics,
                 self._negative_metric_rows,
                 num_rows,
                 candidate_ids=candidate_ids,
-                positive_ids=positive_ids,
+                positive_ids=measured_positive_ids,
                 query_keys=query_keys,
                 negative_ids=negative_ids,
                 negative_mask=negative_mask,
@@ -364,17 +354,18 @@ class Retrieval(keras.layers.Layer, Task):
             )
             checked += observed.checked
             compares_ids |= observed.compares_ids
-        uses_keras_loss = self._uses_keras_loss()
+
         updates_batch_metrics = bool(self._batch_metrics) and compute_batch_metrics
-        needs_rows = (
-            uses_keras_loss
-            or updates_batch_metrics
+        needs_dense_scores = self._uses_keras_loss() or updates_batch_metrics
+        groups = None
+        if repeats is not None and not (
+            needs_dense_scores
             or score_mask is not None
             or negative_embeddings is not None
             or not self._sampled.can_repeat(query_embeddings)
-        )
-        if repeats is not None and not needs_rows:
+        ):
             groups = repeats.groups(query_keys, known_positive_ids, candidate_ids)
+        column_ids = None
         if compares_ids or (groups and candidate_ids is not None):
             column_ids = ids_of_columns(candidate_ids, columns, entries)
         rules = collect_rules(
@@ -389,6 +380,7 @@ class Retrieval(keras.layers.Layer, Task):
             groups=groups,
             **by_id,
         )
+        negatives = None
         if negative_embeddings is not None:
             negative_embeddings, negative_log_q, negative_mask = check_negatives(
                 negative_embeddings, negative_log_q, negative_mask, query_embeddings
@@ -423,12 +415,11 @@ class Retrieval(keras.layers.Layer, Task):
                 log_q=candidate_log_q,
                 negatives=negatives,
             )
+        column_log_q = None
         if log_q is not None:
             histogram("log_q", log_q)
-        column_log_q = None if log_q is None else columns.of(log_q)
-        if entries is not None and log_q is not None:
-            recalled = tf.cast(entries.log_q, log_q.dtype)
-            column_log_q = insert(column_log_q, recalled, columns.num_positives)
+            column_log_q = _with_memory_log_q(columns.of(log_q), entries, columns)
+
         if groups:
             embeddings, places = repeats.of_columns(columns, entries)
             positives = tf.gather(embeddings, places[: columns.num_positives])
@@ -447,6 +438,7 @@ class Retrieval(keras.layers.Layer, Task):
                     keys=distribute.gather(keys),
                     log_q=_everyones(log_q, num_rows),
                 )
+
         scoring = {
             "query_embeddings": query_embeddings,
             "candidate_embeddings": embeddings,
@@ -457,43 +449,23 @@ class Retrieval(keras.layers.Layer, Task):
             "score_mask": score_mask,
             "negative_mask": negative_mask,
         }
+        dense = None
+        if needs_dense_scores:
+            masked = bool(rules) or not (score_mask is None and negative_mask is None)
+            # Keras's own reductions know nothing of other replicas.
+            masked |= distribute.num_replicas() > 1
+            logits = self._sampled.logits(**scoring)
+            dense = DenseScores(*logits, sample_weight, masked)
         if groups:
-            hit_ids = column_ids if self._remove_accidental_hits else None
-            distinct = distinct_columns(places, column_ids, column_log_q)
-            first = tf.gather(places, distinct.first)
-            if column_log_q is not None:
-                column_log_q = tf.gather(column_log_q, distinct.first)
-            loss = self._sampled.of_repeats(
-                repeats.queries_of(groups),
-                tf.gather(embeddings, first),
-                Layout(groups, distinct, rules, hit_ids),
-                candidate_log_q=column_log_q,
-                sample_weight=sample_weight,
+            loss = self._loss_of_groups(
+                repeats, groups, places, scoring, column_ids, sample_weight
             )
             if observed:
-                # Its rows one by one, as they would be without repeats.
-                scoring["candidate_embeddings"] = tf.gather(embeddings, places)
-                scoring["rules"] = [rule.of_rows(groups.of) for rule in rules]
-                if self._remove_accidental_hits:
-                    scoring["rules"].append(
-                        accidental_hits(column_ids, num_rows, observed.rows)
-                    )
+                scoring = self._ungrouped(scoring, groups, places, column_ids, observed)
+        elif self._uses_keras_loss():
+            loss = dense.loss(self._loss)
         else:
-            if uses_keras_loss or updates_batch_metrics:
-                masked = bool(rules) or not (
-                    score_mask is None and negative_mask is None
-                )
-                # Keras's own reductions know nothing of other replicas.
-                masked |= distribute.num_replicas() > 1
-                dense = DenseScores(
-                    *self._sampled.logits(**scoring), sample_weight, masked
-                )
-            if uses_keras_loss:
-                loss = dense.loss(self._loss)
-            else:
-                loss = self._sampled(
-                    **scoring, labels=labels, sample_weight=sample_weight
-                )
+            loss = self._sampled(**scoring, labels=labels, sample_weight=sample_weight)
 
         updates = [metric.update_state(loss) for metric in self._loss_metrics]
         if compute_metrics and query_embeddings.shape.rank == 2:
@@ -516,6 +488,57 @@ class Retrieval(keras.layers.Layer, Task):
             )
         with tf.control_dependencies([u for u in updates if u is not None]):
             return tf.identity(loss)
+
+    def _columns(self, num_rows, num_candidates, score_mask):
+        columns = Columns(
+            num_rows, num_candidates, self._global_negatives, bool(self._gather_dtype)
+        )
+        if columns.are_global and score_mask is not None:
+            raise ValueError(
+                "`score_mask` is about this replica's candidates, and with "
+                "`global_negatives=True` there are others' too: expected None. Say it "
+                "with keys, `known_positive_ids`, or without global negatives."
+            )
+        return columns
+
+    def _recall(self, candidate_embeddings, num_rows, keys):
+        """The candidates, checked to fit the memory, and the memory's entries."""
+        _, all_rows = distribute.rows_before(num_rows)
+        checked = self._memory.checked(candidate_embeddings, all_rows, keys.shape[1])
+        return checked, self._memory.read(all_rows)
+
+    def _loss_of_groups(
+        self, repeats, groups, places, scoring, column_ids, sample_weight
+    ):
+        """The loss of all rows from those of distinct queries and columns.
+
+        Args:
+          repeats: `Repeats`.
+          groups: `losses.repeats.Groups` of the rows.
+          places: [columns] int32, which of the embeddings each column is.
+          scoring: The loss's arguments, embeddings once each.
+          column_ids: [columns] int64 or None.
+          sample_weight: [B] or None.
+        """
+        embeddings, log_q = scoring["candidate_embeddings"], scoring["candidate_log_q"]
+        distinct = distinct_columns(places, column_ids, log_q)
+        hit_ids = column_ids if self._remove_accidental_hits else None
+        return self._sampled.of_repeats(
+            repeats.queries_of(groups),
+            tf.gather(embeddings, tf.gather(places, distinct.first)),
+            Layout(groups, distinct, scoring["rules"], hit_ids),
+            candidate_log_q=None if log_q is None else tf.gather(log_q, distinct.first),
+            sample_weight=sample_weight,
+        )
+
+    def _ungrouped(self, scoring, groups, places, column_ids, observed):
+        """The loss's arguments as they would be without repeats, row by row."""
+        rules = [rule.of_rows(groups.of) for rule in scoring["rules"]]
+        if self._remove_accidental_hits:
+            num_rows = tf.size(groups.of)
+            rules.append(accidental_hits(column_ids, num_rows, observed.rows))
+        embeddings = tf.gather(scoring["candidate_embeddings"], places)
+        return {**scoring, "candidate_embeddings": embeddings, "rules": rules}
 
     def _checked_labels(self, labels, query_embeddings):
         if labels is not None and self._uses_keras_loss():
@@ -564,6 +587,12 @@ def _with_memory(candidates, mask, entries, num_positives):
         ]
         mask = tf.concat(parts, axis=1)
     return insert(candidates, recalled, num_positives), mask
+
+
+def _with_memory_log_q(log_q, entries, columns):
+    if entries is None:
+        return log_q
+    return insert(log_q, tf.cast(entries.log_q, log_q.dtype), columns.num_positives)
 
 
 def _check_no_negatives(negative_ids, negative_mask, negative_log_q):
