@@ -6,7 +6,9 @@ not ranked. Diginetica (`diginetica.npz`, CIKM Cup 2016): a query is what a sess
 has clicked so far, relevant is its next click, and nothing is left out. Online Retail
 (`online_retail.parquet`, UCI, CC BY 4.0): a query is a customer with two invoices or
 more, relevant is what the last one has that earlier ones have not; what they have is
-not ranked.
+not ranked. MovieLens 100K (TFDS, GroupLens): a query is a user, relevant are the last
+ten movies that the user rated, and those rated before are not ranked. `Histories` puts
+the mean of a user's last items in the place of the user.
 """
 
 import os
@@ -17,6 +19,8 @@ import tensorflow as tf
 
 from tfrs_negatives._keras import keras
 
+HELD_OUT = 10  # Ratings of each MovieLens user.
+SECONDS_A_DAY = 86400
 TAIL_SHARE = 0.8  # Of items, the least popular ones: those outside the head of a fifth.
 LAST_CLICKS = 10
 
@@ -24,6 +28,17 @@ LAST_CLICKS = 10
 def load(name):
     """Returns the problem with this name."""
     folder = pathlib.Path(os.environ.get("TFRS_NEGATIVES_DATA", "../shared/data"))
+    if name == "movielens":
+        import tensorflow_datasets as tfds
+
+        ratings = tfds.load(
+            "movielens/100k-ratings",
+            split="train",
+            data_dir=folder / "tfds",
+            download=False,
+        )
+        ratings = ratings.map(lambda row: {c: row[c] for c in MovieLens.columns})
+        return MovieLens(ratings.batch(1_000_000).get_single_element())
     path = folder / (f"{name}.parquet" if name == "online_retail" else f"{name}.npz")
     if not path.exists():
         raise SystemExit(f"{path} is missing: set TFRS_NEGATIVES_DATA to its folder.")
@@ -94,12 +109,16 @@ class Users:
         """Features of the table's rows and what they are known to like."""
         return np.arange(self.num_users), self._seen
 
-    def test_blocks(self, size):
+    def test_features(self, users):
+        return users
+
+    def test_blocks(self, size, part=slice(None)):
         """Query features, the items not ranked and the relevant ones."""
-        for start in range(0, len(self._users), size):
-            users = self._users[start : start + size]
+        queries = self._users[part]
+        for start in range(0, len(queries), size):
+            users = queries[start : start + size]
             yield (
-                users,
+                self.test_features(users),
                 [self._seen[user] for user in users],
                 [self._relevant[user] for user in users],
             )
@@ -139,6 +158,59 @@ class OnlineRetail(Users):
         super().__init__(rows, columns["user"][in_test], columns["item"][in_test])
 
 
+class MovieLens(Users):
+    epochs = 20
+    columns = ("user_id", "movie_id", "timestamp")
+
+    def __init__(self, ratings):
+        columns = {
+            name: np.unique(ratings[source].numpy(), return_inverse=True)[1]
+            for name, source in (("user", "user_id"), ("item", "movie_id"))
+        }
+        time = ratings["timestamp"].numpy()
+        days = np.stack([columns["user"], time // SECONDS_A_DAY])
+        columns["request"] = np.unique(days, axis=1, return_inverse=True)[1].ravel()
+        order = np.lexsort([time, columns["user"]])
+        columns = {name: column[order] for name, column in columns.items()}
+        sizes = np.bincount(columns["user"])
+        in_test = np.arange(len(order)) >= np.repeat(np.cumsum(sizes) - HELD_OUT, sizes)
+        rows = {name: column[~in_test] for name, column in columns.items()}
+        super().__init__(rows, columns["user"][in_test], columns["item"][in_test])
+
+
+class Histories(Users):
+    """A query is the mean of the last items before the row's, in the rows' order.
+
+    Args:
+      users: A `Users` problem, whose rows of a user are in order of time. Each user's
+        first row, before which there is nothing, is left out of training.
+    """
+
+    def __init__(self, users):
+        order = np.argsort(users.rows["user"], kind="stable")
+        rows = {name: column[order] for name, column in users.rows.items()}
+        sizes = np.bincount(rows["user"], minlength=users.num_users)
+        ends = np.cumsum(sizes)
+        starts, here = np.repeat(ends - sizes, sizes), np.arange(len(order))
+        has_history = here > starts
+        self.__dict__.update(vars(users))
+        self._histories = last_clicks(rows["item"], ends - sizes, ends)
+        rows["history"] = last_clicks(rows["item"], starts, here)
+        self.rows = {name: column[has_history] for name, column in rows.items()}
+
+    def query_tower(self, width):
+        return History(self.num_items, width)
+
+    def query_features(self, batch):
+        return batch["history"]
+
+    def test_features(self, users):
+        return self._histories[users]
+
+    def mining_queries(self):
+        return self._histories, self._seen
+
+
 class Diginetica:
     epochs = 5
     mined_by = "item"
@@ -166,11 +238,12 @@ class Diginetica:
     def mining_queries(self):
         return None, np.arange(self.num_items)
 
-    def test_blocks(self, size):
-        for start in range(0, len(self._targets), size):
-            targets = self._targets[start : start + size]
-            nothing = [np.zeros(0, int)] * len(targets)
-            yield self._prefixes[start : start + size], nothing, targets[:, None]
+    def test_blocks(self, size, part=slice(None)):
+        queries = np.arange(len(self._targets))[part]
+        for start in range(0, len(queries), size):
+            places = queries[start : start + size]
+            nothing = [np.zeros(0, int)] * len(places)
+            yield self._prefixes[places], nothing, self._targets[places, None]
 
 
 def by_group(num_groups, groups, values):
@@ -194,8 +267,10 @@ def last_clicks(items, starts, ends):
     return np.where(places >= starts[:, None], items[places], -1).astype(np.int32)
 
 
-def evaluate(problem, query_tower, item_embeddings, tops=(20, 100), block=1024):
-    """Mean recall over queries, and over relevant items of the tail alone.
+def evaluate(
+    problem, query_tower, item_embeddings, tops=(20, 100), block=1024, part=slice(None)
+):
+    """Mean recall over a part of the queries, and over relevant items of the tail.
 
     Returns:
       {"recall_at_20": ..., "tail_recall_at_20": ..., ...}; the tail's is the share of
@@ -206,7 +281,7 @@ def evaluate(problem, query_tower, item_embeddings, tops=(20, 100), block=1024):
     tail[np.argsort(counts, kind="stable")[: int(TAIL_SHARE * len(counts))]] = True
     recalls = {k: [] for k in tops}
     found_of_tail, all_of_tail = dict.fromkeys(tops, 0), 0
-    for features, seen, relevant in problem.test_blocks(block):
+    for features, seen, relevant in problem.test_blocks(block, part):
         embeddings = query_tower(tf.constant(features)).numpy()
         scores = embeddings @ item_embeddings.T
         for row, items in enumerate(seen):
