@@ -62,5 +62,5 @@ def note_inputs(model, inputs):
 
     Keras 2 cannot save a model as a SavedModel before it knows that.
     """
-    if not IS_KERAS_3:
+    if not IS_KERAS_3 and model._saved_model_inputs_spec is None:
         model._set_save_spec(inputs)

@@ -33,8 +33,8 @@ class Identifiers(tf.__internal__.tracking.AutoTrackable):
     def __init__(self, ids):
         super().__init__()
         keys, order, salt = _sorted_keys(ids)
-        # The padding comes first, so that position -1 is looked up like all others.
-        self._ids = _variable(_padded(ids), "ids")
+        padded = _padded(ids)
+        self._ids, self._numbers = _variable(padded, "ids"), _lent(padded)
         self._keys = _variable(keys, "keys")
         self._order = _variable(order, "order")
         self._salt = tf.Variable(salt, trainable=False, name="salt")
@@ -52,7 +52,9 @@ class Identifiers(tf.__internal__.tracking.AutoTrackable):
     def assign(self, ids):
         """Replaces all ids by others of the same dtype, in any number."""
         keys, order, salt = _sorted_keys(ids)
-        self._ids.assign(_padded(ids))
+        padded = _padded(ids)
+        self._ids.assign(padded)
+        self._numbers = _lent(padded)
         self._keys.assign(keys)
         self._order.assign(order)
         self._salt.assign(salt)
@@ -67,6 +69,9 @@ class Identifiers(tf.__internal__.tracking.AutoTrackable):
 
     def gather(self, positions):
         """Ids of the rows `positions` (int32, any shape); padding where -1."""
+        if self._numbers is not None and tf.executing_eagerly():
+            # A third of the time of operations, which shows in a single query's.
+            return tf.constant(self._numbers[np.asarray(positions) + 1])
         positions = tf.raw_ops.AddV2(x=positions, y=1)
         if isinstance(self._ids, tf.distribute.DistributedValues):
             return tf.gather(self._ids, positions)
@@ -173,7 +178,13 @@ def _variable(value, name):
 
 
 def _padded(ids):
+    """With the padding first, so that position -1 is looked up like all others."""
     return tf.concat([tf.constant([PADDING[ids.dtype]], ids.dtype), ids], axis=0)
+
+
+def _lent(padded):
+    """The memory of eager numbers as a NumPy array, not copied; None for strings."""
+    return None if padded.dtype == tf.string else np.asarray(padded)
 
 
 def _keys(ids, salt):

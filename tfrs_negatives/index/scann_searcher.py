@@ -188,7 +188,8 @@ class ScannSearcher(Searcher):
         return dataclasses.asdict(self._settings)
 
     def search(self, queries, k):
-        if tf.executing_eagerly():
+        eager = tf.executing_eagerly()
+        if eager:
             resource, k = self._resource, int(k)
             leaves, reordering = self._breadth[k - 1].tolist()
         else:
@@ -204,11 +205,11 @@ class ScannSearcher(Searcher):
             leaves_to_search=leaves,
             parallel=self._settings.parallel,
         )
-        if tf.executing_eagerly() and scores.shape[1] == k:
+        if eager and scores.shape[1] == k:
             return scores, positions
         # Where ScaNN found too few for all queries, it returns fewer columns; where
         # for some, NaN with row 0.
-        rest = [[0, 0], [0, k - tf.shape(scores)[1]]]
+        rest = tf.stack([[0, 0], [0, k - tf.shape(scores)[1]]])
         return (
             tf.pad(scores, rest, constant_values=float("-inf")),
             tf.pad(positions, rest, constant_values=-1),

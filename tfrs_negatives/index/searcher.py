@@ -6,6 +6,7 @@ export writes, so that the two cannot differ.
 
 import abc
 import contextlib
+import math
 
 import numpy as np
 import tensorflow as tf
@@ -113,13 +114,14 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
           ValueError: for the wrong rank, width, dtype or k, as far as known while
             tracing; `tf.errors.InvalidArgumentError` when the values tell.
         """
+        eager = tf.executing_eagerly()
         queries = self._check_queries(queries)
         k, columns = self._check_k(k)
-        if not tf.executing_eagerly():
+        if not eager:
             queries, k = self._check_values(queries, k)
         rows = queries.shape[0]
         finite = None
-        if not _known_moderate(queries):
+        if not (eager and _are_moderate(queries)):
             # The square, so that scores cannot overflow either.
             norms = tf.reduce_sum(tf.square(queries), axis=1, keepdims=True)
             finite = tf.math.is_finite(norms)
@@ -129,13 +131,14 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
         else:
             excluded = self._excluded_positions(queries, exclusions)
             scores, positions = self._search_without(queries, k, excluded)
-        if finite is not None or not _known_finite(scores):
+        if finite is not None or not (eager and _are_finite(scores)):
             found = tf.math.is_finite(scores)
             found = found if finite is None else found & finite
             scores = tf.where(found, scores, float("-inf"))
             positions = tf.where(found, positions, -1)
-        scores.set_shape([rows, columns])
-        positions.set_shape([rows, columns])
+        if not eager:
+            scores.set_shape([rows, columns])
+            positions.set_shape([rows, columns])
         return scores, positions
 
     def _search_without(self, queries, k, excluded):
@@ -205,7 +208,8 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
     def _check_k(self, k):
         static = k if isinstance(k, int) else tf.get_static_value(k)
         if static is not None:
-            if np.ndim(static) or not _is_integer(static):
+            # A plain int, as in most calls, needs no look by NumPy.
+            if type(k) is not int and (np.ndim(static) or not _is_integer(static)):
                 raise ValueError(f"`k` must be an integer, received {k!r}.")
             if not 1 <= static <= self.num_rows:
                 raise ValueError(
@@ -253,18 +257,16 @@ def _assert(condition, message):
     return tf.raw_ops.Assert(condition=condition, data=[message])
 
 
-def _known_moderate(queries):
-    """Whether no query is NaN, infinite or too long; False where values are unknown."""
-    if not tf.executing_eagerly():
-        return False
+def _are_moderate(queries):
+    """Whether surely no query, an eager tensor, is NaN, infinite or too long."""
     # Eager tensors lend NumPy their memory; operations would cost more than a search.
     values = np.asarray(queries)
-    return np.isfinite(np.vdot(values, values))
+    return math.isfinite(np.vdot(values, values))
 
 
-def _known_finite(scores):
-    """Whether all scores are finite; False where values are unknown."""
-    return tf.executing_eagerly() and np.isfinite(np.sum(np.asarray(scores)))
+def _are_finite(scores):
+    """Whether surely all scores, an eager tensor, are finite."""
+    return math.isfinite(np.asarray(scores).sum())
 
 
 def _is_integer(value):

@@ -136,7 +136,8 @@ class TopK(keras.Model, abc.ABC):
 
     def __call__(self, queries, k=None, **kwargs):
         if not kwargs and self._may_skip_keras(queries):
-            queries = tf.convert_to_tensor(queries)
+            if isinstance(queries, np.ndarray):
+                queries = tf.convert_to_tensor(queries)
             note_inputs(self, queries)
             return self._search(queries, k, None)
         # Keras 3 takes Python numbers by keyword only.
