@@ -73,7 +73,6 @@ class Configuration:
                     [sys.executable, HERE / "replica_steps.py", way, str(replicas)],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
                     text=True,
                     env=environment.copy(),
                 )
@@ -83,7 +82,7 @@ class Configuration:
     def _read(self):
         lines = [process.stdout.readline() for process in self._processes]
         if not all(lines):
-            raise SystemExit(f"{self.key} failed: run replica_steps.py to see why.")
+            raise SystemExit(f"{self.key} ended; see above why.")
         return [json.loads(line) for line in lines]
 
     def ask(self, batch, what):
