@@ -1,5 +1,7 @@
 """A mixture of negatives from the numbers of a report, row by row."""
 
+from decimal import Decimal
+
 import numpy as np
 
 
@@ -12,22 +14,26 @@ def gradient_by_row(report, order, size, level, shares, skip, last):
     edges = model["hard"]["edges"]
     first, end = edges.index(skip), edges.index(last)
     negatives = np.zeros(3)
+
+    def weight(logarithm):
+        """Of any size: decimal numbers have room for exp(10,000)."""
+        return Decimal(0) if logarithm is None else Decimal(logarithm).exp()
+
     for row in range(model["probes"]):
         hard = sum(
             (edges[i + 1] - edges[i])
-            * np.exp(model["hard"][which][i]["log_mean_weight"][row])
+            * weight(model["hard"][which][i]["log_mean_weight"][row])
             for i in range(first, end)
         ) / (last - skip)
-        uniform = np.exp(model["uniform"][which]["log_mean_weight"][row])
-        own = probed["log_mean_weight"][row]
-        masses = np.array(
-            [
-                shares[0]
-                * probed["columns"][row]
-                * (0 if own is None else np.exp(own)),
-                shares[1] * (size - 1) * uniform,
-                shares[2] * (size - 1) * hard,
-            ]
+        counts = probed["columns"][row], size - 1, size - 1
+        weights = (
+            weight(probed["log_mean_weight"][row]),
+            weight(model["uniform"][which]["log_mean_weight"][row]),
+            hard,
         )
-        negatives += masses / (1 + masses.sum()) / model["probes"]
-    return negatives
+        masses = [
+            Decimal(share) * count * one
+            for share, count, one in zip(shares, counts, weights, strict=True)
+        ]
+        negatives += [float(mass / (1 + sum(masses))) for mass in masses]
+    return negatives / model["probes"]

@@ -83,6 +83,25 @@ def test_mixtures_equal_loops(report, shares, level):
         assert rates["in_batch"] == measured
 
 
+@pytest.mark.parametrize("shares", [(1, 1, 0), (3, 4, 1)])
+def test_mixtures_of_scores_over_a_low_temperature(make_table, make_model, shares):
+    """Weights that no float holds, as exp(1,000) is."""
+    table = make_table(num_rows=400, num_items=60, num_users=20)
+    report = audit.measure(
+        table, make_model(table), batch_sizes=[64], orders=["shuffled"],
+        num_probes=40, temperature=0.001, progress=False,
+    )  # fmt: skip
+    logs = report["model"]["uniform"]["all"]["log_mean_weight"]
+    assert max(logs) > 1_000 and min(logs) < -50
+    found = audit.mixture(report, "shuffled", 64, "keys", shares)
+    last = report["model"]["hard"]["edges"][-1]
+    expected = gradient_by_row(report, "shuffled", 64, "keys", shares, 0, last)
+    np.testing.assert_allclose(
+        list(found["gradient"].values()), expected / expected.sum(), atol=1e-12
+    )
+    assert found["negatives_probability"] == pytest.approx(expected.sum())
+
+
 def test_weights_predict_the_gradient_of_drawn_negatives(make_table, make_model):
     """What sources' mean weights give is near a softmax over columns drawn of them."""
     table = make_table(num_rows=3000, num_items=400, num_users=60)

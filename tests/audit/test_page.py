@@ -191,6 +191,20 @@ def test_every_mixture_is_that_of_the_report(opened, reports):
             assert found[3] == pytest.approx(same["tail_share"]["all"])
 
 
+def test_a_low_temperature_leaves_numbers(opened, make_table, make_model):
+    table = make_table(num_rows=400, num_items=60, num_users=20)
+    report = audit.measure(
+        table, make_model(table), batch_sizes=[64], orders=["shuffled"],
+        num_probes=40, temperature=0.001, progress=False,
+    )  # fmt: skip
+    browser = opened("model", report=report)
+    last = report["model"]["hard"]["edges"][-1]
+    expected = gradient_by_row(report, "shuffled", 64, "keys", (1, 1, 0), 0, last)
+    shown = numbers(text_of(browser, "gradient-bar"))
+    np.testing.assert_allclose(shown, expected[:2] / expected.sum(), atol=6e-4)
+    assert "NaN" not in browser.find_element("css selector", "body").text
+
+
 def test_masks_change_the_false_negatives(opened, reports):
     from selenium.webdriver.common.keys import Keys
 

@@ -65,8 +65,8 @@ def _sources(report, setting, level, skip, last):
     if model is not None:
         probed = model["in_batch"][setting["order"]][str(setting["batch_size"])][level]
         in_batch["columns"] = np.array(probed["columns"], np.float64)
-        in_batch["weight"] = _weights(probed)
-        uniform["weight"] = _weights(model["uniform"][which])
+        in_batch["log_weight"] = _log_weights(probed)
+        uniform["log_weight"] = _log_weights(model["uniform"][which])
         if which == "unknown":
             # Only later rows tell what masks of known positives leave.
             in_batch["false_negative_rate"] = probed["false_negative_rate"]
@@ -82,8 +82,10 @@ def _hard(bands, which, skip, last):
     first, end = edges.index(skip), edges.index(edges[-1] if last is None else last)
     widths = np.diff(edges)[first:end]
     chosen = bands[which][first:end]
+    logs = [_log_weights(band) for band in chosen]
+    shares = np.log(widths / widths.sum())
     return {
-        "weight": np.average([_weights(b) for b in chosen], axis=0, weights=widths),
+        "log_weight": np.logaddexp.reduce(logs + shares[:, np.newaxis], axis=0),
         **{
             name: float(np.average([b[name] for b in chosen], weights=widths))
             for name in ("false_negative_rate", "tail_share")
@@ -91,21 +93,30 @@ def _hard(bands, which, skip, last):
     }
 
 
-def _weights(measured):
-    logs = [np.nan if v is None else v for v in measured["log_mean_weight"]]
-    return np.nan_to_num(np.exp(np.array(logs, np.float64)))
+def _log_weights(measured):
+    """[R], -inf where a probe has no column."""
+    logs = [-np.inf if v is None else v for v in measured["log_mean_weight"]]
+    return np.array(logs, np.float64)
 
 
 def _gradient(sources, shares, batch_size):
     total = batch_size - 1
-    masses = np.stack(
-        [
-            shares[0] * sources["in_batch"]["columns"] * sources["in_batch"]["weight"],
-            shares[1] * total * sources["uniform"]["weight"],
-            shares[2] * total * sources["hard"]["weight"],
-        ]
+    counts = (
+        shares[0] * sources["in_batch"]["columns"],
+        np.array([shares[1] * total]),
+        np.array([shares[2] * total]),
     )
-    probability = (masses / (1 + masses.sum(axis=0))).mean(axis=1)
+    with np.errstate(divide="ignore"):
+        masses = np.stack(
+            [
+                np.log(count) + sources[source]["log_weight"]
+                for count, source in zip(counts, SOURCES, strict=True)
+            ]
+        )
+    # The largest term is 1: of scores over a low temperature exp would be infinite.
+    largest = np.maximum(masses.max(axis=0), 0)
+    masses = np.exp(masses - largest)
+    probability = (masses / (np.exp(-largest) + masses.sum(axis=0))).mean(axis=1)
     if not probability.sum():
         return {"gradient": None, "negatives_probability": 0.0}
     parts = (probability / probability.sum()).tolist()

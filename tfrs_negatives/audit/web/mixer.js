@@ -3,8 +3,13 @@
 const SOURCES = ["in_batch", "uniform", "hard"];
 const SOURCE_NAMES = { in_batch: "In-batch", uniform: "Uniform", hard: "Hard" };
 
-const weightsOf = (measured) =>
-  measured.log_mean_weight.map((v) => (v === null ? 0 : Math.exp(v)));
+const logWeightsOf = (measured) =>
+  measured.log_mean_weight.map((v) => (v === null ? -Infinity : v));
+
+const logAddExp = (a, b) => {
+  const most = Math.max(a, b);
+  return most === -Infinity ? most : most + Math.log1p(Math.exp(Math.min(a, b) - most));
+};
 
 const sourcesOf = (report, setting, state) => {
   const { table, model } = report;
@@ -21,8 +26,8 @@ const sourcesOf = (report, setting, state) => {
   if (model) {
     const probed = model.in_batch[state.order][state.size][state.level];
     inBatch.columns = probed.columns;
-    inBatch.weight = weightsOf(probed);
-    uniform.weight = weightsOf(model.uniform[which]);
+    inBatch.logWeight = logWeightsOf(probed);
+    uniform.logWeight = logWeightsOf(model.uniform[which]);
     if (which === "unknown") {
       inBatch.falseRate = probed.false_negative_rate;
       uniform.falseRate = model.uniform[which].false_negative_rate;
@@ -31,13 +36,15 @@ const sourcesOf = (report, setting, state) => {
     const [first, end] = [edges.indexOf(state.skip), edges.indexOf(state.last)];
     const total = state.last - state.skip;
     hard.falseRate = hard.tail = 0;
-    hard.weight = new Array(model.probes).fill(0);
+    hard.logWeight = new Array(model.probes).fill(-Infinity);
     for (let i = first; i < end; i++) {
       const band = model.hard[which][i];
       const share = (edges[i + 1] - edges[i]) / total;
       hard.falseRate += share * band.false_negative_rate;
       hard.tail += share * band.tail_share;
-      weightsOf(band).forEach((w, row) => { hard.weight[row] += share * w; });
+      logWeightsOf(band).forEach((log, row) => {
+        hard.logWeight[row] = logAddExp(hard.logWeight[row], Math.log(share) + log);
+      });
     }
   }
   return { in_batch: inBatch, uniform, hard };
@@ -78,13 +85,15 @@ const mix = (report, state) => {
   if (!report.model) return found;
   const sums = { in_batch: 0, uniform: 0, hard: 0 };
   for (let row = 0; row < report.model.probes; row++) {
-    const mass = {
-      in_batch: share.in_batch * sources.in_batch.columns[row] * sources.in_batch.weight[row],
-      uniform: share.uniform * columns * sources.uniform.weight[row],
-      hard: share.hard * columns * sources.hard.weight[row],
-    };
-    const all = 1 + mass.in_batch + mass.uniform + mass.hard;
-    for (const source of SOURCES) sums[source] += mass[source] / all / report.model.probes;
+    const logs = [
+      Math.log(share.in_batch * sources.in_batch.columns[row]),
+      Math.log(share.uniform * columns), Math.log(share.hard * columns),
+    ].map((log, i) => log + sources[SOURCES[i]].logWeight[row]);
+    // The largest term is 1: of scores over a low temperature exp would be infinite.
+    const largest = Math.max(0, ...logs);
+    const mass = logs.map((log) => Math.exp(log - largest));
+    const all = Math.exp(-largest) + mass[0] + mass[1] + mass[2];
+    SOURCES.forEach((s, i) => { sums[s] += mass[i] / all / report.model.probes; });
   }
   found.probability = sums.in_batch + sums.uniform + sums.hard;
   if (found.probability)
