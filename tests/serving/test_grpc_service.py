@@ -132,6 +132,9 @@ def proto(dtype=tf.int32, sizes=(), **values):
     ("changes", "code", "message"),
     [
         ({"name": "other"}, "NOT_FOUND", "'items' is served"),
+        # Clients take messages of 8 KiB.
+        ({"name": "é" * 8000}, "NOT_FOUND", "'items' is served"),
+        ({"é" * 8000: proto()}, "INVALID_ARGUMENT", "Expected the inputs k"),
         ({"version": 7}, "NOT_FOUND", "Version 1 of 'items' is served"),
         ({"signature": "x"}, "INVALID_ARGUMENT", "a signature out of embed_query"),
         ({"age": proto()}, "INVALID_ARGUMENT", "received age, k"),
@@ -170,6 +173,16 @@ def test_malformed_requests(stub, changes, code, message):
     asked = request(**{**tensors(k=3), **changes})
     refused(stub.Predict, asked, code, message)
     assert stub.Predict(request(**tensors(k=3)), timeout=60).outputs["ids"].dtype
+
+
+def test_inputs_that_are_not_asked_for_are_not_unpacked(stub, monkeypatch):
+    """A short message can stand for gigabytes."""
+    unpacked = []
+    monkeypatch.setattr(tf, "make_ndarray", unpacked.append)
+    one = proto(tf.float64, [20_000], double_val=[1.0])
+    asked = request(**tensors(k=3), **{f"more{n}": one for n in range(50)})
+    refused(stub.Predict, asked, "INVALID_ARGUMENT", "Expected the inputs k, shift")
+    assert unpacked == []
 
 
 def test_other_refusals(stub, channel):

@@ -168,6 +168,13 @@ ROW = {"user": "u3", "shift": [0.0], "k": 2}
         ({"inputs": {**ONE, "shift": [[True]]}}, "received a truth value"),
         ({"inputs": {**ONE, "shift": [[1, 2]]}}, "'shift' must have shape (None, 1)"),
         ({"inputs": {**ONE, "shift": [[1], [2, 3]]}}, "in lists of equal length"),
+        # Deeper than NumPy goes.
+        (
+            b'{"inputs": {"user": ["u3"], "shift": [[0]], "k": %b2%b}}'
+            % (b"[" * 40, b"]" * 40),
+            "'k' must have shape (), received lists of depth",
+        ),
+        ({"inputs": {**ONE, "a" * 9000: 1}}, "Expected the inputs k, shift, user, rec"),
         ({"inputs": {**ONE, "k": 0}}, "k must be from 1 to the number of candidates"),
         ({"inputs": {**ONE, "k": 41}}, "candidates, 40, received 41"),
         ({"inputs": {**ONE, "k": -(2**31)}}, "k must be from 1"),
@@ -184,6 +191,7 @@ def test_malformed_requests(client, body, message):
     assert status == 400
     assert set(answer) == {"error"} and message in answer["error"]
     assert len(answer["error"].splitlines()) == 1
+    assert len(answer["error"]) < 600
     # And the connection goes on.
     assert client.predict({"inputs": ONE})[0] == 200
 

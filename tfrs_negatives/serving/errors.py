@@ -10,15 +10,21 @@ HTTP_STATUS = {
 }
 
 
+# Messages repeat what a client sent; gRPC's clients take 8 KiB, non-ASCII escaped.
+_LONGEST = 500
+
+
 class RequestError(Exception):
     """A request that is refused or failed.
 
     Args:
-      message: What was expected, what came, how to fix it.
+      message: What was expected, what came, how to fix it; cut where it is long.
       code: One of `HTTP_STATUS`.
     """
 
     def __init__(self, message, code="INVALID_ARGUMENT"):
+        if len(message) > _LONGEST:
+            message = message[:_LONGEST] + "..."
         super().__init__(message)
         self.code = code
         self.http_status = HTTP_STATUS[code]

@@ -17,6 +17,7 @@ from tensorflow_serving.apis import (
 )
 
 from tfrs_negatives.serving.errors import RequestError
+from tfrs_negatives.serving.service import check_names
 
 
 def grpc_server(service):
@@ -64,6 +65,8 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         version = _version(self._service, request.model_spec)
         signature = request.model_spec.signature_name or "serving_default"
         specs = version.signature_inputs(signature)
+        # Before any is made an array: a message can name thousands, of 32 MiB each.
+        check_names(specs, request.inputs)
         most = self._service.limits.max_request_bytes
         inputs = {
             name: _array(name, proto, specs, most)
@@ -139,8 +142,8 @@ def _describe(specification, service, version, signature):
 
 def _array(name, proto, specs, most):
     """A tensor as an array, of the dtype that the signature asks for."""
-    spec = specs.get(name)
-    if spec is not None and proto.dtype != spec.dtype.as_datatype_enum:
+    spec = specs[name]
+    if proto.dtype != spec.dtype.as_datatype_enum:
         raise RequestError(
             f"{name!r} must be {spec.dtype.name}, received {_dtype_name(proto.dtype)}."
         )

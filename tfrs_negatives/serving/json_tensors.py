@@ -145,6 +145,12 @@ def _array(value, spec):
     if array.shape == (0,) and spec.shape.rank:
         # No row says what the rows would look like.
         array = array.reshape([0, *(size or 0 for size in spec.shape.as_list()[1:])])
+    # NumPy cannot go through the values of more than 32 dimensions.
+    if array.ndim > spec.shape.rank:
+        raise RequestError(
+            f"{spec.name!r} must have shape {spec.shape}, received lists of depth "
+            f"{array.ndim} or more."
+        )
     kinds = set(map(type, array.flat))
     expected = _expected(dtype)
     if kinds - expected[0]:
