@@ -1,0 +1,74 @@
+"""Table 1: Gowalla, against every peer."""
+
+from tables import Subject, Table
+
+TWO_TOWERS = {"width": 64, "batch": 2048, "epochs": 10}
+TWO_TOWER_GRID = {
+    "temperature": [0.05, 0.07, 0.1, 0.15],
+    "rate": [0.003, 0.01],
+}
+
+TABLE = Table(
+    data=("gowalla",),
+    trials=6,
+    subjects={
+        "popularity": Subject(
+            "peers.popularity", packages=("numpy",), keras=None, seeded=False
+        ),
+        "EASE^R": Subject(
+            "peers.ease",
+            grid={"l2": [30.0, 70.0, 150.0, 300.0, 600.0, 1200.0]},
+            packages=("numpy", "scipy"),
+            keras=None,
+            seeded=False,
+        ),
+        "implicit ALS": Subject(
+            "peers.als",
+            fixed={"factors": 64},
+            grid={
+                "regularization": [0.01, 0.1, 1.0, 10.0],
+                "alpha": [1.0, 5.0, 20.0, 40.0],
+                "iterations": [10, 20],
+            },
+            packages=("implicit", "numpy", "scipy"),
+            keras=None,
+        ),
+        "implicit BPR": Subject(
+            "peers.bpr",
+            fixed={"factors": 63},
+            grid={
+                "learning_rate": [0.01, 0.03, 0.1],
+                "regularization": [0.001, 0.01, 0.03],
+                "iterations": [100, 200],
+            },
+            packages=("implicit", "numpy", "scipy"),
+            keras=None,
+        ),
+        "TFRS, plain": Subject(
+            "peers.tfrs_two_tower",
+            fixed={**TWO_TOWERS, "corrections": False},
+            grid=TWO_TOWER_GRID,
+            packages=("tensorflow-recommenders", "tensorflow", "tf-keras", "numpy"),
+        ),
+        "TFRS, its corrections": Subject(
+            "peers.tfrs_two_tower",
+            fixed={**TWO_TOWERS, "corrections": True},
+            grid=TWO_TOWER_GRID,
+            packages=("tensorflow-recommenders", "tensorflow", "tf-keras", "numpy"),
+        ),
+        "keras-rs": Subject(
+            "peers.keras_rs_two_tower",
+            fixed=TWO_TOWERS,
+            grid=TWO_TOWER_GRID,
+            packages=("keras-rs", "keras", "tensorflow", "numpy"),
+            keras=3,
+        ),
+        "PyTorch": Subject(
+            "peers.torch_two_tower",
+            fixed=TWO_TOWERS,
+            grid=TWO_TOWER_GRID,
+            packages=("torch", "numpy"),
+            keras=None,
+        ),
+    },
+)

@@ -1,0 +1,44 @@
+"""The two towers of `two_tower.py` on several replicas, logical devices of the CPU.
+
+A setting's `replicas` share its `batch`, and `global_negatives` says whether they share
+their negatives too. The rate follows the square root of the batch from `base_batch` on.
+"""
+
+import math
+
+import numpy as np
+import tensorflow as tf
+from models import two_tower
+from peers import in_batch
+
+from tfrs_negatives._keras import keras
+
+
+def fit(train, setting, seed):
+    setting = {**two_tower.PLAIN, **setting}
+    replicas = setting["replicas"]
+    processor = tf.config.list_physical_devices("CPU")[0]
+    logical = [tf.config.LogicalDeviceConfiguration()] * replicas
+    tf.config.set_logical_device_configuration(processor, logical)
+    keras.utils.set_random_seed(seed)
+    strategy = tf.distribute.get_strategy()
+    if replicas > 1:
+        strategy = tf.distribute.MirroredStrategy(
+            [f"CPU:{place}" for place in range(replicas)],
+            cross_device_ops=tf.distribute.ReductionToOneDevice(),
+        )
+    steps = in_batch.num_steps(train, setting)
+    rate = setting["rate"] * math.sqrt(setting["batch"] / setting["base_batch"])
+    with strategy.scope():
+        model = two_tower.TwoTowers(
+            train, setting, None, steps, setting["global_negatives"]
+        )
+        decay = keras.optimizers.schedules.CosineDecay(rate, steps)
+        model.compile(keras.optimizers.legacy.Adam(decay))
+    order = list(in_batch.batches(train, setting, seed))
+    columns = zip(("users", "items"), zip(*order, strict=True), strict=True)
+    rows = {name: np.concatenate(values) for name, values in columns}
+    data = tf.data.Dataset.from_tensor_slices(rows)
+    data = data.batch(setting["batch"], drop_remainder=True).prefetch(2)
+    model.fit(data, verbose=2)
+    return model.factors()

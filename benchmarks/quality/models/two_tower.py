@@ -1,0 +1,111 @@
+"""Two towers of ids, trained with this package and the options of a setting.
+
+Settings, beside those of the peers (width, temperature, rate, batch, epochs): `log_q`
+is None, "exact" or "streaming", `positive` what it does to the row's own,
+`accidental_hits` and `same_key` what is dropped; `uniform` and `memory` are numbers of
+further negatives, `hard` how many of the hardest of a row are kept.
+"""
+
+import numpy as np
+import tensorflow as tf
+from peers import in_batch
+from rankers import Factors
+
+from tfrs_negatives import layers, models, samplers, tasks
+from tfrs_negatives._keras import keras
+
+PLAIN = {
+    "log_q": None,
+    "positive": "all",
+    "accidental_hits": False,
+    "same_key": False,
+    "uniform": 0,
+    "memory": 0,
+    "hard": None,
+}
+
+
+class TwoTowers(models.Model):
+    def __init__(self, train, setting, uniform, steps, global_negatives=False):
+        super().__init__()
+        initializer = keras.initializers.RandomUniform(-0.05, 0.05)
+        self.users, self.items = (
+            self.add_weight(
+                name=name, shape=[size, setting["width"]], initializer=initializer
+            )
+            for name, size in (("users", train.num_users), ("items", train.num_items))
+        )
+        self.setting = setting
+        memory = None
+        if setting["memory"]:
+            memory = layers.CrossBatchMemory(
+                setting["batch"] + setting["memory"],
+                setting["width"],
+                num_keys=int(setting["same_key"]),
+                warm_up_steps=steps // setting["epochs"],
+            )
+        self.task = tasks.Retrieval(
+            temperature=setting["temperature"],
+            remove_accidental_hits=setting["accidental_hits"],
+            sampling_correction=correction(train, setting, uniform),
+            positive=setting["positive"],
+            memory=memory,
+            num_hard_negatives=setting["hard"],
+            reduction="sum_over_batch_size",
+            global_negatives=global_negatives,
+        )
+
+    def compute_loss(self, batch, training=False):
+        items, options = batch["items"], {}
+        if self.setting["uniform"]:
+            items = tf.concat([items, batch["uniform"]], axis=0)
+        if self.setting["same_key"]:
+            options["query_keys"] = batch["users"]
+        return self.task(
+            self.embed(self.users, batch["users"]),
+            self.embed(self.items, items),
+            candidate_ids=items,
+            compute_metrics=False,
+            training=training,
+            **options,
+        )
+
+    def embed(self, table, ids):
+        # Through a dense gradient: Adam moves every row anyway.
+        return tf.math.l2_normalize(tf.gather(table * 1.0, ids), axis=1)
+
+    def factors(self):
+        tables = self.users, self.items
+        return Factors(*(tf.math.l2_normalize(t, axis=1).numpy() for t in tables))
+
+
+def correction(train, setting, uniform):
+    """The layer of log q, or None."""
+    if setting["log_q"] is None:
+        return None
+    if setting["log_q"] == "exact":
+        layer = layers.StaticFrequency(train.item_counts())
+    else:
+        layer = layers.StreamingFrequency(train.num_items, dense=True)
+    return layers.MixedLogQ([layer, uniform.log_q]) if uniform else layer
+
+
+def fit(train, setting, seed):
+    setting = {**PLAIN, **setting}
+    keras.utils.set_random_seed(seed)
+    uniform = None
+    if setting["uniform"]:
+        uniform = samplers.Uniform(np.arange(train.num_items, dtype=np.int32))
+    steps = in_batch.num_steps(train, setting)
+    model = TwoTowers(train, setting, uniform, steps)
+    decay = keras.optimizers.schedules.CosineDecay(setting["rate"], steps)
+    # Only that of Keras 2 is fused.
+    model.compile(keras.optimizers.legacy.Adam(decay))
+    ids = tf.TensorSpec([None], tf.int32)
+    data = tf.data.Dataset.from_generator(
+        lambda: in_batch.batches(train, setting, seed), output_signature=(ids, ids)
+    ).map(lambda users, items: {"users": users, "items": items})
+    if uniform:
+        data = uniform.attach(data, setting["uniform"], name="uniform", seed=seed)
+    model.fit(data.prefetch(2), verbose=2)
+    return model.factors()

@@ -1,0 +1,151 @@
+"""Data sets, each split into training and held-out interactions.
+
+Gowalla (`gowalla.npz`) has the split of LightGCN (He et al., SIGIR 2020). Of
+MovieTweetings (Dooms et al., 2013) the last fifth of a user's ratings in time is held
+out, and of MovieLens 1M (GroupLens; the copy has no times) a random fifth; there every
+rating counts as an interaction. The folder is that of TFRS_NEGATIVES_DATA.
+"""
+
+import dataclasses
+import os
+import pathlib
+
+import numpy as np
+
+HELD_OUT = 5  # One in so many of a user's interactions.
+VALIDATION = 10
+
+
+@dataclasses.dataclass
+class Interactions:
+    """Users and items, numbered from 0, of the interactions to learn from.
+
+    Attributes:
+      users: `[n]` int32, of each interaction.
+      items: `[n]` int32.
+      num_users: Users of the whole data set.
+      num_items: Items of the whole data set, all of which are ranked.
+    """
+
+    users: np.ndarray
+    items: np.ndarray
+    num_users: int
+    num_items: int
+
+    def item_counts(self):
+        """`[num_items]` int64: how often each item occurs."""
+        return np.bincount(self.items, minlength=self.num_items)
+
+    def matrix(self):
+        """`[num_users, num_items]` sparse float32 of ones."""
+        import scipy.sparse
+
+        ones = np.ones(len(self.users), np.float32)
+        shape = self.num_users, self.num_items
+        return scipy.sparse.csr_matrix((ones, (self.users, self.items)), shape)
+
+
+@dataclasses.dataclass
+class Split:
+    """What is learned from, and what is to be found."""
+
+    train: Interactions
+    test_users: np.ndarray
+    test_items: np.ndarray
+
+    def __post_init__(self):
+        width = self.train.num_items
+        train = self.train.users.astype(np.int64) * width + self.train.items
+        test = self.test_users.astype(np.int64) * width + self.test_items
+        if np.isin(test, train).any():
+            raise ValueError("A held-out interaction is among those of training.")
+
+    def validation(self, seed=0):
+        """Training alone, a tenth of each user's interactions held out of it.
+
+        At least one of users with three or more, and none of others.
+        """
+        held_out = np.zeros(len(self.train.users), bool)
+        sizes = np.bincount(self.train.users, minlength=self.train.num_users)
+        wanted = np.maximum(sizes // VALIDATION, sizes >= 3)
+        turn = np.random.default_rng(seed).random(len(held_out))
+        place, users = _places_within_users(self.train.users, turn)
+        held_out[place] = _ranks_within(users) < wanted[users]
+        return _split(self.train, held_out)
+
+
+def load(name):
+    """Returns the `Split` with this name."""
+    return {"gowalla": _gowalla, "movietweetings": _movietweetings, "ml1m": _ml1m}[
+        name
+    ]()
+
+
+def _path(name):
+    folder = pathlib.Path(os.environ.get("TFRS_NEGATIVES_DATA", "../shared/data"))
+    if not (folder / name).exists():
+        raise SystemExit(
+            f"{folder / name} is missing: give its folder by --data or in "
+            "TFRS_NEGATIVES_DATA."
+        )
+    return folder / name
+
+
+def _gowalla():
+    with np.load(_path("gowalla.npz")) as file:
+        data = {name: file[name].astype(np.int32) for name in file}
+    num_users = 1 + max(data["train_user"].max(), data["test_user"].max())
+    num_items = 1 + max(data["train_item"].max(), data["test_item"].max())
+    train = Interactions(
+        data["train_user"], data["train_item"], int(num_users), int(num_items)
+    )
+    return Split(train, data["test_user"], data["test_item"])
+
+
+def _movietweetings():
+    import pandas as pd
+
+    table = pd.read_parquet(_path("movietweetings_142k.parquet"))
+    return _last_or_random(table, -table["t"].to_numpy())
+
+
+def _ml1m():
+    import pandas as pd
+
+    table = pd.read_parquet(_path("ml1m_no_timestamps.parquet"))
+    return _last_or_random(table, np.random.default_rng(0).random(len(table)))
+
+
+def _last_or_random(table, turn):
+    """Holds a fifth of each user's rows out, those with the lowest `turn`."""
+    table = table.assign(turn=turn).drop_duplicates(["user", "item"])
+    users, items = (
+        np.unique(table[name], return_inverse=True)[1].astype(np.int32)
+        for name in ("user", "item")
+    )
+    every = Interactions(users, items, int(users.max()) + 1, int(items.max()) + 1)
+    wanted = np.bincount(users) // HELD_OUT
+    place, sorted_users = _places_within_users(users, table["turn"].to_numpy())
+    held_out = np.zeros(len(users), bool)
+    held_out[place] = _ranks_within(sorted_users) < wanted[sorted_users]
+    return _split(every, held_out)
+
+
+def _split(every, held_out):
+    train = dataclasses.replace(
+        every, users=every.users[~held_out], items=every.items[~held_out]
+    )
+    return Split(train, every.users[held_out], every.items[held_out])
+
+
+def _places_within_users(users, turn):
+    """Positions in order of user, then turn; and the users in that order."""
+    places = np.lexsort([turn, users])
+    return places, users[places]
+
+
+def _ranks_within(sorted_users):
+    """0, 1, 2, ... within each run of equal users."""
+    sizes = np.bincount(sorted_users)
+    starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return np.arange(len(sorted_users)) - starts
