@@ -21,9 +21,18 @@ def publish(new, path, old):
     """Renames `new` to `path`, replacing a folder there.
 
     What was there is moved aside, to `old`, between two renames; it comes back if
-    the second fails.
+    the second fails. With None for `old`, only an empty folder is replaced.
+
+    Raises:
+      OSError: There is something that is not to be replaced, or no permission.
     """
     os.makedirs(os.path.dirname(path), exist_ok=True)
+    if old is None:
+        if os.path.isdir(path):
+            os.rmdir(path)
+        # Fails if someone was faster.
+        os.rename(new, path)
+        return
     if os.path.isdir(path):
         os.rename(path, old)
     try:

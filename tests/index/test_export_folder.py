@@ -135,6 +135,50 @@ def test_versions_follow_one_another(tmp_path):
         export(root / "1", NEW, versioned=True)
 
 
+def while_saving(monkeypatch, event):
+    """Lets something happen once, in the middle of the next export."""
+    save = tf.saved_model.save
+
+    def slow(*args, **kwargs):
+        save(*args, **kwargs)
+        monkeypatch.setattr(tf.saved_model, "save", save)
+        event()
+
+    monkeypatch.setattr(tf.saved_model, "save", slow)
+
+
+def test_two_exports_at_a_time_are_two_versions(tmp_path, monkeypatch):
+    root = tmp_path / "m"
+    while_saving(monkeypatch, lambda: export(root, OLD, versioned=True))
+    assert export(root, NEW, versioned=True) == str(root / "2")
+    check_answers_from(root / "1", OLD)
+    check_answers_from(root / "2", NEW)
+    assert sorted(p.name for p in root.iterdir()) == ["1", "2"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_appears_while_an_export_is_written_is_kept(
+    tmp_path, monkeypatch, overwrite
+):
+    def appear():
+        (tmp_path / "m").mkdir()
+        (tmp_path / "m" / "chapter").write_text("1")
+
+    while_saving(monkeypatch, appear)
+    with pytest.raises(ValueError, match="something other than an export"):
+        export(tmp_path / "m", NEW, overwrite=overwrite)
+    assert (tmp_path / "m" / "chapter").read_text() == "1"
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
+def test_an_export_that_appears_is_replaced_only_when_told(tmp_path, monkeypatch):
+    while_saving(monkeypatch, lambda: export(tmp_path / "m", OLD))
+    with pytest.raises(ValueError, match="holds an earlier export. Pass overwrite"):
+        export(tmp_path / "m", NEW)
+    check_answers_from(tmp_path / "m", OLD)
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
 FULL_DISK = """
 import resource, sys
 import numpy as np, tensorflow as tf

@@ -61,8 +61,8 @@ def export_retrieval(
       overwrite: Whether to replace an earlier export at `path`. Nothing else is ever
         replaced.
       versioned: Whether to write a new version under `path`, as TensorFlow Serving
-        expects: `path/1`, or one more than the highest number there. Servers that
-        watch `path` then load it.
+        expects: `path/1`, or one more than the highest number there when it is
+        whole. Servers that watch `path` then load it.
 
     Returns:
       The absolute path of the SavedModel.
@@ -114,8 +114,13 @@ def export_retrieval(
         },
         "payload": {name: column.dtype.name for name, column in columns.items()},
     }
-    write_atomically(path, lambda folder: _save(module, folder, signatures), metadata)
-    return path
+    return write_atomically(
+        path,
+        lambda folder: _save(module, folder, signatures),
+        metadata,
+        overwrite=overwrite,
+        versioned=versioned,
+    )
 
 
 def _named_features(query_signature):

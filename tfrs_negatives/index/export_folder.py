@@ -55,7 +55,7 @@ def check_target(path, overwrite):
     return path
 
 
-def write_atomically(path, save, metadata):
+def write_atomically(path, save, metadata, *, overwrite=False, versioned=False):
     """Writes into a hidden sibling folder, and gives it its name at the end.
 
     An earlier export is moved aside for the moment between two renames; should the
@@ -65,8 +65,16 @@ def write_atomically(path, save, metadata):
       path: What `check_target` returned.
       save: Function that writes the SavedModel into the folder it is given.
       metadata: Dict for the description, as JSON; format and checksums are added.
+      overwrite: Whether an earlier export may be replaced.
+      versioned: Whether `path` is a version, which becomes a higher one if somebody
+        else takes that number while this one is written.
+
+    Returns:
+      The path that was written.
 
     Raises:
+      ValueError: if something else, or with `overwrite` off an export, has come to be
+        there since `check_target`.
       OSError: if it cannot be written: a full disk, a folder that is read-only.
     """
     new, old = hidden_siblings(path)
@@ -78,7 +86,9 @@ def write_atomically(path, save, metadata):
         with open(marker, "w", encoding="utf-8") as file:
             whole = {"format": _exports.FORMAT, **metadata, "files": files}
             json.dump(whole, file, indent=2)
-        publish(new, path, old)
+        if versioned:
+            path = next_version(os.path.dirname(path))
+        publish(new, check_target(path, overwrite), old if overwrite else None)
     except (OSError, tf.errors.OpError) as error:
         kept = (
             "What was there is whole." if os.path.isdir(path) else "Nothing is there."
@@ -89,3 +99,4 @@ def write_atomically(path, save, metadata):
         ) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
+    return path
