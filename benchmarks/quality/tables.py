@@ -54,6 +54,7 @@ class Table:
       data: Names that `splits.load` knows.
       subjects: From a row's name to its `Subject`.
       trials: How many settings a search tries for each subject with a grid.
+      claims: Triples (claim, row, row): that the first row is better than the second.
       script: Instead of those, a benchmark of another folder that makes the table, as
         command-line words from the folder of the benchmarks on.
     """
@@ -61,6 +62,7 @@ class Table:
     data: tuple = ()
     subjects: dict = dataclasses.field(default_factory=dict)
     trials: int = 0
+    claims: tuple = ()
     script: tuple = ()
 
 

@@ -8,6 +8,7 @@ from tables import Subject, Table
 
 TOWERS = {"width": 64, "batch": 2048, "epochs": 10}
 GRID = {"temperature": [0.05, 0.07, 0.1, 0.15], "rate": [0.003, 0.01]}
+NEGATIVES = {"positive": "negatives"}
 PACKAGES = "tensorflow-recommenders", "tensorflow", "tf-keras", "numpy"
 
 

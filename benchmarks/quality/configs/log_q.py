@@ -30,6 +30,21 @@ PACKAGES = "tensorflow-recommenders", "tensorflow", "tf-keras", "numpy"
 TABLE = Table(
     data=("movietweetings", "ml1m"),
     trials=6,
+    claims=(
+        ("Yi et al.: log-Q beats none (exact q)", "exact log-Q", "no log-Q"),
+        ("Yi et al.: log-Q beats none (q learned)", "streaming log-Q", "no log-Q"),
+        (
+            "Yang et al.: mixed beats batch-only",
+            "mixed, 1,024 uniform",
+            "streaming log-Q",
+        ),
+        ("Yang et al.: more is better", "mixed, 4,096 uniform", "mixed, 256 uniform"),
+        (
+            "Khrylchenko et al.: refined beats standard",
+            "exact log-Q, positive=refined",
+            "exact log-Q",
+        ),
+    ),
     subjects={
         name: Subject("models.two_tower", {**TOWERS, **options}, GRID, PACKAGES)
         for name, options in ROWS.items()

@@ -1,0 +1,173 @@
+"""Writes the tables and plots of `docs/results.md` from the CSV files of runs.
+
+    python benchmarks/quality/report.py
+
+A table stands between `<!-- TABLE: begin -->` and `<!-- TABLE: end -->`; what is around
+is left as it is. Rows are runs with the setting that the search has found best so far.
+"""
+
+import argparse
+import pathlib
+import statistics
+
+import plots
+import results
+import tables
+
+DOCS = results.HERE.parents[1] / "docs"
+HEADER = [
+    "",
+    *("Recall@20", "NDCG@20", "head", "torso", "tail"),
+    *("seeds", "trials", "CPU s", "peak MiB", "setting"),
+]
+
+
+def spread(values):
+    """Mean and standard deviation, as text."""
+    values = [float(value) for value in values]
+    if len(values) == 1:
+        return f"{values[0]:.4f}"
+    return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
+
+
+def markdown(header, rows):
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(cells) + " |" for cells in rows])
+
+
+def groups(name, table, data):
+    """Runs of each row of a table: pairs (subject and variant, runs)."""
+    everything = results.read(results.runs_file(name))
+    for subject_name, subject in table.subjects.items():
+        setting = tables.setting_of(name, data, subject_name, subject)
+        runs = [
+            row
+            for row in everything
+            if (row["data"], row["subject"], row["setting"])
+            == (data, subject_name, setting)
+        ]
+        for variant in dict.fromkeys(row["variant"] for row in runs):
+            named = f"{subject_name}, {variant}" if variant else subject_name
+            yield named, [row for row in runs if row["variant"] == variant]
+
+
+def table_text(name, table):
+    """The tables of each data set, and verdicts on claims."""
+    parts = []
+    for data in table.data:
+        found = dict(groups(name, table, data))
+        if not found:
+            continue
+        if len(table.data) > 1:
+            parts.append(f"`{data}`:")
+        lines = [line(name, table, data, *item) for item in found.items()]
+        parts.append(markdown(HEADER, lines))
+        notes = [f"{row}: {runs[0]['notes']}" for row, runs in found.items()]
+        notes = [f"- {note}" for note in notes if not note.endswith(": ")]
+        if notes:
+            parts.append("\n".join(notes))
+        if table.claims:
+            verdicts = [
+                [claim, *verdict(found.get(better), found.get(worse))]
+                for claim, better, worse in table.claims
+            ]
+            header = ["claim", "difference in Recall@20", "verdict"]
+            parts.append(markdown(header, verdicts))
+    return "\n\n".join(parts) or "No runs yet."
+
+
+def line(name, table, data, row_name, runs):
+    """Cells of one row."""
+    _, trials = results.best_trial(name, data, runs[0]["subject"])
+    subject = table.subjects[runs[0]["subject"]]
+    setting = runs[0]["setting"] if subject.grid else ""
+    for names, value in sorted(subject.fixed.items()):
+        setting = setting.replace(results.as_text({names: value})[1:-1], "")
+    setting = ", ".join(part for part in setting.strip("{}").split(", ") if part)
+    costs = [
+        f"{statistics.median(float(run[cost]) for run in runs):.0f}"
+        for cost in ("cpu_seconds", "peak_mib")
+    ]
+    return [
+        row_name,
+        *(spread(run[measure] for run in runs) for measure in results.MEASURES),
+        str(len(runs)),
+        str(trials),
+        *costs,
+        setting.replace('"', ""),
+    ]
+
+
+def verdict(better, worse):
+    """Difference of means, and whether each seed of one is above all of the other."""
+    if not better or not worse:
+        return "", "not measured"
+    one, other = (
+        [float(run["recall_at_20"]) for run in runs] for runs in (better, worse)
+    )
+    difference = f"{statistics.mean(one) - statistics.mean(other):+.4f}"
+    if min(one) > max(other):
+        return difference, "holds"
+    if max(one) < min(other):
+        return difference, "does not hold: the reverse does"
+    return difference, "not decided: seeds overlap"
+
+
+def requests_text(table):
+    """The table that `benchmarks/requests/recovery.py` made."""
+    everything = results.read(results.HERE.parent / "requests" / "recovery.csv")
+    measures = "recall_at_20", "recall_at_100", "false_negatives", "requests_a_batch"
+    parts = []
+    for data in dict.fromkeys(run["data"] for run in everything):
+        cells = {}
+        for run in everything:
+            if run["data"] == data:
+                cells.setdefault((run["order"], run["task"]), []).append(run)
+        lines = []
+        for (order, task), runs in sorted(cells.items()):
+            first = min(runs, key=lambda run: int(run["seed"]))["seed"]
+            searched = [run for run in runs if run["seed"] == first]
+            key = "validation_recall_at_20"
+            best = max(searched, key=lambda run: float(run[key]))["rate"]
+            runs = [run for run in runs if run["rate"] == best]
+            values = [spread(run[measure] for run in runs) for measure in measures]
+            lines.append(
+                [f"{order}, {task}", *values, str(len(runs)), str(len(searched)), best]
+            )
+        header = ["", "Recall@20", "Recall@100", "false negatives"]
+        header += ["requests a batch", "seeds", "trials", "rate"]
+        parts.append(f"`{data}`:\n\n{markdown(header, lines)}")
+    return "\n\n".join(parts) or "No runs yet."
+
+
+def between(page, name, text):
+    """The page with the text between the markers of a table."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    if page.count(begin) != 1 or page.count(end) != 1:
+        raise ValueError(f"The page must have {begin} and {end} once each.")
+    before, rest = page.split(begin)
+    if end not in rest:
+        raise ValueError(f"{end} must stand after {begin}.")
+    return f"{before}{begin}\n\n{text}\n\n{end}{rest.split(end)[1]}"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--page", type=pathlib.Path, default=DOCS / "results.md")
+    parser.add_argument("--images", type=pathlib.Path, default=DOCS / "images")
+    arguments = parser.parse_args()
+    page = arguments.page.read_text(encoding="utf-8")
+    for name in tables.NAMES:
+        table = tables.load(name)
+        text = requests_text(table) if table.script else table_text(name, table)
+        image = arguments.images / f"quality_{name}.png"
+        drawn = [] if table.script else list(groups(name, table, table.data[0]))
+        if drawn and plots.draw(name, drawn, image):
+            link = image.relative_to(arguments.page.parent)
+            text += f"\n\n![{plots.TITLES[name]}]({link})"
+        page = between(page, name, text)
+    arguments.page.write_text(page, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,215 @@
+"""The quality benchmark's evaluator, runner and report."""
+
+import json
+import math
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+FOLDER = pathlib.Path(__file__).parents[1] / "benchmarks" / "quality"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quality():
+    """The benchmark's modules, which import each other by their bare names."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(FOLDER))
+    yield
+    sys.path.remove(str(FOLDER))
+    for name in set(sys.modules) - before:
+        if str(FOLDER) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+@pytest.fixture
+def split():
+    import splits
+
+    rng = np.random.default_rng(0)
+    users, items = rng.integers(0, 60, 1500), rng.integers(0, 90, 1500) ** 2 // 90
+    pairs = np.unique(np.stack([users, items]), axis=1).astype(np.int32)
+    pairs = pairs[:, rng.permutation(pairs.shape[1])]
+    train = splits.Interactions(*pairs[:, 300:], num_users=60, num_items=90)
+    return splits.Split(train, *pairs[:, :300])
+
+
+@pytest.fixture
+def factors():
+    import rankers
+
+    rng = np.random.default_rng(1)
+    sizes = (60, 8), (90, 8)
+    return rankers.Factors(*(rng.normal(size=s).astype(np.float32) for s in sizes))
+
+
+def expected(factors, split):
+    """Measures by a loop over users, in float64."""
+    counts = np.bincount(split.train.items, minlength=90)
+    order = np.argsort(-counts, kind="stable")
+    bands = {"head": order[:18], "torso": order[18:45], "tail": order[45:]}
+    found = {name: [] for name in ("recall", "ndcg", *bands)}
+    for user in np.unique(split.test_users):
+        wanted = set(split.test_items[split.test_users == user])
+        seen = set(split.train.items[split.train.users == user])
+        scores = factors.items.astype(np.float64) @ factors.users[user]
+        ranked = [item for item in np.argsort(-scores) if item not in seen][:20]
+        hits = [item in wanted for item in ranked]
+        gain = sum(hit / math.log2(place + 2) for place, hit in enumerate(hits))
+        ideal = sum(1 / math.log2(place + 2) for place in range(min(20, len(wanted))))
+        found["recall"].append(sum(hits) / len(wanted))
+        found["ndcg"].append(gain / ideal)
+        for band, items in bands.items():
+            of_band = wanted & set(items)
+            if of_band:
+                found[band].append(len(of_band & set(ranked)) / len(of_band))
+    return [np.mean(values) for values in found.values()]
+
+
+def test_evaluator_equals_a_loop_over_users(split, factors):
+    import evaluate
+    import rankers
+
+    other = rankers.Scores(lambda users: factors.users[users] @ factors.items.T)
+    for ranker in factors, other:
+        measures = evaluate.evaluate(ranker, split)
+        assert list(measures) == evaluate.MEASURES
+        np.testing.assert_allclose(
+            list(measures.values()), expected(factors, split), atol=1e-6
+        )
+
+
+def test_evaluator_agrees_with_ir_measures(split, factors):
+    pytest.importorskip(
+        "ir_measures", reason="needs ir-measures, of the extra `test`, to compare with"
+    )
+    import evaluate
+
+    ours, theirs = (
+        f(factors, split) for f in (evaluate.evaluate, evaluate.of_ir_measures)
+    )
+    assert set(theirs) == {"recall_at_20", "ndcg_at_20"}
+    for measure, value in theirs.items():
+        assert ours[measure] == pytest.approx(value, abs=1e-6)
+
+
+def test_held_out_interactions_are_not_of_training(split):
+    import splits
+
+    train = split.train
+    with pytest.raises(ValueError, match="among those of training"):
+        splits.Split(train, train.users[:1], train.items[:1])
+
+
+def test_validation_is_taken_from_training_alone(split):
+    part = split.validation()
+    pairs = sorted(zip(split.train.users, split.train.items, strict=True))
+    kept = list(zip(part.train.users, part.train.items, strict=True))
+    held_out = list(zip(part.test_users, part.test_items, strict=True))
+    assert sorted(kept + held_out) == pairs
+    sizes = np.bincount(split.train.users, minlength=60)
+    wanted = np.maximum(sizes // 10, sizes >= 3)
+    np.testing.assert_array_equal(np.bincount(part.test_users, minlength=60), wanted)
+
+
+def test_ease_equals_the_closed_form_among_items(split):
+    pytest.importorskip("scipy", reason="EASE^R, a peer, needs SciPy")
+    from peers import ease
+
+    matrix = np.zeros([60, 90])
+    matrix[split.train.users, split.train.items] = 1
+    inverse = np.linalg.inv(matrix.T @ matrix + 30 * np.eye(90))
+    weights = np.eye(90) - inverse / np.diag(inverse)
+    scores = ease.fit(split.train, {"l2": 30.0}, 0).of(np.arange(60))
+    unseen = matrix == 0
+    np.testing.assert_allclose(
+        scores[unseen], (matrix @ weights)[unseen], rtol=1e-4, atol=1e-5
+    )
+
+
+class Workers:
+    """Stands in for processes of workers; notes what it was asked for."""
+
+    def __init__(self, fail=()):
+        self.jobs, self._fail = [], fail
+
+    def __call__(self, command, environment):
+        job = json.loads(command[-1])
+        self.jobs.append(job)
+        if job["seed"] in self._fail:
+            raise subprocess.CalledProcessError(9, command)
+        import results
+
+        row = dict.fromkeys([*results.MEASURES, *results.COSTS], "0.5")
+        return [json.dumps({"variant": "", "notes": "", **row})]
+
+
+def test_runner_resumes(tmp_path):
+    import jobs
+    import results
+    import tables
+
+    subject, path = tables.Subject("peers.popularity"), tmp_path / "runs.csv"
+    wanted = [("gowalla", "name", subject, "{}", seed, False) for seed in range(3)]
+    first, second = Workers(fail=[1]), Workers()
+    assert jobs.run_all(wanted, path, first) == 1
+    assert jobs.run_all(wanted, path, second) == 0
+    assert [job["seed"] for job in first.jobs] == [0, 1, 2]
+    assert [job["seed"] for job in second.jobs] == [1]
+    rows = results.read(path)
+    assert [row["seed"] for row in rows] == ["0", "2", "1"]
+    assert all(row["commit"] is not None and row["device"] for row in rows)
+    other = [("gowalla", "name", subject, '{"rate": 1}', 0, False)]
+    assert jobs.run_all(other, path, second) == 0
+    assert second.jobs[-1]["setting"] == {"rate": 1}
+
+
+def test_longer_search_begins_with_the_shorter():
+    import tables
+
+    subject = tables.Subject("m", {"width": 64}, {"a": [1, 2, 3], "b": [4, 5]})
+    assert subject.trials(3) == subject.trials(5)[:3]
+    every = {(t["a"], t["b"]) for t in subject.trials(100)}
+    assert len(subject.trials(100)) == len(every) == 6
+    assert all(trial["width"] == 64 for trial in subject.trials(6))
+
+
+def test_runner_takes_the_best_trial(tmp_path, monkeypatch):
+    import results
+    import tables
+
+    monkeypatch.setattr(results, "HERE", tmp_path)
+    subject = tables.Subject("m", grid={"a": [1, 2, 3]})
+    assert tables.setting_of("gowalla", "gowalla", "name", subject) is None
+    for setting, recall in ((1, 0.1), (2, 0.3), (3, 0.2)):
+        row = dict.fromkeys(results.FIELDS, "")
+        row |= {"data": "gowalla", "subject": "name", "recall_at_20": recall}
+        row["setting"] = results.as_text({"a": setting})
+        results.append(results.search_file("gowalla"), row)
+    assert tables.setting_of("gowalla", "gowalla", "name", subject) == '{"a": 2}'
+
+
+def test_report_writes_between_markers():
+    import report
+
+    page = "Mine.\n<!-- scale: begin -->\nold\n<!-- scale: end -->\nMine too.\n"
+    written = report.between(page, "scale", "new")
+    assert written == report.between(written, "scale", "new")
+    assert written.startswith("Mine.\n") and written.endswith("\nMine too.\n")
+    assert "new" in written and "old" not in written
+    with pytest.raises(ValueError, match="once each"):
+        report.between(page, "gowalla", "new")
+
+
+def test_every_config_loads():
+    import tables
+
+    for name in tables.NAMES:
+        table = tables.load(name)
+        assert table.script or table.subjects
+        for claim in table.claims:
+            assert set(claim[1:]) <= set(table.subjects)
+        for subject in table.subjects.values():
+            assert (FOLDER / f"{subject.module.replace('.', '/')}.py").exists()
