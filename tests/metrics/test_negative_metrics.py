@@ -149,7 +149,11 @@ def test_string_ids():
     np.testing.assert_allclose(metric.result(), (1 + 3) / (2 + 6))
 
 
-@pytest.mark.parametrize("keys, expected", [([], 0), ([5], 1), ([5, 5, 5], 1)])
+@pytest.mark.parametrize(
+    "keys, expected",
+    # Rows with negative keys have none: each is a request by itself.
+    [([], 0), ([5], 1), ([5, 5, 5], 1), ([-1, 5, -1, 5, -1], 4)],
+)
 @pytest.mark.parametrize("compiled", [False, True])
 def test_distinct_keys(keys, expected, compiled):
     metric = metrics.DistinctKeys("request")

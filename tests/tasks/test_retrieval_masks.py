@@ -103,6 +103,48 @@ def test_rules_equal_the_oracle(combination, id_type):
         )
 
 
+@pytest.mark.parametrize("id_type", ["int32", "int64", "string"])
+@pytest.mark.parametrize("shared", [False, True])
+def test_rows_without_a_key_share_it_with_none(id_type, shared):
+    users = np.array([1, -1, 1, -1, -1, 2])
+    column_users = np.array([*users, -1, 1, 2])
+    ids = np.array([0, 1, 2, 1, 3, 0, 3, 4, 1])
+
+    def typed(values, name=id_type):
+        if name == "string":
+            values = np.where(values < 0, "", values.astype(str))
+        return tf.constant(values, name)
+
+    def as_others(keys):
+        """Each one without a key has one of its own."""
+        return [k if k >= 0 else -1 - i for i, k in enumerate(keys)]
+
+    task = Retrieval(remove_accidental_hits=True)
+    rng = np.random.default_rng(5)
+    queries, candidates = rng.normal(size=(B, D)), rng.normal(size=(C, D))
+    loss = task(
+        tf.constant(queries),
+        tf.constant(candidates),
+        candidate_ids=typed(ids),
+        query_keys=typed(users),
+        candidate_keys=typed(column_users),
+        mask_shared_positives=shared,
+    )
+    columns = as_others(column_users)
+    columns[B:] = [None if k < 0 else k for k in columns[B:]]
+    dropped = dropped_pairs(
+        B,
+        C,
+        ids=ids,
+        accidental_hits=True,
+        row_keys=[as_others(users)],
+        column_keys=[columns],
+        shared=shared,
+    )
+    expected = row_losses(queries, candidates, dropped=dropped).sum()
+    np.testing.assert_allclose(loss, expected, rtol=1e-10)
+
+
 @pytest.mark.parametrize("combination", [("known", "user"), ("shared", "request")])
 def test_rules_in_a_graph_of_unknown_sizes(combination):
     task, arguments, dropped = make_case(combination, "string")

@@ -80,6 +80,22 @@ def make_case(combination, id_type="int64", seed=0, per_item=1):
     return case, given, dropped
 
 
+def test_rows_without_a_key_share_it_with_none():
+    case, given, _ = make_case(("user",))
+    users = np.where(case["query_rows"] == 1, -1, case["query_rows"] // 2)
+    given["query_keys"] = {"user": tf.constant(users)}
+    own = [k if k >= 0 else -1 - i for i, k in enumerate(users)]
+    dropped = dropped_pairs(B, C, row_keys=[own], column_keys=[own + [None] * (C - B)])
+    assert (users < 0).sum() > 1
+    expected = case["weights"] @ row_losses(
+        case["queries"][case["query_rows"]],
+        case["candidates"][case["candidate_rows"]],
+        dropped=dropped,
+    )
+    loss = run(Retrieval(), case, given, True, log_q=False)[0]
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+
+
 def run(task, case, given, repeated, log_q=True, weights=True):
     """The loss, and its gradients in the distinct embeddings and the weights."""
     leaves = [tf.constant(case[k]) for k in ("queries", "candidates", "weights")]

@@ -13,7 +13,8 @@ class DistinctKeys(NegativeMetric):
     """The mean number of distinct `query_keys` in a batch, that of all replicas.
 
     A batch of few keys has few rows that are negatives of each other: of a batch in
-    the order of a log, sorted by request, this is a small part of its size.
+    the order of a log, sorted by request, this is a small part of its size. Each row
+    without a key (negative or "") counts as one, as it does for `data` and the masks.
 
     Args:
       key: Name of the key, where the task is called with a dict of several.
@@ -34,6 +35,8 @@ class DistinctKeys(NegativeMetric):
 
     def parts(self, negatives):
         keys = distribute.gather(self._chosen(negatives.keys))
+        # Negative keys stand for none.
+        keys = tf.where(keys < 0, -1 - tf.range(tf.size(keys, tf.int64)), keys)
         if compiled_by_xla():
             # It knows no sizes that depend on values.
             keys = tf.sort(keys)

@@ -6,6 +6,9 @@ from tfrs_negatives import _checks
 from tfrs_negatives._ids import as_int64, check_comparable, is_padding, pairs
 from tfrs_negatives.losses import rules
 
+#: Stands for the key of a row or candidate that has none.
+NO_KEY = -1
+
 
 def collect_rules(
     num_rows,
@@ -71,7 +74,7 @@ def collect_rules(
             positives = column_ids[: columns.num_positives]
             collected.append(
                 rules.shared_positives(
-                    of_rows(keys), keys_of_positives, positives, by_item
+                    of_rows(_as_rows(keys)), keys_of_positives, positives, by_item
                 )
             )
         if memory is not None:
@@ -79,7 +82,7 @@ def collect_rules(
                 keys_of_columns, memory.keys[:, place], columns.num_positives
             )
         by_key = rules.SortedColumns(keys_of_columns, num_columns)
-        collected.append(rules.same_key(of_rows(keys), by_key))
+        collected.append(rules.same_key(of_rows(_as_rows(keys)), by_key))
     return collected
 
 
@@ -157,13 +160,25 @@ def vector(name, values, size=None):
 
 
 def named_keys(keys, size, name="query_keys"):
-    """One key or a dict of keys, as a dict of int64 vectors in the order of names."""
+    """One key or a dict of keys, as a dict of int64 vectors in the order of names.
+
+    Where there is none, negative or "", it is `NO_KEY`.
+    """
     keys = _as_dict(keys)
-    labels = {key: name if key is None else f"{name}[{key!r}]" for key in keys}
-    return {
-        key: as_int64(labels[key], vector(labels[key], keys[key], size))
-        for key in sorted(keys, key=str)
-    }
+    found = {}
+    for key in sorted(keys, key=str):
+        label = name if key is None else f"{name}[{key!r}]"
+        values = vector(label, keys[key], size)
+        numbers = as_int64(label, values)
+        found[key] = tf.where(
+            is_padding(values), tf.constant(NO_KEY, tf.int64), numbers
+        )
+    return found
+
+
+def _as_rows(keys):
+    """Keys of rows; those without one share it with no column, nor with each other."""
+    return tf.where(tf.equal(keys, NO_KEY), keys - 1, keys)
 
 
 def _as_dict(keys):

@@ -260,7 +260,8 @@ class Retrieval(keras.layers.Layer, Task):
           score_mask: [B, C] bool, False drops the pair; must keep the diagonal.
           query_keys: [B], or a dict of several such (user, request, ...): a
             candidate that came with a row of the same key is not a negative.
-            Several keys: any match drops the pair.
+            Several keys: any match drops the pair. A key that is negative or ""
+            stands for none: it matches nothing.
           candidate_keys: [C] (or a dict with names of `query_keys`), the
             candidates' keys. None: the first B candidates have their row's
             keys, the rest none.
