@@ -5,7 +5,7 @@ import datetime
 import numpy as np
 import pytest
 
-from tfrs_negatives.data import Interactions, interactions
+from tfrs_negatives.data import Interactions, columns, interactions
 
 pd = pytest.importorskip("pandas")
 
@@ -297,13 +297,13 @@ def test_ids_of_another_kind(tmp_path, ids):
 
 
 def test_nulls_of_every_kind_in_parquet(tmp_path):
-    columns = {
+    table = {
         "text": pd.Series(["a", None, "b"]),
         "number": pd.Series([1.0, np.nan, 2.0]),
         "nullable": pd.Series([1, None, 2], dtype="Int64"),
         "date": pd.to_datetime(pd.Series(["2020-01-01", None, "2020-01-02"])),
     }
-    for column in columns.values():
+    for column in table.values():
         frame = pd.DataFrame({"user": [1, 2, 3], "item": [1, 2, 3], "t": column})
         frame.to_parquet(tmp_path / "table.parquet")
         message = message_of(interactions, tmp_path / "table.parquet", time="t")
@@ -370,6 +370,28 @@ def test_missing_packages_name_the_extra(
         interactions(**arguments)
     assert f"pip install tfrs_negatives[{extra}]" in str(caught.value)
     assert package in str(caught.value)
+
+
+@pytest.mark.parametrize("row", ["8,b", "8,b,2,3", '8,"b,2"', "8,b,2,"])
+@pytest.mark.parametrize("all_rows", [False, True])
+def test_rows_with_other_numbers_of_fields(tmp_path, row, all_rows):
+    """pandas would fill up the short ones, and cut or shift the long ones."""
+    rows = [row, row] if all_rows else ["7,a,1", row, "9,c,3"]
+    path = csv(tmp_path, "user,item,x\n" + "\n".join(rows) + "\n")
+    message = message_of(interactions, path, title="x")
+    assert "table.csv" in message and "must have 3 fields, received" in message
+
+
+def test_messages_show_what_does_not_fit(tmp_path):
+    path = csv(tmp_path, "user,item,t,s\na,1,5,1\nb,2,1970-01-02,high\n")
+    assert "'5'" in message_of(interactions, path, time="t")
+    assert "'high'" in message_of(interactions, path, label="s")
+    frame = {"user": np.array([1, "a"], object), "item": np.array([1.5, "b"], object)}
+    for name, received in (("user", "int and str"), ("item", "float and str")):
+        with pytest.raises(ValueError, match=f"all of one kind, received {received}"):
+            columns.ids(frame[name], name, "a table")
+    with pytest.raises(ValueError, match="must be UTF-8.*Decode the column"):
+        columns.ids(np.array([b"\xff\xfe", b"a"], object), "user", "a table")
 
 
 @pytest.mark.parametrize("ending", ["8,c", "8", '8,"c'])

@@ -30,12 +30,22 @@ def ids(values, name, source):
                 f"{array.max()}. Write them as strings."
             )
         return array.astype(np.int64)
-    strings = _as_strings(array)
-    if strings is None:
-        kind = type(array[0]).__name__ if array.dtype.kind == "O" else array.dtype
+    try:
+        strings = _as_strings(array)
+    except UnicodeDecodeError as error:
         raise ValueError(
-            f"Ids in column {name!r} of {source} must be whole numbers or strings, "
-            f"received {kind}. Convert the column, or name another one."
+            f"Ids in column {name!r} of {source} must be UTF-8 text where they are "
+            f"bytes, received {error.object[:20]!r}. Decode the column before, or "
+            "name another one."
+        ) from error
+    if strings is None:
+        kinds = [array.dtype.name]
+        if array.dtype.kind == "O":
+            kinds = sorted({type(value).__name__ for value in array})
+        raise ValueError(
+            f"Ids in column {name!r} of {source} must be whole numbers or strings, all "
+            f"of one kind, received {' and '.join(kinds)}. Convert the column, or name "
+            "another one."
         )
     return strings
 
@@ -50,7 +60,7 @@ def numbers(values, name, source):
     if array.dtype.kind not in "iufb":
         raise ValueError(
             f"Column {name!r} of {source} must hold numbers, received "
-            f"{_example(array)}. Convert the column, or name another one."
+            f"{_example(array, float)}. Convert the column, or name another one."
         )
     return array.astype(np.float64)
 
@@ -82,7 +92,8 @@ def times(values, name, source):
     except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(
             f"Column {name!r} of {source} must hold seconds since 1970 or dates, "
-            f"received {_example(array)}. Convert the column, or name another one."
+            f"received {_example(array, _utc)}. Convert the column, or name another "
+            "one."
         ) from error
 
 
@@ -166,5 +177,13 @@ def _utc(value):
     return value
 
 
-def _example(array):
-    return f"{array[0].item() if hasattr(array[0], 'item') else array[0]!r}"
+def _example(array, convert):
+    """The first value that cannot be converted, else the first."""
+    for value in array:
+        try:
+            convert(value)
+        except (TypeError, ValueError, OverflowError):
+            break
+    else:
+        value = array[0]
+    return repr(value.item() if hasattr(value, "item") else value)

@@ -3,6 +3,9 @@
 import csv
 import os
 
+# Rows that are held while all are looked at.
+_PART = 8_192
+
 
 def header(path, separator, source):
     """The names of the columns, and the byte at which rows begin.
@@ -63,22 +66,14 @@ def read(path, separator, position, num, num_fields, source):
     return rows, position if position < os.path.getsize(path) else -1
 
 
-def check_last_row(path, separator, num_fields, source):
-    """Raises `ValueError` if the last row, without a line break, lacks fields.
+def check_fields(path, separator, num_fields, source):
+    """Raises `ValueError` unless each row has so many fields; see `read`.
 
     A row that was cut off within its last field cannot be told from a whole one.
     """
-    with open(path, "rb") as file:
-        size = file.seek(0, os.SEEK_END)
-        file.seek(max(size - 2**20, 0))
-        last = file.read().replace(b"\r", b"\n").rpartition(b"\n")[2]
-    # Quoted line breaks and separators are none; where quotations end unclear.
-    found = last.count(separator.encode()) + 1
-    if last.strip() and b'"' not in last and found < num_fields:
-        raise ValueError(
-            f"Expected a whole text table, received {source}, whose last row has "
-            f"{found} of {num_fields} fields. It was cut off: write it anew."
-        )
+    position = 0
+    while position >= 0:
+        position = read(path, separator, position, _PART, num_fields, source)[1]
 
 
 class _Lines:
