@@ -13,8 +13,11 @@ import pytest
 import tensorflow as tf
 from served_models import INDEXES, expected, export, normal
 
+from tfrs_negatives._saved_retrieval import SavedRetrieval
 from tfrs_negatives.index import ScaNN, load_retrieval
 from tfrs_negatives.serving import Limits, Service
+from tfrs_negatives.serving.errors import RequestError
+from tfrs_negatives.serving.version import Version
 from tfrs_negatives.serving.versions import Versions
 
 INPUTS = {
@@ -109,6 +112,43 @@ def test_a_broken_version_leaves_the_earlier_one_in_place(tmp_path):
     service = Service(root)
     assert service.version("retrieval").number == 1
     service.close()
+
+
+def test_damaged_files_of_the_version_that_answers_bring_no_older_one(tmp_path):
+    """As when another model is copied over it, file by file."""
+    root = tmp_path / "m"
+    export(root, 5, versioned=True)
+    export(root, 6, versioned=True)
+    versions = Versions(root, 4)
+    whole = export(tmp_path / "elsewhere", 7)
+    shutil.copytree(
+        f"{whole}/assets.extra", root / "2" / "assets.extra", dirs_exist_ok=True
+    )
+    for errors in (1, 0):
+        assert len(versions.refresh()) == errors
+        assert (versions.current.number, answered_by(versions)) == (2, 6)
+        assert versions.states() == {2: ("AVAILABLE", "")}
+    shutil.copytree(whole, root / "2", dirs_exist_ok=True)
+    versions.refresh()
+    assert (versions.current.number, answered_by(versions)) == (2, 7)
+
+
+def test_a_version_whose_first_run_fails_is_released(tmp_path, monkeypatch):
+    export(tmp_path, 5, versioned=True)
+    versions = Versions(tmp_path, 4)
+    released = []
+    monkeypatch.setattr(
+        SavedRetrieval, "release", lambda model: released.append(model.path)
+    )
+
+    def fail(version, max_batch):
+        raise RequestError("no memory left", "INTERNAL")
+
+    monkeypatch.setattr(Version, "warm_up", fail)
+    path = export(tmp_path, 6, versioned=True)
+    assert [str(error) for error in versions.refresh()] == ["no memory left"]
+    assert released == [path]
+    assert answered_by(versions) == 5
 
 
 def test_the_watch_survives_what_goes_wrong(tmp_path, monkeypatch, caplog):

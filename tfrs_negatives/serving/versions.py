@@ -19,8 +19,8 @@ class Versions:
     A version that appears is loaded and warmed up beside the one that answers, which
     takes the memory of both; then it takes its place. Requests that hold the earlier
     one finish there. A version that cannot be loaded is passed over until its files
-    change. If the version that answers is deleted, the highest one left takes its
-    place; if none is left, it goes on answering.
+    change; the version that answers goes on while its own files are damaged. If it is
+    deleted, the highest one left takes its place; if none is left, it goes on.
 
     Args:
       path: An export, or a folder of versions of it.
@@ -90,17 +90,20 @@ class Versions:
         errors = []
         for number in sorted(found, reverse=True):
             fingerprint = _fingerprint(found[number])
-            if self.current is not None and self.current.number == number:
-                if fingerprint == self._fingerprint:
-                    break
-            if self._failed.get(number) == fingerprint:
-                continue
-            error = self._load(number, found[number])
-            if error is None:
-                self._fingerprint = fingerprint
+            answers = self.current is not None and self.current.number == number
+            if answers and fingerprint == self._fingerprint:
                 break
-            self._failed[number] = fingerprint
-            errors.append(error)
+            if self._failed.get(number) != fingerprint:
+                error = self._load(number, found[number])
+                if error is None:
+                    self._fingerprint = fingerprint
+                    break
+                self._failed[number] = fingerprint
+                errors.append(error)
+            if answers:
+                # Its files are overwritten or damaged: what was loaded is sound, and
+                # newer than the versions below.
+                break
         for known in (self._states, self._failed):
             for number in (
                 set(known) - set(found) - {self.current and self.current.number}
@@ -125,7 +128,11 @@ class Versions:
             self._states[number] = ("LOADING", "")
         try:
             version = Version(number, folder)
-            version.warm_up(self._max_batch)
+            try:
+                version.warm_up(self._max_batch)
+            except BaseException:
+                version.model.release()
+                raise
         except Exception as error:  # Whatever it is, the version before goes on.
             _log.error("version %d cannot be served: %s", number, error)
             if not replaces_itself:
