@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfrs_negatives.data import (
     RequestCounts,
     group_by_request,
+    sources,
     stream_interactions,
 )
 
@@ -112,6 +113,23 @@ def test_tfds(data_dir):
     assert len(set(rows["item"].tolist())) == 1_682
     assert set(rows["label"].tolist()) == {1.0, 2.0, 3.0, 4.0, 5.0}
     assert rows["time"].min() > 8e8
+
+
+@pytest.mark.parametrize(
+    "role, values, message",
+    [
+        ("time", [1.0, np.nan], "`x` must have a number in every row"),
+        ("label", [np.inf, 1.0], "`x` must have a number in every row"),
+        ("time", [1.0, 1.6e12], "milliseconds"),
+        ("label", ["high", "low"], "`x` must hold numbers, received string"),
+    ],
+)
+def test_tfds_with_bad_numbers(monkeypatch, role, values, message):
+    rows = tf.data.Dataset.from_tensor_slices({"u": [1, 2], "i": [3, 4], "x": values})
+    names = {"user": "u", "item": "i", role: "x"}
+    monkeypatch.setattr(sources, "tfds_dataset", lambda *_: (rows, names, "TFDS"))
+    with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match=message):
+        list(stream_interactions(tfds="some/name"))
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])

@@ -5,7 +5,7 @@ import datetime
 import numpy as np
 
 # Above it, a number of seconds is past the year 5000: milliseconds, most likely.
-_LATEST_TIME = 1e11
+LATEST_TIME = 1e11
 
 
 def ids(values, name, source):
@@ -81,7 +81,7 @@ def times(values, name, source):
     array = _without_nulls(values, name, source)
     if array.dtype.kind in "iuf":
         latest = np.abs(array).max()
-        if latest > _LATEST_TIME:
+        if latest > LATEST_TIME:
             raise ValueError(
                 f"Column {name!r} of {source} must hold seconds since 1970 or dates, "
                 f"received {latest:.0f} (milliseconds?). Divide it by 1,000."

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives._ids import as_int64, pairs
-from tfrs_negatives.data import sources
+from tfrs_negatives.data import columns, sources
 from tfrs_negatives.data.table_parts import ID_ROLES
 
 # A part of a table takes as long to ask for as this many rows take to read.
@@ -129,8 +129,40 @@ def _features(row, names):
                 )
             features[role] = column if is_string else tf.cast(column, tf.int64)
         else:
-            features[role] = column if role == "title" else tf.cast(column, tf.float64)
+            features[role] = column if role == "title" else _numbers(column, role, name)
     return features
+
+
+def _numbers(column, role, name):
+    """A column of times or labels as float64, checked as those of files are."""
+    if not (column.dtype.is_floating or column.dtype.is_integer):
+        raise ValueError(
+            f"Column `{name}` must hold numbers, received {column.dtype.name}. Name "
+            "another column."
+        )
+    numbers = tf.cast(column, tf.float64)
+    checks = [
+        tf.debugging.Assert(
+            tf.reduce_all(tf.math.is_finite(numbers)),
+            [
+                f"Column `{name}` must have a number in every row, received nulls. "
+                "Fill them or drop those rows."
+            ],
+        )
+    ]
+    if role == "time":
+        latest = tf.reduce_max(tf.abs(numbers))
+        checks.append(
+            tf.debugging.Assert(
+                ~(latest > columns.LATEST_TIME),
+                [
+                    f"Column `{name}` must hold seconds since 1970. Divide "
+                    "milliseconds by 1,000. Received:",
+                    latest,
+                ],
+            )
+        )
+    return _checks.guard(numbers, *checks)
 
 
 def _with_request(features):
