@@ -301,6 +301,19 @@ def test_sizes_that_differ_when_run():
         function(tf.ones([3, 2]), tf.ones([2], tf.int64))
 
 
+@pytest.mark.parametrize("num_rows", [1, 3])
+def test_ragged_features_have_a_row_for_each_key(num_rows):
+    layer = OncePerKey(Recorder())
+    features = tf.ragged.constant([[1.0, 2.0], [3.0], [4.0]])[:num_rows]
+    keys = tf.constant([1, 2])
+    with pytest.raises(ValueError, match="row for each key"):
+        layer(features, keys=keys)
+    spec = [tf.RaggedTensorSpec([None, None]), tf.TensorSpec([None], tf.int32)]
+    function = tf.function(lambda f, k: layer(f, k), input_signature=spec)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="row for each key"):
+        function(features, keys)
+
+
 def test_towers_that_are_no_layers():
     with pytest.raises(ValueError, match="Keras layer.*function.*Lambda"):
         OncePerKey(lambda x: x)

@@ -139,7 +139,10 @@ def _with_rows_of(feature, keys):
     if feature.shape.rank == 0:
         raise ValueError(f"Features must have rows, received a scalar. {hint}")
     if isinstance(feature, tf.RaggedTensor):
-        return feature
+        lengths = feature.row_lengths()
+        lengths = _checks.check_size("features", lengths, 0, _checks.size(keys), hint)
+        with tf.control_dependencies([lengths]):
+            return tf.identity(feature)
     return _checks.check_size("features", feature, 0, _checks.size(keys), hint)
 
 
