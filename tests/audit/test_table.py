@@ -142,3 +142,19 @@ def test_ids_that_can_be_compared():
     assert comparable_ids(np.array([3]), hashed=True) == comparable_ids(
         np.array(["3"]), hashed=True
     )
+
+
+@pytest.mark.parametrize(
+    "requests", [[5, -1, 5, -1, -7, 6], ["a", "", "a", "", "", "b"]]
+)
+def test_rows_without_a_request_have_one_each(tmp_path, requests):
+    """As `data.group_by_request` and the task's `query_keys` have it."""
+    frame = pd.DataFrame({"user": range(6), "item": range(6), "r": requests})
+    frame.to_parquet(tmp_path / "table.parquet")
+    table = read_table(tmp_path / "table.parquet", request="r")
+    same = table.request[:, None] == table.request
+    expected = np.eye(6, dtype=bool)
+    expected[0, 2] = expected[2, 0] = True
+    assert (same == expected).all()
+    assert table.num_requests == 5
+    assert table.request_rule == "rows of equal 'r', and each of 3 rows without one"

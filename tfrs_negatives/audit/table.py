@@ -182,7 +182,23 @@ def _text(value):
 def _compact(role, values):
     if role == "time" or values.dtype.kind == "i":
         return values
-    return as_int64(role, tf.constant(values, tf.string)).numpy()
+    numbers = as_int64(role, tf.constant(values, tf.string)).numpy()
+    if role == "request":
+        numbers[values == (b"" if values.dtype.kind == "O" else "")] = -1
+    return numbers
+
+
+def _apart(requests):
+    """Requests with another for each row that has none, and how many rows those are.
+
+    A request that is negative or "" is none, as it is for the pipelines and the task.
+    """
+    without = requests < 0
+    num_without = np.count_nonzero(without)
+    if num_without:
+        requests = requests.copy()
+        requests[without] = -1 - np.arange(num_without)
+    return requests, num_without
 
 
 def _coded(columns, name, num_read, request, for_model):
@@ -203,10 +219,12 @@ def _coded(columns, name, num_read, request, for_model):
             values = columns.pop(role)
             if values.dtype.kind == "U":
                 strings = values
-                values = as_int64(role, tf.constant(strings)).numpy()
+                values = _compact(role, strings)
                 if role == "user" and for_model:
                     names = {}
                     _add_names(names, values, strings)
+            if role == "request":
+                values, num_without = _apart(values)
             ids[role], codes[role] = _codes(values)
             del values
     for role in ("user", "item"):
@@ -218,6 +236,8 @@ def _coded(columns, name, num_read, request, for_model):
     time = columns.get("time")
     if "request" in codes:
         rule = f"rows of equal {request!r}"
+        if num_without:
+            rule += f", and each of {num_without:,} rows without one"
     elif time is None:
         codes["request"], rule = codes["user"], "all rows of a user"
     else:
