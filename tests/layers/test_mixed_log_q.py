@@ -54,6 +54,16 @@ def test_only_the_first_source_learns_from_the_batch_alone(graph):
     assert not any(np.any(v.numpy()) for v in second.variables)
 
 
+def test_what_the_first_source_learned_is_checkpointed(tmp_path):
+    ids = tf.constant([1, 1, 2, 5])
+    mixed, restored = (MixedLogQ([StreamingFrequency(9), -2.0]) for _ in range(2))
+    mixed(ids, num_positives=3, training=True)
+    path = tf.train.Checkpoint(layer=mixed).save(tmp_path / "state")
+    assert not np.array_equal(restored(ids), mixed(ids))
+    tf.train.Checkpoint(layer=restored).restore(path).assert_consumed()
+    np.testing.assert_array_equal(restored(ids), mixed(ids))
+
+
 def test_rebuilt_from_its_config():
     layer = MixedLogQ([StaticFrequency(COUNTS), -2.0, StaticFrequency([1] * 4)], [1, 2])
     rebuilt = MixedLogQ.from_config(layer.get_config())

@@ -67,6 +67,10 @@ class MixedLogQ(keras.layers.Layer):
                 )
         super().__init__(name=name, autocast=False, dtype="float32")
         self.sources = sources
+        for place, source in enumerate(sources):
+            # Under Keras 3 TensorFlow's checkpoints follow attributes, not lists.
+            if isinstance(source, keras.layers.Layer):
+                setattr(self, f"_source_{place}", source)
         self.sizes = sizes
         # Nothing depends on the shapes of a call, and what it holds neither.
         self.built = True
