@@ -44,26 +44,25 @@ def make_steps(seed=0):
 
 
 class Step:
-    """Two embedding tables and a task, trained by plain gradient descent."""
+    """Two embedding tables and a task, trained by plain gradient descent.
 
-    def __init__(self, make_task, extras=False, call=None, repeats=False):
+    `trained` is a list of further variables, which `make_task` may fill.
+    """
+
+    def __init__(self, make_task, extras=False, call=None, repeats=False, trained=()):
         rng = np.random.default_rng(7)
         self.tables = [
-            tf.Variable(
-                rng.normal(size=[n, D]),
-                dtype=tf.float32,
-                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
-            )
-            for n in (USERS, ITEMS)
+            trainable(rng.normal(size=[n, D]).astype("float32")) for n in (USERS, ITEMS)
         ]
         self.task = make_task()
+        self.trained = [*self.tables, *trained]
         self._extras, self._call = extras, call or (lambda rows: {})
         self._repeats = repeats
 
     def __call__(self, rows, extra):
         """One step; returns loss and gradients of the whole batch."""
         items = tf.concat([rows["item"], extra], 0) if self._extras else rows["item"]
-        given = self._call(rows)
+        given = {"candidate_ids": items, **self._call(rows)}
         users, catalogue = self.tables
         with tf.GradientTape() as tape:
             if "negative_ids" in given:
@@ -76,41 +75,62 @@ class Step:
             loss = self.task(
                 tf.gather(users, ids[0]),
                 tf.gather(catalogue, ids[1]),
-                candidate_ids=items,
                 training=True,
                 **given,
             )
             # With reduction "none" the caller adds up.
             loss = tf.reduce_sum(loss)
-        gradients = tape.gradient(loss, self.tables)
+        gradients = tape.gradient(loss, self.trained)
         gradients = [tf.convert_to_tensor(g) for g in gradients]
         if distribute.num_replicas() > 1:
             reduce = tf.distribute.get_replica_context().all_reduce
             loss, *gradients = reduce(tf.distribute.ReduceOp.SUM, [loss, *gradients])
-        for table, gradient in zip(self.tables, gradients, strict=True):
-            table.assign_sub(0.1 * gradient)
+        for variable, gradient in zip(self.trained, gradients, strict=True):
+            variable.assign_sub(0.1 * gradient)
         return loss, *gradients
+
+    def state(self):
+        """What was learned, and all state, as arrays."""
+        return [np.asarray(v.numpy()) for v in [*self.trained, *self.task.variables]]
+
+
+def trainable(value):
+    """A variable to which each replica writes the same."""
+    first = tf.VariableAggregation.ONLY_FIRST_REPLICA
+    return tf.Variable(value, aggregation=first)
 
 
 def train_alone(**options):
     """The same without a strategy, and without a graph."""
     step = Step(**options)
+    return run_alone(step, make_steps()), step.state()
+
+
+def run_alone(step, batches):
+    """Loss and gradients of each batch."""
     history = []
-    for _, rows, extra in make_steps():
+    for _, rows, extra in batches:
         rows = {name: tf.constant(values) for name, values in rows.items()}
         outputs = step(rows, tf.constant(extra))
         history.append([output.numpy() for output in outputs])
-    variables = [*step.tables, *step.task.variables]
-    return history, [np.asarray(v.numpy()) for v in variables]
+    return history
 
 
 def train(strategy, num_replicas, **options):
     """Losses and gradients of all steps, then all state."""
     with strategy.scope():
         step = Step(**options)
-    run = tf.function(lambda *batch: strategy.run(step, args=batch))
+    history = run(strategy, num_replicas, step, make_steps())
+    for variable in [*step.trained, *step.task.variables]:
+        same_everywhere(strategy, variable)
+    return history, step.state()
+
+
+def run(strategy, num_replicas, step, batches):
+    """Loss and gradients of each batch, which is split among replicas."""
+    traced = tf.function(lambda *batch: strategy.run(step, args=batch))
     history = []
-    for split, rows, extra in make_steps():
+    for split, rows, extra in batches:
         ends = np.cumsum(split[num_replicas])
         extras = np.split(extra, num_replicas)
 
@@ -122,13 +142,10 @@ def train(strategy, num_replicas, **options):
             )
 
         batch = strategy.experimental_distribute_values_from_function(part)
-        outputs = run(*batch)
+        outputs = traced(*batch)
         local = [strategy.experimental_local_results(o)[0] for o in outputs]
         history.append([output.numpy() for output in local])
-    variables = [*step.tables, *step.task.variables]
-    for variable in variables:
-        same_everywhere(strategy, variable)
-    return history, [np.asarray(v.numpy()) for v in variables]
+    return history
 
 
 def same_everywhere(strategy, variable):
@@ -189,7 +206,7 @@ def test_rules(two_replicas, rule):
     )
 
 
-def everything():
+def everything(**options):
     """A task with all that has state or looks at other replicas."""
     sources = [StreamingFrequency(64, num_hashes=2), -np.log(ITEMS)]
     return Retrieval(
@@ -202,6 +219,7 @@ def everything():
         memory=CrossBatchMemory(30, D, num_keys=2, warm_up_steps=1),
         reduction="mean_with_sample_weight",
         global_negatives=True,
+        **options,
     )
 
 
