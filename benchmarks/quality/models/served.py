@@ -29,7 +29,7 @@ def variants(train, setting, seed):
         searcher = exact
         if options is not None:
             searcher = index.ScaNN(k=TOP, **options).index(
-                factors.items, sample_queries=queries[:: len(queries) // 1000]
+                factors.items, sample_queries=queries[:: max(len(queries) // 1000, 1)]
             )
         found, speed = answers(searcher, queries)
         shared = [

@@ -28,14 +28,9 @@ PLAIN = {
 class TwoTowers(models.Model):
     def __init__(self, train, setting, uniform, steps, global_negatives=False):
         super().__init__()
-        initializer = keras.initializers.RandomUniform(-0.05, 0.05)
-        self.users, self.items = (
-            self.add_weight(
-                name=name, shape=[size, setting["width"]], initializer=initializer
-            )
-            for name, size in (("users", train.num_users), ("items", train.num_items))
-        )
         self.setting = setting
+        self.users = self.table("users", train.num_users)
+        self.items = self.table("items", train.num_items)
         memory = None
         if setting["memory"]:
             memory = layers.CrossBatchMemory(
@@ -54,6 +49,12 @@ class TwoTowers(models.Model):
             reduction="sum_over_batch_size",
             global_negatives=global_negatives,
         )
+
+    def table(self, name, size):
+        # An initializer of its own: one alone would give both tables the same rows.
+        initializer = keras.initializers.RandomUniform(-0.05, 0.05)
+        shape = [size, self.setting["width"]]
+        return self.add_weight(name=name, shape=shape, initializer=initializer)
 
     def compute_loss(self, batch, training=False):
         items, options = batch["items"], {}

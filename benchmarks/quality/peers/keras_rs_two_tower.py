@@ -15,17 +15,18 @@ from rankers import Factors
 class TwoTowers(keras.Model):
     def __init__(self, train, setting):
         super().__init__()
-        initializer = keras.initializers.RandomUniform(-0.05, 0.05)
-        self.users, self.items = (
-            self.add_weight(
-                name=name, shape=[size, setting["width"]], initializer=initializer
-            )
-            for name, size in (("users", train.num_users), ("items", train.num_items))
-        )
+        self.setting = setting
+        self.users = self.table("users", train.num_users)
+        self.items = self.table("items", train.num_items)
         self.probabilities = tf.constant(in_batch.probabilities(train))
-        self.temperature = setting["temperature"]
         self.correct = keras_rs.layers.SamplingProbabilityCorrection()
         self.remove_hits = keras_rs.layers.RemoveAccidentalHits()
+
+    def table(self, name, size):
+        # An initializer of its own: one alone would give both tables the same rows.
+        initializer = keras.initializers.RandomUniform(-0.05, 0.05)
+        shape = [size, self.setting["width"]]
+        return self.add_weight(name=name, shape=shape, initializer=initializer)
 
     def call(self, batch):
         users, items = batch["users"], batch["items"]
@@ -33,7 +34,7 @@ class TwoTowers(keras.Model):
             keras.ops.normalize(keras.ops.take(table * 1.0, ids, axis=0), axis=1)
             for table, ids in ((self.users, users), (self.items, items))
         )
-        scores = queries @ keras.ops.transpose(candidates) / self.temperature
+        scores = queries @ keras.ops.transpose(candidates) / self.setting["temperature"]
         labels = keras.ops.eye(keras.ops.shape(users)[0])
         scores = self.correct(scores, tf.gather(self.probabilities, items))
         return self.remove_hits(

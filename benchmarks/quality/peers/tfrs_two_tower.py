@@ -13,12 +13,9 @@ from rankers import Factors
 class TwoTowers(tfrs.Model):
     def __init__(self, train, setting):
         super().__init__()
-        initializer = tf.keras.initializers.RandomUniform(-0.05, 0.05)
-        self.users, self.items = (
-            self.add_weight(name, [size, setting["width"]], initializer=initializer)
-            for name, size in (("users", train.num_users), ("items", train.num_items))
-        )
-        self.corrections = setting["corrections"]
+        self.setting = setting
+        self.users = self.table("users", train.num_users)
+        self.items = self.table("items", train.num_items)
         self.probabilities = tf.constant(in_batch.probabilities(train))
         self.task = tfrs.tasks.Retrieval(
             tf.keras.losses.CategoricalCrossentropy(
@@ -28,10 +25,16 @@ class TwoTowers(tfrs.Model):
             remove_accidental_hits=setting["corrections"],
         )
 
+    def table(self, name, size):
+        # An initializer of its own: one alone would give both tables the same rows.
+        initializer = tf.keras.initializers.RandomUniform(-0.05, 0.05)
+        shape = [size, self.setting["width"]]
+        return self.add_weight(name=name, shape=shape, initializer=initializer)
+
     def compute_loss(self, batch, training=False):
-        users, items = batch
+        users, items = batch["users"], batch["items"]
         options = {}
-        if self.corrections:
+        if self.setting["corrections"]:
             options["candidate_ids"] = items
             options["candidate_sampling_probability"] = tf.gather(
                 self.probabilities, items
@@ -58,9 +61,8 @@ def fit(train, setting, seed):
     data = tf.data.Dataset.from_generator(
         lambda: in_batch.batches(train, setting, seed), output_signature=(ids, ids)
     )
-    # Nested, since `fit` would take a pair for inputs and targets.
-    data = data.map(lambda users, items: ((users, items),)).prefetch(2)
-    model.fit(data, verbose=2)
+    data = data.map(lambda users, items: {"users": users, "items": items})
+    model.fit(data.prefetch(2), verbose=2)
     return Factors(
         *(tf.math.l2_normalize(t, axis=1).numpy() for t in (model.users, model.items))
     )
