@@ -77,7 +77,11 @@ def guard(tensor, *assertions):
 
 def check_at_least(name, value, minimum):
     """Raises `ValueError` unless `value` is an integer of at least `minimum`."""
-    if isinstance(value, bool) or int(value) != value or value < minimum:
+    try:
+        is_whole = not isinstance(value, bool) and int(value) == value
+    except (OverflowError, TypeError, ValueError):
+        is_whole = False
+    if not is_whole or value < minimum:
         raise ValueError(
-            f"`{name}` must be an integer of at least {minimum}, received {value}."
+            f"`{name}` must be an integer of at least {minimum}, received {value!r}."
         )

@@ -247,6 +247,9 @@ BAD = {
     "no such key": (dict(key="basket"), "'basket'.*request"),
     "a key of floats": (dict(key="vector"), "integers or strings.*-1"),
     "an empty batch": (dict(batch_size=0), "`batch_size`.*0"),
+    "no batch": (dict(batch_size=None), "`batch_size`.*None"),
+    "a batch in words": (dict(batch_size="8"), "`batch_size`.*'8'"),
+    "no keys": (dict(key=[]), "`key` must name at least one"),
     "half a row": (dict(batch_size=1.5), "`batch_size`.*1.5"),
     "no buffer": (dict(buffer_size=0), "`buffer_size`.*0"),
     "a buffer below a batch": (dict(buffer_size=7), "8 rows or more, received 7"),
@@ -265,6 +268,12 @@ def test_bad_arguments(name):
     ("dataset", "key", "message"),
     [
         (lambda: tf.data.Dataset.range(3), "request", "dicts or tuples"),
+        (lambda: [{"k": 1}], "k", "tf.data.Dataset.*received list"),
+        (
+            lambda: tf.data.Dataset.from_tensors({"k": [1, 2], "weight": 1.0}),
+            "k",
+            "a row for each.*Repeat it",
+        ),
         (lambda: streams.slices((np.arange(3),)), 1, "received 1. Name one of .0."),
         (lambda: streams.slices({"k": np.zeros(3, np.uint64)}), "k", "uint64"),
         (lambda: streams.slices({"k": np.zeros((3, 2, 2), int)}), "k", "rank 0 or 1"),

@@ -4,8 +4,9 @@ import datetime
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from tfrs_negatives.data import Interactions, columns, interactions
+from tfrs_negatives.data import Interactions, columns, interactions, sources
 
 pd = pytest.importorskip("pandas")
 
@@ -329,6 +330,13 @@ def test_tfds_that_is_not_there(tmp_path):
     for name in ("movielens/100k-ratings", "no_such_data_set"):
         message = message_of(interactions, tfds=name, data_dir=tmp_path)
         assert name in message and str(tmp_path) in message
+
+
+def test_tfds_without_rows(monkeypatch):
+    rows = tf.data.Dataset.from_tensor_slices({"u": [1], "i": [2]}).take(0)
+    found = rows, {"user": "u", "item": "i"}, "TFDS 'x'"
+    monkeypatch.setattr(sources, "tfds_dataset", lambda *_: found)
+    assert "'x' must hold interactions" in message_of(interactions, tfds="x")
 
 
 def test_tfds_of_unknown_columns(data_dir):

@@ -43,7 +43,16 @@ def row_chunks(dataset, key, batch_size, input_context=None):
       ValueError: No such key, keys that are neither integers nor strings, features
         that cannot be batched.
     """
+    if not isinstance(dataset, tf.data.Dataset):
+        raise ValueError(
+            f"`dataset` must be a `tf.data.Dataset`, received {type(dataset).__name__}."
+            " Make one with `tf.data.Dataset.from_tensor_slices`."
+        )
     keys = list(key) if isinstance(key, (list, tuple)) else [key]
+    if not keys:
+        raise ValueError(
+            "`key` must name at least one feature of the dataset, received none."
+        )
     is_batched = _check_spec(dataset.element_spec, keys)
     size = max(batch_size, _MIN_CHUNK)
     dataset = dataset.rebatch(size) if is_batched else dataset.batch(size)
@@ -127,6 +136,11 @@ def _check_spec(spec, keys):
             f"expected rank 0 or 1, received {ranks} for {keys}."
         )
     for feature in tf.nest.flatten(spec):
+        if feature.shape.rank is not None and feature.shape.rank < ranks[0]:
+            raise ValueError(
+                f"Features must have a row for each of the {keys}, which are vectors: "
+                f"received {feature}. Repeat it for all rows of its batch."
+            )
         row = feature.shape[ranks[0] :] if feature.shape.rank is not None else None
         if row is None or not row.is_fully_defined():
             raise ValueError(

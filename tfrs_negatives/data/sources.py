@@ -110,6 +110,11 @@ def from_tfds(name, data_dir, named):
     """Reads the split "train" of a prepared TFDS data set; returns as `from_file`."""
     dataset, names, source = tfds_dataset(name, data_dir, named)
     batches = list(dataset.batch(8192).as_numpy_iterator())
+    if not batches:
+        raise ValueError(
+            f"{source} must hold interactions, received an empty split 'train'. "
+            "Prepare it again."
+        )
     table = {
         role: np.concatenate([batch[column] for batch in batches])
         for role, column in names.items()
