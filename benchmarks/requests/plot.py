@@ -10,7 +10,7 @@ import pathlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from recovery_runs import chosen
+from recovery_runs import EPOCHS, chosen
 
 NAMES = {
     "online_retail": "Online Retail, last items",
@@ -47,14 +47,15 @@ def draw(axes, rows, data):
                 axes.axhline(mean, color="#57606a", linestyle="--", linewidth=1)
         batches = [r for r in rows if (r["data"], r["order"]) == (data, order)]
         rate = values(batches, "false_negatives").mean() if batches else np.nan
-        labels.append(f"{order}\n{100 * rate:.1f}% false")
+        labels.append(f"{order}\n{100 * rate:.2g}% false")
     axes.set_xticks(range(len(labels)), labels, fontsize=8)
-    axes.set(title=NAMES[data], ylim=(0, 1.1 * highest))
+    axes.set(title=NAMES[data], xlim=(-0.5, 2.5), ylim=(0, 1.1 * highest))
     axes.title.set_fontsize(10)
     axes.grid(alpha=0.3, axis="y")
 
 
 def plot(rows, path):
+    rows = [r for r in rows if int(r["epochs"]) == EPOCHS[r["data"]]]
     names = [name for name in NAMES if any(r["data"] == name for r in rows)]
     chart = Figure(figsize=(2.9 * len(names), 3.6), layout="constrained")
     FigureCanvasAgg(chart)

@@ -51,7 +51,7 @@ sys.path += [str(HERE.parent), str(HERE.parent / "sources")]
 
 import problems  # noqa: E402
 from provenance import provenance  # noqa: E402
-from recovery_runs import chosen  # noqa: E402
+from recovery_runs import EPOCHS, chosen  # noqa: E402
 
 from tfrs_negatives import data as data_lib  # noqa: E402
 from tfrs_negatives import models, tasks  # noqa: E402
@@ -62,12 +62,6 @@ WIDTH, TEMPERATURE, BATCH = 64, 0.1, 128
 RATES = (0.03, 0.1, 0.3)
 SPREAD, BUFFER = 64, 8192
 LARGE = 10_000  # Rows of a table for which sparse gradients are cheaper.
-EPOCHS = {
-    "diginetica": 6,
-    "online_retail": 6,
-    "online_retail_users": 6,
-    "movielens": 10,
-}
 ORDERS, TASKS = ("shuffled", "sorted", "spread"), ("plain", "masked")
 MEASURES = ["false_negatives", "requests_a_batch", "recall_at_20", "recall_at_100"]
 FIELDS = ["data", "order", "task", "rate", "seed", "epochs", "batch"]
@@ -214,24 +208,25 @@ def run(problem, request, parts, order, task, rate, seed, epochs):
 
 
 def report(results):
-    """Prints a table for each data set."""
-    for data in dict.fromkeys(r["data"] for r in results):
+    """Prints a table for each data set and number of epochs."""
+    for data, epochs in dict.fromkeys((r["data"], r["epochs"]) for r in results):
         measures = [*MEASURES, "cpu_seconds"]
-        print(f"\n{data}\n| order | task | rate | runs |", " | ".join(measures), "|")
+        print(f"\n{data}, {epochs} epochs")
+        print("| order | task | rate | runs |", " | ".join(measures), "|")
         print("|---" * (len(measures) + 4) + "|")
-        cells = dict.fromkeys(
-            (r["order"], r["task"]) for r in results if r["data"] == data
-        )
-        for order, task in sorted(cells, key=lambda c: (ORDERS.index(c[0]), c[1])):
-            runs = chosen(results, data=data, order=order, task=task)
-            rate = runs[0]["rate"]
-            texts = []
-            for measure in measures:
-                values = [float(r[measure]) for r in runs]
-                spread = statistics.stdev(values) if len(values) > 1 else 0.0
-                texts.append(f"{statistics.mean(values):.4f} ± {spread:.4f}")
-            texts = " | ".join(texts)
-            print(f"| {order} | {task} | {rate} | {len(runs)} | {texts} |")
+        for order in ORDERS:
+            for task in TASKS:
+                cell = {"data": data, "epochs": epochs, "order": order, "task": task}
+                runs = chosen(results, **cell)
+                if not runs:
+                    continue
+                texts = []
+                for measure in measures:
+                    values = [float(r[measure]) for r in runs]
+                    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+                    texts.append(f"{statistics.mean(values):.4f} ± {spread:.4f}")
+                about = f"| {order} | {task} | {runs[0]['rate']} | {len(runs)} |"
+                print(about, " | ".join(texts), "|")
 
 
 def main():
@@ -242,6 +237,7 @@ def main():
     parser.add_argument("--orders", nargs="+", default=list(ORDERS), choices=ORDERS)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
     parser.add_argument("--rates", type=float, nargs="+", default=list(RATES))
+    parser.add_argument("--epochs", type=int, help="other than the data set's own")
     arguments = parser.parse_args()
 
     about, results = provenance(PACKAGES), []
@@ -250,23 +246,22 @@ def main():
             results = list(csv.DictReader(file))
     settings = FIELDS[:7]
     for name in arguments.data:
-        loaded = load(name)
+        loaded, epochs = load(name), arguments.epochs or EPOCHS[name]
         for seed in arguments.seeds:
             for order in arguments.orders:
                 for task in arguments.tasks:
                     rates = arguments.rates
                     if seed != arguments.seeds[0]:
                         cell = {"data": name, "order": order, "task": task}
-                        rates = [chosen(results, **cell)[0]["rate"]]
+                        runs = chosen(results, epochs=str(epochs), **cell)
+                        rates = [runs[0]["rate"]]
                     for rate in rates:
-                        values = name, order, task, rate, seed, EPOCHS[name], BATCH
+                        values = name, order, task, rate, seed, epochs, BATCH
                         row = dict(zip(settings, map(str, values), strict=True))
                         if any(row.items() <= r.items() for r in results):
                             continue
                         print(*values, flush=True)
-                        row |= run(
-                            *loaded, order, task, float(rate), seed, EPOCHS[name]
-                        )
+                        row |= run(*loaded, order, task, float(rate), seed, epochs)
                         results.append(row | about)
                         with open(arguments.output, "w", newline="") as file:
                             writer = csv.DictWriter(file, FIELDS)
