@@ -19,6 +19,7 @@ positives for `FalseNegativeRate`.
 
 import argparse
 import csv
+import itertools
 import os
 import pathlib
 import sys
@@ -173,18 +174,20 @@ def main():
     parser.add_argument("--output", type=pathlib.Path, default=HERE / "cost.csv")
     parser.add_argument("--batch", type=int, default=8192)
     parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--limit", type=int, default=16, help="rows that are looked at")
+    parser.add_argument(
+        "--limits", type=int, nargs="+", default=[16, 8], help="rows that are looked at"
+    )
     parser.add_argument("--seconds", type=float, default=60, help="a kind of step")
     arguments = parser.parse_args()
 
     about, rows = provenance(PACKAGES), []
     for kind in ("shuffled", "requests"):
         batches = make_batches(kind, arguments.batch)
-        for what in ("training step", "loss and gradients"):
+        for what, limit in itertools.product(
+            ("training step", "loss and gradients"), arguments.limits
+        ):
             steps = {
-                name: make_step(
-                    kind, what, name == "with", arguments.width, arguments.limit
-                )
+                name: make_step(kind, what, name == "with", arguments.width, limit)
                 for name in ("with", "without")
             }
             times = alternate(steps, batches, arguments.seconds)
@@ -196,7 +199,7 @@ def main():
                 {
                     "batches": kind,
                     "what": what,
-                    "rows_looked_at": arguments.limit,
+                    "rows_looked_at": limit,
                     "metrics": len(all_metrics()),
                     "batch": arguments.batch,
                     "width": arguments.width,
@@ -220,7 +223,8 @@ def main():
             for time_of in ("cpu", "wall"):
                 share = row[f"share_{time_of}"]
                 verdict = "PASS" if share <= LIMIT else "FAIL"
-                print(f"{verdict} {row['batches']}, {time_of}: {100 * share:.1f}%")
+                looked_at = f"{row['batches']}, {row['rows_looked_at']} rows"
+                print(f"{verdict} {looked_at}, {time_of}: {100 * share:.1f}%")
 
 
 if __name__ == "__main__":
