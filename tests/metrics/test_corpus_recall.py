@@ -237,6 +237,87 @@ def test_an_index_is_asked_anew():
     close(results(metric), {"hit_rate@1": 1.0})
 
 
+@pytest.mark.parametrize("index_class", [BruteForce, ScaNN])
+@pytest.mark.parametrize("ids", [np.arange(3), ["a", "b", "c"]])
+def test_an_index_is_asked_anew_whatever_its_ids_become(index_class, ids):
+    first, second = np.eye(3, dtype="float32"), np.eye(3, dtype="float32")[::-1]
+    index = index_class().index(first, np.arange(3, dtype="int32"))
+    metric = CorpusRecall(index, ks=[1], measures="hit_rate")
+    metric.update_state(first, true_candidate_ids=np.arange(3))
+    close(results(metric), {"hit_rate@1": 1.0})
+    metric.reset_state()
+    index.index(second, ids)
+    metric.update_state(second, true_candidate_ids=ids)
+    close(results(metric), {"hit_rate@1": 1.0})
+
+
+def test_an_index_is_asked_anew_without_ids():
+    first, second = np.eye(3, dtype="float32"), 3 - np.eye(3, dtype="float32")
+    index = BruteForce().index(first)
+    metric = CorpusRecall(index, ks=[1], measures="hit_rate")
+    metric.update_state(-first, second)
+    close(results(metric), {"hit_rate@1": 0.0})
+    metric.reset_state()
+    index.index(second, ["a", "b", "c"])
+    metric.update_state(-first, second)
+    close(results(metric), {"hit_rate@1": 1.0})
+
+
+def test_a_function_traced_before_does_not_answer_from_candidates_that_are_gone():
+    index = BruteForce().index(np.eye(3, dtype="float32"))
+    metric = CorpusRecall(index, ks=[1], measures="hit_rate")
+    step = tf.function(lambda queries: metric.sums(queries, queries))
+    step(tf.eye(3))
+    index.index(np.eye(3, dtype="float32"), ["a", "b", "c"])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Trace it anew"):
+        step(tf.eye(3))
+
+
+def test_one_trace_serves_an_approximate_index_that_shrinks_and_grows():
+    """Ties are seen one place beyond k, where there is such a place."""
+    alike = np.ones([6, D], "float32")
+    index = ScaNN().index(alike[:2])
+    metric = CorpusRecall(index, ks=[1, 2], measures="recall")
+
+    @tf.function(input_signature=[tf.TensorSpec([None, D])])
+    def step(queries):
+        return [a for a, _ in metric.sums(queries, true_candidate_ids=[0])]
+
+    # The other tie stands before it.
+    assert np.array_equal(step(alike[:1]), [0, 1])
+    index.index(alike)
+    assert np.array_equal(step(alike[:1]), [0, 0])
+    index.index(alike[:2])
+    assert np.array_equal(step(alike[:1]), [0, 1])
+    assert step.experimental_get_tracing_count() == 1
+    index.index(alike[:1])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="number of candidates"):
+        step(alike[:1])
+
+
+@pytest.mark.parametrize("index_class", [BruteForce, ScaNN])
+def test_ids_wider_than_those_of_the_index_are_no_others(index_class):
+    """2^32 as int32 would be row 0."""
+    corpus = np.eye(3, dtype="float32")
+    index = index_class().index(corpus)
+    metric = CorpusRecall(index, ks=[1], measures="hit_rate")
+    metric.update_state(corpus, true_candidate_ids=np.arange(3) + 2**32)
+    close(results(metric), {"hit_rate@1": 0.0})
+    metric.reset_state()
+    query = np.array([[3.0, 2.0, 1.0]], "float32")
+    metric.update_state(query, true_candidate_ids=[1], excluded_ids=[[2**32]])
+    close(results(metric), {"hit_rate@1": 0.0})
+    metric.reset_state()
+    metric.update_state(query, true_candidate_ids=[1], excluded_ids=[[0]])
+    close(results(metric), {"hit_rate@1": 1.0})
+    # Nor is an exclusion taken for a positive.
+    metric.reset_state()
+    positives = np.array([[1, 2**32]])
+    excluded = np.array([[0]], "int32")
+    metric.update_state(query, true_candidate_ids=positives, excluded_ids=excluded)
+    close(results(metric), {"hit_rate@1": 1.0})
+
+
 def test_a_dataset_is_embedded_once_in_each_evaluation():
     weights = tf.Variable(tf.eye(3))
     runs = tf.Variable(0)

@@ -37,6 +37,7 @@ def dataset(embeddings, ids=None, batch=2):
         ({"candidates": dataset(CORPUS).take(0)}, "empty"),
         ({"candidates": dataset(CORPUS).unbatch()}, r"batches of embeddings \[b, d\]"),
         ({"candidates": dataset({"a": CORPUS})}, r"batches of embeddings \[b, d\]"),
+        ({"candidates": dataset(CORPUS, np.ones([4, 1], int))}, r"pairs \(ids \[b\],"),
         ({"candidates": dataset(CORPUS), "candidate_ids": [1]}, "array"),
     ],
 )
@@ -135,6 +136,25 @@ def test_an_index_that_is_not_built_or_too_small(index_class):
     index.index(CORPUS)
     with pytest.raises(ValueError, match=r"number of candidates \(4\)"):
         metric.update_state(QUERY, true_candidate_ids=[0])
+
+
+@pytest.mark.parametrize("index_class", [BruteForce, ScaNN])
+def test_an_index_with_negative_ids(index_class):
+    """They fill rows of positives; with them, half of a corpus would be unseen."""
+    index = index_class().index(CORPUS, [3, -5, 7, -2])
+    metric = CorpusRecall(index, ks=[1])
+    for arguments in ({"true_candidate_ids": [-5]}, {"true_candidate_ids": [3]}):
+        with pytest.raises(ValuesTell, match="holds negative ids.*other ids, from 0"):
+            metric.update_state(QUERY, **arguments)
+    index.index(CORPUS, [3, 5, 7, 2])
+    metric.update_state(QUERY, true_candidate_ids=[3])
+    assert float(metric.result()[0]) == 1
+
+
+def test_candidates_whose_scores_would_overflow():
+    metric = CorpusRecall(BruteForce().index(CORPUS * 1e30), ks=[1])
+    with pytest.raises(ValuesTell, match="longer than 1e19"):
+        metric.update_state(QUERY * 1e12, true_candidate_ids=[0])
 
 
 def test_bands():

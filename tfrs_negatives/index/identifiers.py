@@ -67,6 +67,13 @@ class Identifiers(tf.__internal__.tracking.AutoTrackable):
         """Number of ids, a scalar int32 tensor."""
         return tf.shape(self._ids)[0] - 1
 
+    def any_negative(self):
+        """Whether some id is a number below 0, a scalar bool tensor."""
+        if self.dtype == tf.string:
+            return tf.constant(False)
+        # The keys of numbers are these, and sorted.
+        return tf.reduce_any(self._keys[:1] < 0)
+
     def gather(self, positions):
         """Ids of the rows `positions` (int32, any shape); padding where -1."""
         if self._numbers is not None and tf.executing_eagerly():

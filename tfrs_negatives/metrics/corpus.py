@@ -2,6 +2,7 @@
 
 import abc
 
+import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import _checks
@@ -18,6 +19,8 @@ class Corpus(abc.ABC):
 
     width = None
     num_rows = None
+    # The searcher of an index, which a function keeps when it is traced.
+    searcher = None
 
     @abc.abstractmethod
     def is_exact(self):
@@ -115,31 +118,69 @@ class IndexCorpus(EmbeddedCorpus):
         self._index = index
 
     @property
+    def searcher(self):
+        return self._index.searcher
+
+    @property
     def width(self):
-        return self._index.searcher.width
+        return self.searcher.width
 
     @property
     def num_rows(self):
-        return self._index.searcher.num_rows
+        return self.searcher.num_rows
 
     def read(self):
-        embeddings = tf.convert_to_tensor(self._index.searcher._candidates)
-        return embeddings, largest_norm(embeddings)
+        embeddings = tf.convert_to_tensor(self.searcher._candidates)
+        norm = largest_norm(embeddings)
+        same = tf.debugging.assert_equal(
+            self.searcher.identifiers.num_rows(),
+            tf.shape(embeddings)[0],
+            "The index was built again with ids of another dtype, since this function "
+            "was traced. Trace it anew.",
+        )
+        return _checks.guard(embeddings, same, norm_check(norm)), norm
 
     def positions(self, name, ids):
-        identifiers = self._index.searcher.identifiers
-        return identifiers.positions(as_ids_of(name, ids, identifiers.dtype))
+        identifiers = self.searcher.identifiers
+        return identifiers.positions(as_ids_of(name, ids, identifiers))
 
 
-def as_ids_of(name, ids, dtype):
-    """Ids in the dtype of an index's, or `ValueError` where they cannot be equal."""
+def as_ids_of(name, ids, identifiers):
+    """Ids in the dtype of an index's; -1 for those that this dtype cannot hold.
+
+    Raises:
+      ValueError: They cannot be equal. `tf.errors.InvalidArgumentError` where the
+        index has negative ids, which stand for none here.
+    """
+    dtype = identifiers.dtype
     if (ids.dtype == tf.string) != (dtype == tf.string):
         raise ValueError(
             f"`{name}` ({ids.dtype.name}) can never equal the ids of the index "
             f"({dtype.name}): pass both as strings or both as numbers. An index made "
             "without ids has row numbers."
         )
-    return tf.cast(ids, dtype)
+    check = tf.debugging.assert_equal(
+        identifiers.any_negative(),
+        False,
+        "The index holds negative ids, which stand for none in `true_candidate_ids` "
+        "and `excluded_ids`. Give these candidates other ids, from 0 or strings.",
+    )
+    ids = _checks.guard(ids, check)
+    if ids.dtype == dtype:
+        return ids
+    # A cast to a narrower dtype would make other ids of them.
+    cast = tf.cast(ids, dtype)
+    return tf.where(tf.equal(tf.cast(cast, ids.dtype), ids), cast, -1)
+
+
+def norm_check(largest_norm):
+    """The assertion that scores are finite; see `_checks.guard`."""
+    return tf.debugging.assert_less(
+        largest_norm,
+        np.sqrt(float(tf.float32.max)),
+        "`candidates` hold NaN or infinite embeddings, or some longer than 1e19. Has "
+        "training diverged?",
+    )
 
 
 def largest_norm(embeddings):

@@ -104,9 +104,8 @@ class CorpusRecall(keras.layers.Layer):
         # At once: Keras 2 tracks the metrics that a list holds when it is assigned.
         self._averages = averages
         # A function that Keras saw would be exported, with the corpus.
-        self._measure = _Hidden(
-            tf.function(self._measured, reduce_retracing=True, autograph=False)
-        )
+        self._measure = _Hidden(None)
+        self._traced_for = _Hidden(None)
         self.built = True
 
     def get_config(self):
@@ -207,9 +206,17 @@ class CorpusRecall(keras.layers.Layer):
             weight = tf.reshape(weight, [-1])
             hint = "Pass one weight per query."
             given["weight"] = _checks.check_size("sample_weight", weight, 0, rows, hint)
-        # In a graph it is part of that, whatever the replica.
-        measure = self._measure.value if tf.executing_eagerly() else self._measured
-        return measure(**given)
+        if not tf.executing_eagerly():
+            # It is part of that graph, whatever the replica.
+            return self._measured(**given)
+        searcher = self._corpus.value.searcher
+        if self._measure.value is None or searcher is not self._traced_for.value:
+            # An index whose ids have another dtype than before has another searcher.
+            self._traced_for.value = searcher
+            self._measure.value = tf.function(
+                self._measured, reduce_retracing=True, autograph=False
+            )
+        return self._measure.value(**given)
 
     def result(self):
         """The measures, a list of scalars in the order of `names`."""

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tfrs_negatives import distribute
 from tfrs_negatives._ids import as_int64, check_comparable, is_padding
-from tfrs_negatives.metrics.corpus import EmbeddedCorpus, largest_norm
+from tfrs_negatives.metrics.corpus import EmbeddedCorpus, largest_norm, norm_check
 
 
 class DatasetCorpus(EmbeddedCorpus):
@@ -31,6 +31,7 @@ class DatasetCorpus(EmbeddedCorpus):
             not all(isinstance(part, tf.TensorSpec) for part in parts)
             or embeddings.shape.rank not in (None, 2)
             or not embeddings.dtype.is_floating
+            or (self._paired and parts[0].shape.rank not in (None, 1))
         ):
             raise ValueError(
                 "`candidates` must yield batches of embeddings [b, d], or of pairs "
@@ -70,14 +71,7 @@ class DatasetCorpus(EmbeddedCorpus):
         ids, embeddings = whole if self._paired else (None, whole)
         embeddings = tf.cast(embeddings, tf.float32)
         norm = largest_norm(embeddings)
-        checks = [
-            tf.debugging.assert_less(
-                norm,
-                np.sqrt(float(tf.float32.max)),
-                "`candidates` hold NaN or infinite embeddings, or some longer than "
-                "1e19. Has training diverged?",
-            )
-        ]
+        checks = [norm_check(norm)]
         if ids is not None:
             keys = as_int64("ids of candidates", ids)
             rows = tf.argsort(keys)

@@ -24,12 +24,16 @@ class RetrievedCorpus(Corpus):
         self._is_ours = isinstance(layer, TopK)
 
     @property
+    def searcher(self):
+        return self._layer.searcher if self._is_ours else None
+
+    @property
     def width(self):
-        return self._layer.searcher.width if self._is_ours else None
+        return self.searcher.width if self._is_ours else None
 
     @property
     def num_rows(self):
-        return self._layer.searcher.num_rows if self._is_ours else None
+        return self.searcher.num_rows if self._is_ours else None
 
     def is_exact(self):
         is_exact = getattr(self._layer, "is_exact", None)
@@ -40,6 +44,8 @@ class RetrievedCorpus(Corpus):
             excluded = _without_positives(excluded, ids)
         scores, found = self._retrieve(queries, excluded, deepest)
         check_comparable("true_candidate_ids", ids, "ids of the index", found)
+        if self._is_ours:
+            ids = as_ids_of("true_candidate_ids", ids, self.searcher.identifiers)
         # What fills rows is no id.
         scores = tf.where(is_padding(found), float("-inf"), scores)
         keys = tf.where(present, as_int64("true_candidate_ids", ids), -1)
@@ -56,13 +62,14 @@ class RetrievedCorpus(Corpus):
     def _retrieve(self, queries, excluded, deepest):
         self.check_depth(deepest)
         if self._is_ours:
-            searcher = self._layer.searcher
+            searcher = self.searcher
             if excluded is not None:
-                dtype = searcher.identifiers.dtype
-                excluded = as_ids_of("excluded_ids", excluded, dtype)
-            # One more, among which ties with the last are seen. And not by the layer's
-            # call: a query model of it has no part in this.
-            k = min(deepest + 1, searcher.num_rows)
+                excluded = as_ids_of("excluded_ids", excluded, searcher.identifiers)
+            # One more, among which ties with the last are seen; as many as there are
+            # by then, after a refresh. And not by the layer's call: a query model of
+            # it has no part in this.
+            num_rows = searcher.identifiers.num_rows()
+            k = tf.clip_by_value(num_rows, deepest, deepest + 1)
             scores, positions = searcher.retrieve(queries, k, excluded)
             return scores, searcher.identifiers.gather(positions)
         if excluded is None:
@@ -73,7 +80,7 @@ class RetrievedCorpus(Corpus):
 def _without_positives(excluded, ids):
     """Exclusions, with padding for those that are positives of the query."""
     check_comparable("excluded_ids", excluded, "true_candidate_ids", ids)
-    ids = tf.cast(ids, excluded.dtype)
-    match = tf.equal(excluded[:, :, tf.newaxis], ids[:, tf.newaxis])
+    keys, ids = as_int64("excluded_ids", excluded), as_int64("true_candidate_ids", ids)
+    match = tf.equal(keys[:, :, tf.newaxis], ids[:, tf.newaxis])
     padding = tf.constant("" if excluded.dtype == tf.string else -1, excluded.dtype)
     return tf.where(tf.reduce_any(match, axis=2), padding, excluded)
