@@ -58,6 +58,16 @@ def test_recall_is_that_of_queries_the_target_did_not_see(monkeypatch):
     assert seen[1] is None
 
 
+def test_settings_of_a_generator():
+    settings = ({"num_leaves": n} for n in (1, 2))
+    rows = quality_report(CANDIDATES[:100], QUERIES[:20], settings, k=3)
+    assert [row["settings"] for row in rows] == [
+        {},
+        {"num_leaves": 1},
+        {"num_leaves": 2},
+    ]
+
+
 def test_one_index_at_a_time_is_held(monkeypatch):
     built, alive = [], []
     build = ScaNN._build_searcher
@@ -82,6 +92,7 @@ def test_one_index_at_a_time_is_held(monkeypatch):
         ({"k": 3001}, r"number of candidates \(3000\), received 3001"),
         ({"k": 0}, "`k` must be an integer of at least 1"),
         ({"settings": [{"storage": "int4"}]}, "`storage` must be one of"),
+        ({"settings": [{"k": 3}]}, "Leave its k out, and give it as `k`"),
     ],
 )
 def test_bad_arguments_are_refused_before_building(monkeypatch, arguments, message):

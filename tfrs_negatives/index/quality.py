@@ -56,7 +56,13 @@ def quality_report(candidates, queries, settings=({},), k=10):
             f"`k` must be at most the number of candidates ({len(candidates)}), "
             f"received {k}."
         )
+    settings = list(settings)
     for given in settings:
+        if "k" in given:
+            raise ValueError(
+                "`settings` are asked for the `k` of the report, received "
+                f"{given!r}. Leave its k out, and give it as `k`."
+            )
         _make(given, k)  # Refuses bad arguments before anything is built.
     half = len(queries) // 2
     sample = RecallSample(queries[half:], candidates, k)
@@ -69,7 +75,7 @@ def quality_report(candidates, queries, settings=({},), k=10):
 
 
 def _make(given, k):
-    return BruteForce(k=k) if given is None else ScaNN(**{"k": k, **given})
+    return BruteForce(k=k) if given is None else ScaNN(k=k, **given)
 
 
 def _row(given, candidates, others, sample):
