@@ -1,6 +1,6 @@
 """Plots what recall.py wrote: recall against the number of replicas.
 
-python benchmarks/replicas/plot.py benchmarks/replicas/recall.csv docs/replicas.png
+cd benchmarks/replicas; python plot.py recall.csv ../../docs/images/replica_recall.png
 """
 
 import argparse
