@@ -1,7 +1,9 @@
 """The quality benchmark's evaluator, runner and report."""
 
+import itertools
 import json
 import math
+import os
 import pathlib
 import subprocess
 import sys
@@ -164,6 +166,40 @@ def test_runner_resumes(tmp_path):
     other = [("gowalla", "name", subject, '{"rate": 1}', 0, False)]
     assert jobs.run_all(other, path, second) == 0
     assert second.jobs[-1]["setting"] == {"rate": 1}
+
+
+@pytest.mark.slow
+def test_worker_measures_popularity_on_gowalla(data_dir):
+    path = data_dir / "gowalla.npz"
+    if not path.exists():
+        pytest.skip(f"needs {path}")
+    job = {"module": "peers.popularity", "setting": {}, "data": "gowalla", "seed": 0}
+    process = subprocess.run(
+        [
+            sys.executable,
+            FOLDER / "worker.py",
+            json.dumps({**job, "validation": False}),
+        ],
+        env={**os.environ, "TFRS_NEGATIVES_DATA": str(data_dir)},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    (row,) = map(json.loads, process.stdout.splitlines())
+    with np.load(path) as file:
+        data = dict(file)
+    order = np.argsort(-np.bincount(data["train_item"]), kind="stable")
+    seen, wanted = ({} for _ in range(2))
+    for found, part in ((seen, "train"), (wanted, "test")):
+        for user, item in zip(data[f"{part}_user"], data[f"{part}_item"], strict=True):
+            found.setdefault(user, set()).add(item)
+    recalls = []
+    for user, items in wanted.items():
+        ranked = (item for item in order if item not in seen.get(user, ()))
+        hits = len(items & set(itertools.islice(ranked, 20)))
+        recalls.append(hits / len(items))
+    # Equal counts stand in an order that is the benchmark's own.
+    assert float(row["recall_at_20"]) == pytest.approx(np.mean(recalls), abs=1e-4)
+    assert float(row["cpu_seconds"]) >= 0 and float(row["peak_mib"]) > 1
 
 
 def test_longer_search_begins_with_the_shorter():

@@ -29,7 +29,7 @@ PACKAGES = "tensorflow-recommenders", "tensorflow", "tf-keras", "numpy"
 
 TABLE = Table(
     data=("movietweetings", "ml1m"),
-    trials=6,
+    trials=4,
     claims=(
         ("Yi et al.: log-Q beats none (exact q)", "exact log-Q", "no log-Q"),
         ("Yi et al.: log-Q beats none (q learned)", "streaming log-Q", "no log-Q"),
