@@ -114,7 +114,7 @@ class Retrieval(keras.layers.Layer, Task):
         reduction=None,
         row_block=None,
         negative_metrics=None,
-        negative_metric_rows=16,
+        negative_metric_rows=8,
     ):
         _checks.check_choice("gather_dtype", gather_dtype, (None, "bfloat16"))
         negative_metrics = _as_list(negative_metrics)
