@@ -8,9 +8,9 @@ import numpy as np
 
 from tfrs_negatives._checks import check_at_least
 from tfrs_negatives.index.brute_force import BruteForce
+from tfrs_negatives.index.embeddings import checked_candidates, checked_queries
 from tfrs_negatives.index.recall import RecallSample, lower_bound
 from tfrs_negatives.index.scann import ScaNN
-from tfrs_negatives.index.top_k import checked_candidates, checked_queries
 
 _ROUNDS, _NUM_SINGLE = 5, 200
 

@@ -244,13 +244,6 @@ def _num_bytes(variable):
     return int(tf.reduce_sum(tf.strings.length(variable)))
 
 
-def squared_norms(rows):
-    """Squared lengths of the rows of an eager `[N, d]` tensor, as a NumPy array."""
-    values = np.asarray(rows)
-    # Without a copy of all candidates, unlike `tf.reduce_sum(tf.square(rows), axis=1)`.
-    return np.einsum("nd,nd->n", values, values)
-
-
 def _assert(condition, message):
     # One operation: `tf.debugging.Assert` makes a branch of it, whose cost shows in
     # the time of a single query.
