@@ -95,6 +95,24 @@ def test_rows_with_too_few_candidates_are_padded(index_class, dtype):
 
 
 @both
+def test_an_exclusion_said_often_widens_no_search(index_class, monkeypatch):
+    index = index_class().index(CANDIDATES)
+    searcher, widths = index._searcher, []
+    search = searcher.search
+    monkeypatch.setattr(
+        searcher, "search", lambda q, k: widths.append(int(k)) or search(q, k)
+    )
+    exclusions = [[7] * 30 + [-1] * 5 + [9, 7]] * 5
+    tf.config.run_functions_eagerly(True)
+    try:
+        found = index.query_with_exclusions(QUERIES, exclusions, k=4)[1]
+    finally:
+        tf.config.run_functions_eagerly(False)
+    assert as_list(found) == best(QUERIES, CANDIDATES, 4, exclusions=exclusions)[1]
+    assert widths == [6]
+
+
+@both
 def test_exclusions_of_any_width_do_not_retrace(index_class):
     index = index_class().index(CANDIDATES)
     query = tf.function(

@@ -149,7 +149,9 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
           k: An int or a scalar int32 tensor.
           excluded: `[B, E + 1]` row numbers, ascending; -1 is padding.
         """
-        lost = tf.reduce_sum(tf.cast(excluded >= 0, tf.int32), axis=1)
+        # The first is padding; the same again is lost once.
+        is_new = tf.not_equal(excluded[:, 1:], excluded[:, :-1])
+        lost = tf.reduce_sum(tf.cast(is_new, tf.int32), axis=1)
         # The maximum over an empty batch is the lowest int32.
         more = tf.maximum(tf.reduce_max(lost), 0)
         wide = tf.minimum(k + more, self._size)
