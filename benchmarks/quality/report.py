@@ -62,6 +62,10 @@ def table_text(name, table):
             parts.append(f"`{data}`:")
         lines = [line(name, table, data, *item) for item in found.items()]
         parts.append(markdown(HEADER, lines))
+        ran = {runs[0]["subject"] for runs in found.values()}
+        missing = [subject for subject in table.subjects if subject not in ran]
+        if missing:
+            parts.append(f"Not run yet: {'; '.join(missing)}.")
         notes = [f"{row}: {runs[0]['notes']}" for row, runs in found.items()]
         notes = [f"- {note}" for note in notes if not note.endswith(": ")]
         if notes:

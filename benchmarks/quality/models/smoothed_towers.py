@@ -1,0 +1,136 @@
+"""Two towers smoothed over who had what, trained on whole users with this package.
+
+Training only: embeddings of users and items are means over the layers of LightGCN (He
+et al., SIGIR 2020), that is, a user's holds what the items of its history hold. They
+are tables again in the end: what serves is a vector a user and a vector an item.
+
+A score is the cosine over a temperature, plus a share of the log of the item's count:
+cosines of 63 dimensions need not spend themselves on popularity then. The share is the
+last dimension, a constant 1 for users. A batch is some users with all their items; the
+loss is that of `tasks.Retrieval` with exact log-Q, without a user's own items as
+negatives, at the cost of distinct users times distinct items.
+
+Settings: `width` of a vector at serving time; `temperature`; `layers`; `share` of the
+log count in training and `serving_share` when serving; `users` a batch; `rate` (falls
+to zero along a cosine) and `epochs` of Adam.
+"""
+
+import numpy as np
+import scipy.sparse
+import tensorflow as tf
+from rankers import Factors
+
+from tfrs_negatives import layers, models, tasks
+from tfrs_negatives._keras import keras
+
+
+class SmoothedTowers(models.Model):
+    def __init__(self, train, setting):
+        super().__init__()
+        self.setting = setting
+        initializer = keras.initializers.RandomNormal(stddev=0.1)
+        self.users, self.items = (
+            self.add_weight(
+                name=name, shape=[size, setting["width"] - 1], initializer=initializer
+            )
+            for name, size in (("users", train.num_users), ("items", train.num_items))
+        )
+        self.to_users, self.to_items = smoothers(train)
+        counts = np.maximum(train.item_counts(), 1)
+        self.log_counts = tf.constant(np.log(counts), tf.float32)
+        self.task = tasks.Retrieval(
+            sampling_correction=layers.StaticFrequency(counts),
+            reduction="sum_over_batch_size",
+        )
+
+    def towers(self):
+        """Unit vectors [num_users, width - 1] and [num_items, width - 1]."""
+        users, items = [self.users * 1.0], [self.items * 1.0]
+        for _ in range(self.setting["layers"]):
+            new_users = self.to_users(items[-1])
+            items.append(self.to_items(users[-1]))
+            users.append(new_users)
+        return [tf.math.l2_normalize(tf.add_n(e), axis=1) for e in (users, items)]
+
+    def compute_loss(self, batch, training=False):
+        users, items = self.towers()
+        queries = tf.gather(users, batch["users"]) / self.setting["temperature"]
+        distinct, places = tf.unique(batch["items"])
+        shares = self.setting["share"] * tf.gather(self.log_counts, distinct)
+        return self.task(
+            tf.concat([queries, tf.ones_like(queries[:, :1])], axis=1),
+            tf.concat([tf.gather(items, distinct), shares[:, None]], axis=1),
+            query_rows=batch["rows"],
+            candidate_rows=places,
+            candidate_ids=batch["items"],
+            query_keys=tf.gather(batch["users"], batch["rows"]),
+            mask_shared_positives=True,
+            compute_metrics=False,
+            training=training,
+        )
+
+    def factors(self):
+        users, items = (e.numpy() for e in self.towers())
+        share = self.setting["temperature"] * self.setting["serving_share"]
+        ones = np.ones([len(users), 1], np.float32)
+        shares = share * self.log_counts.numpy()[:, None]
+        return Factors(np.hstack([users, ones]), np.hstack([items, shares]))
+
+
+def smoothers(train):
+    """From items to users and back, by the normalised matrix of interactions."""
+    matrix = train.matrix()
+    users, items = (
+        scipy.sparse.diags(np.maximum(np.asarray(matrix.sum(axis)).ravel(), 1) ** -0.5)
+        for axis in (1, 0)
+    )
+    normalised = (users @ matrix @ items).astype(np.float32).tocsr()
+    transposed = normalised.T.tocsr()
+    return product(normalised, transposed), product(transposed, normalised)
+
+
+def product(matrix, transposed):
+    """The differentiable product with a sparse matrix, several times TensorFlow's."""
+
+    def times(matrix, dense):
+        result = tf.numpy_function(lambda x: matrix @ x, [dense], tf.float32)
+        return tf.ensure_shape(result, [matrix.shape[0], dense.shape[1]])
+
+    @tf.custom_gradient
+    def call(dense):
+        return times(matrix, dense), lambda upstream: times(transposed, upstream)
+
+    return call
+
+
+def batches(train, setting, seed):
+    """Some users each, and all their items."""
+    matrix, rng = train.matrix(), np.random.default_rng(seed)
+    active = np.flatnonzero(np.diff(matrix.indptr))
+    for epoch in range(setting["epochs"]):
+        order = rng.permutation(active)
+        for start in range(0, len(order), setting["users"]):
+            users = order[start : start + setting["users"]]
+            entries = matrix[users].tocoo()
+            yield {
+                "users": users.astype(np.int32),
+                "rows": entries.row.astype(np.int32),
+                "items": entries.col.astype(np.int32),
+            }
+        print(f"epoch {epoch + 1} of {setting['epochs']}", flush=True)
+
+
+def fit(train, setting, seed):
+    keras.utils.set_random_seed(seed)
+    model = SmoothedTowers(train, setting)
+    steps = -(-train.num_users // setting["users"]) * setting["epochs"]
+    decay = keras.optimizers.schedules.CosineDecay(setting["rate"], steps)
+    # Only that of Keras 2 is fused.
+    model.compile(keras.optimizers.legacy.Adam(decay))
+    ids = tf.TensorSpec([None], tf.int32)
+    data = tf.data.Dataset.from_generator(
+        lambda: batches(train, setting, seed),
+        output_signature={"users": ids, "rows": ids, "items": ids},
+    )
+    model.fit(data.prefetch(2), verbose=2)
+    return model.factors()
