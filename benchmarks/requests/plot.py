@@ -10,7 +10,7 @@ import pathlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from recovery_runs import EPOCHS, chosen
+from recovery_runs import BATCH, EPOCHS, chosen
 
 NAMES = {
     "online_retail": "Online Retail, last items",
@@ -55,7 +55,11 @@ def draw(axes, rows, data):
 
 
 def plot(rows, path):
-    rows = [r for r in rows if int(r["epochs"]) == EPOCHS[r["data"]]]
+    rows = [
+        r
+        for r in rows
+        if int(r["epochs"]) == EPOCHS[r["data"]] and int(r["batch"]) == BATCH
+    ]
     names = [name for name in NAMES if any(r["data"] == name for r in rows)]
     chart = Figure(figsize=(2.9 * len(names), 3.6), layout="constrained")
     FigureCanvasAgg(chart)

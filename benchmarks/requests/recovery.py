@@ -1,6 +1,7 @@
 """What request-sorted data cost, and what masks and spreading give back.
 
     python benchmarks/requests/recovery.py
+    python benchmarks/requests/recovery.py --data diginetica --epochs 12 --batch 512
     python benchmarks/requests/plot.py benchmarks/requests docs/images
 
 Next-item prediction: a query is the mean of the last ten items before the row's (of the
@@ -51,16 +52,16 @@ sys.path += [str(HERE.parent), str(HERE.parent / "sources")]
 
 import problems  # noqa: E402
 from provenance import provenance  # noqa: E402
-from recovery_runs import EPOCHS, chosen  # noqa: E402
+from recovery_runs import BATCH, EPOCHS, chosen  # noqa: E402
 
 from tfrs_negatives import data as data_lib  # noqa: E402
 from tfrs_negatives import models, tasks  # noqa: E402
 from tfrs_negatives._keras import keras  # noqa: E402
 
 PACKAGES = "tensorflow", "tensorflow-recommenders", "tf-keras", "numpy"
-WIDTH, TEMPERATURE, BATCH = 64, 0.1, 128
+WIDTH, TEMPERATURE = 64, 0.1
 RATES = (0.03, 0.1, 0.3)
-SPREAD, BUFFER = 64, 8192
+SPREAD, BUFFER = 0.5, 8192  # Requests, of the rows of a batch; rows.
 LARGE = 10_000  # Rows of a table for which sparse gradients are cheaper.
 ORDERS, TASKS = ("shuffled", "sorted", "spread"), ("plain", "masked")
 MEASURES = ["false_negatives", "requests_a_batch", "recall_at_20", "recall_at_100"]
@@ -131,20 +132,20 @@ def epoch_rows(problem, request, order, rng):
     return {name: np.asarray(column)[places] for name, column in rows.items()}
 
 
-def batches(problem, request, order, seed, epochs):
+def batches(problem, request, order, seed, epochs, size):
     """One epoch after the other, without their last incomplete batches."""
     rng = np.random.default_rng(seed)
     for epoch in range(epochs):
         rows = epoch_rows(problem, request, order, rng)
         rows = {name: column.astype(np.int32) for name, column in rows.items()}
         data = tf.data.Dataset.from_tensor_slices(rows)
-        data = data.batch(BATCH, drop_remainder=order != "spread")
+        data = data.batch(size, drop_remainder=order != "spread")
         if order == "spread":
             data = data_lib.spread_requests(
                 data,
                 request,
-                BATCH,
-                min_distinct_keys=SPREAD,
+                size,
+                min_distinct_keys=int(SPREAD * size),
                 buffer_size=BUFFER,
                 seed=seed * epochs + epoch,
                 drop_remainder=True,
@@ -163,7 +164,7 @@ def describe(problem, request, data, most=200):
         places = np.minimum(np.searchsorted(known, pairs), len(known) - 1)
         false = known[places] == pairs
         np.fill_diagonal(false, False)
-        rates.append(false.sum() / (BATCH * (BATCH - 1)))
+        rates.append(false.sum() / (false.size - len(false)))
         requests.append(len(np.unique(batch[request])))
     return {
         "false_negatives": float(np.mean(rates)),
@@ -171,7 +172,7 @@ def describe(problem, request, data, most=200):
     }
 
 
-def run(problem, request, parts, order, task, rate, seed, epochs):
+def run(problem, request, parts, order, task, rate, seed, epochs, size):
     """Figures of one training run."""
     keras.utils.set_random_seed(seed)
     model = TwoTowers(problem, task)
@@ -190,7 +191,8 @@ def run(problem, request, parts, order, task, rate, seed, epochs):
         return loss / steps
 
     figures, seconds = {}, 0.0
-    for epoch, data in enumerate(batches(problem, request, order, seed, epochs)):
+    feed = batches(problem, request, order, seed, epochs, size)
+    for epoch, data in enumerate(feed):
         figures = figures or describe(problem, request, data)
         start = time.process_time()
         loss = float(train_epoch(data))
@@ -208,16 +210,17 @@ def run(problem, request, parts, order, task, rate, seed, epochs):
 
 
 def report(results):
-    """Prints a table for each data set and number of epochs."""
-    for data, epochs in dict.fromkeys((r["data"], r["epochs"]) for r in results):
+    """Prints a table for each data set, number of epochs and batch size."""
+    names = "data", "epochs", "batch"
+    for values in dict.fromkeys(tuple(r[n] for n in names) for r in results):
+        setting = dict(zip(names, values, strict=True))
         measures = [*MEASURES, "cpu_seconds"]
-        print(f"\n{data}, {epochs} epochs")
+        print(f"\n{values[0]}, {values[1]} epochs, B = {values[2]}")
         print("| order | task | rate | runs |", " | ".join(measures), "|")
         print("|---" * (len(measures) + 4) + "|")
         for order in ORDERS:
             for task in TASKS:
-                cell = {"data": data, "epochs": epochs, "order": order, "task": task}
-                runs = chosen(results, **cell)
+                runs = chosen(results, order=order, task=task, **setting)
                 if not runs:
                     continue
                 texts = []
@@ -238,6 +241,7 @@ def main():
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
     parser.add_argument("--rates", type=float, nargs="+", default=list(RATES))
     parser.add_argument("--epochs", type=int, help="other than the data set's own")
+    parser.add_argument("--batch", type=int, default=BATCH, help="rows a batch")
     arguments = parser.parse_args()
 
     about, results = provenance(PACKAGES), []
@@ -251,17 +255,20 @@ def main():
             for order in arguments.orders:
                 for task in arguments.tasks:
                     rates = arguments.rates
+                    size = arguments.batch
                     if seed != arguments.seeds[0]:
                         cell = {"data": name, "order": order, "task": task}
-                        runs = chosen(results, epochs=str(epochs), **cell)
-                        rates = [runs[0]["rate"]]
+                        cell |= {"epochs": str(epochs), "batch": str(size)}
+                        rates = [chosen(results, **cell)[0]["rate"]]
                     for rate in rates:
-                        values = name, order, task, rate, seed, epochs, BATCH
+                        values = name, order, task, rate, seed, epochs, size
                         row = dict(zip(settings, map(str, values), strict=True))
                         if any(row.items() <= r.items() for r in results):
                             continue
                         print(*values, flush=True)
-                        row |= run(*loaded, order, task, float(rate), seed, epochs)
+                        row |= run(
+                            *loaded, order, task, float(rate), seed, epochs, size
+                        )
                         results.append(row | about)
                         with open(arguments.output, "w", newline="") as file:
                             writer = csv.DictWriter(file, FIELDS)

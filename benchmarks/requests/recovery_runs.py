@@ -1,5 +1,6 @@
 """The runs that recovery.py reports: those at the rate that validation chose."""
 
+BATCH = 128
 EPOCHS = {
     "diginetica": 6,
     "online_retail": 6,
@@ -13,7 +14,7 @@ def chosen(rows, **cell):
 
     Args:
       rows: The table's rows, dicts of strings.
-      **cell: What "data", "epochs", "order" and "task" are.
+      **cell: What "data", "epochs", "batch", "order" and "task" are.
     """
     runs = [row for row in rows if cell.items() <= row.items()]
     first = [r for r in runs if int(r["seed"]) == min(int(r["seed"]) for r in runs)]
