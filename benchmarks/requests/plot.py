@@ -45,8 +45,8 @@ def draw(axes, rows, data):
             )
             if (order, task) == ("shuffled", "plain"):
                 axes.axhline(mean, color="#57606a", linestyle="--", linewidth=1)
-        batches = [r for r in rows if (r["data"], r["order"]) == (data, order)]
-        rate = values(batches, "false_negatives").mean() if batches else np.nan
+        runs = chosen(rows, data=data, order=order, task="plain")
+        rate = values(runs, "false_negatives").mean() if runs else np.nan
         labels.append(f"{order}\n{100 * rate:.2g}% false")
     axes.set_xticks(range(len(labels)), labels, fontsize=8)
     axes.set(title=NAMES[data], xlim=(-0.5, 2.5), ylim=(0, 1.1 * highest))

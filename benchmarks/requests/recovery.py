@@ -1,7 +1,8 @@
-"""What request-sorted data cost, and what masks and spreading give back.
+r"""What request-sorted data cost, and what masks and spreading give back.
 
     python benchmarks/requests/recovery.py
-    python benchmarks/requests/recovery.py --data diginetica --epochs 12 --batch 512
+    python benchmarks/requests/recovery.py --data diginetica --epochs 12 --batch 512 \
+        --rates .1 .3
     python benchmarks/requests/plot.py benchmarks/requests docs/images
 
 Next-item prediction: a query is the mean of the last ten items before the row's (of the
