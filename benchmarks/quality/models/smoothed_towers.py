@@ -28,10 +28,11 @@ class SmoothedTowers(models.Model):
     def __init__(self, train, setting):
         super().__init__()
         self.setting = setting
-        initializer = keras.initializers.RandomNormal(stddev=0.1)
         self.users, self.items = (
             self.add_weight(
-                name=name, shape=[size, setting["width"] - 1], initializer=initializer
+                name=name,
+                shape=[size, setting["width"] - 1],
+                initializer=keras.initializers.RandomNormal(stddev=0.1),
             )
             for name, size in (("users", train.num_users), ("items", train.num_items))
         )
