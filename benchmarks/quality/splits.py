@@ -13,7 +13,7 @@ import pathlib
 import numpy as np
 
 HELD_OUT = 5  # One in so many of a user's interactions.
-VALIDATION = 10
+VALIDATION = 5
 VALIDATION_USERS = 10_000
 
 
@@ -62,7 +62,7 @@ class Split:
             raise ValueError("A held-out interaction is among those of training.")
 
     def validation(self, seed=0):
-        """Training alone, a tenth of each user's interactions held out of it.
+        """Training alone, a fifth of each user's interactions held out of it.
 
         At least one of users with three or more, and none of others. What is to be
         found is that of 10,000 users at most, drawn at random: a search measures often.

@@ -4,7 +4,7 @@
 
 Every subject gets the same number of trials, drawn at random from its grid in
 `configs/TABLE.py` (all of a grid that has fewer). A trial trains with seed 0 on
-training interactions without a tenth of each user's, and is measured on those; the
+training interactions without a fifth of each user's, and is measured on those; the
 held-out interactions of the table are never looked at. Trials are rows of
 `searches/TABLE.csv`; those that it holds are not run again. `run.py` takes the setting
 of the highest Recall@20.

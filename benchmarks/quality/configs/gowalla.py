@@ -2,22 +2,23 @@
 
 from tables import Subject, Table
 
-TWO_TOWERS = {"width": 64, "batch": 2048, "epochs": 10}
+TWO_TOWERS = {"width": 64, "batch": 2048}
 TWO_TOWER_GRID = {
     "temperature": [0.05, 0.07, 0.1, 0.15],
-    "rate": [0.003, 0.01],
+    "rate": [0.003, 0.01, 0.03],
+    "epochs": [10, 20],
 }
 
 TABLE = Table(
     data=("gowalla",),
-    trials=4,
+    trials=8,
     subjects={
         "popularity": Subject(
             "peers.popularity", packages=("numpy",), keras=None, seeded=False
         ),
         "EASE^R": Subject(
             "peers.ease",
-            grid={"l2": [70.0, 150.0, 300.0, 600.0]},
+            grid={"l2": [50.0, 100.0, 200.0, 400.0, 800.0]},
             packages=("numpy", "scipy"),
             keras=None,
             seeded=False,
@@ -26,8 +27,8 @@ TABLE = Table(
             "peers.als",
             fixed={"factors": 64},
             grid={
-                "regularization": [0.01, 0.1, 1.0, 10.0],
-                "alpha": [1.0, 5.0, 20.0, 40.0],
+                "regularization": [0.01, 0.1, 1.0],
+                "alpha": [5.0, 20.0, 40.0, 80.0, 160.0],
                 "iterations": [10, 20],
             },
             packages=("implicit", "numpy", "scipy"),
@@ -69,6 +70,22 @@ TABLE = Table(
             grid=TWO_TOWER_GRID,
             packages=("torch", "numpy"),
             keras=None,
+        ),
+        "ours": Subject(
+            "models.smoothed_towers",
+            fixed={
+                "width": 64,
+                "layers": 2,
+                "users": 1024,
+                "uniform": 8192,
+                "epochs": 30,
+            },
+            grid={
+                "temperature": [0.08, 0.09, 0.1, 0.11],
+                "share": [0.5, 0.75, 1.0],
+                "rate": [0.01, 0.02, 0.04],
+            },
+            packages=("tensorflow", "tf-keras", "numpy", "scipy"),
         ),
     },
 )

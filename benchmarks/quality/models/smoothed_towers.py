@@ -2,45 +2,56 @@
 
 Training only: embeddings of users and items are means over the layers of LightGCN (He
 et al., SIGIR 2020), that is, a user's holds what the items of its history hold. They
-are tables again in the end: what serves is a vector a user and a vector an item.
+start from the singular vectors of the matrix that smooths them. In the end they are
+tables again: what serves is a vector a user and a vector an item.
 
 A score is the cosine over a temperature, plus a share of the log of the item's count:
 cosines of 63 dimensions need not spend themselves on popularity then. The share is the
-last dimension, a constant 1 for users. A batch is some users with all their items; the
-loss is that of `tasks.Retrieval` with exact log-Q, without a user's own items as
-negatives, at the cost of distinct users times distinct items.
+last dimension, a constant 1 for users.
+
+A batch is some users with all their items, and uniform items as further negatives. The
+loss is that of `tasks.Retrieval` with the exact log-Q of the mixture, without a user's
+own items as negatives, at the cost of distinct users times distinct items.
 
 Settings: `width` of a vector at serving time; `temperature`; `layers`; `share` of the
-log count in training and `serving_share` when serving; `users` a batch; `rate` (falls
-to zero along a cosine) and `epochs` of Adam.
+log count; `users` a batch and `uniform` items; `rate` (falls to zero along a cosine)
+and `epochs` of Adam.
 """
 
 import numpy as np
 import scipy.sparse
+import scipy.sparse.linalg
 import tensorflow as tf
 from rankers import Factors
 
-from tfrs_negatives import layers, models, tasks
+from tfrs_negatives import layers, models, samplers, tasks
 from tfrs_negatives._keras import keras
 
 
 class SmoothedTowers(models.Model):
-    def __init__(self, train, setting):
+    def __init__(self, train, setting, uniform, seed):
         super().__init__()
         self.setting = setting
+        matrix = normalised(train)
+        transposed = matrix.T.tocsr()
+        self.to_users = product(matrix, transposed)
+        self.to_items = product(transposed, matrix)
         self.users, self.items = (
             self.add_weight(
-                name=name,
-                shape=[size, setting["width"] - 1],
-                initializer=keras.initializers.RandomNormal(stddev=0.1),
+                name=name, shape=start.shape, initializer=lambda *_, s=start, **__: s
             )
-            for name, size in (("users", train.num_users), ("items", train.num_items))
+            for name, start in zip(
+                ("users", "items"),
+                starts(matrix, setting["width"] - 1, seed),
+                strict=True,
+            )
         )
-        self.to_users, self.to_items = smoothers(train)
         counts = np.maximum(train.item_counts(), 1)
         self.log_counts = tf.constant(np.log(counts), tf.float32)
+        in_batch = layers.StaticFrequency(counts)
         self.task = tasks.Retrieval(
-            sampling_correction=layers.StaticFrequency(counts),
+            sampling_correction=layers.MixedLogQ([in_batch, uniform.log_q]),
+            positive="refined",
             reduction="sum_over_batch_size",
         )
 
@@ -56,14 +67,15 @@ class SmoothedTowers(models.Model):
     def compute_loss(self, batch, training=False):
         users, items = self.towers()
         queries = tf.gather(users, batch["users"]) / self.setting["temperature"]
-        distinct, places = tf.unique(batch["items"])
+        item_ids = tf.concat([batch["items"], batch["uniform"]], axis=0)
+        distinct, places = tf.unique(item_ids)
         shares = self.setting["share"] * tf.gather(self.log_counts, distinct)
         return self.task(
             tf.concat([queries, tf.ones_like(queries[:, :1])], axis=1),
             tf.concat([tf.gather(items, distinct), shares[:, None]], axis=1),
             query_rows=batch["rows"],
             candidate_rows=places,
-            candidate_ids=batch["items"],
+            candidate_ids=item_ids,
             query_keys=tf.gather(batch["users"], batch["rows"]),
             mask_shared_positives=True,
             compute_metrics=False,
@@ -72,22 +84,33 @@ class SmoothedTowers(models.Model):
 
     def factors(self):
         users, items = (e.numpy() for e in self.towers())
-        share = self.setting["temperature"] * self.setting["serving_share"]
+        share = self.setting["temperature"] * self.setting["share"]
         ones = np.ones([len(users), 1], np.float32)
         shares = share * self.log_counts.numpy()[:, None]
         return Factors(np.hstack([users, ones]), np.hstack([items, shares]))
 
 
-def smoothers(train):
-    """From items to users and back, by the normalised matrix of interactions."""
+def normalised(train):
+    """`[num_users, num_items]` sparse: D_u^-1/2 R D_i^-1/2 of the interactions R."""
     matrix = train.matrix()
     users, items = (
         scipy.sparse.diags(np.maximum(np.asarray(matrix.sum(axis)).ravel(), 1) ** -0.5)
         for axis in (1, 0)
     )
-    normalised = (users @ matrix @ items).astype(np.float32).tocsr()
-    transposed = normalised.T.tocsr()
-    return product(normalised, transposed), product(transposed, normalised)
+    return (users @ matrix @ items).astype(np.float32).tocsr()
+
+
+def starts(matrix, width, seed):
+    """First embeddings of users and items, `width` singular vectors each, and noise.
+
+    Without noise, what has a single interaction would be parallel to another such.
+    """
+    users, _, items = scipy.sparse.linalg.svds(matrix, width, rng=seed)
+    rng = np.random.default_rng(seed)
+    for vectors in (users, items.T):
+        scale = 0.1 * np.sqrt(len(vectors))
+        noise = rng.normal(scale=0.01, size=vectors.shape)
+        yield (scale * vectors + noise).astype(np.float32)
 
 
 def product(matrix, transposed):
@@ -123,7 +146,8 @@ def batches(train, setting, seed):
 
 def fit(train, setting, seed):
     keras.utils.set_random_seed(seed)
-    model = SmoothedTowers(train, setting)
+    uniform = samplers.Uniform(np.arange(train.num_items, dtype=np.int32))
+    model = SmoothedTowers(train, setting, uniform, seed)
     steps = -(-train.num_users // setting["users"]) * setting["epochs"]
     decay = keras.optimizers.schedules.CosineDecay(setting["rate"], steps)
     # Only that of Keras 2 is fused.
@@ -133,5 +157,6 @@ def fit(train, setting, seed):
         lambda: batches(train, setting, seed),
         output_signature={"users": ids, "rows": ids, "items": ids},
     )
+    data = uniform.attach(data, setting["uniform"], name="uniform", seed=seed)
     model.fit(data.prefetch(2), verbose=2)
     return model.factors()
