@@ -1,5 +1,6 @@
 """The quality benchmark's evaluator, runner and report."""
 
+import importlib
 import itertools
 import json
 import math
@@ -129,6 +130,64 @@ def test_ease_equals_the_closed_form_among_items(split):
     np.testing.assert_allclose(
         scores[unseen], (matrix @ weights)[unseen], rtol=1e-4, atol=1e-5
     )
+
+
+@pytest.fixture
+def planted():
+    """Users who take items of their own third alone, all equally popular."""
+    import splits
+
+    users, items = np.meshgrid(np.arange(60), np.arange(90), indexing="ij")
+    kept = (users % 3 == items % 3) & ((users + items // 3) % 2 == 0)
+    pairs = np.stack([users[kept], items[kept]]).astype(np.int32)
+    pairs = pairs[:, np.random.default_rng(0).permutation(pairs.shape[1])]
+    train = splits.Interactions(*pairs[:, 300:], num_users=60, num_items=90)
+    return splits.Split(train, *pairs[:, :300])
+
+
+COMMON = {"width": 8, "temperature": 0.2, "rate": 0.05}
+
+
+@pytest.mark.parametrize(
+    ("module", "setting"),
+    [
+        ("models.two_tower", {"batch": 50}),
+        (
+            "models.two_tower",
+            {
+                "batch": 50,
+                "log_q": "streaming",
+                "positive": "refined",
+                "accidental_hits": True,
+                "same_key": True,
+                "uniform": 40,
+                "memory": 20,
+                "hard": 30,
+            },
+        ),
+        ("models.smoothed_towers", {"layers": 2, "users": 13, "share": 0.5}),
+    ],
+)
+def test_models_learn(module, setting, planted, keras_2):
+    pytest.importorskip("scipy", reason="what smooths is a sparse matrix of SciPy")
+    import evaluate
+
+    setting = {"epochs": 15, "uniform": 30, **COMMON, **setting}
+    if module.endswith("two_tower") and "log_q" not in setting:
+        del setting["uniform"]
+    fit = importlib.import_module(module).fit
+    factors = fit(planted.train, setting, 0)
+    assert (factors.users.shape, factors.items.shape) == ((60, 8), (90, 8))
+    # Twenty items at random of the 75 or so that are left find a quarter.
+    assert evaluate.evaluate(factors, planted)["recall_at_20"] > 0.9
+    if module.endswith("smoothed_towers"):
+        counts = np.maximum(planted.train.item_counts(), 1)
+        expected = COMMON["temperature"] * setting["share"] * np.log(counts)
+        np.testing.assert_allclose(factors.items[:, -1], expected, rtol=1e-5)
+        np.testing.assert_allclose(factors.users[:, -1], 1)
+        for vectors in (factors.users, factors.items):
+            lengths = np.linalg.norm(vectors[:, :-1], axis=1)
+            np.testing.assert_allclose(lengths, 1, rtol=1e-5)
 
 
 class Workers:

@@ -7,6 +7,7 @@ import statistics
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+BEST_PUBLISHED = 0.1872  # Mao et al., SimpleX, CIKM 2021; BARS leaderboard.
 TITLES = {
     "gowalla": "Recall@20 on Gowalla",
     "ablation": "Recall@20 of head, torso and tail, part by part",
@@ -44,7 +45,9 @@ def _mean(runs, measure="recall_at_20"):
 def _bars(axes, rows):
     rows = sorted(rows, key=lambda row: _mean(row[1]))
     axes.barh([name for name, _ in rows], [_mean(runs) for _, runs in rows])
+    axes.axvline(BEST_PUBLISHED, color="C3", label="best published (SimpleX)")
     axes.set_xlabel("Recall@20")
+    axes.legend(frameon=False, loc="lower right")
 
 
 def _bands(axes, rows):

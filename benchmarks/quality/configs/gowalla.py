@@ -38,8 +38,8 @@ TABLE = Table(
             "peers.bpr",
             fixed={"factors": 63},
             grid={
-                "learning_rate": [0.01, 0.03, 0.1],
-                "regularization": [0.001, 0.01, 0.03],
+                "learning_rate": [0.003, 0.01, 0.03, 0.1],
+                "regularization": [0.0001, 0.001, 0.01],
                 "iterations": [100, 200],
             },
             packages=("implicit", "numpy", "scipy"),
