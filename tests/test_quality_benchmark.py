@@ -165,16 +165,28 @@ COMMON = {"width": 8, "temperature": 0.2, "rate": 0.05}
                 "hard": 30,
             },
         ),
-        ("models.smoothed_towers", {"layers": 2, "users": 13, "share": 0.5}),
+        (
+            "models.smoothed_towers",
+            {"layers": 2, "users": 13, "uniform": 30, "share": 0.5},
+        ),
+        (
+            "models.smoothed_towers",
+            {
+                "users": 20,
+                "layers": 0,
+                "share": 0.0,
+                "uniform": 0,
+                "log_q": False,
+                "singular_start": False,
+            },
+        ),
     ],
 )
 def test_models_learn(module, setting, planted, keras_2):
     pytest.importorskip("scipy", reason="what smooths is a sparse matrix of SciPy")
     import evaluate
 
-    setting = {"epochs": 15, "uniform": 30, **COMMON, **setting}
-    if module.endswith("two_tower") and "log_q" not in setting:
-        del setting["uniform"]
+    setting = {"epochs": 15, **COMMON, **setting}
     fit = importlib.import_module(module).fit
     factors = fit(planted.train, setting, 0)
     assert (factors.users.shape, factors.items.shape) == ((60, 8), (90, 8))
@@ -182,8 +194,8 @@ def test_models_learn(module, setting, planted, keras_2):
     assert evaluate.evaluate(factors, planted)["recall_at_20"] > 0.9
     if module.endswith("smoothed_towers"):
         counts = np.maximum(planted.train.item_counts(), 1)
-        expected = COMMON["temperature"] * setting["share"] * np.log(counts)
-        np.testing.assert_allclose(factors.items[:, -1], expected, rtol=1e-5)
+        shares = COMMON["temperature"] * setting["share"] * np.log(counts)
+        np.testing.assert_allclose(factors.items[:, -1], shares, rtol=1e-5)
         np.testing.assert_allclose(factors.users[:, -1], 1)
         for vectors in (factors.users, factors.items):
             lengths = np.linalg.norm(vectors[:, :-1], axis=1)

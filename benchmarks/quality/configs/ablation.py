@@ -1,7 +1,8 @@
 """Table 2: what each part adds on Gowalla, one after the other.
 
-Every stage searches temperature and rate anew, with the same number of trials, since a
-part may want others than the stage before.
+Every stage of the plain towers searches temperature and rate anew, with the same number
+of trials, since a part may want others than the stage before. Those of the smoothed
+towers have the setting that the search of table 1 found.
 """
 
 from tables import Subject, Table

@@ -15,7 +15,8 @@ own items as negatives, at the cost of distinct users times distinct items.
 
 Settings: `width` of a vector at serving time; `temperature`; `layers`; `share` of the
 log count; `users` a batch and `uniform` items; `rate` (falls to zero along a cosine)
-and `epochs` of Adam.
+and `epochs` of Adam. To see what each part brings, `layers`, `share` and `uniform` may
+be 0, and `masks`, `log_q` and `singular_start` may be False.
 """
 
 import numpy as np
@@ -26,6 +27,8 @@ from rankers import Factors
 
 from tfrs_negatives import layers, models, samplers, tasks
 from tfrs_negatives._keras import keras
+
+PARTS = {"masks": True, "log_q": True, "singular_start": True}
 
 
 class SmoothedTowers(models.Model):
@@ -41,17 +44,19 @@ class SmoothedTowers(models.Model):
                 name=name, shape=start.shape, initializer=lambda *_, s=start, **__: s
             )
             for name, start in zip(
-                ("users", "items"),
-                starts(matrix, setting["width"] - 1, seed),
-                strict=True,
+                ("users", "items"), starts(matrix, setting, seed), strict=True
             )
         )
         counts = np.maximum(train.item_counts(), 1)
         self.log_counts = tf.constant(np.log(counts), tf.float32)
-        in_batch = layers.StaticFrequency(counts)
+        correction = None
+        if setting["log_q"]:
+            correction = layers.StaticFrequency(counts)
+            if uniform:
+                correction = layers.MixedLogQ([correction, uniform.log_q])
         self.task = tasks.Retrieval(
-            sampling_correction=layers.MixedLogQ([in_batch, uniform.log_q]),
-            positive="refined",
+            sampling_correction=correction,
+            positive="refined" if correction else "all",
             reduction="sum_over_batch_size",
         )
 
@@ -67,7 +72,12 @@ class SmoothedTowers(models.Model):
     def compute_loss(self, batch, training=False):
         users, items = self.towers()
         queries = tf.gather(users, batch["users"]) / self.setting["temperature"]
-        item_ids = tf.concat([batch["items"], batch["uniform"]], axis=0)
+        item_ids, masks = batch["items"], {}
+        if self.setting["uniform"]:
+            item_ids = tf.concat([item_ids, batch["uniform"]], axis=0)
+        if self.setting["masks"]:
+            masks["query_keys"] = tf.gather(batch["users"], batch["rows"])
+            masks["mask_shared_positives"] = True
         distinct, places = tf.unique(item_ids)
         shares = self.setting["share"] * tf.gather(self.log_counts, distinct)
         return self.task(
@@ -76,10 +86,9 @@ class SmoothedTowers(models.Model):
             query_rows=batch["rows"],
             candidate_rows=places,
             candidate_ids=item_ids,
-            query_keys=tf.gather(batch["users"], batch["rows"]),
-            mask_shared_positives=True,
             compute_metrics=False,
             training=training,
+            **masks,
         )
 
     def factors(self):
@@ -100,13 +109,17 @@ def normalised(train):
     return (users @ matrix @ items).astype(np.float32).tocsr()
 
 
-def starts(matrix, width, seed):
-    """First embeddings of users and items, `width` singular vectors each, and noise.
+def starts(matrix, setting, seed):
+    """First embeddings of users, then items: `width - 1` singular vectors and noise.
 
     Without noise, what has a single interaction would be parallel to another such.
     """
+    width, rng = setting["width"] - 1, np.random.default_rng(seed)
+    if not setting["singular_start"]:
+        for size in matrix.shape:
+            yield rng.normal(scale=0.1, size=[size, width]).astype(np.float32)
+        return
     users, _, items = scipy.sparse.linalg.svds(matrix, width, rng=seed)
-    rng = np.random.default_rng(seed)
     for vectors in (users, items.T):
         scale = 0.1 * np.sqrt(len(vectors))
         noise = rng.normal(scale=0.01, size=vectors.shape)
@@ -145,8 +158,11 @@ def batches(train, setting, seed):
 
 
 def fit(train, setting, seed):
+    setting = {**PARTS, **setting}
     keras.utils.set_random_seed(seed)
-    uniform = samplers.Uniform(np.arange(train.num_items, dtype=np.int32))
+    uniform = None
+    if setting["uniform"]:
+        uniform = samplers.Uniform(np.arange(train.num_items, dtype=np.int32))
     model = SmoothedTowers(train, setting, uniform, seed)
     steps = -(-train.num_users // setting["users"]) * setting["epochs"]
     decay = keras.optimizers.schedules.CosineDecay(setting["rate"], steps)
@@ -157,6 +173,7 @@ def fit(train, setting, seed):
         lambda: batches(train, setting, seed),
         output_signature={"users": ids, "rows": ids, "items": ids},
     )
-    data = uniform.attach(data, setting["uniform"], name="uniform", seed=seed)
+    if uniform:
+        data = uniform.attach(data, setting["uniform"], name="uniform", seed=seed)
     model.fit(data.prefetch(2), verbose=2)
     return model.factors()
