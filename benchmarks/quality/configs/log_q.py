@@ -11,10 +11,11 @@ TOWERS = {
     "width": 64,
     "batch": 1024,
     "epochs": 10,
+    "rate": 0.02,
     "accidental_hits": True,
     "same_key": True,
 }
-GRID = {"temperature": [0.05, 0.07, 0.1, 0.15, 0.2], "rate": [0.003, 0.01]}
+GRID = {"temperature": [0.05, 0.1, 0.15, 0.2]}
 ROWS = {
     "no log-Q": {},
     "exact log-Q": {"log_q": "exact"},
