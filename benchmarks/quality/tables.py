@@ -3,7 +3,6 @@
 import dataclasses
 import importlib
 import itertools
-import json
 import random
 
 from results import as_text, best_trial
@@ -70,12 +69,6 @@ class Table:
 def load(name):
     """The `Table` with this name."""
     return importlib.import_module(f"configs.{name}").TABLE
-
-
-def found(table, data, name):
-    """The setting, a dict, that the search of another table has found best."""
-    best, _ = best_trial(table, data, name)
-    return json.loads(best["setting"])
 
 
 def setting_of(table, data, name, subject):

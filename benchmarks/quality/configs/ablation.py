@@ -5,11 +5,11 @@ since a part may want another than the stage before. Our model of table 1 is run
 each of its parts, with the setting that was found there.
 """
 
-from tables import Subject, Table, found
+from configs.gowalla import OURS_FOUND
+from tables import Subject, Table
 
 TOWERS = {"width": 64, "batch": 2048, "epochs": 10, "rate": 0.02}
 GRID = {"temperature": [0.05, 0.07, 0.1, 0.15]}
-OURS = found("gowalla", "gowalla", "ours")
 PACKAGES = "tensorflow-recommenders", "tensorflow", "tf-keras", "numpy"
 
 
@@ -45,6 +45,7 @@ def without():
         ("masks", {"masks": False}),
         ("log-Q", {"log_q": False}),
         ("uniform negatives", {"uniform": 0}),
+        ("neighbours", {"neighbours": 0}),
         ("share of the log count", {"share": 0.0}),
         ("smoothing", {"layers": 0}),
         ("singular vectors to start from", {"singular_start": False}),
@@ -52,7 +53,9 @@ def without():
         yield (
             f"ours without {part}",
             Subject(
-                "models.smoothed_towers", {**OURS, **left_out}, packages=PACKAGES[1:]
+                "models.smoothed_towers",
+                {**OURS_FOUND, **left_out},
+                packages=PACKAGES[1:],
             ),
         )
 

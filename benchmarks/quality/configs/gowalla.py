@@ -9,6 +9,16 @@ TWO_TOWER_GRID = {
     "epochs": [10, 20],
 }
 
+OURS = {"width": 64, "layers": 2, "users": 1024, "uniform": 8192, "epochs": 30}
+# What other tables run our model with.
+OURS_FOUND = {
+    **OURS,
+    "temperature": 0.1,
+    "share": 0.75,
+    "neighbours": 0.4,
+    "rate": 0.01,
+}
+
 TABLE = Table(
     data=("gowalla",),
     trials=8,
@@ -73,17 +83,12 @@ TABLE = Table(
         ),
         "ours": Subject(
             "models.smoothed_towers",
-            fixed={
-                "width": 64,
-                "layers": 2,
-                "users": 1024,
-                "uniform": 8192,
-                "epochs": 30,
-            },
+            fixed=OURS,
             grid={
-                "temperature": [0.08, 0.09, 0.1, 0.11],
-                "share": [0.5, 0.75, 1.0],
-                "rate": [0.01, 0.02, 0.04],
+                "temperature": [0.09, 0.1, 0.11],
+                "share": [0.75, 1.0],
+                "neighbours": [0.2, 0.4],
+                "rate": [0.01, 0.02],
             },
             packages=("tensorflow", "tf-keras", "numpy", "scipy"),
         ),

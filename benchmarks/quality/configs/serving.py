@@ -1,10 +1,11 @@
 """Table 6: recall that ScaNN loses against exact search, on a trained Gowalla model."""
 
-from tables import Subject, Table, found
+from configs.gowalla import OURS_FOUND
+from tables import Subject, Table
 
 SETTING = {
     "model": "models.smoothed_towers",
-    **found("gowalla", "gowalla", "ours"),
+    **OURS_FOUND,
     "searches": [
         {},
         *({"num_leaves_to_search": leaves} for leaves in (5, 10, 20, 50)),

@@ -11,13 +11,19 @@ last dimension, a constant 1 for users.
 
 A batch is some users with all their items, and uniform items as further negatives. The
 loss is that of `tasks.Retrieval` with the exact log-Q of the mixture, without a user's
-own items as negatives, at the cost of distinct users times distinct items.
+own items as negatives, at the cost of distinct users times distinct items. To it comes
+a cross entropy over all items whose targets are what goes with a user's items: like the
+item-item term of UltraGCN (Mao et al., CIKM 2021, eq. 12), but with the votes of all
+items of a user added up, and none for what the user has.
 
 Settings: `width` of a vector at serving time; `temperature`; `layers`; `share` of the
-log count; `users` a batch and `uniform` items; `rate` (falls to zero along a cosine)
-and `epochs` of Adam. To see what each part brings, `layers`, `share` and `uniform` may
-be 0, and `masks`, `log_q` and `singular_start` may be False.
+log count; `users` a batch and `uniform` items; `neighbours`, the weight of the cross
+entropy; `rate` (falls to zero along a cosine) and `epochs` of Adam. To see what each
+part brings, `layers`, `share`, `uniform` and `neighbours` may be 0, and `masks`,
+`log_q` and `singular_start` may be False.
 """
+
+import itertools
 
 import numpy as np
 import scipy.sparse
@@ -28,14 +34,15 @@ from rankers import Factors
 from tfrs_negatives import layers, models, samplers, tasks
 from tfrs_negatives._keras import keras
 
+NEIGHBOURS = 50
+SUGGESTIONS = 100
 PARTS = {"masks": True, "log_q": True, "singular_start": True}
 
 
 class SmoothedTowers(models.Model):
-    def __init__(self, train, setting, uniform, seed):
+    def __init__(self, setting, matrix, counts, uniform, seed):
         super().__init__()
         self.setting = setting
-        matrix = normalised(train)
         transposed = matrix.T.tocsr()
         self.to_users = product(matrix, transposed)
         self.to_items = product(transposed, matrix)
@@ -47,11 +54,10 @@ class SmoothedTowers(models.Model):
                 ("users", "items"), starts(matrix, setting, seed), strict=True
             )
         )
-        counts = np.maximum(train.item_counts(), 1)
-        self.log_counts = tf.constant(np.log(counts), tf.float32)
+        self.log_counts = tf.constant(np.log(np.maximum(counts, 1)), tf.float32)
         correction = None
         if setting["log_q"]:
-            correction = layers.StaticFrequency(counts)
+            correction = layers.StaticFrequency(np.maximum(counts, 1))
             if uniform:
                 correction = layers.MixedLogQ([correction, uniform.log_q])
         self.task = tasks.Retrieval(
@@ -72,6 +78,21 @@ class SmoothedTowers(models.Model):
     def compute_loss(self, batch, training=False):
         users, items = self.towers()
         queries = tf.gather(users, batch["users"]) / self.setting["temperature"]
+        queries = tf.concat([queries, tf.ones_like(queries[:, :1])], axis=1)
+        shares = self.setting["share"] * self.log_counts[:, None]
+        items = tf.concat([items, shares], axis=1)
+        loss = self.loss_of_items(queries, items, batch, training)
+        if self.setting["neighbours"]:
+            scores = tf.matmul(queries, items, transpose_b=True)
+            ours = tf.gather(scores, batch["suggested"], batch_dims=1)
+            losses = tf.reduce_logsumexp(scores, axis=1)
+            losses -= tf.reduce_sum(batch["shares"] * ours, axis=1)
+            # Users weigh as much as their items do.
+            mean = tf.reduce_mean(tf.gather(losses, batch["rows"]))
+            loss += self.setting["neighbours"] * mean
+        return loss
+
+    def loss_of_items(self, queries, items, batch, training):
         item_ids, masks = batch["items"], {}
         if self.setting["uniform"]:
             item_ids = tf.concat([item_ids, batch["uniform"]], axis=0)
@@ -79,10 +100,9 @@ class SmoothedTowers(models.Model):
             masks["query_keys"] = tf.gather(batch["users"], batch["rows"])
             masks["mask_shared_positives"] = True
         distinct, places = tf.unique(item_ids)
-        shares = self.setting["share"] * tf.gather(self.log_counts, distinct)
         return self.task(
-            tf.concat([queries, tf.ones_like(queries[:, :1])], axis=1),
-            tf.concat([tf.gather(items, distinct), shares[:, None]], axis=1),
+            queries,
+            tf.gather(items, distinct),
             query_rows=batch["rows"],
             candidate_rows=places,
             candidate_ids=item_ids,
@@ -126,6 +146,44 @@ def starts(matrix, setting, seed):
         yield (scale * vectors + noise).astype(np.float32)
 
 
+def suggestions(matrix, train):
+    """What goes with a user's items, and is none of them.
+
+    An item votes for its NEIGHBOURS nearest, by the products of normalised columns.
+
+    Returns:
+      Items `[num_users, SUGGESTIONS]` int32, and the shares `[num_users, SUGGESTIONS]`
+      float32 of each in its user's, which add to 1, or to 0 where nothing is found.
+    """
+    together = (matrix.T @ matrix).tocsr()
+    together.setdiag(0)
+    ids, values = largest(together, NEIGHBOURS)
+    voters = np.repeat(np.arange(len(ids)), NEIGHBOURS)
+    votes = scipy.sparse.csr_matrix(
+        (values.ravel(), (voters, ids.ravel())), together.shape
+    )
+    owned = train.matrix()
+    found = owned @ votes
+    found -= found.multiply(owned)
+    ids, shares = largest(found.tocsr(), SUGGESTIONS)
+    sums = shares.sum(axis=1, keepdims=True)
+    return ids, (shares / np.maximum(sums, 1e-12)).astype(np.float32)
+
+
+def largest(matrix, number):
+    """Columns and values, `[rows, number]`, of the largest entries of each row.
+
+    Rows with fewer have column 0 with value 0 besides.
+    """
+    columns = np.zeros([matrix.shape[0], number], np.int32)
+    values = np.zeros(columns.shape)
+    for row, (start, end) in enumerate(itertools.pairwise(matrix.indptr)):
+        best = start + np.argsort(-matrix.data[start:end])[:number]
+        columns[row, : len(best)] = matrix.indices[best]
+        values[row, : len(best)] = matrix.data[best]
+    return columns, values
+
+
 def product(matrix, transposed):
     """The differentiable product with a sparse matrix, several times TensorFlow's."""
 
@@ -140,8 +198,8 @@ def product(matrix, transposed):
     return call
 
 
-def batches(train, setting, seed):
-    """Some users each, and all their items."""
+def batches(train, setting, seed, suggested, shares):
+    """Some users each, all their items, and what goes with these."""
     matrix, rng = train.matrix(), np.random.default_rng(seed)
     active = np.flatnonzero(np.diff(matrix.indptr))
     for epoch in range(setting["epochs"]):
@@ -153,6 +211,8 @@ def batches(train, setting, seed):
                 "users": users.astype(np.int32),
                 "rows": entries.row.astype(np.int32),
                 "items": entries.col.astype(np.int32),
+                "suggested": suggested[users],
+                "shares": shares[users],
             }
         print(f"epoch {epoch + 1} of {setting['epochs']}", flush=True)
 
@@ -160,18 +220,26 @@ def batches(train, setting, seed):
 def fit(train, setting, seed):
     setting = {**PARTS, **setting}
     keras.utils.set_random_seed(seed)
+    matrix = normalised(train)
+    suggested, shares = suggestions(matrix, train)
     uniform = None
     if setting["uniform"]:
         uniform = samplers.Uniform(np.arange(train.num_items, dtype=np.int32))
-    model = SmoothedTowers(train, setting, uniform, seed)
+    model = SmoothedTowers(setting, matrix, train.item_counts(), uniform, seed)
     steps = -(-train.num_users // setting["users"]) * setting["epochs"]
     decay = keras.optimizers.schedules.CosineDecay(setting["rate"], steps)
     # Only that of Keras 2 is fused.
     model.compile(keras.optimizers.legacy.Adam(decay))
     ids = tf.TensorSpec([None], tf.int32)
     data = tf.data.Dataset.from_generator(
-        lambda: batches(train, setting, seed),
-        output_signature={"users": ids, "rows": ids, "items": ids},
+        lambda: batches(train, setting, seed, suggested, shares),
+        output_signature={
+            "users": ids,
+            "rows": ids,
+            "items": ids,
+            "suggested": tf.TensorSpec([None, SUGGESTIONS], tf.int32),
+            "shares": tf.TensorSpec([None, SUGGESTIONS], tf.float32),
+        },
     )
     if uniform:
         data = uniform.attach(data, setting["uniform"], name="uniform", seed=seed)
