@@ -126,19 +126,20 @@ def requests_text(table):
         cells = {}
         for run in everything:
             if run["data"] == data:
-                cells.setdefault((run["order"], run["task"]), []).append(run)
+                size = int(run["batch"]), int(run["epochs"])
+                cells.setdefault((*size, run["order"], run["task"]), []).append(run)
         lines = []
-        for (order, task), runs in sorted(cells.items()):
+        for (batch, epochs, order, task), runs in sorted(cells.items()):
             first = min(runs, key=lambda run: int(run["seed"]))["seed"]
             searched = [run for run in runs if run["seed"] == first]
             key = "validation_recall_at_20"
             best = max(searched, key=lambda run: float(run[key]))["rate"]
             runs = [run for run in runs if run["rate"] == best]
             values = [spread(run[measure] for run in runs) for measure in measures]
-            lines.append(
-                [f"{order}, {task}", *values, str(len(runs)), str(len(searched)), best]
-            )
-        header = ["", "Recall@20", "Recall@100", "false negatives"]
+            counts = [str(len(runs)), str(len(searched))]
+            sizes = [f"{batch:,}", str(epochs)]
+            lines.append([f"{order}, {task}", *sizes, *values, *counts, best])
+        header = ["", "batch", "epochs", "Recall@20", "Recall@100", "false negatives"]
         header += ["requests a batch", "seeds", "trials", "rate"]
         parts.append(f"`{data}`:\n\n{markdown(header, lines)}")
     return "\n\n".join(parts) or "No runs yet."
