@@ -54,10 +54,11 @@ class SmoothedTowers(models.Model):
                 ("users", "items"), starts(matrix, setting, seed), strict=True
             )
         )
-        self.log_counts = tf.constant(np.log(np.maximum(counts, 1)), tf.float32)
+        counts = np.maximum(counts, 1)
+        self.log_counts = tf.constant(np.log(counts), tf.float32)
         correction = None
         if setting["log_q"]:
-            correction = layers.StaticFrequency(np.maximum(counts, 1))
+            correction = layers.StaticFrequency(counts)
             if uniform:
                 correction = layers.MixedLogQ([correction, uniform.log_q])
         self.task = tasks.Retrieval(
@@ -119,14 +120,13 @@ class SmoothedTowers(models.Model):
         return Factors(np.hstack([users, ones]), np.hstack([items, shares]))
 
 
-def normalised(train):
+def normalised(owned):
     """`[num_users, num_items]` sparse: D_u^-1/2 R D_i^-1/2 of the interactions R."""
-    matrix = train.matrix()
     users, items = (
-        scipy.sparse.diags(np.maximum(np.asarray(matrix.sum(axis)).ravel(), 1) ** -0.5)
+        scipy.sparse.diags(np.maximum(np.asarray(owned.sum(axis)).ravel(), 1) ** -0.5)
         for axis in (1, 0)
     )
-    return (users @ matrix @ items).astype(np.float32).tocsr()
+    return (users @ owned @ items).astype(np.float32).tocsr()
 
 
 def starts(matrix, setting, seed):
@@ -146,7 +146,7 @@ def starts(matrix, setting, seed):
         yield (scale * vectors + noise).astype(np.float32)
 
 
-def suggestions(matrix, train):
+def suggestions(matrix, owned):
     """What goes with a user's items, and is none of them.
 
     An item votes for its NEIGHBOURS nearest, by the products of normalised columns.
@@ -162,7 +162,6 @@ def suggestions(matrix, train):
     votes = scipy.sparse.csr_matrix(
         (values.ravel(), (voters, ids.ravel())), together.shape
     )
-    owned = train.matrix()
     found = owned @ votes
     found -= found.multiply(owned)
     ids, shares = largest(found.tocsr(), SUGGESTIONS)
@@ -198,15 +197,15 @@ def product(matrix, transposed):
     return call
 
 
-def batches(train, setting, seed, suggested, shares):
+def batches(owned, setting, seed, suggested, shares):
     """Some users each, all their items, and what goes with these."""
-    matrix, rng = train.matrix(), np.random.default_rng(seed)
-    active = np.flatnonzero(np.diff(matrix.indptr))
+    rng = np.random.default_rng(seed)
+    active = np.flatnonzero(np.diff(owned.indptr))
     for epoch in range(setting["epochs"]):
         order = rng.permutation(active)
         for start in range(0, len(order), setting["users"]):
             users = order[start : start + setting["users"]]
-            entries = matrix[users].tocoo()
+            entries = owned[users].tocoo()
             yield {
                 "users": users.astype(np.int32),
                 "rows": entries.row.astype(np.int32),
@@ -220,8 +219,9 @@ def batches(train, setting, seed, suggested, shares):
 def fit(train, setting, seed):
     setting = {**PARTS, **setting}
     keras.utils.set_random_seed(seed)
-    matrix = normalised(train)
-    suggested, shares = suggestions(matrix, train)
+    owned = train.matrix()
+    matrix = normalised(owned)
+    suggested, shares = suggestions(matrix, owned)
     uniform = None
     if setting["uniform"]:
         uniform = samplers.Uniform(np.arange(train.num_items, dtype=np.int32))
@@ -232,7 +232,7 @@ def fit(train, setting, seed):
     model.compile(keras.optimizers.legacy.Adam(decay))
     ids = tf.TensorSpec([None], tf.int32)
     data = tf.data.Dataset.from_generator(
-        lambda: batches(train, setting, seed, suggested, shares),
+        lambda: batches(owned, setting, seed, suggested, shares),
         output_signature={
             "users": ids,
             "rows": ids,
