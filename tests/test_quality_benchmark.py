@@ -131,6 +131,28 @@ def test_ease_equals_the_closed_form_among_items(split):
     )
 
 
+def test_suggestions_are_votes_of_a_users_items(split, monkeypatch):
+    from models import smoothed_towers
+
+    monkeypatch.setattr(smoothed_towers, "NEIGHBOURS", 4)
+    owned = split.train.matrix()
+    matrix = owned.astype(np.float64)
+    # No two alike, for there to be no ties.
+    matrix.data = np.random.default_rng(0).uniform(size=matrix.nnz)
+    found = smoothed_towers.suggestions(matrix, owned, 5, sharpness=2.0)
+    together = matrix.toarray().T @ matrix.toarray()
+    np.fill_diagonal(together, 0)
+    fourth = np.sort(together, axis=1)[:, -4:-3]
+    votes = owned.toarray() @ np.where(together >= fourth, together, 0)
+    votes[owned.toarray() > 0] = 0
+    votes[votes < np.sort(votes, axis=1)[:, -5:-4]] = 0
+    shares = votes**2 / (votes**2).sum(axis=1, keepdims=True)
+    ours = np.zeros_like(shares)
+    rows = np.arange(60)[:, None]
+    np.add.at(ours, (rows, found["suggested"]), found["shares"])
+    np.testing.assert_allclose(ours, shares, atol=1e-5)
+
+
 @pytest.fixture
 def planted():
     """Users who take items of their own third alone, all equally popular."""
@@ -166,7 +188,15 @@ COMMON = {"width": 8, "temperature": 0.2, "rate": 0.05}
         ),
         (
             "models.smoothed_towers",
-            {"layers": 2, "users": 13, "uniform": 30, "share": 0.5, "neighbours": 0.2},
+            {
+                "users": 13,
+                "layers": 2,
+                "share": 0.5,
+                "uniform": 30,
+                "neighbours": 0.2,
+                "suggestions": 20,
+                "sharpness": 1.5,
+            },
         ),
         (
             "models.smoothed_towers",

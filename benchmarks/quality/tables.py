@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import itertools
+import json
 import random
 
 from results import as_text, best_trial
@@ -69,6 +70,14 @@ class Table:
 def load(name):
     """The `Table` with this name."""
     return importlib.import_module(f"configs.{name}").TABLE
+
+
+def found(name, data, subject):
+    """The setting, a dict, that the search of another table found for its subject."""
+    best, _ = best_trial(name, data, subject)
+    if not best:
+        raise ValueError(f"No trial of {subject}: run tune.py {name} first.")
+    return json.loads(best["setting"])
 
 
 def setting_of(table, data, name, subject):

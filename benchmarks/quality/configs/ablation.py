@@ -5,8 +5,7 @@ since a part may want another than the stage before. Our model of table 1 is run
 each of its parts, with the setting that was found there.
 """
 
-from configs.gowalla import OURS_FOUND
-from tables import Subject, Table
+from tables import Subject, Table, found
 
 TOWERS = {"width": 64, "batch": 2048, "epochs": 10, "rate": 0.02}
 GRID = {"temperature": [0.05, 0.07, 0.1, 0.15]}
@@ -41,6 +40,7 @@ def stages():
 
 def without():
     """Names and subjects: our model of table 1, each without one part."""
+    ours = found("gowalla", "gowalla", "ours")
     for part, left_out in (
         ("masks", {"masks": False}),
         ("log-Q", {"log_q": False}),
@@ -54,7 +54,7 @@ def without():
             f"ours without {part}",
             Subject(
                 "models.smoothed_towers",
-                {**OURS_FOUND, **left_out},
+                {**ours, **left_out},
                 packages=PACKAGES[1:],
             ),
         )

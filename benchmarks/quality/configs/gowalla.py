@@ -9,14 +9,13 @@ TWO_TOWER_GRID = {
     "epochs": [10, 20],
 }
 
-OURS = {"width": 64, "layers": 2, "users": 1024, "uniform": 8192, "epochs": 30}
-# What other tables run our model with.
-OURS_FOUND = {
-    **OURS,
-    "temperature": 0.1,
-    "share": 0.75,
-    "neighbours": 0.4,
-    "rate": 0.01,
+OURS = {
+    "width": 64,
+    "layers": 2,
+    "users": 1024,
+    "uniform": 8192,
+    "suggestions": 100,
+    "epochs": 20,
 }
 
 TABLE = Table(
@@ -87,8 +86,9 @@ TABLE = Table(
             grid={
                 "temperature": [0.09, 0.1, 0.11],
                 "share": [0.75, 1.0],
-                "neighbours": [0.2, 0.4],
-                "rate": [0.01, 0.02],
+                "neighbours": [0.3, 0.4],
+                "sharpness": [1.0, 1.6],
+                "rate": [0.02, 0.04],
             },
             packages=("tensorflow", "tf-keras", "numpy", "scipy"),
         ),

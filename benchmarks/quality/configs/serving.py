@@ -1,11 +1,10 @@
 """Table 6: recall that ScaNN loses against exact search, on a trained Gowalla model."""
 
-from configs.gowalla import OURS_FOUND
-from tables import Subject, Table
+from tables import Subject, Table, found
 
 SETTING = {
     "model": "models.smoothed_towers",
-    **OURS_FOUND,
+    **found("gowalla", "gowalla", "ours"),
     "searches": [
         {},
         *({"num_leaves_to_search": leaves} for leaves in (5, 10, 20, 50)),

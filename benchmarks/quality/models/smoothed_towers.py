@@ -18,9 +18,10 @@ items of a user added up, and none for what the user has.
 
 Settings: `width` of a vector at serving time; `temperature`; `layers`; `share` of the
 log count; `users` a batch and `uniform` items; `neighbours`, the weight of the cross
-entropy; `rate` (falls to zero along a cosine) and `epochs` of Adam. To see what each
-part brings, `layers`, `share`, `uniform` and `neighbours` may be 0, and `masks`,
-`log_q` and `singular_start` may be False.
+entropy, `suggestions`, its targets a user, and `sharpness`, the power of their votes;
+`rate` (falls to zero along a cosine) and `epochs` of Adam. To see what each part
+brings, `layers`, `share`, `uniform` and `neighbours` may be 0, and `masks`, `log_q` and
+`singular_start` may be False.
 """
 
 import itertools
@@ -34,8 +35,7 @@ from rankers import Factors
 from tfrs_negatives import layers, models, samplers, tasks
 from tfrs_negatives._keras import keras
 
-NEIGHBOURS = 50
-SUGGESTIONS = 100
+NEIGHBOURS = 100
 PARTS = {"masks": True, "log_q": True, "singular_start": True}
 
 
@@ -146,14 +146,15 @@ def starts(matrix, setting, seed):
         yield (scale * vectors + noise).astype(np.float32)
 
 
-def suggestions(matrix, owned):
+def suggestions(matrix, owned, number, sharpness):
     """What goes with a user's items, and is none of them.
 
     An item votes for its NEIGHBOURS nearest, by the products of normalised columns.
 
     Returns:
-      Items `[num_users, SUGGESTIONS]` int32, and the shares `[num_users, SUGGESTIONS]`
-      float32 of each in its user's, which add to 1, or to 0 where nothing is found.
+      Dict of the items, "suggested", `[num_users, number]` int32, and of each one's
+      share, "shares", `[num_users, number]` float32: proportional to its votes to the
+      power of `sharpness`. They add to 1, or to 0 where nothing is found.
     """
     together = (matrix.T @ matrix).tocsr()
     together.setdiag(0)
@@ -164,9 +165,10 @@ def suggestions(matrix, owned):
     )
     found = owned @ votes
     found -= found.multiply(owned)
-    ids, shares = largest(found.tocsr(), SUGGESTIONS)
-    sums = shares.sum(axis=1, keepdims=True)
-    return ids, (shares / np.maximum(sums, 1e-12)).astype(np.float32)
+    ids, sums = largest(found.tocsr(), number)
+    shares = sums**sharpness
+    shares /= np.maximum(shares.sum(axis=1, keepdims=True), 1e-12)
+    return {"suggested": ids, "shares": shares.astype(np.float32)}
 
 
 def largest(matrix, number):
@@ -197,7 +199,7 @@ def product(matrix, transposed):
     return call
 
 
-def batches(owned, setting, seed, suggested, shares):
+def batches(owned, setting, seed, targets):
     """Some users each, all their items, and what goes with these."""
     rng = np.random.default_rng(seed)
     active = np.flatnonzero(np.diff(owned.indptr))
@@ -210,8 +212,7 @@ def batches(owned, setting, seed, suggested, shares):
                 "users": users.astype(np.int32),
                 "rows": entries.row.astype(np.int32),
                 "items": entries.col.astype(np.int32),
-                "suggested": suggested[users],
-                "shares": shares[users],
+                **{name: values[users] for name, values in targets.items()},
             }
         print(f"epoch {epoch + 1} of {setting['epochs']}", flush=True)
 
@@ -221,7 +222,10 @@ def fit(train, setting, seed):
     keras.utils.set_random_seed(seed)
     owned = train.matrix()
     matrix = normalised(owned)
-    suggested, shares = suggestions(matrix, owned)
+    targets = {}
+    if setting["neighbours"]:
+        sizes = setting["suggestions"], setting["sharpness"]
+        targets = suggestions(matrix, owned, *sizes)
     uniform = None
     if setting["uniform"]:
         uniform = samplers.Uniform(np.arange(train.num_items, dtype=np.int32))
@@ -232,13 +236,15 @@ def fit(train, setting, seed):
     model.compile(keras.optimizers.legacy.Adam(decay))
     ids = tf.TensorSpec([None], tf.int32)
     data = tf.data.Dataset.from_generator(
-        lambda: batches(owned, setting, seed, suggested, shares),
+        lambda: batches(owned, setting, seed, targets),
         output_signature={
             "users": ids,
             "rows": ids,
             "items": ids,
-            "suggested": tf.TensorSpec([None, SUGGESTIONS], tf.int32),
-            "shares": tf.TensorSpec([None, SUGGESTIONS], tf.float32),
+            **{
+                name: tf.TensorSpec([None, *values.shape[1:]], values.dtype)
+                for name, values in targets.items()
+            },
         },
     )
     if uniform:
