@@ -44,7 +44,7 @@ def without():
     for part, left_out in (
         ("masks", {"masks": False}),
         ("log-Q", {"log_q": False}),
-        ("uniform negatives", {"uniform": 0}),
+        ("items that the batch lacks", {"every_item": False}),
         ("neighbours", {"neighbours": 0}),
         ("share of the log count", {"share": 0.0}),
         ("smoothing", {"layers": 0}),

@@ -9,14 +9,7 @@ TWO_TOWER_GRID = {
     "epochs": [10, 20],
 }
 
-OURS = {
-    "width": 64,
-    "layers": 2,
-    "users": 1024,
-    "uniform": 8192,
-    "suggestions": 100,
-    "epochs": 20,
-}
+OURS = {"width": 64, "layers": 2, "users": 1024, "suggestions": 100, "epochs": 30}
 
 TABLE = Table(
     data=("gowalla",),
@@ -84,7 +77,7 @@ TABLE = Table(
             "models.smoothed_towers",
             fixed=OURS,
             grid={
-                "temperature": [0.09, 0.1, 0.11],
+                "temperature": [0.1, 0.11, 0.12],
                 "share": [0.75, 1.0],
                 "neighbours": [0.3, 0.4],
                 "sharpness": [1.0, 1.6],

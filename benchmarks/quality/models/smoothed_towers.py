@@ -9,18 +9,18 @@ A score is the cosine over a temperature, plus a share of the log of the item's 
 cosines of 63 dimensions need not spend themselves on popularity then. The share is the
 last dimension, a constant 1 for users.
 
-A batch is some users with all their items, and uniform items as further negatives. The
-loss is that of `tasks.Retrieval` with the exact log-Q of the mixture, without a user's
-own items as negatives, at the cost of distinct users times distinct items. To it comes
-a cross entropy over all items whose targets are what goes with a user's items: like the
-item-item term of UltraGCN (Mao et al., CIKM 2021, eq. 12), but with the votes of all
-items of a user added up, and none for what the user has.
+A batch is some users with all their items, and every item once more. The loss is that
+of `tasks.Retrieval` with log-Q of how often each is there, which makes it the softmax
+over all items, without a user's own items as negatives, at the cost of distinct users
+times items. To it comes a cross entropy over all items whose targets are what goes with
+a user's items: like the item-item term of UltraGCN (Mao et al., CIKM 2021, eq. 12), but
+with the votes of all items of a user added up, and none for what the user has.
 
 Settings: `width` of a vector at serving time; `temperature`; `layers`; `share` of the
-log count; `users` a batch and `uniform` items; `neighbours`, the weight of the cross
-entropy, `suggestions`, its targets a user, and `sharpness`, the power of their votes;
-`rate` (falls to zero along a cosine) and `epochs` of Adam. To see what each part
-brings, `layers`, `share`, `uniform` and `neighbours` may be 0, and `masks`, `log_q` and
+log count; `users` a batch; `neighbours`, the weight of the cross entropy,
+`suggestions`, its targets a user, and `sharpness`, the power of their votes; `rate`
+(falls to zero along a cosine) and `epochs` of Adam. To see what each part brings,
+`layers`, `share` and `neighbours` may be 0, and `masks`, `log_q`, `every_item` and
 `singular_start` may be False.
 """
 
@@ -32,15 +32,15 @@ import scipy.sparse.linalg
 import tensorflow as tf
 from rankers import Factors
 
-from tfrs_negatives import layers, models, samplers, tasks
+from tfrs_negatives import models, tasks
 from tfrs_negatives._keras import keras
 
 NEIGHBOURS = 100
-PARTS = {"masks": True, "log_q": True, "singular_start": True}
+PARTS = dict.fromkeys(["masks", "log_q", "every_item", "singular_start"], True)
 
 
 class SmoothedTowers(models.Model):
-    def __init__(self, setting, matrix, counts, uniform, seed):
+    def __init__(self, setting, matrix, counts, seed):
         super().__init__()
         self.setting = setting
         transposed = matrix.T.tocsr()
@@ -54,16 +54,9 @@ class SmoothedTowers(models.Model):
                 ("users", "items"), starts(matrix, setting, seed), strict=True
             )
         )
-        counts = np.maximum(counts, 1)
-        self.log_counts = tf.constant(np.log(counts), tf.float32)
-        correction = None
-        if setting["log_q"]:
-            correction = layers.StaticFrequency(counts)
-            if uniform:
-                correction = layers.MixedLogQ([correction, uniform.log_q])
+        self.counts = tf.constant(np.maximum(counts, 1), tf.float32)
         self.task = tasks.Retrieval(
-            sampling_correction=correction,
-            positive="refined" if correction else "all",
+            positive="refined" if setting["log_q"] else "all",
             reduction="sum_over_batch_size",
         )
 
@@ -80,7 +73,7 @@ class SmoothedTowers(models.Model):
         users, items = self.towers()
         queries = tf.gather(users, batch["users"]) / self.setting["temperature"]
         queries = tf.concat([queries, tf.ones_like(queries[:, :1])], axis=1)
-        shares = self.setting["share"] * self.log_counts[:, None]
+        shares = self.setting["share"] * tf.math.log(self.counts)[:, None]
         items = tf.concat([items, shares], axis=1)
         loss = self.loss_of_items(queries, items, batch, training)
         if self.setting["neighbours"]:
@@ -94,29 +87,38 @@ class SmoothedTowers(models.Model):
         return loss
 
     def loss_of_items(self, queries, items, batch, training):
-        item_ids, masks = batch["items"], {}
-        if self.setting["uniform"]:
-            item_ids = tf.concat([item_ids, batch["uniform"]], axis=0)
+        ids, options = batch["items"], {}
+        if self.setting["every_item"]:
+            ids = tf.concat([ids, tf.range(tf.shape(items)[0])], axis=0)
+        if self.setting["log_q"]:
+            options["candidate_log_q"] = self.log_q(ids)
         if self.setting["masks"]:
-            masks["query_keys"] = tf.gather(batch["users"], batch["rows"])
-            masks["mask_shared_positives"] = True
-        distinct, places = tf.unique(item_ids)
+            options["query_keys"] = tf.gather(batch["users"], batch["rows"])
+            options["mask_shared_positives"] = True
+        distinct, places = tf.unique(ids)
         return self.task(
             queries,
             tf.gather(items, distinct),
             query_rows=batch["rows"],
             candidate_rows=places,
-            candidate_ids=item_ids,
+            candidate_ids=ids,
             compute_metrics=False,
             training=training,
-            **masks,
+            **options,
         )
+
+    def log_q(self, ids):
+        """That of items drawn by their counts, or known, where every item is there."""
+        times = self.counts
+        if self.setting["every_item"]:
+            times = tf.math.bincount(ids, dtype=tf.float32)
+        return tf.gather(tf.math.log(times / tf.reduce_sum(times)), ids)
 
     def factors(self):
         users, items = (e.numpy() for e in self.towers())
         share = self.setting["temperature"] * self.setting["share"]
         ones = np.ones([len(users), 1], np.float32)
-        shares = share * self.log_counts.numpy()[:, None]
+        shares = share * np.log(self.counts.numpy())[:, None]
         return Factors(np.hstack([users, ones]), np.hstack([items, shares]))
 
 
@@ -226,10 +228,7 @@ def fit(train, setting, seed):
     if setting["neighbours"]:
         sizes = setting["suggestions"], setting["sharpness"]
         targets = suggestions(matrix, owned, *sizes)
-    uniform = None
-    if setting["uniform"]:
-        uniform = samplers.Uniform(np.arange(train.num_items, dtype=np.int32))
-    model = SmoothedTowers(setting, matrix, train.item_counts(), uniform, seed)
+    model = SmoothedTowers(setting, matrix, train.item_counts(), seed)
     steps = -(-train.num_users // setting["users"]) * setting["epochs"]
     decay = keras.optimizers.schedules.CosineDecay(setting["rate"], steps)
     # Only that of Keras 2 is fused.
@@ -247,7 +246,5 @@ def fit(train, setting, seed):
             },
         },
     )
-    if uniform:
-        data = uniform.attach(data, setting["uniform"], name="uniform", seed=seed)
     model.fit(data.prefetch(2), verbose=2)
     return model.factors()
