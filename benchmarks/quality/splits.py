@@ -68,14 +68,11 @@ class Split:
         to be found is that of 10,000 users at most, drawn at random: a search measures
         often.
         """
-        held_out = np.zeros(len(self.train.users), bool)
         sizes = np.bincount(self.train.users, minlength=self.train.num_users)
         wanted = np.where(sizes >= 3, -(-sizes // VALIDATION), 0)
         rng = np.random.default_rng(seed)
-        turn = rng.random(len(held_out))
-        place, users = _places_within_users(self.train.users, turn)
-        held_out[place] = _ranks_within(users) < wanted[users]
-        split = _split(self.train, held_out)
+        turn = rng.random(len(self.train.users))
+        split = _split(self.train, wanted, turn)
         measured = rng.permutation(np.flatnonzero(wanted))[:VALIDATION_USERS]
         kept = np.isin(split.test_users, measured)
         return Split(split.train, split.test_users[kept], split.test_items[kept])
@@ -131,24 +128,19 @@ def _last_or_random(table, turn):
         for name in ("user", "item")
     )
     every = Interactions(users, items, int(users.max()) + 1, int(items.max()) + 1)
-    wanted = np.bincount(users) // HELD_OUT
-    place, sorted_users = _places_within_users(users, table["turn"].to_numpy())
+    return _split(every, np.bincount(users) // HELD_OUT, table["turn"].to_numpy())
+
+
+def _split(every, wanted, turn):
+    """Holds out as many of each user's interactions as wanted, of the lowest `turn`."""
+    order = np.lexsort([turn, every.users])
+    users = every.users[order]
     held_out = np.zeros(len(users), bool)
-    held_out[place] = _ranks_within(sorted_users) < wanted[sorted_users]
-    return _split(every, held_out)
-
-
-def _split(every, held_out):
+    held_out[order] = _ranks_within(users) < wanted[users]
     train = dataclasses.replace(
         every, users=every.users[~held_out], items=every.items[~held_out]
     )
     return Split(train, every.users[held_out], every.items[held_out])
-
-
-def _places_within_users(users, turn):
-    """Positions in order of user, then turn; and the users in that order."""
-    places = np.lexsort([turn, users])
-    return places, users[places]
 
 
 def _ranks_within(sorted_users):
