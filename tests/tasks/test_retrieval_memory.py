@@ -7,7 +7,13 @@ import pytest
 import tensorflow as tf
 
 from tfrs_negatives._keras import keras
-from tfrs_negatives.layers import CrossBatchMemory, StreamingFrequency
+from tfrs_negatives.layers import (
+    CrossBatchMemory,
+    MixedLogQ,
+    ScaledLogQ,
+    StaticFrequency,
+    StreamingFrequency,
+)
 from tfrs_negatives.losses import SampledSigmoid
 from tfrs_negatives.models import Model
 from tfrs_negatives.tasks import Retrieval
@@ -291,6 +297,26 @@ class TwoTowers(Model):
             query_keys=features["user"],
             training=training,
         )
+
+
+@pytest.mark.parametrize("strength", [None, 0.5])
+def test_the_queue_keeps_log_q_of_the_batch_not_of_the_mixture(strength):
+    """Samplers did not draw them: over entries exp(s) / q adds up to all items' sum."""
+    counts = np.array([50, 20, 10, 4, 1, 1])
+    log_share = np.log(counts / counts.sum())
+    correction = MixedLogQ([StaticFrequency(counts), -np.log(len(counts))])
+    if strength:
+        correction = ScaledLogQ(correction, strength)
+    memory = CrossBatchMemory(9, D)
+    task = Retrieval(memory=memory, sampling_correction=correction)
+    embeddings = tf.random.stateless_normal([9, D], [0, 0])
+    ids = tf.constant([0, 1, 2, 3, 4, 5, 2, 2, 5])  # Then three uniform ones.
+    task(embeddings[:6], embeddings, candidate_ids=ids, training=True)
+    kept = memory.read(0)
+    expected = (strength or 1) * log_share
+    np.testing.assert_allclose(
+        kept.log_q.numpy(), expected[kept.ids.numpy()], rtol=1e-6
+    )
 
 
 def test_fit_checkpoint_and_one_trace(tmp_path):

@@ -29,7 +29,8 @@ class CrossBatchMemory(keras.layers.Layer):
     B rows and a full queue come capacity - B further columns, the newest. A queue of
     just the batch size adds nothing. Pass it as `memory=` to `tasks.Retrieval`, whose
     masks treat its columns like those of the batch: each carries its id, its row's
-    keys and the log q that it had.
+    keys and the log q that it had (beside samplers, of `MixedLogQ`, that of the batch
+    alone, which drew it).
 
     State: 4 d + 8 num_keys + 12 bytes an entry. It checkpoints, and is read but not
     written when `training=False`.

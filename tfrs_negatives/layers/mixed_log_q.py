@@ -120,6 +120,16 @@ class MixedLogQ(keras.layers.Layer):
         mixed = log_mixture(log_q, log_sizes)
         return with_floor(mixed, log_floor(floors, log_sizes)) - total
 
+    def batch_log_q(self, ids):
+        """log q_0 of ids, [n] float32: that of the batch's own columns, unmixed.
+
+        What a memory of the batch's positives keeps, since no sampler draws from it.
+        """
+        source, ids = self.sources[0], tf.convert_to_tensor(ids)
+        if isinstance(source, (int, float)):
+            return drawn_log_q(source, ids)
+        return source(ids, training=False)
+
 
 def drawn_log_q(source, ids):
     """log q of ids [n] from a source of a mixture, -inf where it never draws them.

@@ -74,6 +74,13 @@ class ScaledLogQ(keras.layers.Layer):
         )
         return self._strength(training) * log_q
 
+    def batch_log_q(self, ids):
+        """That of a `MixedLogQ`, [n] float32; None of a source that mixes nothing."""
+        if not hasattr(self.source, "batch_log_q"):
+            return None
+        log_q = self.source.batch_log_q(ids)
+        return None if log_q is None else self._strength(training=False) * log_q
+
     def _strength(self, training):
         if self._step is None:
             return self.strength

@@ -93,6 +93,18 @@ def collect_log_q(
     return log_q[:num_columns], tf.reshape(log_q[num_columns:], shape)
 
 
+def batch_log_q(correction, candidate_ids, log_q, num_rows):
+    """log q [B] of the batch's positives alone, from that of the columns [C].
+
+    The same, but for what a mixture with samplers adds to it: entries of a memory were
+    positives of a batch, and drawn by nothing else.
+    """
+    unmixed = None
+    if hasattr(correction, "batch_log_q"):
+        unmixed = correction.batch_log_q(candidate_ids[:num_rows])
+    return log_q[:num_rows] if unmixed is None else unmixed
+
+
 def check_training(name, training):
     """Raises `ValueError` where `training` was left out."""
     if training is None:

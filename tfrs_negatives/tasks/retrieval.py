@@ -13,7 +13,11 @@ from tfrs_negatives.losses.repeats import Layout
 from tfrs_negatives.losses.sampled_loss import SampledLoss
 from tfrs_negatives.tasks import row_negatives
 from tfrs_negatives.tasks.columns import Columns
-from tfrs_negatives.tasks.log_q_sources import check_training, collect_log_q
+from tfrs_negatives.tasks.log_q_sources import (
+    batch_log_q,
+    check_training,
+    collect_log_q,
+)
 from tfrs_negatives.tasks.negative_rules import (
     accidental_hits,
     batch_keys,
@@ -432,12 +436,17 @@ class Retrieval(keras.layers.Layer, Task):
             )
         if entries is not None and training:
             checked += [x for x in (log_q, negative_log_q) if x is not None]
+            remembered = None
+            if log_q is not None:
+                remembered = batch_log_q(
+                    self._sampling_correction, candidate_ids, log_q, num_rows
+                )
             with tf.control_dependencies(checked):
                 self._memory.write(
                     columns.in_replica_order(positives),
                     ids=_everyones(candidate_ids, num_rows),
                     keys=distribute.gather(keys),
-                    log_q=_everyones(log_q, num_rows),
+                    log_q=_everyones(remembered, num_rows),
                 )
 
         scoring = {
