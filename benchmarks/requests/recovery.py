@@ -1,8 +1,8 @@
-r"""What request-sorted data cost, and what masks and spreading give back.
+"""What request-sorted data cost, and what masks and spreading give back.
 
     python benchmarks/requests/recovery.py
-    python benchmarks/requests/recovery.py --data diginetica --epochs 12 --batch 512 \
-        --rates .1 .3
+    python benchmarks/requests/recovery.py --data diginetica --epochs 12
+    python benchmarks/requests/recovery.py --data diginetica --epochs 12 --batch 512
     python benchmarks/requests/plot.py benchmarks/requests docs/images
 
 Next-item prediction: a query is the mean of the last ten items before the row's (of the
@@ -61,7 +61,7 @@ from tfrs_negatives._keras import keras  # noqa: E402
 
 PACKAGES = "tensorflow", "tensorflow-recommenders", "tf-keras", "numpy"
 WIDTH, TEMPERATURE = 64, 0.1
-RATES = (0.03, 0.1, 0.3)
+RATES = (0.03, 0.1, 0.3, 1.0)
 SPREAD, BUFFER = 0.5, 8192  # Requests, of the rows of a batch; rows.
 LARGE = 10_000  # Rows of a table for which sparse gradients are cheaper.
 ORDERS, TASKS = ("shuffled", "sorted", "spread"), ("plain", "masked")
