@@ -8,20 +8,19 @@ import subprocess
 
 
 def provenance(names):
-    """Device, versions of the packages `names` that are installed, and commit."""
+    """Device, versions of the packages `names` that are installed, and commit.
+
+    A commit ends in "+" where tracked Python files have changed since.
+    """
     versions = []
     for name in names:
         try:
             versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             continue
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"],
-        cwd=pathlib.Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout.strip()
+    commit = _git("rev-parse", "--short", "HEAD")
+    if _git("diff", "HEAD", "--name-only", "--", ":/*.py"):
+        commit += "+"
     model = platform.processor() or platform.machine()
     for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -32,3 +31,14 @@ def provenance(names):
         "versions": "; ".join(versions),
         "commit": commit,
     }
+
+
+def _git(*words):
+    """What git prints about this repository, or nothing where there is none."""
+    return subprocess.run(
+        ["git", *words],
+        cwd=pathlib.Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
