@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import results
-from tables import NAMES
+import tables
 
 HERE = pathlib.Path(__file__).parent
 sys.path.append(str(HERE.parent))
@@ -16,16 +16,30 @@ from provenance import provenance  # noqa: E402
 
 
 def add_arguments(parser):
-    """The arguments that run.py and tune.py share."""
-    parser.add_argument("table", choices=NAMES)
+    """The arguments that run.py and tune.py share, beside the subjects."""
+    parser.add_argument("table", choices=tables.NAMES)
     parser.add_argument("--data", help="folder of the data sets")
     parser.add_argument("--sets", nargs="+", help="only these data sets of the table")
 
 
-def use_folder(arguments):
-    """Lets workers find the data sets."""
+def parse(parser):
+    """Parses these arguments, and lets workers find the data sets.
+
+    Returns:
+      The table, and the arguments with all of its `sets` and `subjects` where none are
+      named.
+    """
+    arguments = parser.parse_args()
+    table = tables.load(arguments.table)
+    for name, known in (("sets", table.data), ("subjects", table.subjects)):
+        named = getattr(arguments, name) or list(known)
+        unknown = [each for each in named if each not in known]
+        if unknown:
+            parser.error(f"{unknown} are no {name} of this table: it has {list(known)}")
+        setattr(arguments, name, named)
     if arguments.data:
         os.environ["TFRS_NEGATIVES_DATA"] = str(pathlib.Path(arguments.data).resolve())
+    return table, arguments
 
 
 def run_all(jobs, path, start=None):
@@ -41,7 +55,7 @@ def run_all(jobs, path, start=None):
       How many jobs failed.
     """
     start = start or _lines_of
-    done = {results.key(row)[:2] + results.key(row)[3:] for row in results.read(path)}
+    done = {results.key(row) for row in results.read(path)}
     failed = 0
     for place, (data, name, subject, setting, seed, validation) in enumerate(jobs):
         about = f"{place + 1} of {len(jobs)}: {data}, {name}, seed {seed}"
@@ -59,6 +73,8 @@ def run_all(jobs, path, start=None):
         environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
         if subject.keras:
             environment["TF_USE_LEGACY_KERAS"] = "1" if subject.keras == 2 else "0"
+        # Before it runs: commits may come meanwhile.
+        where = provenance(subject.packages)
         command = [sys.executable, str(HERE / "worker.py"), json.dumps(job)]
         # All or nothing: a run with some of its variants would count as done.
         try:
@@ -67,7 +83,6 @@ def run_all(jobs, path, start=None):
             print(f"  failed with exit code {error.returncode}", flush=True)
             failed += 1
             continue
-        where = provenance(subject.packages)
         keys = {"data": data, "subject": name, "setting": setting, "seed": seed}
         for row in rows:
             results.append(path, {**keys, **row, **where})

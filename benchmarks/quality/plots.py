@@ -1,7 +1,6 @@
 """Plots of the tables that have one."""
 
 import json
-import re
 import statistics
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -24,14 +23,12 @@ def draw(name, rows, path):
       rows: Pairs (name of the row, its runs).
       path: Of the PNG.
     """
-    painter = {"gowalla": _bars, "ablation": _bands, "scale": _batches}.get(name)
-    painter = _searches if name == "serving" else painter
-    if painter is None:
+    if name not in TITLES:
         return False
     chart = Figure(figsize=(7, 4.5), layout="constrained")
     FigureCanvasAgg(chart)
     axes = chart.add_subplot(title=TITLES[name])
-    painter(axes, rows)
+    PAINTERS[name](axes, rows)
     axes.grid(alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
     chart.savefig(path, dpi=150)
@@ -74,8 +71,20 @@ def _batches(axes, rows):
 
 def _searches(axes, rows):
     for name, runs in rows:
-        found, speed = re.findall(r"[\d.]+", runs[0]["notes"])[:2]
-        axes.plot(float(speed), float(found), "o")
-        axes.annotate(name, (float(speed), float(found)), fontsize=7)
+        others = [json.loads(run["others"]) for run in runs]
+        point = [
+            statistics.mean(each[figure] for each in others)
+            for figure in ("queries per CPU second", "found")
+        ]
+        axes.plot(*point, "o")
+        axes.annotate(name, point, fontsize=7)
     axes.set(xscale="log", xlabel="queries per second of CPU time")
     axes.set_ylabel("share of the 20 best items found")
+
+
+PAINTERS = {
+    "gowalla": _bars,
+    "ablation": _bands,
+    "scale": _batches,
+    "serving": _searches,
+}

@@ -13,12 +13,10 @@ class Factors:
     Attributes:
       users: `[num_users, d]` float32.
       items: `[num_items, d]` float32.
-      notes: What the row of the CSV should say besides.
     """
 
     users: np.ndarray
     items: np.ndarray
-    notes: str = ""
 
 
 @dataclasses.dataclass
@@ -27,11 +25,9 @@ class Scores:
 
     Attributes:
       of: Function of `[n]` users to their scores `[n, num_items]`.
-      notes: What the row of the CSV should say besides.
     """
 
     of: Callable
-    notes: str = ""
 
 
 @dataclasses.dataclass
@@ -41,9 +37,7 @@ class Indexed:
     Attributes:
       users: `[num_users, d]` float32.
       index: Of the items, an `index.ScaNN` or `index.BruteForce`.
-      notes: What the row of the CSV should say besides.
     """
 
     users: np.ndarray
     index: Callable
-    notes: str = ""

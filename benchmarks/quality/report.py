@@ -7,14 +7,21 @@ is left as it is. Rows are runs with the setting that the search has found best 
 """
 
 import argparse
+import json
 import pathlib
 import statistics
+import sys
 
 import plots
 import results
 import tables
 
+sys.path.append(str(results.HERE.parent / "requests"))
+
+import recovery_runs  # noqa: E402
+
 DOCS = results.HERE.parents[1] / "docs"
+SEEDS = 3  # By chance all of one are above all of the other once in 20.
 HEADER = [
     "",
     *("Recall@20", "NDCG@20", "head", "torso", "tail"),
@@ -38,8 +45,8 @@ def markdown(header, rows):
 def groups(name, table, data):
     """Runs of each row of a table: pairs (subject and variant, runs)."""
     everything = results.read(results.runs_file(name))
-    for subject_name, subject in table.subjects.items():
-        setting = tables.setting_of(name, data, subject_name, subject)
+    for subject_name in table.subjects:
+        setting = tables.setting_of(name, data, subject_name)
         runs = [
             row
             for row in everything
@@ -60,16 +67,15 @@ def table_text(name, table):
             continue
         if len(table.data) > 1:
             parts.append(f"`{data}`:")
-        lines = [line(name, table, data, *item) for item in found.items()]
-        parts.append(markdown(HEADER, lines))
+        further = list(
+            dict.fromkeys(key for runs in found.values() for key in others(runs))
+        )
+        lines = [line(name, table, data, *item, further) for item in found.items()]
+        parts.append(markdown([*HEADER[:-1], *further, HEADER[-1]], lines))
         ran = {runs[0]["subject"] for runs in found.values()}
         missing = [subject for subject in table.subjects if subject not in ran]
         if missing:
             parts.append(f"Not run yet: {'; '.join(missing)}.")
-        notes = [f"{row}: {runs[0]['notes']}" for row, runs in found.items()]
-        notes = [f"- {note}" for note in notes if not note.endswith(": ")]
-        if notes:
-            parts.append("\n".join(notes))
         if table.claims:
             verdicts = [
                 [claim, *verdict(found.get(better), found.get(worse))]
@@ -80,14 +86,22 @@ def table_text(name, table):
     return "\n\n".join(parts) or "No runs yet."
 
 
-def line(name, table, data, row_name, runs):
+def others(runs):
+    """Further figures of runs: from their names to lists."""
+    figures = [json.loads(run["others"] or "{}") for run in runs]
+    return {name: [each[name] for each in figures] for name in figures[0]}
+
+
+def line(name, table, data, row_name, runs, further):
     """Cells of one row."""
-    _, trials = results.best_trial(name, data, runs[0]["subject"])
     subject = table.subjects[runs[0]["subject"]]
-    setting = runs[0]["setting"] if subject.grid else ""
-    for names, value in sorted(subject.fixed.items()):
-        setting = setting.replace(results.as_text({names: value})[1:-1], "")
-    setting = ", ".join(part for part in setting.strip("{}").split(", ") if part)
+    done, _ = tables.search(name, data, runs[0]["subject"])
+    searched = {
+        key: value
+        for key, value in json.loads(runs[0]["setting"]).items()
+        if key in subject.grid
+    }
+    figures = others(runs)
     costs = [
         f"{statistics.median(float(run[cost]) for run in runs):.0f}"
         for cost in ("cpu_seconds", "peak_mib")
@@ -96,9 +110,10 @@ def line(name, table, data, row_name, runs):
         row_name,
         *(spread(run[measure] for run in runs) for measure in results.MEASURES),
         str(len(runs)),
-        str(trials),
+        str(len(done)),
         *costs,
-        setting.replace('"', ""),
+        *(spread(figures[key]) if key in figures else "" for key in further),
+        ", ".join(f"{key}: {value}" for key, value in searched.items()),
     ]
 
 
@@ -110,6 +125,8 @@ def verdict(better, worse):
         [float(run["recall_at_20"]) for run in runs] for runs in (better, worse)
     )
     difference = f"{statistics.mean(one) - statistics.mean(other):+.4f}"
+    if min(len(one), len(other)) < SEEDS:
+        return difference, f"not decided: needs {SEEDS} seeds of both"
     if min(one) > max(other):
         return difference, "holds"
     if max(one) < min(other):
@@ -129,16 +146,14 @@ def requests_text(table):
                 size = int(run["batch"]), int(run["epochs"])
                 cells.setdefault((*size, run["order"], run["task"]), []).append(run)
         lines = []
-        for (batch, epochs, order, task), runs in sorted(cells.items()):
-            first = min(runs, key=lambda run: int(run["seed"]))["seed"]
-            searched = [run for run in runs if run["seed"] == first]
-            key = "validation_recall_at_20"
-            best = max(searched, key=lambda run: float(run[key]))["rate"]
-            runs = [run for run in runs if run["rate"] == best]
+        for (batch, epochs, order, task), every in sorted(cells.items()):
+            runs = recovery_runs.chosen(every)
+            searched = [run for run in every if run["seed"] == runs[0]["seed"]]
             values = [spread(run[measure] for run in runs) for measure in measures]
             counts = [str(len(runs)), str(len(searched))]
             sizes = [f"{batch:,}", str(epochs)]
-            lines.append([f"{order}, {task}", *sizes, *values, *counts, best])
+            name = f"{order}, {task}"
+            lines.append([name, *sizes, *values, *counts, runs[0]["rate"]])
         header = ["", "batch", "epochs", "Recall@20", "Recall@100", "false negatives"]
         header += ["requests a batch", "seeds", "trials", "rate"]
         parts.append(f"`{data}`:\n\n{markdown(header, lines)}")
@@ -164,9 +179,9 @@ def main():
     page = arguments.page.read_text(encoding="utf-8")
     for name in tables.NAMES:
         table = tables.load(name)
-        text = requests_text(table) if table.script else table_text(name, table)
+        text = requests_text(table) if table.scripts else table_text(name, table)
         image = arguments.images / f"quality_{name}.png"
-        drawn = [] if table.script else list(groups(name, table, table.data[0]))
+        drawn = [] if table.scripts else list(groups(name, table, table.data[0]))
         if drawn and plots.draw(name, drawn, image):
             link = image.relative_to(arguments.page.parent)
             text += f"\n\n![{plots.TITLES[name]}]({link})"

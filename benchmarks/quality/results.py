@@ -9,7 +9,8 @@ from evaluate import MEASURES
 HERE = pathlib.Path(__file__).parent
 KEYS = ["data", "subject", "variant", "setting", "seed"]
 COSTS = ["seconds", "cpu_seconds", "peak_mib"]
-FIELDS = [*KEYS, *MEASURES, *COSTS, "notes", "device", "versions", "commit"]
+WHERE = ["device", "versions", "commit"]
+FIELDS = [*KEYS, *MEASURES, *COSTS, "others", *WHERE]
 
 
 def runs_file(table):
@@ -42,8 +43,8 @@ def append(path, row):
 
 
 def key(row):
-    """What tells runs apart."""
-    return tuple(str(row[name]) for name in KEYS)
+    """What tells training runs apart; each has a row for every variant."""
+    return tuple(str(row[name]) for name in KEYS if name != "variant")
 
 
 def as_text(setting):
@@ -51,12 +52,11 @@ def as_text(setting):
     return json.dumps(setting, sort_keys=True)
 
 
-def best_trial(table, data, subject):
-    """The trial of the highest validation recall, or None; and how many there were."""
-    trials = [
-        row
+def trials(table, data, subject, settings):
+    """Rows of the search log, one for each of these settings, texts, that it has."""
+    done = {
+        row["setting"]: row
         for row in read(search_file(table))
         if (row["data"], row["subject"]) == (data, subject)
-    ]
-    best = max(trials, key=lambda row: float(row["recall_at_20"]), default=None)
-    return best, len(trials)
+    }
+    return [done[setting] for setting in settings if setting in done]

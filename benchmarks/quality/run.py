@@ -3,11 +3,12 @@
     python benchmarks/quality/run.py TABLE --data FOLDER
 
 TABLE is gowalla, ablation, requests, log_q, scale or serving; `configs/TABLE.py` says
-what it trains. Subjects with a grid run with the setting that `tune.py` found best on
-validation interactions, in the log `searches/TABLE.csv`. Every run is a process of its
-own and becomes rows of `runs/TABLE.csv` when it ends; runs that it holds are not run
-again. Then `report.py` writes the tables and plots of `docs/results.md`. Needs what
-`benchmarks/quality/requirements.txt` names beside the package.
+what it trains. What is searched runs with the setting that `tune.py` found best on
+validation interactions, in the log `searches/TABLE.csv`, once the search is complete.
+Every run is a process of its own and becomes rows of `runs/TABLE.csv` when it ends;
+runs that it holds are not run again. Then `report.py` writes the tables and plots of
+`docs/results.md`. Needs what `benchmarks/quality/requirements.txt` names beside the
+package.
 """
 
 import argparse
@@ -19,18 +20,20 @@ import results
 import tables
 
 
-def wanted(name, table, arguments):
+def wanted(table, arguments):
     """The runs of a table; says which subjects have no setting yet."""
-    for data in arguments.sets or table.data:
+    name = arguments.table
+    for data in arguments.sets:
         for seed in arguments.seeds:
-            for subject_name in arguments.subjects or table.subjects:
+            for subject_name in arguments.subjects:
                 subject = table.subjects[subject_name]
-                setting = tables.setting_of(name, data, subject_name, subject)
+                setting = tables.setting_of(name, data, subject_name)
                 if setting is None:
                     if seed == arguments.seeds[0]:
+                        source = subject.like or (name, subject_name)
                         print(
                             f"{data}, {subject_name} has no setting: first run tune.py "
-                            f'{name} "{subject_name}"'
+                            '{} "{}"'.format(*source)
                         )
                 elif subject.seeded or seed == arguments.seeds[0]:
                     yield data, subject_name, subject, setting, seed, False
@@ -41,14 +44,12 @@ def main():
     jobs.add_arguments(parser)
     parser.add_argument("--subjects", nargs="+", help="only these rows of the table")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    arguments = parser.parse_args()
-    jobs.use_folder(arguments)
-    table = tables.load(arguments.table)
-    if table.script:
-        script = [str(jobs.HERE.parent / table.script[0]), *table.script[1:]]
-        seeds = ["--seeds", *map(str, arguments.seeds)]
-        raise SystemExit(subprocess.call([sys.executable, *script, *seeds]))
-    runs = list(wanted(arguments.table, table, arguments))
+    table, arguments = jobs.parse(parser)
+    for script, *words in table.scripts:
+        words += ["--seeds", *map(str, arguments.seeds)]
+        command = [sys.executable, str(jobs.HERE.parent / script), *words]
+        subprocess.run(command, check=True)
+    runs = list(wanted(table, arguments))
     failed = jobs.run_all(runs, results.runs_file(arguments.table))
     if failed:
         raise SystemExit(f"{failed} of {len(runs)} runs failed")

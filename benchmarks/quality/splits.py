@@ -26,12 +26,15 @@ class Interactions:
       items: `[n]` int32.
       num_users: Users of the whole data set.
       num_items: Items of the whole data set, all of which are ranked.
+      turn: `[n]` float64 or None; of a user's interactions those of the lowest are held
+        out first. None: at random.
     """
 
     users: np.ndarray
     items: np.ndarray
     num_users: int
     num_items: int
+    turn: np.ndarray | None = None
 
     def item_counts(self):
         """`[num_items]` int64: how often each item occurs."""
@@ -64,14 +67,16 @@ class Split:
     def validation(self, seed=0):
         """Training alone, a fifth of each user's interactions held out of it.
 
-        Rounded up, as Gowalla's own, and none of users with fewer than three. What is
-        to be found is that of 10,000 users at most, drawn at random: a search measures
-        often.
+        In the same way as the test's: in time, or at random. Rounded up, as Gowalla's
+        own, and none of users with fewer than three. What is to be found is that of
+        10,000 users at most, drawn at random: a search measures often.
         """
         sizes = np.bincount(self.train.users, minlength=self.train.num_users)
         wanted = np.where(sizes >= 3, -(-sizes // VALIDATION), 0)
         rng = np.random.default_rng(seed)
-        turn = rng.random(len(self.train.users))
+        turn = self.train.turn
+        if turn is None:
+            turn = rng.random(len(self.train.users))
         split = _split(self.train, wanted, turn)
         measured = rng.permutation(np.flatnonzero(wanted))[:VALIDATION_USERS]
         kept = np.isin(split.test_users, measured)
@@ -110,25 +115,33 @@ def _movietweetings():
     import pandas as pd
 
     table = pd.read_parquet(_path("movietweetings_142k.parquet"))
-    return _last_or_random(table, -table["t"].to_numpy())
+    table["turn"] = -table["t"].astype(np.float64)
+    every = _numbered(table.drop_duplicates(["user", "item"]))
+    return _split(every, _fifth(every), every.turn)
 
 
 def _ml1m():
     import pandas as pd
 
     table = pd.read_parquet(_path("ml1m_no_timestamps.parquet"))
-    return _last_or_random(table, np.random.default_rng(0).random(len(table)))
+    every = _numbered(table.drop_duplicates(["user", "item"]))
+    turn = np.random.default_rng(0).random(len(every.users))
+    return _split(every, _fifth(every), turn)
 
 
-def _last_or_random(table, turn):
-    """Holds a fifth of each user's rows out, those with the lowest `turn`."""
-    table = table.assign(turn=turn).drop_duplicates(["user", "item"])
+def _numbered(table):
+    """`Interactions` of a table's rows."""
     users, items = (
         np.unique(table[name], return_inverse=True)[1].astype(np.int32)
         for name in ("user", "item")
     )
-    every = Interactions(users, items, int(users.max()) + 1, int(items.max()) + 1)
-    return _split(every, np.bincount(users) // HELD_OUT, table["turn"].to_numpy())
+    turn = table["turn"].to_numpy() if "turn" in table else None
+    return Interactions(users, items, int(users.max()) + 1, int(items.max()) + 1, turn)
+
+
+def _fifth(every):
+    """How many of each user's interactions are held out."""
+    return np.bincount(every.users) // HELD_OUT
 
 
 def _split(every, wanted, turn):
@@ -138,7 +151,10 @@ def _split(every, wanted, turn):
     held_out = np.zeros(len(users), bool)
     held_out[order] = _ranks_within(users) < wanted[users]
     train = dataclasses.replace(
-        every, users=every.users[~held_out], items=every.items[~held_out]
+        every,
+        users=every.users[~held_out],
+        items=every.items[~held_out],
+        turn=None if every.turn is None else every.turn[~held_out],
     )
     return Split(train, every.users[held_out], every.items[held_out])
 

@@ -6,7 +6,7 @@ import itertools
 import json
 import random
 
-from results import as_text, best_trial
+import results
 
 NAMES = "gowalla", "ablation", "requests", "log_q", "scale", "serving"
 
@@ -16,11 +16,15 @@ class Subject:
     """A model that a table trains.
 
     Attributes:
-      module: Of this folder, with `fit(train, setting, seed)` that returns a ranker, or
-        `variants(train, setting, seed)` that yields pairs (name, ranker) of one
-        training run.
+      module: Of this folder, with `fit(train, setting, seed)` that returns a ranker. It
+        may have `variants(trained, setting)`, which yields triples of a name, a ranker
+        and further figures, a dict of floats, of what `fit` returned.
       fixed: Settings that are not searched.
       grid: From a setting's name to the values among which a search draws.
+      second_round: Settings, dicts, that it tries besides: around the best of those
+        drawn, chosen once these were known.
+      like: Pair (table, subject) whose search found further settings; `fixed` goes
+        before them.
       packages: Whose versions the rows give.
       keras: 2, 3 or None where Keras is not used.
       seeded: Whether runs of different seeds differ.
@@ -29,22 +33,26 @@ class Subject:
     module: str
     fixed: dict = dataclasses.field(default_factory=dict)
     grid: dict = dataclasses.field(default_factory=dict)
+    second_round: tuple = ()
+    like: tuple | None = None
     packages: tuple = ("tensorflow", "tf-keras", "numpy")
     keras: int | None = 2
     seeded: bool = True
 
     def trials(self, number):
-        """That many distinct settings of the grid, the same at each call.
+        """The settings of a search, as texts: drawn ones, then the second round's.
 
-        All of them if there are no more. A longer search begins with a shorter one.
+        Args:
+          number: How many distinct ones of the grid are drawn, the same at each call;
+            all if it has no more. A longer search begins with a shorter one.
         """
-        names = list(self.grid)
+        if not self.grid:
+            return []
         every = list(itertools.product(*self.grid.values()))
         random.Random(0).shuffle(every)
-        return [
-            {**self.fixed, **dict(zip(names, values, strict=True))}
-            for values in every[:number]
-        ]
+        drawn = [dict(zip(self.grid, values, strict=True)) for values in every[:number]]
+        settings = [*drawn, *self.second_round]
+        return [results.as_text({**self.fixed, **setting}) for setting in settings]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,17 +62,17 @@ class Table:
     Attributes:
       data: Names that `splits.load` knows.
       subjects: From a row's name to its `Subject`.
-      trials: How many settings a search tries for each subject with a grid.
+      trials: How many settings are drawn from the grid of each subject that has one.
       claims: Triples (claim, row, row): that the first row is better than the second.
-      script: Instead of those, a benchmark of another folder that makes the table, as
-        command-line words from the folder of the benchmarks on.
+      scripts: Instead of those, commands of a benchmark of another folder that make
+        the table, as words from the folder of the benchmarks on.
     """
 
     data: tuple = ()
     subjects: dict = dataclasses.field(default_factory=dict)
     trials: int = 0
     claims: tuple = ()
-    script: tuple = ()
+    scripts: tuple = ()
 
 
 def load(name):
@@ -72,20 +80,25 @@ def load(name):
     return importlib.import_module(f"configs.{name}").TABLE
 
 
-def found(name, data, subject):
-    """The setting, a dict, that the search of another table found for its subject."""
-    best, _ = best_trial(name, data, subject)
-    if not best:
-        raise ValueError(f"No trial of {subject}: run tune.py {name} first.")
-    return json.loads(best["setting"])
+def search(table, data, name):
+    """The trials that a subject's search has done, rows, and how many it has in all."""
+    subject = load(table).subjects[name]
+    if subject.like:
+        return search(subject.like[0], data, subject.like[1])
+    settings = subject.trials(load(table).trials)
+    return results.trials(table, data, name, settings), len(settings)
 
 
-def setting_of(table, data, name, subject):
-    """The setting that is run: the best one of the search, or the fixed one.
+def setting_of(table, data, name):
+    """The setting that is run, as text: the best one of the search, or the fixed one.
 
-    None where a search is needed first.
+    None where the search is not complete.
     """
-    if not subject.grid:
-        return as_text(subject.fixed)
-    best, _ = best_trial(table, data, name)
-    return best and best["setting"]
+    subject = load(table).subjects[name]
+    if not (subject.grid or subject.like):
+        return results.as_text(subject.fixed)
+    done, number = search(table, data, name)
+    if len(done) < number:
+        return None
+    best = max(done, key=lambda row: float(row["recall_at_20"]))
+    return results.as_text({**json.loads(best["setting"]), **subject.fixed})

@@ -2,8 +2,8 @@
 
 It takes a line of JSON as argument: the subject's module, its setting, the data set,
 the seed, and whether to measure on validation interactions. What the subject prints
-goes to standard error. The times and the peak of the process's memory are those of
-training alone.
+goes to standard error. The times are those of training alone; memory is the peak of the
+process until training has ended.
 """
 
 import importlib
@@ -25,11 +25,11 @@ def peak_mib():
     raise ValueError("no VmHWM in /proc/self/status")
 
 
-def variants(module, *arguments):
-    """Pairs (name, ranker) of a training run; most have one without a name."""
+def variants(module, trained, setting):
+    """Triples (name, ranker, further figures) of what was trained; most have one."""
     if hasattr(module, "variants"):
-        return module.variants(*arguments)
-    return [("", module.fit(*arguments))]
+        return module.variants(trained, setting)
+    return [("", trained, {})]
 
 
 def main(job, say):
@@ -38,15 +38,15 @@ def main(job, say):
         split = split.validation()
     module = importlib.import_module(job["module"])
     wall, cpu = time.perf_counter(), time.process_time()
-    costs = None
-    for name, ranker in variants(module, split.train, job["setting"], job["seed"]):
-        costs = costs or {
-            "seconds": f"{time.perf_counter() - wall:.1f}",
-            "cpu_seconds": f"{time.process_time() - cpu:.1f}",
-            "peak_mib": f"{peak_mib():.0f}",
-        }
+    trained = module.fit(split.train, job["setting"], job["seed"])
+    costs = {
+        "seconds": f"{time.perf_counter() - wall:.1f}",
+        "cpu_seconds": f"{time.process_time() - cpu:.1f}",
+        "peak_mib": f"{peak_mib():.0f}",
+    }
+    for name, ranker, others in variants(module, trained, job["setting"]):
         measures = {n: f"{v:.6f}" for n, v in evaluate(ranker, split).items()}
-        say({"variant": name, "notes": ranker.notes, **measures, **costs})
+        say({"variant": name, **measures, **costs, "others": json.dumps(others)})
 
 
 if __name__ == "__main__":

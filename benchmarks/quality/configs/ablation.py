@@ -2,15 +2,15 @@
 
 Every stage of the plain towers searches the temperature anew, among the same ones,
 since a part may want another than the stage before. Our model of table 1 is run whole
-and without each of its parts, for as many epochs as these towers, with the setting that
-was found there.
+and without each of its parts, for as many epochs as these towers. There the setting is
+that of the whole, without a search of its own.
 """
 
-from tables import Subject, Table, found
+from tables import Subject, Table
 
 TOWERS = {"width": 64, "batch": 2048, "epochs": 10, "rate": 0.02}
-GRID = {"temperature": [0.05, 0.07, 0.1, 0.15]}
-PACKAGES = "tensorflow-recommenders", "tensorflow", "tf-keras", "numpy"
+GRID = {"temperature": [0.07, 0.1, 0.15, 0.2]}
+PACKAGES = "tensorflow-recommenders", "tensorflow", "tf-keras", "numpy", "scipy"
 
 
 def stages():
@@ -18,7 +18,10 @@ def stages():
     yield (
         "plain TFRS",
         Subject(
-            "peers.tfrs_two_tower", {**TOWERS, "corrections": False}, GRID, PACKAGES
+            "peers.tfrs_two_tower",
+            {**TOWERS, "corrections": False},
+            GRID,
+            packages=PACKAGES,
         ),
     )
     setting = dict(TOWERS)
@@ -36,24 +39,30 @@ def stages():
         ("+ memory (4,096)", {"memory": 4096}),
     ):
         setting = {**setting, **added}
-        yield name, Subject("models.two_tower", setting, GRID, PACKAGES)
+        yield name, Subject("models.two_tower", setting, GRID, packages=PACKAGES)
 
 
 def whole_and_parts():
     """Names and subjects: our model of table 1, whole and each without one part."""
-    ours = {**found("gowalla", "gowalla", "ours"), "epochs": TOWERS["epochs"]}
     for name, left_out in (
         ("ours", {}),
         ("ours without masks", {"masks": False}),
         ("ours without log-Q", {"log_q": False}),
         ("ours without items that the batch lacks", {"every_item": False}),
-        ("ours without neighbours", {"neighbours": 0}),
+        ("ours without teachers", {"taught": 0}),
         ("ours without a share of the log count", {"share": 0.0}),
         ("ours without smoothing", {"layers": 0}),
         ("ours without singular vectors to start from", {"singular_start": False}),
     ):
-        setting = {**ours, **left_out}
-        yield name, Subject("models.smoothed_towers", setting, packages=PACKAGES[1:])
+        yield (
+            name,
+            Subject(
+                "models.smoothed_towers",
+                {"epochs": TOWERS["epochs"], **left_out},
+                like=("gowalla", "ours"),
+                packages=PACKAGES,
+            ),
+        )
 
 
 TABLE = Table(

@@ -6,10 +6,10 @@ their negatives too. The rate follows the square root of the batch from `base_ba
 
 import math
 
+import in_batch
 import numpy as np
 import tensorflow as tf
 from models import two_tower
-from peers import in_batch
 
 from tfrs_negatives._keras import keras
 
@@ -40,5 +40,6 @@ def fit(train, setting, seed):
     rows = {name: np.concatenate(values) for name, values in columns}
     data = tf.data.Dataset.from_tensor_slices(rows)
     data = data.batch(setting["batch"], drop_remainder=True).prefetch(2)
-    model.fit(data, verbose=2)
+    epochs = setting["epochs"]
+    model.fit(data, epochs=epochs, steps_per_epoch=steps // epochs, verbose=2)
     return model.factors()

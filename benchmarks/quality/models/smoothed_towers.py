@@ -12,30 +12,26 @@ last dimension, a constant 1 for users.
 A batch is some users with all their items, and every item once more. The loss is that
 of `tasks.Retrieval` with log-Q of how often each is there, which makes it the softmax
 over all items, without a user's own items as negatives, at the cost of distinct users
-times items. To it comes a cross entropy over all items whose targets are what goes with
-a user's items: like the item-item term of UltraGCN (Mao et al., CIKM 2021, eq. 12), but
-with the votes of all items of a user added up, and none for what the user has.
+times items. To it comes a cross entropy over all items whose targets are what two
+teachers (`teachers.py`) rank highest among the items that the user lacks: distillation
+(Tang and Wang, KDD 2018), weighted by the teachers' scores.
 
 Settings: `width` of a vector at serving time; `temperature`; `layers`; `share` of the
-log count; `users` a batch; `neighbours`, the weight of the cross entropy,
-`suggestions`, its targets a user, and `sharpness`, the power of their votes; `rate`
-(falls to zero along a cosine) and `epochs` of Adam. To see what each part brings,
-`layers`, `share` and `neighbours` may be 0, and `masks`, `log_q`, `every_item` and
-`singular_start` may be False.
+log count; `users` a batch; `taught`, the weight of the cross entropy, and what
+`teachers.py` takes; `rate` (falls to zero along a cosine) and `epochs` of Adam. To see
+what each part brings, `layers`, `share` and `taught` may be 0, and `masks`, `log_q`,
+`every_item` and `singular_start` may be False.
 """
 
-import itertools
-
 import numpy as np
-import scipy.sparse
 import scipy.sparse.linalg
 import tensorflow as tf
+from models import teachers
 from rankers import Factors
 
 from tfrs_negatives import models, tasks
 from tfrs_negatives._keras import keras
 
-NEIGHBOURS = 100
 PARTS = dict.fromkeys(["masks", "log_q", "every_item", "singular_start"], True)
 
 
@@ -76,14 +72,15 @@ class SmoothedTowers(models.Model):
         shares = self.setting["share"] * tf.math.log(self.counts)[:, None]
         items = tf.concat([items, shares], axis=1)
         loss = self.loss_of_items(queries, items, batch, training)
-        if self.setting["neighbours"]:
+        if self.setting["taught"]:
             scores = tf.matmul(queries, items, transpose_b=True)
             ours = tf.gather(scores, batch["suggested"], batch_dims=1)
             losses = tf.reduce_logsumexp(scores, axis=1)
+            losses *= tf.reduce_sum(batch["shares"], axis=1)
             losses -= tf.reduce_sum(batch["shares"] * ours, axis=1)
             # Users weigh as much as their items do.
             mean = tf.reduce_mean(tf.gather(losses, batch["rows"]))
-            loss += self.setting["neighbours"] * mean
+            loss += self.setting["taught"] * mean
         return loss
 
     def loss_of_items(self, queries, items, batch, training):
@@ -122,15 +119,6 @@ class SmoothedTowers(models.Model):
         return Factors(np.hstack([users, ones]), np.hstack([items, shares]))
 
 
-def normalised(owned):
-    """`[num_users, num_items]` sparse: D_u^-1/2 R D_i^-1/2 of the interactions R."""
-    users, items = (
-        scipy.sparse.diags(np.maximum(np.asarray(owned.sum(axis)).ravel(), 1) ** -0.5)
-        for axis in (1, 0)
-    )
-    return (users @ owned @ items).astype(np.float32).tocsr()
-
-
 def starts(matrix, setting, seed):
     """First embeddings of users, then items: `width - 1` singular vectors and noise.
 
@@ -148,45 +136,6 @@ def starts(matrix, setting, seed):
         yield (scale * vectors + noise).astype(np.float32)
 
 
-def suggestions(matrix, owned, number, sharpness):
-    """What goes with a user's items, and is none of them.
-
-    An item votes for its NEIGHBOURS nearest, by the products of normalised columns.
-
-    Returns:
-      Dict of the items, "suggested", `[num_users, number]` int32, and of each one's
-      share, "shares", `[num_users, number]` float32: proportional to its votes to the
-      power of `sharpness`. They add to 1, or to 0 where nothing is found.
-    """
-    together = (matrix.T @ matrix).tocsr()
-    together.setdiag(0)
-    ids, values = largest(together, NEIGHBOURS)
-    voters = np.repeat(np.arange(len(ids)), NEIGHBOURS)
-    votes = scipy.sparse.csr_matrix(
-        (values.ravel(), (voters, ids.ravel())), together.shape
-    )
-    found = owned @ votes
-    found -= found.multiply(owned)
-    ids, sums = largest(found.tocsr(), number)
-    shares = sums**sharpness
-    shares /= np.maximum(shares.sum(axis=1, keepdims=True), 1e-12)
-    return {"suggested": ids, "shares": shares.astype(np.float32)}
-
-
-def largest(matrix, number):
-    """Columns and values, `[rows, number]`, of the largest entries of each row.
-
-    Rows with fewer have column 0 with value 0 besides.
-    """
-    columns = np.zeros([matrix.shape[0], number], np.int32)
-    values = np.zeros(columns.shape)
-    for row, (start, end) in enumerate(itertools.pairwise(matrix.indptr)):
-        best = start + np.argsort(-matrix.data[start:end])[:number]
-        columns[row, : len(best)] = matrix.indices[best]
-        values[row, : len(best)] = matrix.data[best]
-    return columns, values
-
-
 def product(matrix, transposed):
     """The differentiable product with a sparse matrix, several times TensorFlow's."""
 
@@ -202,7 +151,7 @@ def product(matrix, transposed):
 
 
 def batches(owned, setting, seed, targets):
-    """Some users each, all their items, and what goes with these."""
+    """Some users each, all their items, and the teachers' targets."""
     rng = np.random.default_rng(seed)
     active = np.flatnonzero(np.diff(owned.indptr))
     for epoch in range(setting["epochs"]):
@@ -223,13 +172,11 @@ def fit(train, setting, seed):
     setting = {**PARTS, **setting}
     keras.utils.set_random_seed(seed)
     owned = train.matrix()
-    matrix = normalised(owned)
-    targets = {}
-    if setting["neighbours"]:
-        sizes = setting["suggestions"], setting["sharpness"]
-        targets = suggestions(matrix, owned, *sizes)
+    matrix = teachers.symmetric(owned)
+    targets = teachers.suggestions(train, setting) if setting["taught"] else {}
     model = SmoothedTowers(setting, matrix, train.item_counts(), seed)
-    steps = -(-train.num_users // setting["users"]) * setting["epochs"]
+    active = np.count_nonzero(np.diff(owned.indptr))
+    steps = -(-active // setting["users"]) * setting["epochs"]
     decay = keras.optimizers.schedules.CosineDecay(setting["rate"], steps)
     # Only that of Keras 2 is fused.
     model.compile(keras.optimizers.legacy.Adam(decay))

@@ -6,9 +6,9 @@ is None, "exact" or "streaming", `positive` what it does to the row's own,
 further negatives, `hard` how many of the hardest of a row are kept.
 """
 
+import in_batch
 import numpy as np
 import tensorflow as tf
-from peers import in_batch
 from rankers import Factors
 
 from tfrs_negatives import layers, models, samplers, tasks

@@ -8,6 +8,8 @@ from rankers import Factors
 def fit(train, setting, seed):
     # The library has threads of its own.
     with threadpoolctl.threadpool_limits(1, "blas"):
-        model = implicit.als.AlternatingLeastSquares(**setting, random_state=seed)
+        model = implicit.als.AlternatingLeastSquares(
+            **setting, random_state=seed, use_gpu=False
+        )
         model.fit(train.matrix())
     return Factors(model.user_factors, model.item_factors)

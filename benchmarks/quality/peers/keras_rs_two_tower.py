@@ -5,10 +5,10 @@
 changes scores by 1e-40 only. It has no mask for other items of the row's user.
 """
 
+import in_batch
 import keras
 import keras_rs
 import tensorflow as tf
-from peers import in_batch
 from rankers import Factors
 
 

@@ -4,9 +4,9 @@ With `corrections` it is given the items' exact probabilities and told to remove
 accidental hits; without, nothing.
 """
 
+import in_batch
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
-from peers import in_batch
 from rankers import Factors
 
 

@@ -3,8 +3,8 @@
 Accidental hits and the other items of the row's user are dropped.
 """
 
+import in_batch
 import torch
-from peers import in_batch
 from rankers import Factors
 
 

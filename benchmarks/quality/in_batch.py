@@ -1,7 +1,7 @@
-"""What the two-tower peers share: batches, the rate's decay and probabilities.
+"""Batches, rates and probabilities of two towers with in-batch negatives.
 
-All have an embedding of each user and item, of unit length, in-batch negatives and
-Adam, whose rate falls to zero along a cosine.
+All have an embedding of each user and item, of unit length, and Adam, whose rate falls
+to zero along a cosine.
 """
 
 import math

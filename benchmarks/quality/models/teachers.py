@@ -1,0 +1,84 @@
+"""What teachers rank highest for each user, as targets of `smoothed_towers.py`.
+
+Two that know of different things: EASE^R (`peers/ease.py`) weighs items against each
+other over the whole catalogue, neighbours are what most often comes with single items.
+"""
+
+import itertools
+
+import numpy as np
+import scipy.sparse
+from peers import ease
+
+NEIGHBOURS = 100  # Of an item.
+BLOCK = 512  # Users whose scores are held at once.
+
+
+def suggestions(train, setting):
+    """The targets of both teachers.
+
+    Args:
+      train: `splits.Interactions`.
+      setting: `l2` of EASE^R; `suggestions`, how many items a user; `sharpness`, a
+        power.
+
+    Returns:
+      Dict of items that a user lacks, "suggested", `[num_users, suggestions]` int32,
+      and of each one's share, "shares", of the same shape, float32. A teacher gives its
+      highest scores above 0 shares in proportion to their power; these are averaged.
+      A user's shares add to 1, or to 0 where no teacher knows of anything.
+    """
+    owned, number = train.matrix(), setting["suggestions"]
+    teachers = neighbours(owned), ease.fit(train, {"l2": setting["l2"]}, seed=0).of
+    ids = np.empty([train.num_users, number], np.int32)
+    shares = np.empty(ids.shape, np.float32)
+    for start in range(0, train.num_users, BLOCK):
+        users = np.arange(start, min(start + BLOCK, train.num_users))
+        lacks = np.ones([len(users), train.num_items], bool)
+        lacks[owned[users].nonzero()] = False
+        total = np.zeros(lacks.shape, np.float32)
+        for teacher in teachers:
+            scores = np.where(lacks, teacher(users), 0)
+            best, found = largest(scores, number)
+            found = normalised(np.maximum(found, 0) ** setting["sharpness"])
+            total[np.arange(len(users))[:, None], best] += found
+        ids[users], found = largest(total, number)
+        shares[users] = normalised(found)
+    return {"suggested": ids, "shares": shares}
+
+
+def neighbours(owned):
+    """A teacher: what is near a user's items, added up over these.
+
+    An item's nearest have the highest products with its column of D_u^-1/2 R D_i^-1/2,
+    of the interactions R, much as in the graph of UltraGCN (Mao et al., CIKM 2021).
+    """
+    matrix = symmetric(owned)
+    together = (matrix.T @ matrix).tocsr()
+    together.setdiag(0)
+    kept = np.zeros(together.nnz, bool)
+    for start, end in itertools.pairwise(together.indptr):
+        kept[start + np.argsort(-together.data[start:end])[:NEIGHBOURS]] = True
+    together.data[~kept] = 0
+    together.eliminate_zeros()
+    return lambda users: (owned[users] @ together).toarray()
+
+
+def symmetric(owned):
+    """`[num_users, num_items]` sparse float32: D_u^-1/2 R D_i^-1/2."""
+    users, items = (
+        scipy.sparse.diags(np.maximum(np.asarray(owned.sum(axis)).ravel(), 1) ** -0.5)
+        for axis in (1, 0)
+    )
+    return (users @ owned @ items).astype(np.float32).tocsr()
+
+
+def largest(values, number):
+    """Columns and values, `[rows, number]`, of the largest of each row."""
+    best = np.argpartition(-values, number - 1, axis=1)[:, :number]
+    return best, np.take_along_axis(values, best, 1)
+
+
+def normalised(values):
+    """Rows of at least 0 that add to 1, or to 0."""
+    return values / np.maximum(values.sum(axis=1, keepdims=True), 1e-12)
