@@ -42,6 +42,7 @@ def test_mirrored():
     assert "Trained on 2 replicas" in printed
 
 
+@pytest.mark.slow
 def test_parameter_server(keras_2):
     printed = run_example("parameter_server.py", "--local", "--epochs", "1")
     assert "Trained with 2 workers" in printed

@@ -206,6 +206,7 @@ def test_tfds(data_dir):
     assert table.title.tolist()[0].endswith(")")  # "... (1975)"
 
 
+@pytest.mark.slow
 def test_tfds_columns_may_be_named(data_dir):
     pytest.importorskip("tensorflow_datasets")
     table = interactions(

@@ -90,7 +90,9 @@ class TwoTables(Model):
         )
 
 
-@pytest.mark.parametrize("steps_per_execution", [1, 4])
+@pytest.mark.parametrize(
+    "steps_per_execution", [1, pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_a_curriculum(two_replicas, steps_per_execution):
     """Its values are of the step, whatever runs it; four steps have the first's."""
     rng = np.random.default_rng(0)

@@ -74,7 +74,9 @@ def state(model):
     return [np.asarray(v.numpy()) for v in model.variables if v.dtype != "string"]
 
 
-@pytest.mark.parametrize("steps_per_execution", [1, 4])
+@pytest.mark.parametrize(
+    "steps_per_execution", [1, pytest.param(4, marks=pytest.mark.slow)]
+)
 def test_fit_and_evaluate(two_replicas, steps_per_execution):
     logs, states = [], []
     for strategy in (one_replica(), two_replicas):

@@ -125,6 +125,7 @@ def test_a_keras_tower_is_served_whatever_keras_is_there(
     client.close()
 
 
+@pytest.mark.slow
 def test_killed_and_started_again_on_the_same_ports(tmp_path, started):
     export(tmp_path / "m", 5)
     first = started(tmp_path / "m")

@@ -545,6 +545,7 @@ def all_rules(rows):
     return replicas.all_rules(rows) | {"measured_positive_ids": rows["known"][:, :1]}
 
 
+@pytest.mark.slow
 def test_two_replicas_are_one(two_replicas):
     alone = replicas.Step(everything, extras=True, call=all_rules)
     for _, rows, extra in replicas.make_steps():

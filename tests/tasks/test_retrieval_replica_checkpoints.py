@@ -5,6 +5,7 @@ curriculum assigns before each step.
 """
 
 import numpy as np
+import pytest
 import tensorflow as tf
 import test_retrieval_replicas as replicas
 
@@ -41,6 +42,7 @@ class Run:
             yield replicas.make_steps()[place]
 
 
+@pytest.mark.slow
 def test_another_number_of_replicas(two_replicas, four_replicas, tmp_path):
     """From one to two, to four, and back to one for the last, uneven batch."""
     whole = Run(1)

@@ -87,6 +87,7 @@ def test_on_two(two_replicas, case):
     check(two_replicas, 2, make_task=make_task, call=call)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["keys of candidates", "strings"])
 def test_on_four(four_replicas, case):
     """The last batch leaves one of them without rows."""
