@@ -27,6 +27,14 @@ def quality():
             del sys.modules[name]
 
 
+@pytest.fixture(autouse=True)
+def shared_folder(quality, tmp_path, monkeypatch):
+    """Nothing is taken from earlier runs, nor left for later ones."""
+    import shared_work
+
+    monkeypatch.setattr(shared_work, "FOLDER", tmp_path / "shared")
+
+
 @pytest.fixture
 def split():
     import splits
@@ -184,6 +192,39 @@ def test_suggestions_are_shares_of_what_teachers_rank_highest(split, monkeypatch
     assert np.isclose(ours, total, atol=1e-4).all(axis=1).sum() >= 57
     np.testing.assert_allclose(ours.sum(axis=1), 1, rtol=1e-5)
     assert owned[np.arange(60)[:, None], found["suggested"]].max() == 0
+
+
+def test_what_runs_share_is_computed_once_and_charged_to_each(tmp_path):
+    import costs
+    import shared_work
+
+    source, calls = tmp_path / "how.py", []
+    source.write_text("first")
+
+    def compute():
+        calls.append(sum(range(10**6)))  # Takes some time.
+        return {"rows": np.arange(3), "halves": np.array([0.5])}
+
+    def once(array=(1, 2), **options):
+        found = shared_work.once(compute, [source], [np.array(array)], **options)
+        assert sorted(found) == ["halves", "rows"]
+        np.testing.assert_array_equal(found["rows"], [0, 1, 2])
+        return shared_work.charges()
+
+    assert once(l2=1.0) == []
+    (charge,) = once(l2=1.0)
+    assert len(calls) == 1 and charge["cpu_seconds"] > 0 and charge["peak_mib"] > 1
+    assert shared_work.charges() == []
+    clock = costs.Clock()
+    clock.charge({"seconds": 100.0, "cpu_seconds": 90.0, "peak_mib": 1e6})
+    clock.charge({"seconds": 10.0, "cpu_seconds": 9.0, "peak_mib": 1.0})
+    spent = clock.read()
+    assert 110 <= spent["seconds"] < 120 and 99 <= spent["cpu_seconds"] < 109
+    assert spent["peak_mib"] == 1e6
+    # Other options, arrays or ways are other work.
+    assert once(l2=2.0) == [] and once((1, 3), l2=1.0) == []
+    source.write_text("second")
+    assert once(l2=1.0) == [] and len(calls) == 4
 
 
 def test_smoothed_towers_learn_a_softmax_over_items_that_a_user_lacks(keras_2, split):

@@ -10,19 +10,11 @@ import importlib
 import json
 import os
 import sys
-import time
 
+import costs
+import shared_work
 import splits
 from evaluate import evaluate
-
-
-def peak_mib():
-    """The most memory this process has had so far."""
-    with open("/proc/self/status") as status:
-        for line in status:
-            if line.startswith("VmHWM"):
-                return int(line.split()[1]) / 1024
-    raise ValueError("no VmHWM in /proc/self/status")
 
 
 def variants(module, trained, setting):
@@ -37,16 +29,17 @@ def main(job, say):
     if job["validation"]:
         split = split.validation()
     module = importlib.import_module(job["module"])
-    wall, cpu = time.perf_counter(), time.process_time()
+    clock = costs.Clock()
     trained = module.fit(split.train, job["setting"], job["seed"])
-    costs = {
-        "seconds": f"{time.perf_counter() - wall:.1f}",
-        "cpu_seconds": f"{time.process_time() - cpu:.1f}",
-        "peak_mib": f"{peak_mib():.0f}",
+    for charge in shared_work.charges():
+        clock.charge(charge)
+    decimals = {"seconds": 1, "cpu_seconds": 1, "peak_mib": 0}
+    spent = {
+        name: f"{value:.{decimals[name]}f}" for name, value in clock.read().items()
     }
     for name, ranker, others in variants(module, trained, job["setting"]):
         measures = {n: f"{v:.6f}" for n, v in evaluate(ranker, split).items()}
-        say({"variant": name, **measures, **costs, "others": json.dumps(others)})
+        say({"variant": name, **measures, **spent, "others": json.dumps(others)})
 
 
 if __name__ == "__main__":

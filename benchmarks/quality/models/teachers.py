@@ -8,6 +8,7 @@ import itertools
 
 import numpy as np
 import scipy.sparse
+import shared_work
 from peers import ease
 
 NEIGHBOURS = 100  # Of an item.
@@ -28,23 +29,48 @@ def suggestions(train, setting):
       highest scores above 0 shares in proportion to their power; these are averaged.
       A user's shares add to 1, or to 0 where no teacher knows of anything.
     """
-    owned, number = train.matrix(), setting["suggestions"]
-    teachers = neighbours(owned), ease.fit(train, {"l2": setting["l2"]}, seed=0).of
+    number = setting["suggestions"]
+    best = shared_work.once(
+        lambda: highest(train, setting["l2"], number),
+        [__file__, ease.__file__],
+        [train.users, train.items],
+        l2=setting["l2"],
+        number=number,
+        neighbours=NEIGHBOURS,
+    )
     ids = np.empty([train.num_users, number], np.int32)
     shares = np.empty(ids.shape, np.float32)
+    for start in range(0, train.num_users, BLOCK):
+        block = slice(start, start + BLOCK)
+        total = np.zeros([len(ids[block]), train.num_items], np.float32)
+        rows = np.arange(len(total))[:, None]
+        for suggested, scores in zip(best["ids"], best["scores"], strict=True):
+            powers = scores[block] ** setting["sharpness"]
+            total[rows, suggested[block]] += normalised(powers)
+        ids[block], found = largest(total, number)
+        shares[block] = normalised(found)
+    return {"suggested": ids, "shares": shares}
+
+
+def highest(train, l2, number):
+    """What each teacher scores highest of the items that a user lacks.
+
+    Returns:
+      Dict of "ids", `[2, num_users, number]` int32, and "scores" of at least 0, of the
+      same shape, float32.
+    """
+    owned = train.matrix()
+    ids = np.empty([2, train.num_users, number], np.int32)
+    scores = np.empty(ids.shape, np.float32)
+    teachers = neighbours(owned), ease.fit(train, {"l2": l2}, seed=0).of
     for start in range(0, train.num_users, BLOCK):
         users = np.arange(start, min(start + BLOCK, train.num_users))
         lacks = np.ones([len(users), train.num_items], bool)
         lacks[owned[users].nonzero()] = False
-        total = np.zeros(lacks.shape, np.float32)
-        for teacher in teachers:
-            scores = np.where(lacks, teacher(users), 0)
-            best, found = largest(scores, number)
-            found = normalised(np.maximum(found, 0) ** setting["sharpness"])
-            total[np.arange(len(users))[:, None], best] += found
-        ids[users], found = largest(total, number)
-        shares[users] = normalised(found)
-    return {"suggested": ids, "shares": shares}
+        for place, teacher in enumerate(teachers):
+            best, found = largest(np.where(lacks, teacher(users), 0), number)
+            ids[place, users], scores[place, users] = best, np.maximum(found, 0)
+    return {"ids": ids, "scores": scores}
 
 
 def neighbours(owned):
