@@ -8,6 +8,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -323,6 +324,7 @@ COMMON = {"width": 8, "temperature": 0.2, "rate": 0.05}
                 "uniform": 40,
                 "memory": 20,
                 "hard": 30,
+                "distinct": True,
             },
         ),
         (
@@ -378,16 +380,18 @@ class Workers:
     """Stands in for processes of workers; notes what it was asked for."""
 
     def __init__(self, fail=()):
-        self.jobs, self._fail = [], fail
+        self.jobs, self.cores, self._fail = [], [], fail
 
     def __call__(self, command, environment):
         job = json.loads(command[-1])
         self.jobs.append(job)
+        self.cores.append(sorted(os.sched_getaffinity(0)))
         if job["seed"] in self._fail:
             raise subprocess.CalledProcessError(9, command)
         import results
 
-        row = dict.fromkeys([*results.MEASURES, *results.COSTS], "0.5")
+        recall = str(job["setting"].get("rate", 0.5))
+        row = dict.fromkeys([*results.MEASURES, *results.COSTS], recall)
         return [json.dumps({"variant": name, "others": "{}", **row}) for name in "ab"]
 
 
@@ -399,8 +403,8 @@ def test_runner_resumes(tmp_path):
     subject, path = tables.Subject("peers.popularity"), tmp_path / "runs.csv"
     wanted = [("gowalla", "name", subject, "{}", seed, False) for seed in range(3)]
     first, second = Workers(fail=[1]), Workers()
-    assert jobs.run_all(wanted, path, first) == 1
-    assert jobs.run_all(wanted, path, second) == 0
+    assert jobs.run_all(wanted, path, start=first) == 1
+    assert jobs.run_all(wanted, path, start=second) == 0
     assert [job["seed"] for job in first.jobs] == [0, 1, 2]
     assert [job["seed"] for job in second.jobs] == [1]
     rows = results.read(path)
@@ -408,8 +412,70 @@ def test_runner_resumes(tmp_path):
     assert [row["variant"] for row in rows] == ["a", "b"] * 3
     assert all(row["commit"] is not None and row["device"] for row in rows)
     other = [("gowalla", "name", subject, '{"rate": 1}', 0, False)]
-    assert jobs.run_all(other, path, second) == 0
+    assert jobs.run_all(other, path, start=second) == 0
     assert second.jobs[-1]["setting"] == {"rate": 1}
+
+
+def test_parallel_runs_share_the_cores(tmp_path):
+    import jobs
+    import results
+    import tables
+
+    before = sorted(os.sched_getaffinity(0))
+    subject, both = tables.Subject("peers.popularity"), threading.Barrier(2, timeout=60)
+    wanted = [("gowalla", "name", subject, "{}", seed, False) for seed in range(6)]
+    workers = Workers()
+
+    def start(command, environment):
+        both.wait()  # Only two at a time get past.
+        return workers(command, environment)
+
+    assert jobs.run_all(wanted, tmp_path / "runs.csv", 2, start) == 0
+    assert len(results.read(tmp_path / "runs.csv")) == 12
+    used = sorted(set(map(tuple, workers.cores)))
+    if len(before) > 1:
+        assert len(used) == 2
+        assert sorted(used[0] + used[1]) == before
+    assert sorted(os.sched_getaffinity(0)) == before
+
+
+def test_one_command_searches_runs_and_reports(tmp_path, monkeypatch):
+    import jobs
+    import report
+    import results
+    import run
+    import tables
+
+    searched = tables.Subject("m", grid={"rate": [0.1, 0.3, 0.2]})
+    known = {
+        "gowalla": tables.Table(("data",), {"first": searched}, trials=3),
+        "scale": tables.Table(
+            data=("data",),
+            subjects={
+                "alike": tables.Subject("m", {"b": 1}, like=("gowalla", "first")),
+                "fixed": tables.Subject("m", {"b": 2}, seeded=False),
+                "own": tables.Subject("m", grid={"rate": [0.4, 0.6]}),
+            },
+            trials=2,
+        ),
+    }
+    workers, reports = Workers(), []
+    monkeypatch.setattr(results, "HERE", tmp_path)
+    monkeypatch.setattr(tables, "load", known.get)
+    monkeypatch.setattr(jobs, "_lines_of", workers)
+    monkeypatch.setattr(report, "write", lambda: reports.append(len(workers.jobs)))
+    monkeypatch.setattr(sys, "argv", ["run.py", "scale", "--seeds", "4", "5"])
+    run.main()
+    validation = [job["validation"] for job in workers.jobs]
+    assert validation == [True] * 5 + [False] * 5
+    of_trials = [job["setting"]["rate"] for job in workers.jobs[:5]]
+    assert sorted(of_trials[:3]) == [0.1, 0.2, 0.3] and set(of_trials[3:]) == {0.4, 0.6}
+    of_runs = [(job["seed"], job["setting"]) for job in workers.jobs[5:]]
+    best = [{"b": 1, "rate": 0.3}, {"b": 2}, {"rate": 0.6}]
+    assert of_runs == [*((4, each) for each in best), (5, best[0]), (5, best[2])]
+    assert reports == [10]
+    run.main()
+    assert len(workers.jobs) == 10 and reports == [10, 10]
 
 
 @pytest.mark.slow

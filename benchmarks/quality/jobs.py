@@ -1,13 +1,15 @@
 """Runs workers and writes what they say to a CSV, leaving out what it holds."""
 
+import concurrent.futures
 import json
 import os
 import pathlib
+import queue
 import subprocess
 import sys
+import threading
 
 import results
-import tables
 
 HERE = pathlib.Path(__file__).parent
 sys.path.append(str(HERE.parent))
@@ -15,40 +17,14 @@ sys.path.append(str(HERE.parent))
 from provenance import provenance  # noqa: E402
 
 
-def add_arguments(parser):
-    """The arguments that run.py and tune.py share, beside the subjects."""
-    parser.add_argument("table", choices=tables.NAMES)
-    parser.add_argument("--data", help="folder of the data sets")
-    parser.add_argument("--sets", nargs="+", help="only these data sets of the table")
-
-
-def parse(parser):
-    """Parses these arguments, and lets workers find the data sets.
-
-    Returns:
-      The table, and the arguments with all of its `sets` and `subjects` where none are
-      named.
-    """
-    arguments = parser.parse_args()
-    table = tables.load(arguments.table)
-    for name, known in (("sets", table.data), ("subjects", table.subjects)):
-        named = getattr(arguments, name) or list(known)
-        unknown = [each for each in named if each not in known]
-        if unknown:
-            parser.error(f"{unknown} are no {name} of this table: it has {list(known)}")
-        setattr(arguments, name, named)
-    if arguments.data:
-        os.environ["TFRS_NEGATIVES_DATA"] = str(pathlib.Path(arguments.data).resolve())
-    return table, arguments
-
-
-def run_all(jobs, path, start=None):
-    """Runs jobs one after the other, but for those whose rows are in the file.
+def run_all(jobs, path, parallel=1, start=None):
+    """Runs jobs in their order, but for those whose rows are in the file.
 
     Args:
       jobs: List of (data, name, subject, setting, seed, validation), the setting as
         text.
       path: Of the CSV.
+      parallel: How many run at a time, each on its own part of the cores.
       start: Function of a command and environment to the lines that it prints.
 
     Returns:
@@ -56,39 +32,68 @@ def run_all(jobs, path, start=None):
     """
     start = start or _lines_of
     done = {results.key(row) for row in results.read(path)}
-    failed = 0
-    for place, (data, name, subject, setting, seed, validation) in enumerate(jobs):
-        about = f"{place + 1} of {len(jobs)}: {data}, {name}, seed {seed}"
-        if (data, name, setting, str(seed)) in done:
-            print(f"{about}: done already", flush=True)
-            continue
-        print(f"{about}, {setting}", flush=True)
-        job = {
-            "module": subject.module,
-            "setting": json.loads(setting),
-            "data": data,
-            "seed": seed,
-            "validation": validation,
-        }
-        environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
-        if subject.keras:
-            environment["TF_USE_LEGACY_KERAS"] = "1" if subject.keras == 2 else "0"
-        # Before it runs: commits may come meanwhile.
-        where = provenance(subject.packages)
-        command = [sys.executable, str(HERE / "worker.py"), json.dumps(job)]
-        # All or nothing: a run with some of its variants would count as done.
+    left = [job for job in jobs if _key(job) not in done]
+    if jobs:
+        print(f"{len(jobs) - len(left)} of {len(jobs)} done already", flush=True)
+    writing = threading.Lock()
+
+    def run(place):
+        data, name, _, setting, seed, _ = left[place]
+        about = f"{place + 1} of {len(left)}: {data}, {name}, seed {seed}, {setting}"
+        print(about, flush=True)
         try:
-            rows = [json.loads(line) for line in start(command, environment)]
+            rows = _rows(left[place], start)
         except subprocess.CalledProcessError as error:
-            print(f"  failed with exit code {error.returncode}", flush=True)
-            failed += 1
-            continue
-        keys = {"data": data, "subject": name, "setting": setting, "seed": seed}
-        for row in rows:
-            results.append(path, {**keys, **row, **where})
-            figures = (results.MEASURES[:2], results.COSTS)
-            print("  " + row["variant"], *(row[f] for fs in figures for f in fs))
-    return failed
+            print(f"{about}: failed with exit code {error.returncode}", flush=True)
+            return False
+        with writing:
+            for row in rows:
+                results.append(path, row)
+                figures = [row[f] for f in (*results.MEASURES[:2], *results.COSTS)]
+                print(f"{place + 1} of {len(left)}:", row["variant"], *figures)
+        return True
+
+    parts = _parts_of_cores(parallel)
+    with concurrent.futures.ThreadPoolExecutor(
+        parallel, initializer=lambda: os.sched_setaffinity(0, parts.get())
+    ) as pool:
+        return list(pool.map(run, range(len(left)))).count(False)
+
+
+def _key(job):
+    data, name, _, setting, seed, _ = job
+    return data, name, setting, str(seed)
+
+
+def _parts_of_cores(number):
+    """A queue of sets of cores, one for each thread; its processes inherit them."""
+    cores = sorted(os.sched_getaffinity(0))
+    parts = queue.SimpleQueue()
+    for place in range(number):
+        parts.put(set(cores[place::number] or cores))
+    return parts
+
+
+def _rows(job, start):
+    """The rows of a job, all or nothing: some of its variants would count as done."""
+    data, name, subject, setting, seed, validation = job
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    if subject.keras:
+        environment["TF_USE_LEGACY_KERAS"] = "1" if subject.keras == 2 else "0"
+    # Before it runs: commits may come meanwhile.
+    where = provenance(subject.packages)
+    asked = {
+        "module": subject.module,
+        "setting": json.loads(setting),
+        "data": data,
+        "seed": seed,
+        "validation": validation,
+    }
+    command = [sys.executable, str(HERE / "worker.py"), json.dumps(asked)]
+    keys = {"data": data, "subject": name, "setting": setting, "seed": seed}
+    return [
+        {**keys, **json.loads(line), **where} for line in start(command, environment)
+    ]
 
 
 def _lines_of(command, environment):

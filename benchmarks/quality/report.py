@@ -8,7 +8,6 @@ is left as it is. Rows are runs with the setting that the search has found best 
 
 import argparse
 import json
-import pathlib
 import statistics
 import sys
 
@@ -171,23 +170,21 @@ def between(page, name, text):
     return f"{before}{begin}\n\n{text}\n\n{end}{rest.split(end)[1]}"
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--page", type=pathlib.Path, default=DOCS / "results.md")
-    parser.add_argument("--images", type=pathlib.Path, default=DOCS / "images")
-    arguments = parser.parse_args()
-    page = arguments.page.read_text(encoding="utf-8")
+def write(page=DOCS / "results.md", images=DOCS / "images"):
+    """Writes every table into the page, and draws their plots."""
+    text = page.read_text(encoding="utf-8")
     for name in tables.NAMES:
         table = tables.load(name)
-        text = requests_text(table) if table.scripts else table_text(name, table)
-        image = arguments.images / f"quality_{name}.png"
+        found = requests_text(table) if table.scripts else table_text(name, table)
+        image = images / f"quality_{name}.png"
         drawn = [] if table.scripts else list(groups(name, table, table.data[0]))
         if drawn and plots.draw(name, drawn, image):
-            link = image.relative_to(arguments.page.parent)
-            text += f"\n\n![{plots.TITLES[name]}]({link})"
-        page = between(page, name, text)
-    arguments.page.write_text(page, encoding="utf-8")
+            link = image.relative_to(page.parent)
+            found += f"\n\n![{plots.TITLES[name]}]({link})"
+        text = between(text, name, found)
+    page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    argparse.ArgumentParser(description=__doc__).parse_args()
+    write()

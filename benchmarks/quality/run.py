@@ -1,58 +1,120 @@
-"""Runs the training runs of one table, three seeds of each of its subjects.
+"""Makes one table of `docs/results.md`: searches settings, trains, writes the table.
 
-    python benchmarks/quality/run.py TABLE --data FOLDER
+    python benchmarks/quality/run.py TABLE --data FOLDER --parallel 2
 
 TABLE is gowalla, ablation, requests, log_q, scale or serving; `configs/TABLE.py` says
-what it trains. What is searched runs with the setting that `tune.py` found best on
-validation interactions, in the log `searches/TABLE.csv`, once the search is complete.
-Every run is a process of its own and becomes rows of `runs/TABLE.csv` when it ends;
-runs that it holds are not run again. Then `report.py` writes the tables and plots of
-`docs/results.md`. Needs what `benchmarks/quality/requirements.txt` names beside the
-package.
+what it trains. Each subject that has a grid gets the same number of trials: drawn at
+random from it, and those of a second round if it has one. A trial trains with seed 0 on
+training interactions without a fifth of each user's, and is measured on those; the
+held-out interactions of the table are never looked at. The setting of the highest
+Recall@20 then trains with three seeds and is measured on the held-out interactions.
+
+Trials are rows of `searches/TABLE.csv`, runs of `runs/TABLE.csv`; each is a process of
+its own and writes its rows when it ends. What these files hold is not run again: a
+runner that was cut goes on where it was. Needs what
+`benchmarks/quality/requirements.txt` names beside the package.
 """
 
 import argparse
+import os
+import pathlib
 import subprocess
 import sys
 
 import jobs
+import report
 import results
 import tables
 
 
-def wanted(table, arguments):
-    """The runs of a table; says which subjects have no setting yet."""
-    name = arguments.table
+def parse():
+    """The table, and the arguments with all of its `sets` and `subjects` where none are
+    named."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("table", choices=tables.NAMES)
+    parser.add_argument("--data", help="folder of the data sets")
+    parser.add_argument("--sets", nargs="+", help="only these data sets of the table")
+    parser.add_argument("--subjects", nargs="+", help="only these rows of the table")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--parallel", type=int, default=1, help="runs at a time, which share the cores"
+    )
+    parser.add_argument("--search-only", action="store_true", help="only the trials")
+    arguments = parser.parse_args()
+    table = tables.load(arguments.table)
+    for name, known in (("sets", table.data), ("subjects", table.subjects)):
+        named = getattr(arguments, name) or list(known)
+        unknown = [each for each in named if each not in known]
+        if unknown:
+            parser.error(f"{unknown} are no {name} of this table: it has {list(known)}")
+        setattr(arguments, name, named)
+    if arguments.data:
+        os.environ["TFRS_NEGATIVES_DATA"] = str(pathlib.Path(arguments.data).resolve())
+    return table, arguments
+
+
+def searches(name, arguments):
+    """The searches that give settings to a table's subjects: from their table, a list
+    of pairs of a data set and a subject."""
+    found = {}
     for data in arguments.sets:
-        for seed in arguments.seeds:
-            for subject_name in arguments.subjects:
-                subject = table.subjects[subject_name]
-                setting = tables.setting_of(name, data, subject_name)
-                if setting is None:
-                    if seed == arguments.seeds[0]:
-                        source = subject.like or (name, subject_name)
-                        print(
-                            f"{data}, {subject_name} has no setting: first run tune.py "
-                            '{} "{}"'.format(*source)
-                        )
-                elif subject.seeded or seed == arguments.seeds[0]:
-                    yield data, subject_name, subject, setting, seed, False
+        for subject_name in arguments.subjects:
+            subject = tables.load(name).subjects[subject_name]
+            source = subject.like or (name, subject_name)
+            pairs = found.setdefault(source[0], [])
+            if (data, source[1]) not in pairs:
+                pairs.append((data, source[1]))
+    return found
+
+
+def trials(name, pairs):
+    """The jobs of a table's searches."""
+    table = tables.load(name)
+    return [
+        (data, subject, table.subjects[subject], setting, 0, True)
+        for data, subject in pairs
+        for setting in table.subjects[subject].trials(table.trials)
+    ]
+
+
+def runs(name, arguments):
+    """The jobs that are measured on held-out interactions."""
+    table = tables.load(name)
+    return [
+        (data, subject_name, subject, setting, seed, False)
+        for data in arguments.sets
+        for seed in arguments.seeds
+        for subject_name in arguments.subjects
+        for subject in [table.subjects[subject_name]]
+        for setting in [tables.setting_of(name, data, subject_name)]
+        if setting is not None and (subject.seeded or seed == arguments.seeds[0])
+    ]
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    jobs.add_arguments(parser)
-    parser.add_argument("--subjects", nargs="+", help="only these rows of the table")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    table, arguments = jobs.parse(parser)
+    table, arguments = parse()
+    failed = 0
     for script, *words in table.scripts:
         words += ["--seeds", *map(str, arguments.seeds)]
         command = [sys.executable, str(jobs.HERE.parent / script), *words]
         subprocess.run(command, check=True)
-    runs = list(wanted(table, arguments))
-    failed = jobs.run_all(runs, results.runs_file(arguments.table))
+    for name, pairs in searches(arguments.table, arguments).items():
+        wanted, path = trials(name, pairs), results.search_file(name)
+        failed += jobs.run_all(wanted, path, arguments.parallel)
+        for data, subject in pairs:
+            done, number = tables.search(name, data, subject)
+            best = tables.setting_of(name, data, subject)
+            if number:
+                print(f"{data}, {subject}: {len(done)} of {number} trials, {best}")
+    if not arguments.search_only:
+        wanted = runs(arguments.table, arguments)
+        path = results.runs_file(arguments.table)
+        failed += jobs.run_all(wanted, path, arguments.parallel)
+        report.write()
     if failed:
-        raise SystemExit(f"{failed} of {len(runs)} runs failed")
+        raise SystemExit(f"{failed} runs failed; the same command runs them again.")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ SETTING = {
     "log_q": "streaming",
     "accidental_hits": True,
     "same_key": True,
+    "distinct": True,
     "replicas": 1,
     "global_negatives": True,
 }

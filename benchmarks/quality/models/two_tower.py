@@ -3,7 +3,8 @@
 Settings, beside those of the peers (width, temperature, rate, batch, epochs): `log_q`
 is None, "exact" or "streaming", `positive` what it does to the row's own,
 `accidental_hits` and `same_key` what is dropped; `uniform` and `memory` are numbers of
-further negatives, `hard` how many of the hardest of a row are kept.
+further negatives, `hard` how many of the hardest of a row are kept. `distinct` embeds
+what repeats in a batch once: the same loss, cheaper where batches are large.
 """
 
 import in_batch
@@ -22,6 +23,7 @@ PLAIN = {
     "uniform": 0,
     "memory": 0,
     "hard": None,
+    "distinct": False,
 }
 
 
@@ -62,9 +64,13 @@ class TwoTowers(models.Model):
             items = tf.concat([items, batch["uniform"]], axis=0)
         if self.setting["same_key"]:
             options["query_keys"] = batch["users"]
+        embedded = {"users": batch["users"], "items": items}
+        if self.setting["distinct"]:
+            embedded["users"], options["query_rows"] = tf.unique(batch["users"])
+            embedded["items"], options["candidate_rows"] = tf.unique(items)
         return self.task(
-            self.embed(self.users, batch["users"]),
-            self.embed(self.items, items),
+            self.embed(self.users, embedded["users"]),
+            self.embed(self.items, embedded["items"]),
             candidate_ids=items,
             compute_metrics=False,
             training=training,
