@@ -618,6 +618,23 @@ def test_report_writes_between_markers():
         report.between(page, "gowalla", "new")
 
 
+def test_plots_show_every_row(tmp_path):
+    image_lib = pytest.importorskip("matplotlib.image", reason="needs the extra `demo`")
+    import plots
+    import results
+
+    others = json.dumps({"found": 0.5, "queries per CPU second": 100})
+    setting = json.dumps({"batch": 64, "replicas": 2, "global_negatives": True})
+    run = {**dict.fromkeys(results.MEASURES, "0.25"), "others": others}
+    rows = [(name, [{**run, "setting": setting}] * 3) for name in ("one", "two")]
+    for name in plots.TITLES:
+        assert plots.draw(name, rows, tmp_path / "new" / f"{name}.png")
+        image = image_lib.imread(tmp_path / "new" / f"{name}.png")
+        assert image.std() > 0.05
+    assert not plots.draw("requests", rows, tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
+
+
 def test_every_config_loads():
     import tables
 

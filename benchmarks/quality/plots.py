@@ -6,11 +6,15 @@ import statistics
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-BEST_PUBLISHED = 0.1872  # Mao et al., SimpleX, CIKM 2021; BARS leaderboard.
+# BARS leaderboard: Mao et al., SimpleX and UltraGCN, both CIKM 2021.
+BEST_PUBLISHED = {
+    "recall_at_20": ("Recall@20", "SimpleX", 0.1872),
+    "ndcg_at_20": ("NDCG@20", "UltraGCN", 0.1580),
+}
 TITLES = {
-    "gowalla": "Recall@20 on Gowalla",
-    "ablation": "Recall@20 of head, torso and tail, part by part",
-    "scale": "Recall@20 against the batch",
+    "gowalla": "Recall@20 and NDCG@20 on Gowalla",
+    "ablation": "Recall@20 of head, torso and tail on Gowalla",
+    "scale": "Recall@20 on Gowalla against the batch",
     "serving": "What ScaNN finds against queries per second of CPU time",
 }
 
@@ -27,9 +31,10 @@ def draw(name, rows, path):
         return False
     chart = Figure(figsize=(7, 4.5), layout="constrained")
     FigureCanvasAgg(chart)
-    axes = chart.add_subplot(title=TITLES[name])
-    PAINTERS[name](axes, rows)
-    axes.grid(alpha=0.3)
+    chart.suptitle(TITLES[name])
+    PAINTERS[name](chart, rows)
+    for axes in chart.axes:
+        axes.grid(alpha=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
     chart.savefig(path, dpi=150)
     return True
@@ -39,23 +44,34 @@ def _mean(runs, measure="recall_at_20"):
     return statistics.mean(float(run[measure]) for run in runs)
 
 
-def _bars(axes, rows):
+def _bars(chart, rows):
     rows = sorted(rows, key=lambda row: _mean(row[1]))
-    axes.barh([name for name, _ in rows], [_mean(runs) for _, runs in rows])
-    axes.axvline(BEST_PUBLISHED, color="C3", label="best published (SimpleX)")
-    axes.set_xlabel("Recall@20")
-    axes.legend(frameon=False, loc="lower right")
+    names = [name for name, _ in rows]
+    panels = chart.subplots(1, len(BEST_PUBLISHED), sharey=True)
+    for axes, (measure, published) in zip(panels, BEST_PUBLISHED.items(), strict=True):
+        label, model, best = published
+        values = [_mean(runs, measure) for _, runs in rows]
+        bars = axes.barh(names, values)
+        labels = [f"{value:.4f}" for value in values]
+        axes.bar_label(bars, labels, label_type="center", color="w", fontsize=8)
+        axes.axvline(best, color="C3", label=f"best published ({model})")
+        axes.set_xlabel(label)
+        axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1))
 
 
-def _bands(axes, rows):
+def _bands(chart, rows):
+    axes = chart.add_subplot()
+    names = [name for name, _ in rows]
     for band in ("head", "torso", "tail"):
         values = [_mean(runs, f"{band}_recall_at_20") for _, runs in rows]
-        axes.plot([name for name, _ in rows], values, "o-", label=band)
-    axes.tick_params(axis="x", rotation=60)
-    axes.legend(frameon=False)
+        axes.plot(values, names, "o", label=band)
+    axes.invert_yaxis()
+    axes.set_xlabel("Recall@20")
+    axes.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=3)
 
 
-def _batches(axes, rows):
+def _batches(chart, rows):
+    axes = chart.add_subplot()
     kinds = {}
     for _, runs in rows:
         setting = json.loads(runs[0]["setting"])
@@ -69,17 +85,18 @@ def _batches(axes, rows):
     axes.legend(frameon=False)
 
 
-def _searches(axes, rows):
+def _searches(chart, rows):
+    axes = chart.add_subplot()
     for name, runs in rows:
         others = [json.loads(run["others"]) for run in runs]
         point = [
             statistics.mean(each[figure] for each in others)
             for figure in ("queries per CPU second", "found")
         ]
-        axes.plot(*point, "o")
-        axes.annotate(name, point, fontsize=7)
+        axes.plot(*point, "o", label=name)
     axes.set(xscale="log", xlabel="queries per second of CPU time")
     axes.set_ylabel("share of the 20 best items found")
+    chart.legend(frameon=False, loc="outside right center")
 
 
 PAINTERS = {
