@@ -1,5 +1,6 @@
 """The quality benchmark's evaluator, runner and report."""
 
+import csv
 import importlib
 import itertools
 import json
@@ -312,6 +313,8 @@ COMMON = {"width": 8, "temperature": 0.2, "rate": 0.05}
         ("peers.tfrs_two_tower", {"batch": 50, "corrections": False}),
         ("peers.tfrs_two_tower", {"batch": 50, "corrections": True}),
         ("peers.torch_two_tower", {"batch": 50}),
+        ("peers.als", {"regularization": 0.1, "alpha": 40.0}),
+        ("peers.bpr", {"regularization": 0.001, "learning_rate": 0.1}),
         ("models.two_tower", {"batch": 50}),
         (
             "models.two_tower",
@@ -356,14 +359,18 @@ COMMON = {"width": 8, "temperature": 0.2, "rate": 0.05}
 def test_models_learn(module, setting, planted, keras_2):
     import evaluate
 
-    if "torch" in module:
-        pytest.importorskip(
-            "torch", reason="needs benchmarks/quality/requirements.txt, for PyTorch"
-        )
-    setting = {"epochs": 15, **COMMON, **setting}
+    package = {"peers.torch_two_tower": "torch"}.get(module)
+    if module in ("peers.als", "peers.bpr"):
+        package, setting = "implicit", {"factors": 7, "iterations": 100, **setting}
+    else:
+        setting = {"epochs": 15, **COMMON, **setting}
+    if package:
+        reason = f"needs benchmarks/quality/requirements.txt, for {package}"
+        pytest.importorskip(package, reason=reason)
     fit = importlib.import_module(module).fit
     factors = fit(planted.train, setting, 0)
-    assert (factors.users.shape, factors.items.shape) == ((60, 8), (90, 8))
+    assert (len(factors.users), len(factors.items)) == (60, 90)
+    assert factors.users.shape[1] == factors.items.shape[1] <= 8
     # Twenty items at random of the 75 or so that are left find a quarter.
     assert evaluate.evaluate(factors, planted)["recall_at_20"] > 0.9
     if module.endswith("smoothed_towers"):
@@ -374,6 +381,54 @@ def test_models_learn(module, setting, planted, keras_2):
         for vectors in (factors.users, factors.items):
             lengths = np.linalg.norm(vectors[:, :-1], axis=1)
             np.testing.assert_allclose(lengths, 1, rtol=1e-5)
+
+
+def test_keras_rs_learns(planted):
+    pytest.importorskip(
+        "keras_rs", reason="needs benchmarks/quality/requirements.txt, for keras-rs"
+    )
+    import evaluate
+    from peers import keras_rs_two_tower
+
+    setting = {"epochs": 15, "batch": 50, **COMMON}
+    factors = keras_rs_two_tower.fit(planted.train, setting, 0)
+    assert evaluate.evaluate(factors, planted)["recall_at_20"] > 0.9
+
+
+REPLICAS = """
+import json, sys
+sys.path.insert(0, {folder!r})
+import numpy as np
+import splits
+from evaluate import evaluate
+from models import replicas
+with np.load({data!r}) as file:
+    train = splits.Interactions(*file["train"], num_users=60, num_items=90)
+    split = splits.Split(train, *file["test"])
+print(json.dumps(evaluate(replicas.fit(split.train, {setting!r}, 0), split)))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["local", "global"])
+def test_replicas_learn(kind, planted, keras_2, tmp_path):
+    """In a process of its own, since it lays out the devices."""
+    setting = {"width": 8, "temperature": 0.2, "rate": 0.05, "base_batch": 50}
+    setting |= {"epochs": 15, "batch": 50, "replicas": 2, "distinct": True}
+    setting |= {"same_key": True, "global_negatives": kind == "global"}
+    train = planted.train
+    np.savez(
+        tmp_path / "data.npz",
+        train=[train.users, train.items],
+        test=[planted.test_users, planted.test_items],
+    )
+    code = REPLICAS.format(
+        folder=str(FOLDER), data=str(tmp_path / "data.npz"), setting=setting
+    )
+    process = subprocess.run(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True
+    )
+    assert json.loads(process.stdout.splitlines()[-1])["recall_at_20"] > 0.9
 
 
 class Workers:
@@ -606,6 +661,37 @@ def test_report_has_a_line_for_each_variant(tmp_path, monkeypatch):
     assert text.count("\n") == 3
 
 
+def test_report_of_requests_takes_the_rate_of_the_best_validation(
+    tmp_path, monkeypatch
+):
+    import report
+    import results
+
+    rows = []
+    for rate, seed, validation, recall in (
+        ("0.1", 0, 0.9, 0.1),
+        ("0.1", 1, 0.1, 0.2),
+        ("0.3", 0, 0.6, 0.5),
+        ("0.3", 1, 0.6, 0.7),
+        ("1.0", 0, 0.99, 0.9),  # Not trained by every seed yet.
+    ):
+        row = {"data": "shop", "order": "sorted", "task": "masked", "rate": rate}
+        row |= {"seed": seed, "epochs": 6, "batch": 1280, "recall_at_20": recall}
+        row |= {"validation_recall_at_20": validation, "recall_at_100": 0.5}
+        row |= {"false_negatives": 0.25, "requests_a_batch": 4, "cpu_seconds": 9}
+        rows.append(row | {"peak_mib": "" if seed else 70})
+    path = tmp_path / "requests" / "recovery.csv"
+    path.parent.mkdir()
+    with open(path, "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    monkeypatch.setattr(results, "HERE", tmp_path / "quality")
+    last = report.requests_text().splitlines()[-1]
+    figures = "0.6000 ± 0.1414 | 0.5000 ± 0.0000 | 0.2500 ± 0.0000 | 4.0000 ± 0.0000"
+    assert last == f"| sorted, masked | 1,280 | 6 | {figures} | 2 | 3 | 9 | 70 | 0.3 |"
+
+
 def test_report_writes_between_markers():
     import report
 
@@ -641,6 +727,9 @@ def test_every_config_loads():
     for name in tables.NAMES:
         table = tables.load(name)
         assert table.scripts or table.subjects
+        searched = [s for s in table.subjects.values() if s.grid]
+        budgets = {len(subject.trials(table.trials)) for subject in searched}
+        assert len(budgets) <= 1, f"{name}: one budget for all, not {budgets}"
         for claim in table.claims:
             assert set(claim[1:]) <= set(table.subjects)
         for subject in table.subjects.values():

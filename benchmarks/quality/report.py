@@ -3,7 +3,7 @@
     python benchmarks/quality/report.py
 
 A table stands between `<!-- TABLE: begin -->` and `<!-- TABLE: end -->`; what is around
-is left as it is. Rows are runs with the setting that the search has found best so far.
+is left as it is. Rows are runs with the setting that a complete search found best.
 """
 
 import argparse
@@ -101,19 +101,21 @@ def line(name, table, data, row_name, runs, further):
         if key in subject.grid
     }
     figures = others(runs)
-    costs = [
-        f"{statistics.median(float(run[cost]) for run in runs):.0f}"
-        for cost in ("cpu_seconds", "peak_mib")
-    ]
     return [
         row_name,
         *(spread(run[measure] for run in runs) for measure in results.MEASURES),
         str(len(runs)),
         str(len(done)),
-        *costs,
+        *median_costs(runs),
         *(spread(figures[key]) if key in figures else "" for key in further),
         ", ".join(f"{key}: {value}" for key, value in searched.items()),
     ]
+
+
+def median_costs(runs):
+    """CPU seconds and peak MiB, as texts; of the runs that say."""
+    found = ([run[cost] for run in runs if run[cost]] for cost in results.COSTS[1:])
+    return [f"{statistics.median(map(float, f)):.0f}" if f else "" for f in found]
 
 
 def verdict(better, worse):
@@ -133,10 +135,12 @@ def verdict(better, worse):
     return difference, "not decided: seeds overlap"
 
 
-def requests_text(table):
+def requests_text():
     """The table that `benchmarks/requests/recovery.py` made."""
     everything = results.read(results.HERE.parent / "requests" / "recovery.csv")
     measures = "recall_at_20", "recall_at_100", "false_negatives", "requests_a_batch"
+    header = ["", "batch", "epochs", "Recall@20", "Recall@100", "false negatives"]
+    header += ["requests a batch", "seeds", "trials", "CPU s", "peak MiB", "rate"]
     parts = []
     for data in dict.fromkeys(run["data"] for run in everything):
         cells = {}
@@ -147,14 +151,12 @@ def requests_text(table):
         lines = []
         for (batch, epochs, order, task), every in sorted(cells.items()):
             runs = recovery_runs.chosen(every)
-            searched = [run for run in every if run["seed"] == runs[0]["seed"]]
             values = [spread(run[measure] for run in runs) for measure in measures]
-            counts = [str(len(runs)), str(len(searched))]
+            counts = [str(len(runs)), str(len(recovery_runs.by_rate(every)))]
             sizes = [f"{batch:,}", str(epochs)]
             name = f"{order}, {task}"
-            lines.append([name, *sizes, *values, *counts, runs[0]["rate"]])
-        header = ["", "batch", "epochs", "Recall@20", "Recall@100", "false negatives"]
-        header += ["requests a batch", "seeds", "trials", "rate"]
+            costs = median_costs(runs)
+            lines.append([name, *sizes, *values, *counts, *costs, runs[0]["rate"]])
         parts.append(f"`{data}`:\n\n{markdown(header, lines)}")
     return "\n\n".join(parts) or "No runs yet."
 
@@ -175,7 +177,7 @@ def write(page=DOCS / "results.md", images=DOCS / "images"):
     text = page.read_text(encoding="utf-8")
     for name in tables.NAMES:
         table = tables.load(name)
-        found = requests_text(table) if table.scripts else table_text(name, table)
+        found = requests_text() if table.scripts else table_text(name, table)
         image = images / f"quality_{name}.png"
         drawn = [] if table.scripts else list(groups(name, table, table.data[0]))
         if drawn and plots.draw(name, drawn, image):

@@ -96,7 +96,7 @@ def runs(name, arguments):
 def main():
     table, arguments = parse()
     failed = 0
-    for script, *words in table.scripts:
+    for script, *words in [] if arguments.search_only else table.scripts:
         words += ["--seeds", *map(str, arguments.seeds)]
         command = [sys.executable, str(jobs.HERE.parent / script), *words]
         subprocess.run(command, check=True)

@@ -8,11 +8,16 @@ import hashlib
 import json
 import os
 import pathlib
+import sys
 
-import costs
 import numpy as np
 
-FOLDER = pathlib.Path(__file__).parent / "cache"
+HERE = pathlib.Path(__file__).parent
+sys.path.append(str(HERE.parent))
+
+import costs  # noqa: E402
+
+FOLDER = HERE / "cache"
 _charges = []
 
 

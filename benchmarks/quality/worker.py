@@ -9,12 +9,16 @@ process until training has ended.
 import importlib
 import json
 import os
+import pathlib
 import sys
 
-import costs
 import shared_work
 import splits
 from evaluate import evaluate
+
+sys.path.append(str(pathlib.Path(__file__).parents[1]))
+
+import costs  # noqa: E402
 
 
 def variants(module, trained, setting):

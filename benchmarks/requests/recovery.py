@@ -1,9 +1,12 @@
 """What request-sorted data cost, and what masks and spreading give back.
 
     python benchmarks/requests/recovery.py
-    python benchmarks/requests/recovery.py --data diginetica --epochs 12
-    python benchmarks/requests/recovery.py --data diginetica --epochs 12 --batch 512
     python benchmarks/requests/plot.py benchmarks/requests docs/images
+    python benchmarks/quality/report.py
+
+The first makes every run of one batch size and number of epochs; `configs/requests.py`
+of the quality benchmark names the calls that make the whole table, and the last command
+writes it into `docs/results.md`.
 
 Next-item prediction: a query is the mean of the last ten items before the row's (of the
 user, on Diginetica of the session), and two towers of embeddings (64, unit length,
@@ -22,24 +25,23 @@ to two tasks: plain is `tfrs.tasks.Retrieval`, masked is `tasks.Retrieval` with 
 user's (the session's) other rows dropped by `query_keys`. Both drop accidental hits and
 are given the same sampling probabilities.
 
-Each order with each task has the same budget: the first seed trains at every rate of
-`RATES`, the rate of the best validation recall@20 is taken for the other seeds, and
-what is reported is of other queries: validation has every other user, or the first half
-of Diginetica's test clicks. Each run becomes a row of the CSV when it ends; runs that
-it holds are not run again.
+Each order with each task has the same budget: every seed trains at every rate of
+`RATES`, and the rate of the best validation recall@20, a mean over seeds, is reported.
+Validation queries are not those reported: they are every other user's, or the first
+half of Diginetica's test clicks. Each run becomes a row of the CSV when it ends; runs
+that it holds are not run again.
 
 The false-negative rate is that of the batches trained on: of pairs of a row and another
 row's item, the share whose item is one that the row's user (session) has in training.
-CPU seconds are those of training alone.
+CPU seconds are those of training alone, memory is the process's peak during a run.
 """
 
 import argparse
 import csv
+import itertools
 import os
 import pathlib
-import statistics
 import sys
-import time
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # As TFRS needs.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -52,8 +54,9 @@ HERE = pathlib.Path(__file__).parent
 sys.path += [str(HERE.parent), str(HERE.parent / "sources")]
 
 import problems  # noqa: E402
+from costs import Clock  # noqa: E402
 from provenance import provenance  # noqa: E402
-from recovery_runs import BATCH, EPOCHS, chosen  # noqa: E402
+from recovery_runs import BATCH, EPOCHS  # noqa: E402
 
 from tfrs_negatives import data as data_lib  # noqa: E402
 from tfrs_negatives import models, tasks  # noqa: E402
@@ -67,7 +70,7 @@ LARGE = 10_000  # Rows of a table for which sparse gradients are cheaper.
 ORDERS, TASKS = ("shuffled", "sorted", "spread"), ("plain", "masked")
 MEASURES = ["false_negatives", "requests_a_batch", "recall_at_20", "recall_at_100"]
 FIELDS = ["data", "order", "task", "rate", "seed", "epochs", "batch"]
-FIELDS += ["validation_recall_at_20", *MEASURES, "cpu_seconds"]
+FIELDS += ["validation_recall_at_20", *MEASURES, "cpu_seconds", "peak_mib"]
 FIELDS += ["device", "versions", "commit"]
 
 
@@ -191,13 +194,13 @@ def run(problem, request, parts, order, task, rate, seed, epochs, size):
             loss, steps = loss + step_loss, steps + 1
         return loss / steps
 
-    figures, seconds = {}, 0.0
+    figures, clock, seconds = {}, Clock(forget_peak=True), 0.0
     feed = batches(problem, request, order, seed, epochs, size)
     for epoch, data in enumerate(feed):
         figures = figures or describe(problem, request, data)
-        start = time.process_time()
+        before = clock.read()["cpu_seconds"]
         loss = float(train_epoch(data))
-        seconds += time.process_time() - start
+        seconds += clock.read()["cpu_seconds"] - before
         print(f"  epoch {epoch + 1} of {epochs}: {loss:.4f}", flush=True)
     items = model.item_tower(np.arange(problem.num_items, dtype=np.int32)).numpy()
     validation, test = (
@@ -207,30 +210,18 @@ def run(problem, request, parts, order, task, rate, seed, epochs, size):
     figures |= {m: test[m] for m in MEASURES[2:]}
     figures["validation_recall_at_20"] = validation["recall_at_20"]
     figures = {name: f"{value:.5f}" for name, value in figures.items()}
-    return figures | {"cpu_seconds": f"{seconds:.1f}"}
+    peak = f"{clock.read()['peak_mib']:.0f}"
+    return figures | {"cpu_seconds": f"{seconds:.1f}", "peak_mib": peak}
 
 
-def report(results):
-    """Prints a table for each data set, number of epochs and batch size."""
-    names = "data", "epochs", "batch"
-    for values in dict.fromkeys(tuple(r[n] for n in names) for r in results):
-        setting = dict(zip(names, values, strict=True))
-        measures = [*MEASURES, "cpu_seconds"]
-        print(f"\n{values[0]}, {values[1]} epochs, B = {values[2]}")
-        print("| order | task | rate | runs |", " | ".join(measures), "|")
-        print("|---" * (len(measures) + 4) + "|")
-        for order in ORDERS:
-            for task in TASKS:
-                runs = chosen(results, order=order, task=task, **setting)
-                if not runs:
-                    continue
-                texts = []
-                for measure in measures:
-                    values = [float(r[measure]) for r in runs]
-                    spread = statistics.stdev(values) if len(values) > 1 else 0.0
-                    texts.append(f"{statistics.mean(values):.4f} ± {spread:.4f}")
-                about = f"| {order} | {task} | {runs[0]['rate']} | {len(runs)} |"
-                print(about, " | ".join(texts), "|")
+def append(path, row):
+    """Adds a row at once, so that a run that is cut loses nothing."""
+    is_new = not path.exists()
+    with open(path, "a", newline="") as file:
+        writer = csv.DictWriter(file, FIELDS)
+        if is_new:
+            writer.writeheader()
+        writer.writerow(row)
 
 
 def main():
@@ -245,37 +236,26 @@ def main():
     parser.add_argument("--batch", type=int, default=BATCH, help="rows a batch")
     arguments = parser.parse_args()
 
-    about, results = provenance(PACKAGES), []
+    about, done = provenance(PACKAGES), set()
+    settings = FIELDS[:7]
     if arguments.output.exists():
         with open(arguments.output, newline="") as file:
-            results = list(csv.DictReader(file))
-    settings = FIELDS[:7]
+            done = {
+                tuple(row[name] for name in settings) for row in csv.DictReader(file)
+            }
     for name in arguments.data:
         loaded, epochs = load(name), arguments.epochs or EPOCHS[name]
-        for seed in arguments.seeds:
-            for order in arguments.orders:
-                for task in arguments.tasks:
-                    rates = arguments.rates
-                    size = arguments.batch
-                    if seed != arguments.seeds[0]:
-                        cell = {"data": name, "order": order, "task": task}
-                        cell |= {"epochs": str(epochs), "batch": str(size)}
-                        rates = [chosen(results, **cell)[0]["rate"]]
-                    for rate in rates:
-                        values = name, order, task, rate, seed, epochs, size
-                        row = dict(zip(settings, map(str, values), strict=True))
-                        if any(row.items() <= r.items() for r in results):
-                            continue
-                        print(*values, flush=True)
-                        row |= run(
-                            *loaded, order, task, float(rate), seed, epochs, size
-                        )
-                        results.append(row | about)
-                        with open(arguments.output, "w", newline="") as file:
-                            writer = csv.DictWriter(file, FIELDS)
-                            writer.writeheader()
-                            writer.writerows(results)
-    report(results)
+        for cell in itertools.product(
+            arguments.seeds, arguments.orders, arguments.tasks, arguments.rates
+        ):
+            seed, order, task, rate = cell
+            values = name, order, task, rate, seed, epochs, arguments.batch
+            if tuple(map(str, values)) in done:
+                continue
+            print(*values, flush=True)
+            found = run(*loaded, order, task, rate, seed, epochs, arguments.batch)
+            keys = dict(zip(settings, values, strict=True))
+            append(arguments.output, keys | found | about)
 
 
 if __name__ == "__main__":

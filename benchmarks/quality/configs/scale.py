@@ -8,7 +8,7 @@ from tables import Subject, Table
 
 SETTING = {
     "width": 64,
-    "temperature": 0.07,
+    "temperature": 0.1,
     "rate": 0.01,
     "base_batch": 2048,
     "epochs": 10,
