@@ -37,6 +37,7 @@ def test_two_tower(tmp_path):
     assert (tmp_path / "model" / "saved_model.pb").exists()
 
 
+@pytest.mark.slow
 def test_mirrored():
     printed = run_example("mirrored.py", "--epochs", "1", "--rows", "5000")
     assert "Trained on 2 replicas" in printed

@@ -316,7 +316,7 @@ COMMON = {"width": 8, "temperature": 0.2, "rate": 0.05}
         ("peers.als", {"regularization": 0.1, "alpha": 40.0}),
         ("peers.bpr", {"regularization": 0.001, "learning_rate": 0.1}),
         ("models.two_tower", {"batch": 50}),
-        (
+        pytest.param(
             "models.two_tower",
             {
                 "batch": 50,
@@ -329,6 +329,7 @@ COMMON = {"width": 8, "temperature": 0.2, "rate": 0.05}
                 "hard": 30,
                 "distinct": True,
             },
+            marks=pytest.mark.slow,
         ),
         (
             "models.smoothed_towers",

@@ -68,13 +68,14 @@ def test_exported_scores_are_those_of_the_towers(trained):
 
     model = tf.saved_model.load(str(trained[0] / "model"))
     answer = model.signatures["serving_default"](
-        user=tf.constant(["u0", "u1"]), k=tf.constant(15)
+        user=tf.constant([f"u{user}" for user in range(30)]), k=tf.constant(15)
     )
     ids = [[i.decode() for i in row] for row in answer["ids"].numpy()]
     titles = [[t.decode() for t in row] for row in answer["title"].numpy()]
     assert titles == [[f"Thing {i[1:]}" for i in row] for row in ids]
-    for row, parity in zip(ids, (0, 1), strict=True):
-        assert np.mean([int(i[1:]) % 2 == parity for i in row]) > 0.8
+    # Of all users: one alone may have learned little in three epochs.
+    own = [[int(i[1:]) % 2 == user % 2 for i in row] for user, row in enumerate(ids)]
+    assert np.mean(own) > 0.9
     scores = answer["scores"].numpy()
     assert (np.diff(scores, axis=1) <= 0).all()
     assert (np.abs(scores) <= 1.0001).all()  # Cosines.
@@ -143,6 +144,7 @@ def test_keys_are_requests_too_only_where_users_share_them(keras_2, tmp_path):
         assert two_towers.query_keys(split.split(table)) == keys
 
 
+@pytest.mark.slow
 def test_options_seeds_and_a_second_run_into_the_same_folder(
     keras_2, tmp_path, make_csv, capsys
 ):

@@ -51,7 +51,8 @@ def expected():
     return train(one_replica())
 
 
-@pytest.mark.parametrize("num_replicas", [2, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("num_replicas", [2, 4])
 def test_synchronized_batch_normalization(num_replicas, expected, request):
     name = {2: "two_replicas", 4: "four_replicas"}[num_replicas]
     history, end = train(request.getfixturevalue(name))

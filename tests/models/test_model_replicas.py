@@ -95,6 +95,7 @@ def test_fit_and_evaluate(two_replicas, steps_per_execution):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_local_negatives_are_another_loss(two_replicas):
     """Half of the negatives and batch statistics alike: the loss is lower."""
     losses = [
@@ -106,6 +107,7 @@ def test_local_negatives_are_another_loss(two_replicas):
     assert losses[1] < losses[0] - 0.1
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_two_goes_on_with_one(two_replicas, tmp_path):
     models = [compiled(two_replicas), compiled(one_replica())]
     models[0].fit(rows(), epochs=1, verbose=0)

@@ -58,6 +58,7 @@ def started():
         process.end(signal.SIGKILL)
 
 
+@pytest.mark.slow
 def test_a_new_version_under_load_fails_no_request(tmp_path, started):
     export(tmp_path, 5, versioned=True)
     server = started(tmp_path, "--poll-seconds", "0.2")
@@ -140,6 +141,7 @@ def test_killed_and_started_again_on_the_same_ports(tmp_path, started):
     assert code == 0, log
 
 
+@pytest.mark.slow
 def test_requests_in_flight_are_answered_before_the_end(tmp_path, started):
     export(tmp_path / "m", 5)
     # A request waits two seconds for others.
@@ -236,6 +238,7 @@ def test_ten_thousand_malformed_requests(tmp_path, started):
     assert code == 0 and "Traceback" not in log
 
 
+@pytest.mark.slow
 def test_clients_that_hang_up(tmp_path, started):
     export(tmp_path / "m", 5)
     server = started(tmp_path / "m")

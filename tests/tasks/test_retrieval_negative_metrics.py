@@ -396,7 +396,7 @@ def test_memory(loss):
     assert_same(found, oracle.results())
 
 
-@pytest.mark.parametrize("traced", [False, True])
+@pytest.mark.parametrize("traced", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_some_rows(traced):
     """Evenly spaced: of 10 rows and a limit of 4 these are 0, 2, 5 and 7."""
     rules, batch = RULES["own"], make_batch(5)
@@ -481,7 +481,9 @@ def test_ragged_positives():
     assert_same(results(task), expected_keys(oracle.results(), rules))
 
 
-@pytest.mark.parametrize("loss", ["all", "hardest"])
+@pytest.mark.parametrize(
+    "loss", ["all", pytest.param("hardest", marks=pytest.mark.slow)]
+)
 def test_under_xla(loss):
     rules, batch = RULES["own"], make_batch(9)
     task = make_task(loss, rules, rows=4, chosen=some_metrics())
@@ -633,6 +635,7 @@ def logged_tags(folder):
     return tags
 
 
+@pytest.mark.slow
 def test_fit_logs_them(tmp_path, two_replicas):
     strategies = [tf.distribute.OneDeviceStrategy("CPU:0"), two_replicas]
     histories = []

@@ -248,6 +248,7 @@ class Everything:
         return loss
 
 
+@pytest.mark.slow
 def test_training_with_state_in_one_trace():
     """Estimator, queue and metrics: as without maps, over batches of any repeats."""
     plain, repeated = Everything(False), Everything(True)

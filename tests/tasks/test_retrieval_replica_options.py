@@ -81,14 +81,20 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+SLOW = "keys of candidates", "strings"
+
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=[pytest.mark.slow] * (c in SLOW)) for c in CASES],
+)
 def test_on_two(two_replicas, case):
     make_task, call = CASES[case]
     check(two_replicas, 2, make_task=make_task, call=call)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", ["keys of candidates", "strings"])
+@pytest.mark.parametrize("case", SLOW)
 def test_on_four(four_replicas, case):
     """The last batch leaves one of them without rows."""
     make_task, call = CASES[case]

@@ -239,6 +239,7 @@ def all_rules_on_columns(rows):
     return given
 
 
+@pytest.mark.slow
 def test_distinct_embeddings(two_replicas):
     """Each replica gives what is distinct among its rows."""
     options = {"make_task": everything, "call": all_rules_on_columns, "extras": True}
@@ -403,7 +404,14 @@ def test_rebuilt_from_its_config():
         Retrieval(gather_dtype="int8")
 
 
-@pytest.mark.parametrize("extra", [(), ("log_q",), ("log_q", "hard")])
+@pytest.mark.parametrize(
+    "extra",
+    [
+        (),
+        pytest.param(("log_q",), marks=pytest.mark.slow),
+        pytest.param(("log_q", "hard"), marks=pytest.mark.slow),
+    ],
+)
 def test_a_replica_without_rows_or_columns(two_replicas, extra):
     """With negatives of its own batch alone, it adds nothing and breaks nothing."""
     rng = np.random.default_rng(0)
