@@ -1,12 +1,17 @@
 """CSV files of training runs, one row a run, and settings chosen by them."""
 
-import csv
 import json
 import pathlib
+import sys
 
 from evaluate import MEASURES
 
 HERE = pathlib.Path(__file__).parent
+sys.path.append(str(HERE.parent))
+
+import csv_rows  # noqa: E402
+from csv_rows import read  # noqa: E402
+
 KEYS = ["data", "subject", "variant", "setting", "seed"]
 COSTS = ["seconds", "cpu_seconds", "peak_mib"]
 WHERE = ["device", "versions", "commit"]
@@ -23,23 +28,9 @@ def search_file(table):
     return HERE / "searches" / f"{table}.csv"
 
 
-def read(path):
-    """Rows of a CSV, a list of dicts of strings; empty where there is none."""
-    if not path.exists():
-        return []
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def append(path, row):
-    """Adds a row at once, so that a runner that is cut loses nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    is_new = not path.exists()
-    with open(path, "a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
+    """Adds a row to one of these files."""
+    csv_rows.append(path, FIELDS, row)
 
 
 def key(row):

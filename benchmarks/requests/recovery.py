@@ -37,7 +37,6 @@ CPU seconds are those of training alone, memory is the process's peak during a r
 """
 
 import argparse
-import csv
 import itertools
 import os
 import pathlib
@@ -53,6 +52,7 @@ import tensorflow_recommenders as tfrs
 HERE = pathlib.Path(__file__).parent
 sys.path += [str(HERE.parent), str(HERE.parent / "sources")]
 
+import csv_rows  # noqa: E402
 import problems  # noqa: E402
 from costs import Clock  # noqa: E402
 from provenance import provenance  # noqa: E402
@@ -214,16 +214,6 @@ def run(problem, request, parts, order, task, rate, seed, epochs, size):
     return figures | {"cpu_seconds": f"{seconds:.1f}", "peak_mib": peak}
 
 
-def append(path, row):
-    """Adds a row at once, so that a run that is cut loses nothing."""
-    is_new = not path.exists()
-    with open(path, "a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=pathlib.Path, default=HERE / "recovery.csv")
@@ -238,11 +228,8 @@ def main():
 
     about, done = provenance(PACKAGES), set()
     settings = FIELDS[:7]
-    if arguments.output.exists():
-        with open(arguments.output, newline="") as file:
-            done = {
-                tuple(row[name] for name in settings) for row in csv.DictReader(file)
-            }
+    for row in csv_rows.read(arguments.output):
+        done.add(tuple(row[name] for name in settings))
     for name in arguments.data:
         loaded, epochs = load(name), arguments.epochs or EPOCHS[name]
         for cell in itertools.product(
@@ -255,7 +242,7 @@ def main():
             print(*values, flush=True)
             found = run(*loaded, order, task, rate, seed, epochs, arguments.batch)
             keys = dict(zip(settings, values, strict=True))
-            append(arguments.output, keys | found | about)
+            csv_rows.append(arguments.output, FIELDS, keys | found | about)
 
 
 if __name__ == "__main__":
