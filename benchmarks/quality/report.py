@@ -148,16 +148,22 @@ def requests_text():
             if run["data"] == data:
                 size = int(run["batch"]), int(run["epochs"])
                 cells.setdefault((*size, run["order"], run["task"]), []).append(run)
-        lines = []
+        lines, unfinished = [], 0
         for (batch, epochs, order, task), every in sorted(cells.items()):
-            runs = recovery_runs.chosen(every)
+            runs, rates = recovery_runs.chosen(every), recovery_runs.by_rate(every)
+            unfinished += sum(len(r) < len(runs) for r in rates.values())
             values = [spread(run[measure] for run in runs) for measure in measures]
-            counts = [str(len(runs)), str(len(recovery_runs.by_rate(every)))]
+            counts = [str(len(runs)), str(len(rates))]
             sizes = [f"{batch:,}", str(epochs)]
             name = f"{order}, {task}"
             costs = median_costs(runs)
             lines.append([name, *sizes, *values, *counts, *costs, runs[0]["rate"]])
         parts.append(f"`{data}`:\n\n{markdown(header, lines)}")
+        if unfinished:
+            parts.append(
+                f"Not chosen from yet: {unfinished} of these rates, which not every "
+                "seed has trained at."
+            )
     return "\n\n".join(parts) or "No runs yet."
 
 
