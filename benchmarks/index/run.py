@@ -12,7 +12,6 @@ figure.
 """
 
 import argparse
-import csv
 import gc
 import os
 import pathlib
@@ -29,6 +28,7 @@ from corpora import load
 HERE = pathlib.Path(__file__).parent
 sys.path.append(str(HERE.parent))
 
+import csv_rows  # noqa: E402
 from provenance import provenance  # noqa: E402
 
 PACKAGES = "tfrs_negatives", "tensorflow", "scann", "faiss-cpu", "hnswlib", "numpy"
@@ -203,12 +203,8 @@ def work(data, subject, output, cache):
         print("  " + " ".join(map(str, row.values())), flush=True)
         rows.append({**row, **provenance(PACKAGES)})
         search = None  # The next index is built without this one in memory.
-    is_new = not output.exists()
-    with open(output, "a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        if is_new:
-            writer.writeheader()
-        writer.writerows(rows)
+    for row in rows:
+        csv_rows.append(output, FIELDS, row)
 
 
 def main():
@@ -220,10 +216,7 @@ def main():
     parser.add_argument("--here", action="store_true", help="no process per index")
     arguments = parser.parse_args()
 
-    done = set()
-    if arguments.output.exists():
-        with open(arguments.output, newline="") as file:
-            done = {(r["data"], r["index"]) for r in csv.DictReader(file)}
+    done = {(r["data"], r["index"]) for r in csv_rows.read(arguments.output)}
     for data in arguments.data:
         if not (arguments.cache / TRUTH.format(data)).exists():
             candidates, queries = load(data, arguments.cache)
