@@ -690,7 +690,7 @@ def test_report_of_requests_takes_the_rate_of_the_best_validation(
     monkeypatch.setattr(results, "HERE", tmp_path / "quality")
     *_, last, _, unfinished = report.requests_text().splitlines()
     assert unfinished.startswith("Not chosen from yet: 1 of these rates")
-    figures = "0.6000 ± 0.1414 | 0.5000 ± 0.0000 | 0.2500 ± 0.0000 | 4.0000 ± 0.0000"
+    figures = "0.6000 ± 0.1414 | 0.5000 ± 0.0000 | 0.2500 ± 0.0000 | 4.0 ± 0.0"
     assert last == f"| sorted, masked | 1,280 | 6 | {figures} | 2 | 3 | 9 | 70 | 0.3 |"
 
 

@@ -31,9 +31,10 @@ HEADER = [
 def spread(values):
     """Mean and standard deviation, as text."""
     values = [float(value) for value in values]
-    if len(values) == 1:
-        return f"{values[0]:.4f}"
-    return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
+    mean = statistics.mean(values)
+    decimals = 4 if mean <= 1 else 1 if mean < 1000 else 0
+    figures = [mean, statistics.stdev(values)] if len(values) > 1 else [mean]
+    return " ± ".join(f"{figure:,.{decimals}f}" for figure in figures)
 
 
 def markdown(header, rows):
@@ -147,9 +148,10 @@ def requests_text():
         for run in everything:
             if run["data"] == data:
                 size = int(run["batch"]), int(run["epochs"])
-                cells.setdefault((*size, run["order"], run["task"]), []).append(run)
+                place = *size, run["order"], run["task"] != "plain", run["task"]
+                cells.setdefault(place, []).append(run)
         lines, unfinished = [], 0
-        for (batch, epochs, order, task), every in sorted(cells.items()):
+        for (batch, epochs, order, _, task), every in sorted(cells.items()):
             runs, rates = recovery_runs.chosen(every), recovery_runs.by_rate(every)
             unfinished += sum(len(r) < len(runs) for r in rates.values())
             values = [spread(run[measure] for run in runs) for measure in measures]
