@@ -17,7 +17,7 @@ TOWERS = {
     "accidental_hits": True,
     "same_key": True,
 }
-GRID = {"temperature": [0.05, 0.1, 0.15, 0.2]}
+GRID = {"temperature": [0.05, 0.1, 0.15, 0.2, 0.3, 0.4]}
 YANG = {"log_q": "streaming", "positive": "negatives"}
 ROWS = {
     "no log-Q": {},
@@ -34,7 +34,7 @@ PACKAGES = "tensorflow-recommenders", "tensorflow", "tf-keras", "numpy"
 
 TABLE = Table(
     data=("movietweetings", "ml1m"),
-    trials=4,
+    trials=6,
     claims=(
         ("Yi et al.: log-Q beats none (exact q)", "exact log-Q", "no log-Q"),
         ("Yi et al.: log-Q beats none (q learned)", "streaming log-Q", "no log-Q"),
