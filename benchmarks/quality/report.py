@@ -148,10 +148,11 @@ def requests_text():
         for run in everything:
             if run["data"] == data:
                 size = int(run["batch"]), int(run["epochs"])
-                place = *size, run["order"], run["task"] != "plain", run["task"]
-                cells.setdefault(place, []).append(run)
+                cells.setdefault((*size, run["order"], run["task"]), []).append(run)
         lines, unfinished = [], 0
-        for (batch, epochs, order, _, task), every in sorted(cells.items()):
+        # Plain ones first, what is compared with them second.
+        for cell in sorted(cells, key=lambda cell: (*cell[:3], cell[3] != "plain")):
+            (batch, epochs, order, task), every = cell, cells[cell]
             runs, rates = recovery_runs.chosen(every), recovery_runs.by_rate(every)
             unfinished += sum(len(r) < len(runs) for r in rates.values())
             values = [spread(run[measure] for run in runs) for measure in measures]
