@@ -17,7 +17,6 @@ replica both kinds of negatives are the same, which runs once.
 """
 
 import argparse
-import csv
 import os
 import pathlib
 import sys
@@ -32,6 +31,7 @@ import tensorflow as tf
 HERE = pathlib.Path(__file__).parent
 sys.path += [str(HERE.parent), str(HERE.parent / "sources")]
 
+import csv_rows  # noqa: E402
 from problems import Table, Users, evaluate  # noqa: E402
 from provenance import provenance  # noqa: E402
 
@@ -144,10 +144,8 @@ def main():
     logical = [tf.config.LogicalDeviceConfiguration()] * max(arguments.replicas)
     processor = tf.config.list_physical_devices("CPU")[0]
     tf.config.set_logical_device_configuration(processor, logical)
-    done = set()
-    if arguments.output.exists():
-        with open(arguments.output, newline="") as file:
-            done = {tuple(r[name] for name in FIELDS[:5]) for r in csv.DictReader(file)}
+    rows = csv_rows.read(arguments.output)
+    done = {tuple(row[name] for name in FIELDS[:5]) for row in rows}
     problem, about = load(), provenance(PACKAGES)
     for replicas in arguments.replicas:
         for negatives in NEGATIVES[replicas == 1 :]:
@@ -163,12 +161,7 @@ def main():
                 row = {**named, **figures, **about}
                 row["seconds"] = round(time.perf_counter() - started, 1)
                 print("  ".join(f"{k} {row[k]}" for k in FIELDS[:-3]), flush=True)
-                is_new = not arguments.output.exists()
-                with open(arguments.output, "a", newline="") as file:
-                    writer = csv.DictWriter(file, FIELDS)
-                    if is_new:
-                        writer.writeheader()
-                    writer.writerow(row)
+                csv_rows.append(arguments.output, FIELDS, row)
 
 
 if __name__ == "__main__":
