@@ -78,6 +78,11 @@ def kept(keep, positions, scores):
 
 
 def ordered(order, positions, scores):
+    """The columns of each row that `order`, `[rows, any]`, names, in its order.
+
+    Returns:
+      Of `positions` and `scores`, `[rows, width]` each, a pair shaped as `order`.
+    """
     return (
         np.take_along_axis(positions, order, axis=1),
         np.take_along_axis(scores, order, axis=1),
