@@ -10,7 +10,8 @@ import subprocess
 def provenance(names):
     """Device, versions of the packages `names` that are installed, and commit.
 
-    A commit ends in "+" where tracked Python files have changed since.
+    Of the device's cores it says how many this thread may use. A commit ends in "+"
+    where tracked Python files have changed since.
     """
     versions = []
     for name in names:
@@ -27,10 +28,15 @@ def provenance(names):
             model = line.split(":", 1)[1].strip()
             break
     return {
-        "device": f"{model}, {os.cpu_count()} cores",
+        "device": f"{model}, {_cores()}",
         "versions": "; ".join(versions),
         "commit": commit,
     }
+
+
+def _cores():
+    mine, every = len(os.sched_getaffinity(0)), os.cpu_count()
+    return f"{every} cores" if mine == every else f"{mine} of {every} cores"
 
 
 def _git(*words):

@@ -21,6 +21,7 @@ import recovery_runs  # noqa: E402
 
 DOCS = results.HERE.parents[1] / "docs"
 SEEDS = 3  # By chance all of one are above all of the other once in 20.
+CLAIMED = {"recall_at_20": "by Recall@20", "ndcg_at_20": "by NDCG@20"}
 HEADER = [
     "",
     *("Recall@20", "NDCG@20", "head", "torso", "tail"),
@@ -78,10 +79,10 @@ def table_text(name, table):
             parts.append(f"Not run yet: {'; '.join(missing)}.")
         if table.claims:
             verdicts = [
-                [claim, *verdict(found.get(better), found.get(worse))]
-                for claim, better, worse in table.claims
+                [claim, *(verdict(*map(found.get, rows), each) for each in CLAIMED)]
+                for claim, *rows in table.claims
             ]
-            header = ["claim", "difference in Recall@20", "verdict"]
+            header = ["claim", *CLAIMED.values()]
             parts.append(markdown(header, verdicts))
     return "\n\n".join(parts) or "No runs yet."
 
@@ -95,7 +96,6 @@ def others(runs):
 def line(name, table, data, row_name, runs, further):
     """Cells of one row."""
     subject = table.subjects[runs[0]["subject"]]
-    done, _ = tables.search(name, data, runs[0]["subject"])
     searched = {
         key: value
         for key, value in json.loads(runs[0]["setting"]).items()
@@ -106,7 +106,7 @@ def line(name, table, data, row_name, runs, further):
         row_name,
         *(spread(run[measure] for run in runs) for measure in results.MEASURES),
         str(len(runs)),
-        str(len(done)),
+        tables.budget(name, data, runs[0]["subject"]),
         *median_costs(runs),
         *(spread(figures[key]) if key in figures else "" for key in further),
         ", ".join(f"{key}: {value}" for key, value in searched.items()),
@@ -119,21 +119,19 @@ def median_costs(runs):
     return [f"{statistics.median(map(float, f)):.0f}" if f else "" for f in found]
 
 
-def verdict(better, worse):
+def verdict(better, worse, measure):
     """Difference of means, and whether each seed of one is above all of the other."""
     if not better or not worse:
-        return "", "not measured"
-    one, other = (
-        [float(run["recall_at_20"]) for run in runs] for runs in (better, worse)
-    )
+        return "not measured"
+    one, other = ([float(run[measure]) for run in runs] for runs in (better, worse))
     difference = f"{statistics.mean(one) - statistics.mean(other):+.4f}"
     if min(len(one), len(other)) < SEEDS:
-        return difference, f"not decided: needs {SEEDS} seeds of both"
+        return f"{difference}: needs {SEEDS} seeds of both"
     if min(one) > max(other):
-        return difference, "holds"
+        return f"{difference}: holds"
     if max(one) < min(other):
-        return difference, "does not hold: the reverse does"
-    return difference, "not decided: seeds overlap"
+        return f"{difference}: the reverse holds"
+    return f"{difference}: not decided, seeds overlap"
 
 
 def requests_text():

@@ -80,10 +80,13 @@ def trials(name, pairs):
 
 
 def runs(name, arguments):
-    """The jobs that are measured on held-out interactions."""
+    """The jobs that are measured on held-out interactions.
+
+    What no seed changes runs once, as seed 0.
+    """
     table = tables.load(name)
     return [
-        (data, subject_name, subject, setting, seed, False)
+        (data, subject_name, subject, setting, seed if subject.seeded else 0, False)
         for data in arguments.sets
         for seed in arguments.seeds
         for subject_name in arguments.subjects

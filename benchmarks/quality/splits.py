@@ -64,7 +64,7 @@ class Split:
         if np.isin(test, train).any():
             raise ValueError("A held-out interaction is among those of training.")
 
-    def validation(self, seed=0):
+    def validation(self):
         """Training alone, a fifth of each user's interactions held out of it.
 
         In the same way as the test's: in time, or at random. Rounded up, as Gowalla's
@@ -73,7 +73,7 @@ class Split:
         """
         sizes = np.bincount(self.train.users, minlength=self.train.num_users)
         wanted = np.where(sizes >= 3, -(-sizes // VALIDATION), 0)
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(0)
         turn = self.train.turn
         if turn is None:
             turn = rng.random(len(self.train.users))

@@ -23,6 +23,7 @@ class Subject:
       grid: From a setting's name to the values among which a search draws.
       second_round: Settings, dicts, that it tries besides: around the best of those
         drawn, chosen once these were known.
+      earlier: Trials of what became this subject, before its grid was set.
       like: Pair (table, subject) whose search found further settings; `fixed` goes
         before them.
       packages: Whose versions the rows give.
@@ -34,6 +35,7 @@ class Subject:
     fixed: dict = dataclasses.field(default_factory=dict)
     grid: dict = dataclasses.field(default_factory=dict)
     second_round: tuple = ()
+    earlier: int = 0
     like: tuple | None = None
     packages: tuple = ("tensorflow", "tf-keras", "numpy")
     keras: int | None = 2
@@ -87,6 +89,15 @@ def search(table, data, name):
         return search(subject.like[0], data, subject.like[1])
     settings = subject.trials(load(table).trials)
     return results.trials(table, data, name, settings), len(settings)
+
+
+def budget(table, data, name):
+    """How many trials a subject's setting cost, as text."""
+    subject = load(table).subjects[name]
+    if subject.like:
+        return budget(subject.like[0], data, subject.like[1])
+    done, _ = search(table, data, name)
+    return f"{subject.earlier} + {len(done)}" if subject.earlier else str(len(done))
 
 
 def setting_of(table, data, name):

@@ -149,6 +149,7 @@ TABLE = Table(
                     {"taught": 0.8, "sharpness": 2.5},
                 )
             ),
+            earlier=29,
             packages=PACKAGES,
         ),
     },

@@ -2,9 +2,10 @@
 
 And the refined treatment of the positive (Khrylchenko et al. 2025). On MovieTweetings,
 whose most popular 1% of items hold 42% of interactions, and MovieLens 1M. Accidental
-hits and the user's other items are dropped in every row, so that rows differ in q and
-in the negatives alone. Yang et al. leave the positive uncorrected (their equation 5):
-so do the mixed rows and the one that they are compared with; one pair corrects it.
+hits and the user's other items are dropped in every row: rows differ in q, in the
+negatives, and in the temperature that each searches. Yang et al. leave the positive
+uncorrected (their equation 5): so do the mixed rows and the one that they are compared
+with; one pair corrects it.
 """
 
 from tables import Subject, Table

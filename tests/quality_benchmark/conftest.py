@@ -1,0 +1,63 @@
+"""The modules of benchmarks/quality/, and small data for them."""
+
+import pathlib
+import sys
+
+import numpy as np
+import pytest
+
+FOLDER = pathlib.Path(__file__).parents[2] / "benchmarks" / "quality"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quality():
+    """The benchmark's modules, which import each other by their bare names."""
+    before = set(sys.modules)
+    sys.path.insert(0, str(FOLDER))
+    yield
+    sys.path.remove(str(FOLDER))
+    for name in set(sys.modules) - before:
+        if str(FOLDER) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+
+
+@pytest.fixture(autouse=True)
+def shared_folder(quality, tmp_path, monkeypatch):
+    """Nothing is taken from earlier runs, nor left for later ones."""
+    import shared_work
+
+    monkeypatch.setattr(shared_work, "FOLDER", tmp_path / "shared")
+
+
+@pytest.fixture
+def split():
+    import splits
+
+    rng = np.random.default_rng(0)
+    users, items = rng.integers(0, 60, 1500), rng.integers(0, 90, 1500) ** 2 // 90
+    pairs = np.unique(np.stack([users, items]), axis=1).astype(np.int32)
+    pairs = pairs[:, rng.permutation(pairs.shape[1])]
+    train = splits.Interactions(*pairs[:, 300:], num_users=60, num_items=90)
+    return splits.Split(train, *pairs[:, :300])
+
+
+@pytest.fixture
+def factors():
+    import rankers
+
+    rng = np.random.default_rng(1)
+    sizes = (60, 8), (90, 8)
+    return rankers.Factors(*(rng.normal(size=s).astype(np.float32) for s in sizes))
+
+
+@pytest.fixture
+def planted():
+    """Users who take items of their own third alone, all equally popular."""
+    import splits
+
+    users, items = np.meshgrid(np.arange(60), np.arange(90), indexing="ij")
+    kept = (users % 3 == items % 3) & ((users + items // 3) % 2 == 0)
+    pairs = np.stack([users[kept], items[kept]]).astype(np.int32)
+    pairs = pairs[:, np.random.default_rng(0).permutation(pairs.shape[1])]
+    train = splits.Interactions(*pairs[:, 300:], num_users=60, num_items=90)
+    return splits.Split(train, *pairs[:, :300])
