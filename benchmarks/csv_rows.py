@@ -1,4 +1,4 @@
-"""Rows of a benchmark's CSV, each written when its run ends."""
+"""Rows of a benchmark's CSV."""
 
 import csv
 
@@ -13,10 +13,16 @@ def read(path):
 
 def append(path, fields, row):
     """Adds a row at once, so that a runner that is cut loses nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    is_new = not path.exists()
+    if not path.exists():
+        write(path, fields, [])
     with open(path, "a", newline="") as file:
+        csv.DictWriter(file, fields).writerow(row)
+
+
+def write(path, fields, rows):
+    """Writes all rows, in place of what the CSV had."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "w", newline="") as file:
         writer = csv.DictWriter(file, fields)
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
+        writer.writeheader()
+        writer.writerows(rows)

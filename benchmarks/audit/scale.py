@@ -8,7 +8,6 @@ in a process of its own, whose peak memory is what the system reports.
 """
 
 import argparse
-import csv
 import json
 import os
 import pathlib
@@ -20,6 +19,7 @@ import time
 HERE = pathlib.Path(__file__).parent
 sys.path.append(str(HERE.parent))
 
+import csv_rows  # noqa: E402
 import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
@@ -107,10 +107,7 @@ def main():
         "shuffled_1024_none": rate(report, "shuffled", "none"),
         **provenance(("tensorflow", "numpy", "pyarrow", "pandas")),
     }
-    with open(arguments.output, "w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        writer.writeheader()
-        writer.writerow(row)
+    csv_rows.write(arguments.output, FIELDS, [row])
     verdict = "PASS" if peak < LIMIT_MIB else "FAIL"
     print(f"{verdict}: {peak:.0f} MiB at the most, {LIMIT_MIB} allowed")
 

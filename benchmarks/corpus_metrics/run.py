@@ -13,7 +13,6 @@ for a rank.
 """
 
 import argparse
-import csv
 import json
 import os
 import pathlib
@@ -24,6 +23,7 @@ import sys
 HERE = pathlib.Path(__file__).parent
 sys.path.append(str(HERE.parent))
 
+import csv_rows  # noqa: E402
 from provenance import provenance  # noqa: E402
 
 PACKAGES = "tensorflow", "tf-keras", "tensorflow-recommenders"
@@ -126,20 +126,14 @@ def main():
     )
     parser.add_argument("--evaluations", type=int, nargs="+", default=[3, 1])
     arguments = parser.parse_args()
-    about, results = provenance(PACKAGES), []
-    if arguments.output.exists():
-        with open(arguments.output, newline="") as file:
-            results = list(csv.DictReader(file))
+    about, results = provenance(PACKAGES), csv_rows.read(arguments.output)
     pairs = zip(arguments.candidates, arguments.evaluations, strict=True)
     for num_candidates, evaluations in pairs:
         results = [r for r in results if int(r["candidates"]) != num_candidates]
         for row in measure(arguments.queries, num_candidates, evaluations):
             print(" ".join(str(row[field]) for field in FIELDS[:10]), flush=True)
             results.append({**row, **about})
-        with open(arguments.output, "w", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
-            writer.writeheader()
-            writer.writerows(results)
+        csv_rows.write(arguments.output, FIELDS, results)
 
 
 if __name__ == "__main__":

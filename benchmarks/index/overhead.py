@@ -9,7 +9,6 @@ turns; medians.
 """
 
 import argparse
-import csv
 import os
 import pathlib
 import sys
@@ -28,6 +27,7 @@ from tfrs_negatives.index import ScaNN
 HERE = pathlib.Path(__file__).parent
 sys.path.append(str(HERE.parent))
 
+import csv_rows  # noqa: E402
 from provenance import provenance  # noqa: E402
 
 PACKAGES = "tensorflow", "tf-keras", "keras", "scann", "numpy"
@@ -99,7 +99,7 @@ def main():
     parser.add_argument("--num-items", type=int, nargs="+", default=[100_000])
     arguments = parser.parse_args()
 
-    rows, about = [], provenance(PACKAGES)
+    about = provenance(PACKAGES)
     for count in arguments.num_items:
         candidates, queries = clusters(count)
         pairs = searches(candidates, candidates.shape[1])
@@ -122,13 +122,7 @@ def main():
                     "ours_cpu_ms": f"{cpu[1]:.3f}",
                 }
                 print(" ".join(map(str, row.values())), flush=True)
-                rows.append({**row, **about})
-    is_new = not arguments.output.exists()
-    with open(arguments.output, "a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        if is_new:
-            writer.writeheader()
-        writer.writerows(rows)
+                csv_rows.append(arguments.output, FIELDS, {**row, **about})
 
 
 if __name__ == "__main__":

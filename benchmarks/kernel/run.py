@@ -9,7 +9,6 @@ already are not run again, so a sweep can be cut and continued.
 """
 
 import argparse
-import csv
 import json
 import os
 import pathlib
@@ -20,6 +19,7 @@ import sys
 HERE = pathlib.Path(__file__).parent
 sys.path.append(str(HERE.parent))
 
+import csv_rows  # noqa: E402
 from provenance import provenance  # noqa: E402
 
 PACKAGES = "tensorflow", "tensorflow-recommenders", "keras", "keras-rs", "torch"
@@ -158,10 +158,7 @@ def main():
     parser.add_argument("--memory-gib", type=float, default=16, help="for a peer")
     arguments = parser.parse_args()
 
-    about, results = provenance(PACKAGES), []
-    if arguments.output.exists():
-        with open(arguments.output, newline="") as file:
-            results = list(csv.DictReader(file))
+    about, results = provenance(PACKAGES), csv_rows.read(arguments.output)
     done = {tuple(map(int, (r["rows"], r["extra"], r["width"]))) for r in results}
     for width in arguments.widths:
         for rows in arguments.rows:
@@ -183,10 +180,7 @@ def main():
                 ):
                     results.append({**result, **about})
                     print("  " + " ".join(str(result[f]) for f in FIELDS[:12]))
-                with open(arguments.output, "w", newline="") as file:
-                    writer = csv.DictWriter(file, FIELDS)
-                    writer.writeheader()
-                    writer.writerows(results)
+                csv_rows.write(arguments.output, FIELDS, results)
 
 
 if __name__ == "__main__":

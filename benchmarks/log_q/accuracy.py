@@ -14,7 +14,6 @@ Streams that the CSV holds already are not run again. Ends with the checks.
 
 import argparse
 import collections
-import csv
 import itertools
 import os
 import pathlib
@@ -31,6 +30,7 @@ from streams import ZipfStream
 HERE = pathlib.Path(__file__).parent
 sys.path.append(str(HERE.parent))
 
+import csv_rows  # noqa: E402
 from provenance import provenance  # noqa: E402
 
 PACKAGES = "tensorflow", "tensorflow-recommenders", "tf-keras", "keras", "numpy"
@@ -160,10 +160,7 @@ def main():
     tf.get_logger().setLevel("ERROR")
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    about, rows = provenance(PACKAGES), []
-    if arguments.output.exists():
-        with open(arguments.output, newline="") as file:
-            rows = list(csv.DictReader(file))
+    about, rows = provenance(PACKAGES), csv_rows.read(arguments.output)
     done = {tuple(int(row[f]) for f in ("num_ids", "batch", "seed")) for row in rows}
     streams = [
         (num_ids, batch, seed)
@@ -178,10 +175,7 @@ def main():
         examples = arguments.examples or EXAMPLES[num_ids]
         found = run(num_ids, batch, seed, examples)
         rows += [{**row, **about} for row in found]
-        with open(arguments.output, "w", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
-            writer.writeheader()
-            writer.writerows(rows)
+        csv_rows.write(arguments.output, FIELDS, rows)
         seconds = time.perf_counter() - start
         print(f"{num_ids:,} ids, B={batch}, seed {seed}: {seconds:.0f} s")
         last = {r["subject"]: r["error_nats"] for r in found if not r["switched"]}

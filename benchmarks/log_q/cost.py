@@ -11,7 +11,6 @@ from a batch and looking it up. Ids follow Zipf's law over ten million.
 """
 
 import argparse
-import csv
 import os
 import pathlib
 import sys
@@ -26,6 +25,7 @@ from streams import ZipfStream
 HERE = pathlib.Path(__file__).parent
 sys.path.append(str(HERE.parent))
 
+import csv_rows  # noqa: E402
 from provenance import provenance  # noqa: E402
 
 PACKAGES = "tensorflow", "tensorflow-recommenders", "tf-keras", "keras", "numpy"
@@ -211,10 +211,7 @@ def main():
         for row in measured:
             rows.append({**row, **about})
             print("  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
-    with open(arguments.output, "w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        writer.writeheader()
-        writer.writerows(rows)
+    csv_rows.write(arguments.output, FIELDS, rows)
     check(rows)
 
 

@@ -10,7 +10,6 @@ fixed beforehand and nothing is chosen by the test interactions.
 """
 
 import argparse
-import csv
 import os
 import pathlib
 import statistics
@@ -29,6 +28,7 @@ from tfrs_negatives._keras import keras
 HERE = pathlib.Path(__file__).parent
 sys.path.append(str(HERE.parent))
 
+import csv_rows  # noqa: E402
 from provenance import provenance  # noqa: E402
 
 PACKAGES = "tensorflow", "tf-keras", "numpy"
@@ -181,10 +181,8 @@ def main():
     path = folder / "gowalla.npz"
     if not path.exists():
         raise SystemExit(f"{path} is missing: set TFRS_NEGATIVES_DATA to its folder.")
-    data, about, results = dict(np.load(path)), provenance(PACKAGES), []
-    if arguments.output.exists():
-        with open(arguments.output, newline="") as file:
-            results = list(csv.DictReader(file))
+    data, about = dict(np.load(path)), provenance(PACKAGES)
+    results = csv_rows.read(arguments.output)
     done = {(r["setting"], int(r["seed"]), int(r["epochs"])) for r in results}
     for seed in arguments.seeds:
         for setting in SETTINGS:
@@ -193,10 +191,7 @@ def main():
             print(f"log q {setting}, seed {seed}", flush=True)
             results.append({**run(data, setting, seed, arguments.epochs), **about})
             print("  " + " ".join(str(results[-1][f]) for f in FIELDS[:7]), flush=True)
-            with open(arguments.output, "w", newline="") as file:
-                writer = csv.DictWriter(file, FIELDS)
-                writer.writeheader()
-                writer.writerows(results)
+            csv_rows.append(arguments.output, FIELDS, results[-1])
     report([r for r in results if int(r["epochs"]) == arguments.epochs])
 
 

@@ -10,7 +10,6 @@ estimated: in batches without repeats frequent items come less often than B q ti
 """
 
 import argparse
-import csv
 import os
 import pathlib
 import sys
@@ -25,6 +24,7 @@ from streams import BatchesWithoutRepeats
 HERE = pathlib.Path(__file__).parent
 sys.path.append(str(HERE.parent))
 
+import csv_rows  # noqa: E402
 from provenance import provenance  # noqa: E402
 
 PACKAGES = "tensorflow", "tensorflow-recommenders", "tf-keras", "keras", "numpy"
@@ -119,19 +119,13 @@ def main():
     import tensorflow as tf
 
     tf.get_logger().setLevel("ERROR")
-    about, rows = provenance(PACKAGES), []
-    if arguments.output.exists():
-        with open(arguments.output, newline="") as file:
-            rows = list(csv.DictReader(file))
+    about, rows = provenance(PACKAGES), csv_rows.read(arguments.output)
     done = {int(row["seed"]) for row in rows}
     for seed in range(arguments.seeds):
         if seed in done:
             continue
         rows += [{**row, **about} for row in run(seed, SIZES)]
-        with open(arguments.output, "w", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
-            writer.writeheader()
-            writer.writerows(rows)
+        csv_rows.write(arguments.output, FIELDS, rows)
         print(f"seed {seed} done", flush=True)
     show(rows)
 

@@ -12,7 +12,6 @@ embedding. Settings were fixed beforehand.
 """
 
 import argparse
-import csv
 import os
 import pathlib
 import sys
@@ -22,6 +21,7 @@ HERE = pathlib.Path(__file__).parent
 sys.path += [str(HERE.parent), str(HERE.parent / "log_q")]
 
 # Chooses Keras 2, which must be done before TensorFlow is imported.
+import csv_rows  # noqa: E402
 import gowalla  # noqa: E402
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
@@ -182,10 +182,7 @@ def main():
     for seed in arguments.seeds:
         print(f"seed {seed}", flush=True)
         rows += [{**row, **about} for row in run(path, seed, arguments.epochs)]
-    with open(arguments.output, "w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        writer.writeheader()
-        writer.writerows(rows)
+    csv_rows.write(arguments.output, FIELDS, rows)
     report(rows)
 
 

@@ -25,6 +25,7 @@ import numpy as np
 HERE = pathlib.Path(__file__).parent
 sys.path.append(str(HERE.parent))
 
+import csv_rows  # noqa: E402
 from provenance import provenance  # noqa: E402
 
 PACKAGES = "tensorflow", "tf-keras", "scann", "numpy"
@@ -124,10 +125,7 @@ def main():
             values = next(csv.reader(result.stdout.strip().splitlines()[-1:]))
             rows.append({**dict(zip(FIELDS, values, strict=False)), **about})
             print(rows[-1], flush=True)
-    with open(arguments.output, "w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        writer.writeheader()
-        writer.writerows(rows)
+    csv_rows.write(arguments.output, FIELDS, rows)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ positives for `FalseNegativeRate`.
 """
 
 import argparse
-import csv
 import itertools
 import os
 import pathlib
@@ -33,6 +32,7 @@ import numpy as np
 HERE = pathlib.Path(__file__).parent
 sys.path.append(str(HERE.parent))
 
+import csv_rows  # noqa: E402
 from provenance import provenance  # noqa: E402
 
 PACKAGES = "tensorflow", "tf-keras", "keras", "numpy"
@@ -214,10 +214,7 @@ def main():
                 }
             )
             print("  ".join(f"{k} {v}" for k, v in rows[-1].items()), flush=True)
-    with open(arguments.output, "w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        writer.writeheader()
-        writer.writerows(rows)
+    csv_rows.write(arguments.output, FIELDS, rows)
     for row in rows:
         if row["what"] == "training step":
             for time_of in ("cpu", "wall"):

@@ -20,7 +20,6 @@ docs/distribution.md.
 """
 
 import argparse
-import csv
 import json
 import os
 import pathlib
@@ -32,6 +31,7 @@ import sys
 HERE = pathlib.Path(__file__).parent
 sys.path.append(str(HERE.parent))
 
+import csv_rows  # noqa: E402
 from provenance import provenance  # noqa: E402
 
 PACKAGES = "tensorflow", "tensorflow-recommenders", "tf-keras", "numpy"
@@ -180,10 +180,7 @@ def main():
     finally:
         for configuration in configurations.values():
             configuration.close()
-    with open(arguments.output, "w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        writer.writeheader()
-        writer.writerows(rows)
+    csv_rows.write(arguments.output, FIELDS, rows)
     for row in rows:
         print("  ".join(f"{k} {row[k]}" for k in FIELDS[:-4]))
 

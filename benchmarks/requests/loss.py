@@ -14,7 +14,6 @@ They take turns; the ratio is the median over turns.
 """
 
 import argparse
-import csv
 import os
 import pathlib
 import sys
@@ -30,6 +29,7 @@ import tensorflow_recommenders as tfrs
 HERE = pathlib.Path(__file__).parent
 sys.path.append(str(HERE.parent))
 
+import csv_rows  # noqa: E402
 from provenance import provenance  # noqa: E402
 from turns import alternate, medians  # noqa: E402
 
@@ -139,10 +139,7 @@ def main():
         print(row, flush=True)
         results.append({**row, **about})
     if arguments.output:
-        with open(arguments.output, "w", newline="") as file:
-            writer = csv.DictWriter(file, FIELDS)
-            writer.writeheader()
-            writer.writerows(results)
+        csv_rows.write(arguments.output, FIELDS, results)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ and gradients are compared.
 """
 
 import argparse
-import csv
 import os
 import pathlib
 import sys
@@ -32,6 +31,7 @@ import numpy as np
 HERE = pathlib.Path(__file__).parent
 sys.path.append(str(HERE.parent))
 
+import csv_rows  # noqa: E402
 from provenance import provenance  # noqa: E402
 from turns import alternate, medians  # noqa: E402
 
@@ -258,10 +258,7 @@ def main():
         }
         for name in times
     ]
-    with open(arguments.output, "w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        writer.writeheader()
-        writer.writerows(rows)
+    csv_rows.write(arguments.output, FIELDS, rows)
     for row in rows:
         print("  ".join(f"{k} {v}" for k, v in row.items()))
     for name in ("plain", "distinct loss"):

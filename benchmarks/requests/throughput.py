@@ -14,7 +14,6 @@ turns give. Below 1 a pipeline keeps up, even if nothing of it overlaps with the
 """
 
 import argparse
-import csv
 import os
 import pathlib
 import sys
@@ -27,6 +26,7 @@ import numpy as np
 HERE = pathlib.Path(__file__).parent
 sys.path.append(str(HERE.parent))
 
+import csv_rows  # noqa: E402
 import once_per_key  # noqa: E402
 from provenance import provenance  # noqa: E402
 from turns import alternate, medians  # noqa: E402
@@ -123,10 +123,7 @@ def main():
         row = {"what": name, "batch": arguments.batch, **row, **ratios, **about}
         table.append({"buffer": arguments.buffer, **row})
         print("  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
-    with open(arguments.output, "w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        writer.writeheader()
-        writer.writerows(table)
+    csv_rows.write(arguments.output, FIELDS, table)
     worst = max(row["of_plain_step"] for row in table if row["what"] in datasets)
     verdict = "PASS" if worst < 1 else "FAIL"
     print(f"{verdict} slowest pipeline / plain step: {worst:.3f} < 1")

@@ -12,7 +12,6 @@ nothing of it overlaps with the step.
 """
 
 import argparse
-import csv
 import os
 import pathlib
 import sys
@@ -26,6 +25,7 @@ import numpy as np
 HERE = pathlib.Path(__file__).parent
 sys.path.append(str(HERE.parent))
 
+import csv_rows  # noqa: E402
 from provenance import provenance  # noqa: E402
 
 PACKAGES = "tensorflow", "tensorflow-recommenders", "tf-keras", "keras", "numpy"
@@ -175,10 +175,7 @@ def main():
             }
         )
         print("  ".join(f"{k} {v}" for k, v in rows[-1].items()), flush=True)
-    with open(arguments.output, "w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        writer.writeheader()
-        writer.writerows(rows)
+    csv_rows.write(arguments.output, FIELDS, rows)
     ratio = rows[0]["ratio_to_step"]
     verdict = "PASS" if ratio < 1 else "FAIL"
     print(f"{verdict} pipeline with negatives / training step: {ratio:.3f} < 1")

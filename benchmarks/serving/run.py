@@ -12,7 +12,6 @@ loading new versions included.
 """
 
 import argparse
-import csv
 import json
 import os
 import pathlib
@@ -30,6 +29,7 @@ import psutil
 HERE = pathlib.Path(__file__).parent
 sys.path.append(str(HERE.parent))
 
+import csv_rows  # noqa: E402
 from provenance import provenance  # noqa: E402
 
 PACKAGES = "tensorflow", "scann", "fastapi", "uvicorn", "httptools", "grpcio", "numpy"
@@ -173,15 +173,12 @@ def main(arguments):
             finally:
                 server.terminate()
                 server.wait()
-    with open(arguments.output, "w", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS)
-        writer.writeheader()
-        writer.writerows(rows)
+    csv_rows.write(arguments.output, FIELDS, rows)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", required=True)
+    parser.add_argument("--output", type=pathlib.Path, required=True)
     parser.add_argument("--candidates", type=int, default=100_000)
     parser.add_argument("--seconds", type=int, default=10)
     parser.add_argument("--indexes", nargs="+", default=["BruteForce", "ScaNN"])

@@ -9,7 +9,6 @@ holds already are not run again. Settings were fixed beforehand, none by test fi
 """
 
 import argparse
-import csv
 import os
 import pathlib
 import statistics
@@ -30,6 +29,7 @@ from tfrs_negatives._keras import keras
 HERE = pathlib.Path(__file__).parent
 sys.path.append(str(HERE.parent))
 
+import csv_rows  # noqa: E402
 from provenance import provenance  # noqa: E402
 
 PACKAGES = "tensorflow", "tensorflow-recommenders", "tf-keras", "numpy"
@@ -211,10 +211,7 @@ def main():
     parser.add_argument("--epochs", type=int, help="other than the problem's own")
     arguments = parser.parse_args()
 
-    about, results = provenance(PACKAGES), []
-    if arguments.output.exists():
-        with open(arguments.output, newline="") as file:
-            results = list(csv.DictReader(file))
+    about, results = provenance(PACKAGES), csv_rows.read(arguments.output)
     done = {(r["data"], r["source"], int(r["seed"]), int(r["epochs"])) for r in results}
     for name in arguments.data:
         problem = load(name)
@@ -228,10 +225,7 @@ def main():
                 row |= run(problem, SOURCES[source], seed, epochs)
                 results.append({**row, **about})
                 print("  " + " ".join(str(row[f]) for f in FIELDS[:9]), flush=True)
-                with open(arguments.output, "w", newline="") as file:
-                    writer = csv.DictWriter(file, FIELDS)
-                    writer.writeheader()
-                    writer.writerows(results)
+                csv_rows.append(arguments.output, FIELDS, results[-1])
     report(results)
 
 
