@@ -11,13 +11,15 @@ from tfrs_negatives.losses.overwrite import (
 
 
 def hardest(logits, positives, k, in_place):
-    """Each row's positive and k best negatives, and the columns they came from."""
+    """Each row's positive, then its k best negatives, and the columns they came from."""
     own = get_each(logits, positives)
     minus_inf = tf.fill(tf.shape(own), tf.constant(float("-inf"), own.dtype))
     # The values are constants, so the reading of `own` must be waited for.
     with tf.control_dependencies([own]):
         negatives = set_each(logits, positives, minus_inf, in_place)
-    best = tf.math.top_k(negatives, tf.minimum(k, tf.shape(logits)[1] - 1))
+    k = tf.minimum(k, tf.shape(logits)[1] - 1)
+    # Their order is of no use, and takes a sixth to a third of the time.
+    best = tf.math.top_k(negatives, k, sorted=False)
     return (
         tf.concat([own[:, tf.newaxis], best.values], axis=1),
         tf.concat([positives[:, tf.newaxis], best.indices], axis=1),

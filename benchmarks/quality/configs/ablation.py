@@ -35,7 +35,7 @@ def stages():
         ("+ log-Q, positive=refined", {"positive": "refined"}),
         ("+ log-Q, positive=all", {"positive": "all"}),
         ("+ mixed (2,048 uniform)", {"uniform": 2048}),
-        ("+ hard (the 1,024 hardest)", {"hard": 1024}),
+        ("+ hard (the 256 hardest)", {"hard": 256}),
         ("+ memory (4,096)", {"memory": 4096}),
     ):
         setting = {**setting, **added}
