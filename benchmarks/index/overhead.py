@@ -99,7 +99,7 @@ def main():
     parser.add_argument("--num-items", type=int, nargs="+", default=[100_000])
     arguments = parser.parse_args()
 
-    about = provenance(PACKAGES)
+    rows, about = [], provenance(PACKAGES)
     for count in arguments.num_items:
         candidates, queries = clusters(count)
         pairs = searches(candidates, candidates.shape[1])
@@ -122,7 +122,9 @@ def main():
                     "ours_cpu_ms": f"{cpu[1]:.3f}",
                 }
                 print(" ".join(map(str, row.values())), flush=True)
-                csv_rows.append(arguments.output, FIELDS, {**row, **about})
+                rows.append({**row, **about})
+    for row in rows:
+        csv_rows.append(arguments.output, FIELDS, row)
 
 
 if __name__ == "__main__":

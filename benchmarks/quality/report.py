@@ -120,7 +120,7 @@ def median_costs(runs):
 
 
 def verdict(better, worse, measure):
-    """Difference of means, and whether each seed of one is above all of the other."""
+    """Difference of means, and if each seed of one is above all of the other."""
     if not better or not worse:
         return "not measured"
     one, other = ([float(run[measure]) for run in runs] for runs in (better, worse))

@@ -61,11 +61,10 @@ def searches(name, arguments):
     found = {}
     for data in arguments.sets:
         for subject_name in arguments.subjects:
-            subject = tables.load(name).subjects[subject_name]
-            source = subject.like or (name, subject_name)
-            pairs = found.setdefault(source[0], [])
-            if (data, source[1]) not in pairs:
-                pairs.append((data, source[1]))
+            table_name, source = tables.source(name, subject_name)
+            pairs = found.setdefault(table_name, [])
+            if (data, source) not in pairs:
+                pairs.append((data, source))
     return found
 
 

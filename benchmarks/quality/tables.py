@@ -82,22 +82,23 @@ def load(name):
     return importlib.import_module(f"configs.{name}").TABLE
 
 
+def source(table, name):
+    """Pair (table, subject) whose search gives a subject its settings."""
+    return load(table).subjects[name].like or (table, name)
+
+
 def search(table, data, name):
     """The trials that a subject's search has done, rows, and how many it has in all."""
-    subject = load(table).subjects[name]
-    if subject.like:
-        return search(subject.like[0], data, subject.like[1])
-    settings = subject.trials(load(table).trials)
+    table, name = source(table, name)
+    settings = load(table).subjects[name].trials(load(table).trials)
     return results.trials(table, data, name, settings), len(settings)
 
 
 def budget(table, data, name):
     """How many trials a subject's setting cost, as text."""
-    subject = load(table).subjects[name]
-    if subject.like:
-        return budget(subject.like[0], data, subject.like[1])
-    done, _ = search(table, data, name)
-    return f"{subject.earlier} + {len(done)}" if subject.earlier else str(len(done))
+    table, name = source(table, name)
+    earlier, (done, _) = load(table).subjects[name].earlier, search(table, data, name)
+    return f"{earlier} + {len(done)}" if earlier else str(len(done))
 
 
 def setting_of(table, data, name):

@@ -11,10 +11,10 @@ FOLDER = pathlib.Path(__file__).parents[2] / "benchmarks" / "quality"
 
 @pytest.fixture(scope="module", autouse=True)
 def quality():
-    """The benchmark's modules, which import each other by their bare names."""
+    """The benchmark's folder, whose modules import each other by their bare names."""
     before = set(sys.modules)
     sys.path.insert(0, str(FOLDER))
-    yield
+    yield FOLDER
     sys.path.remove(str(FOLDER))
     for name in set(sys.modules) - before:
         if str(FOLDER) in str(getattr(sys.modules[name], "__file__", "")):

@@ -2,14 +2,12 @@
 
 import importlib
 import json
-import pathlib
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
-FOLDER = pathlib.Path(__file__).parents[2] / "benchmarks" / "quality"
 COMMON = {"width": 8, "temperature": 0.2, "rate": 0.05}
 
 
@@ -132,9 +130,9 @@ print(json.dumps(evaluate(replicas.fit(split.train, {setting!r}, 0), split)))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["local", "global"])
-def test_replicas_learn(kind, planted, keras_2, tmp_path):
+def test_replicas_learn(kind, planted, quality, keras_2, tmp_path):
     """In a process of its own, since it lays out the devices."""
-    setting = {"width": 8, "temperature": 0.2, "rate": 0.05, "base_batch": 50}
+    setting = {**COMMON, "base_batch": 50}
     setting |= {"epochs": 15, "batch": 50, "replicas": 2, "distinct": True}
     setting |= {"same_key": True, "global_negatives": kind == "global"}
     train = planted.train
@@ -144,7 +142,7 @@ def test_replicas_learn(kind, planted, keras_2, tmp_path):
         test=[planted.test_users, planted.test_items],
     )
     code = REPLICAS.format(
-        folder=str(FOLDER), data=str(tmp_path / "data.npz"), setting=setting
+        folder=str(quality), data=str(tmp_path / "data.npz"), setting=setting
     )
     process = subprocess.run(
         [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True

@@ -3,15 +3,12 @@
 import itertools
 import json
 import os
-import pathlib
 import subprocess
 import sys
 import threading
 
 import numpy as np
 import pytest
-
-FOLDER = pathlib.Path(__file__).parents[2] / "benchmarks" / "quality"
 
 
 class Workers:
@@ -118,7 +115,7 @@ def test_one_command_searches_runs_and_reports(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_worker_measures_popularity_on_gowalla(data_dir):
+def test_worker_measures_popularity_on_gowalla(quality, data_dir):
     path = data_dir / "gowalla.npz"
     if not path.exists():
         pytest.skip(f"needs {path}")
@@ -126,7 +123,7 @@ def test_worker_measures_popularity_on_gowalla(data_dir):
     process = subprocess.run(
         [
             sys.executable,
-            FOLDER / "worker.py",
+            quality / "worker.py",
             json.dumps({**job, "validation": False}),
         ],
         env={**os.environ, "TFRS_NEGATIVES_DATA": str(data_dir)},

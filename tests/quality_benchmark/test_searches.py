@@ -1,9 +1,6 @@
 """The quality benchmark's configs, trials and choices."""
 
 import json
-import pathlib
-
-FOLDER = pathlib.Path(__file__).parents[2] / "benchmarks" / "quality"
 
 
 def test_longer_search_begins_with_the_shorter():
@@ -59,7 +56,7 @@ def test_runner_takes_the_best_of_a_complete_search(tmp_path, monkeypatch):
     assert budgets == ["7 + 3", "0", "7 + 3"]
 
 
-def test_every_config_loads():
+def test_every_config_loads(quality):
     import tables
 
     for name in tables.NAMES:
@@ -75,4 +72,4 @@ def test_every_config_loads():
             assert len(set(trials)) == len(trials)
             if subject.like:
                 assert tables.load(subject.like[0]).subjects[subject.like[1]].grid
-            assert (FOLDER / f"{subject.module.replace('.', '/')}.py").exists()
+            assert (quality / f"{subject.module.replace('.', '/')}.py").exists()

@@ -11,7 +11,7 @@ from tfrs_negatives.losses.overwrite import (
 
 
 def hardest(logits, positives, k, in_place):
-    """Each row's positive, then its k best negatives, and the columns they came from."""
+    """Each row's positive, then k best negatives; and the columns they came from."""
     own = get_each(logits, positives)
     minus_inf = tf.fill(tf.shape(own), tf.constant(float("-inf"), own.dtype))
     # The values are constants, so the reading of `own` must be waited for.
