@@ -247,6 +247,23 @@ def test_bad_input_changes_nothing(given, message):
         assert not any(np.any(v.numpy()) for v in state)
 
 
+def test_a_batch_too_large_for_the_memory_changes_nothing_in_a_graph():
+    memory, frequency = CrossBatchMemory(B - 1, D), StreamingFrequency(8, dense=True)
+    task = Retrieval(memory=memory, sampling_correction=frequency)
+    rows = tf.TensorSpec([None, D], tf.float32)
+
+    @tf.function(input_signature=[rows, rows, tf.TensorSpec([None], tf.int64)])
+    def step(queries, candidates, ids):
+        return task(queries, candidates, candidate_ids=ids, training=True)
+
+    batch = make_batch(0)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="at least a batch"):
+        step(batch["queries"], batch["candidates"], tf.cast(batch["ids"], tf.int64))
+    for layer in (memory, frequency):
+        state = [v for v in layer.variables if "share" not in v.name]
+        assert not any(np.any(v.numpy()) for v in state)
+
+
 @pytest.mark.parametrize(
     "options, given, message",
     [

@@ -162,8 +162,8 @@ class CrossBatchMemory(keras.layers.Layer):
         embeddings = self.checked(embeddings, num_rows, num_keys)
         entries = self.read(num_rows)
         if training:
-            # What was read must not see what is written now.
-            with tf.control_dependencies(entries):
+            # What was read must not see what is written now, nor a bad batch change it.
+            with tf.control_dependencies([*entries, embeddings]):
                 self.write(tf.identity(embeddings), ids, keys, log_q)
         return entries
 
@@ -173,7 +173,9 @@ class CrossBatchMemory(keras.layers.Layer):
         Returns:
           `Entries`, as `call`.
         """
-        room = self.capacity - tf.cast(num_rows, tf.int64)
+        # Not below 0: of a batch too large it is `checked` that tells, and a graph may
+        # run this first.
+        room = tf.maximum(self.capacity - tf.cast(num_rows, tf.int64), 0)
         available = tf.cast(tf.minimum(self._written, room), tf.float32)
         share = tf.clip_by_value(tf.convert_to_tensor(self.share), 0.0, 1.0)
         warm = tf.cast(self._steps >= self.warm_up_steps, tf.float32)

@@ -333,8 +333,6 @@ class Retrieval(keras.layers.Layer, Task):
         }
         compares_ids = check_ids(candidate_ids, **by_id)
         columns = self._columns(num_rows, num_columns, score_mask)
-        checked = [query_embeddings, candidate_embeddings]
-
         entries = keys = None
         if self._memory is not None:
             check_training("memory", training)
@@ -342,6 +340,7 @@ class Retrieval(keras.layers.Layer, Task):
             candidate_embeddings, entries = self._recall(
                 candidate_embeddings, num_rows, keys
             )
+        checked = [query_embeddings, candidate_embeddings]
         observed = None
         if self._negative_metrics and compute_batch_metrics:
             if measured_positive_ids is None:
