@@ -80,9 +80,13 @@ def _batches(chart, rows):
         kind = "global" if setting["global_negatives"] else "local"
         label = f"{replicas} replicas, {kind}" if replicas > 1 else "1 replica"
         kinds.setdefault(label, []).append((setting["batch"], _mean(runs)))
-    for label, points in kinds.items():
-        axes.plot(*zip(*sorted(points), strict=True), "o-", label=label)
-    axes.set(xscale="log", xlabel="batch size B", ylabel="Recall@20")
+    for place, (label, points) in enumerate(kinds.items()):
+        # Rings around each other, where kinds are at the same place.
+        marker = {"marker": "o", "markersize": 4 + 3 * place, "fillstyle": "none"}
+        axes.plot(*zip(*sorted(points), strict=True), "-", **marker, label=label)
+    axes.set(xlabel="batch size B", ylabel="Recall@20")
+    axes.set_xscale("log", base=2)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.legend(frameon=False)
 
 
