@@ -123,6 +123,7 @@ def main():
                 }
                 print(" ".join(map(str, row.values())), flush=True)
                 rows.append({**row, **about})
+    # All or nothing: the file has a run under each Keras, and no row is ever replaced.
     for row in rows:
         csv_rows.append(arguments.output, FIELDS, row)
 

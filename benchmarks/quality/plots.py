@@ -82,8 +82,8 @@ def _batches(chart, rows):
         kinds.setdefault(label, []).append((setting["batch"], _mean(runs)))
     for place, (label, points) in enumerate(kinds.items()):
         # Rings around each other, where kinds are at the same place.
-        marker = {"marker": "o", "markersize": 4 + 3 * place, "fillstyle": "none"}
-        axes.plot(*zip(*sorted(points), strict=True), "-", **marker, label=label)
+        ring = {"markersize": 4 + 3 * place, "fillstyle": "none"}
+        axes.plot(*zip(*sorted(points), strict=True), "o-", **ring, label=label)
     axes.set(xlabel="batch size B", ylabel="Recall@20")
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:,.0f}")

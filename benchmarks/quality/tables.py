@@ -97,7 +97,8 @@ def search(table, data, name):
 def budget(table, data, name):
     """How many trials a subject's setting cost, as text."""
     table, name = source(table, name)
-    earlier, (done, _) = load(table).subjects[name].earlier, search(table, data, name)
+    earlier = load(table).subjects[name].earlier
+    done, _ = search(table, data, name)
     return f"{earlier} + {len(done)}" if earlier else str(len(done))
 
 
