@@ -21,6 +21,34 @@ def size(tensor, axis=0):
     return tf.shape(tensor)[axis] if static is None else tf.constant(static)
 
 
+def dense(name, value):
+    """`value` as a dense tensor.
+
+    Raises:
+      ValueError: It is ragged or sparse, or no tensor can be made of it.
+    """
+    if isinstance(value, tf.RaggedTensor):
+        raise ValueError(
+            f"`{name}` must be dense, received a ragged tensor of shape {value.shape}. "
+            "Pad it with `.to_tensor()`, or pass its `.flat_values`."
+        )
+    if isinstance(value, tf.SparseTensor):
+        raise ValueError(
+            f"`{name}` cannot be sparse, received a SparseTensor of shape "
+            f"{value.shape}. Convert it with `tf.RaggedTensor.from_sparse` where lists "
+            "of different lengths are taken, else with `tf.sparse.to_dense`."
+        )
+    try:
+        return tf.convert_to_tensor(value)
+    except (TypeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"`{name}` must be a tensor or what one can be made of, received "
+            f"{type(value).__name__} ({reason}). Pass numbers or strings, all of one "
+            "kind, in rows of one length."
+        ) from error
+
+
 def check_rank(name, tensor, ranks, hint):
     """Raises `ValueError` unless the static rank of `tensor` is one of `ranks`."""
     rank = tensor.shape.rank
@@ -61,6 +89,20 @@ def check_size(name, tensor, axis, size, hint):
             message=f"`{name}` has the wrong size along axis {axis}. {hint}",
         ),
     )
+
+
+def check_mask(name, mask, size):
+    """Returns `mask` as a bool tensor, checked to be [size]."""
+    mask = dense(name, mask)
+    if mask.dtype != tf.bool:
+        raise ValueError(
+            f"`{name}` must be bool, True where there is a key, received "
+            f"{mask.dtype.name}. Compare the keys with what stands for none, such as "
+            "`keys != 0`."
+        )
+    hint = "Pass one for each key."
+    check_rank(name, mask, (1,), hint)
+    return check_size(name, mask, 0, size, hint)
 
 
 def guard(tensor, *assertions):

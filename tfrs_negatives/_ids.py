@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from tfrs_negatives import _checks
 from tfrs_negatives._xla import compiled_by_xla
 
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -24,15 +25,10 @@ def as_int64(name, ids):
       int64 tensor of the same shape.
 
     Raises:
-      ValueError: The dtype is neither integer nor string, or the tensor is ragged;
-        strings where XLA compiles, as on a TPU.
+      ValueError: The dtype is neither integer nor string, or the tensor is ragged or
+        sparse; strings where XLA compiles, as on a TPU.
     """
-    if isinstance(ids, tf.RaggedTensor):
-        raise ValueError(
-            f"`{name}` must be dense, received a ragged tensor of shape {ids.shape}. "
-            "Pass `ids.flat_values`, or pad with `ids.to_tensor()`."
-        )
-    ids = tf.convert_to_tensor(ids)
+    ids = _checks.dense(name, ids)
     if ids.dtype == tf.string:
         if compiled_by_xla():
             raise ValueError(
@@ -90,6 +86,22 @@ def pairs(first, second):
     golden = tf.constant(_GOLDEN, tf.uint64)
     first = mix(tf.bitcast(first, tf.uint64) + golden)
     return tf.bitcast(mix(first + tf.bitcast(second, tf.uint64)), tf.int64)
+
+
+def keys_or_own(keys, mask, places):
+    """Keys, and one of its own for each entry that has none.
+
+    Args:
+      keys: [n] int64.
+      mask: [n] bool, which entries have a key.
+      places: [n] int64, distinct and at least 0.
+
+    Returns:
+      [n] int64, equal for equal keys. What differs coincides with a probability of
+      2^-64.
+    """
+    none = tf.zeros_like(keys)
+    return pairs(tf.where(mask, none, places + 1), tf.where(mask, keys, none))
 
 
 def salted(ids, salts):

@@ -18,7 +18,7 @@ from tfrs_negatives._keras import IS_KERAS_3
 __all__ = ["gather", "num_replicas", "place", "rows_before", "total"]
 
 # What collectives of every backend carry.
-_CARRIED = (tf.float16, tf.float32, tf.float64, tf.int32, tf.int64)
+_CARRIED = (tf.float32, tf.float64, tf.int32, tf.int64)
 
 
 def num_replicas():
@@ -48,8 +48,10 @@ def gather(values, compress=False):
         return values
     values = tf.convert_to_tensor(values)
     dtype = values.dtype
-    if dtype.is_floating and (compress or dtype == tf.bfloat16):
-        return tf.cast(_gather_bfloat16(values), dtype)
+    if dtype == tf.float16:
+        return _gather_half(values, tf.float16)
+    if dtype == tf.bfloat16 or (dtype.is_floating and compress):
+        return _gather_half(values, tf.bfloat16)
     if dtype == tf.bool:
         return tf.cast(_all_gather(tf.cast(values, tf.int32)), tf.bool)
     if dtype not in _CARRIED:
@@ -155,36 +157,43 @@ def _check_collectives():
         )
 
 
-@tf.custom_gradient
-def _gather_bfloat16(values):
-    """Pairs of bfloat16 travel as int32, which every collective carries."""
-    gathered = _as_float(_all_gather(_as_pairs(values)), values)
-    begin, _ = rows_before(tf.shape(values)[0])
+def _gather_half(values, half):
+    """Everyone's floats, which travel in half precision.
 
-    def gradient(upstream):
-        context = tf.distribute.get_replica_context()
-        upstream = tf.cast(upstream, tf.float32)
-        summed = context.all_reduce(tf.distribute.ReduceOp.SUM, upstream)
-        return tf.cast(summed[begin : begin + tf.shape(values)[0]], values.dtype)
+    Pairs of them travel as int32, which every collective carries. Their gradients are
+    added up in float32.
+    """
 
-    return gathered, gradient
+    @tf.custom_gradient
+    def gather_half(values):
+        gathered = _as_float(_all_gather(_as_pairs(values, half)), values, half)
+        begin, _ = rows_before(tf.shape(values)[0])
+
+        def gradient(upstream):
+            context = tf.distribute.get_replica_context()
+            upstream = tf.cast(upstream, tf.float32)
+            summed = context.all_reduce(tf.distribute.ReduceOp.SUM, upstream)
+            own = summed[begin : begin + tf.shape(values)[0]]
+            return tf.cast(own, values.dtype)
+
+        return gathered, gradient
+
+    return gather_half(values)
 
 
-def _as_pairs(values):
-    """[n, ...] floats as [n, pairs] int32 of two bfloat16 each."""
+def _as_pairs(values, half):
+    """[n, ...] floats as [n, pairs] int32 of two of dtype `half` each."""
     num_rows, width = tf.shape(values)[0], _width(values)
-    flat = tf.reshape(tf.cast(values, tf.bfloat16), tf.stack([num_rows, width]))
+    flat = tf.reshape(tf.cast(values, half), tf.stack([num_rows, width]))
     flat = tf.pad(flat, [[0, 0], [0, width % 2]])
     halves = tf.reshape(flat, tf.stack([num_rows, (width + 1) // 2, 2]))
     return tf.bitcast(halves, tf.int32)
 
 
-def _as_float(pairs, like):
+def _as_float(pairs, like, half):
     """The reverse, in the shape of rows and the dtype of `like`."""
     num_rows, num_pairs = tf.unstack(tf.shape(pairs))
-    flat = tf.reshape(
-        tf.bitcast(pairs, tf.bfloat16), tf.stack([num_rows, num_pairs * 2])
-    )
+    flat = tf.reshape(tf.bitcast(pairs, half), tf.stack([num_rows, num_pairs * 2]))
     shape = tf.concat([[num_rows], tf.shape(like)[1:]], axis=0)
     rows = tf.reshape(tf.cast(flat[:, : _width(like)], like.dtype), shape)
     return tf.ensure_shape(rows, [None, *like.shape[1:]])

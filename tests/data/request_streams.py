@@ -5,37 +5,43 @@ import tensorflow as tf
 
 
 def random_stream(seed, num_rows=3_000, interleaved=0, strings=False, largest=40):
-    """Rows of requests: a dict of "request", "row" and "vector" arrays.
+    """Rows of requests: a dict of "request", "has_request", "row", "vector" arrays.
+
+    Among the keys are negative numbers, or "".
 
     Args:
       seed: Of the random numbers.
       num_rows: How many rows.
       interleaved: How far rows are moved; 0: requests are contiguous.
-      strings: Whether keys are strings; rows without a key are in both kinds.
+      strings: Whether keys are strings.
       largest: Most rows of a request.
     """
     rng = np.random.default_rng(seed)
     sizes = rng.integers(1, largest + 1, num_rows)
     keys = rng.permutation(num_rows)[np.repeat(np.arange(num_rows), sizes)[:num_rows]]
-    keys[np.isin(keys, rng.choice(num_rows, num_rows // 20))] = -1
+    keys -= keys[len(keys) // 2]  # About half are negative, one is 0.
+    distinct = np.unique(keys[keys != 0])
+    without = rng.choice(distinct, max(len(distinct) // 20, 1), replace=False)
     if interleaved:
         keys = keys[
             np.argsort(np.arange(num_rows) + rng.uniform(0, interleaved, num_rows))
         ]
-    named = np.array([b"" if k < 0 else b"key %d" % k for k in keys], object)
+    named = np.array([b"" if k == 0 else b"key %d" % k for k in keys], object)
     return {
         "request": named if strings else keys,
+        "has_request": ~np.isin(keys, without),
         "row": np.arange(num_rows),
         "vector": rng.normal(size=(num_rows, 2)).astype(np.float32),
     }
 
 
-def key_list(column):
+def key_list(stream):
     """The keys as a list in which rows without a key differ from all others."""
-    missing = (b"", -1)
+    has_key = stream.get("has_request", np.ones(len(stream["request"]), bool))
+    columns = stream["request"].tolist(), has_key.tolist()
     return [
-        ("none", place) if key in missing else key
-        for place, key in enumerate(np.asarray(column).tolist())
+        key if has_key else ("none", place)
+        for place, (key, has_key) in enumerate(zip(*columns, strict=True))
     ]
 
 

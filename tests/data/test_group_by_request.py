@@ -5,7 +5,7 @@ import pytest
 import request_streams as streams
 import tensorflow as tf
 
-from tfrs_negatives.data import RequestCounts, group_by_request
+from tfrs_negatives.data import RequestCounts, group_by_request, spread_requests
 
 KINDS = [(0, False, 16), (1, True, 16), (2, False, 200), (3, True, 2_000)]
 
@@ -35,14 +35,16 @@ def packed(keys, batch_size):
 @pytest.mark.parametrize("rows_a_batch", [None, 7, 5_000])
 def test_sorted_rows_are_packed_in_order(seed, strings, batch_size, rows_a_batch):
     stream = streams.random_stream(seed, strings=strings)
-    expected, cut = packed(streams.key_list(stream["request"]), batch_size)
+    expected, cut = packed(streams.key_list(stream), batch_size)
     counts = RequestCounts()
     dataset = streams.slices(stream, rows_a_batch)
-    dataset = group_by_request(dataset, "request", batch_size, counts=counts)
+    dataset = group_by_request(
+        dataset, "request", batch_size, key_mask="has_request", counts=counts
+    )
     batches = streams.read(dataset)
     assert [batch["row"].tolist() for batch in batches] == expected
     streams.check_rows(batches, stream)
-    missing = sum(key in (-1, b"") for key in stream["request"].tolist())
+    missing = np.count_nonzero(~stream["has_request"])
     assert counts.rows_in == counts.rows_out == 3_000
     assert counts.batches == len(expected)
     assert counts.cut_requests == cut
@@ -56,11 +58,16 @@ def test_interleaved_rows_are_regrouped(seed, strings, batch_size):
     stream = streams.random_stream(seed, interleaved=300, strings=strings, largest=10)
     counts = RequestCounts()
     dataset = group_by_request(
-        streams.slices(stream), "request", batch_size, buffer_size=2_500, counts=counts
+        streams.slices(stream),
+        "request",
+        batch_size,
+        buffer_size=2_500,
+        key_mask="has_request",
+        counts=counts,
     )
     batches = streams.read(dataset)
     order = streams.check_rows(batches, stream)
-    keys = streams.key_list(stream["request"])
+    keys = streams.key_list(stream)
     seen = {}
     for number, batch in enumerate(batches):
         assert 1 <= len(batch["row"]) <= batch_size
@@ -83,7 +90,12 @@ def test_no_row_is_lost_from_any_stream(seed, buffer_size):
     stream = streams.random_stream(seed, interleaved=1_000, largest=90)
     counts = RequestCounts()
     dataset = group_by_request(
-        streams.slices(stream), "request", 32, buffer_size=buffer_size, counts=counts
+        streams.slices(stream),
+        "request",
+        32,
+        buffer_size=buffer_size,
+        key_mask="has_request",
+        counts=counts,
     )
     streams.check_rows(streams.read(dataset), stream)
     assert counts.rows_in == counts.rows_out == 3_000
@@ -175,13 +187,59 @@ def test_tuples_and_several_keys():
 
 
 def test_of_several_keys_none_may_be_missing():
-    stream = {"user": [1, 1, -1, -1, 1], "day": [b"x", b"x", b"x", b"x", b""]}
-    counts = RequestCounts()
-    dataset = group_by_request(
-        streams.slices(stream), ["user", "day"], 1, buffer_size=5, counts=counts
-    )
-    assert len(streams.read(dataset)) == 5
-    assert (counts.rows_without_key, counts.cut_requests) == (3, 1)
+    stream = {
+        "user": [1, 1, -1, -1, 1],
+        "day": [b"x", b"x", b"x", b"x", b""],
+        "known": [True, True, False, False, False],
+    }
+    for key_mask, without, requests in ((None, 0, 3), ("known", 3, 4)):
+        counts = RequestCounts()
+        dataset = group_by_request(
+            streams.slices(stream),
+            ["user", "day"],
+            2,
+            buffer_size=5,
+            key_mask=key_mask,
+            counts=counts,
+        )
+        first = streams.read(dataset)[0]
+        assert first["user"].tolist() == [1, 1]
+        assert counts.rows_without_key == without
+        distinct = spread_requests(
+            streams.slices(stream),
+            ["user", "day"],
+            5,
+            min_distinct_keys=requests,
+            buffer_size=5,
+            key_mask=key_mask,
+            counts=counts,
+        )
+        streams.read(distinct)
+        assert counts.short_batches == 0
+
+
+def test_results_do_not_depend_on_how_ids_are_numbered():
+    """Moving ids, even below 0, or writing them as strings changes no batch."""
+    stream = streams.random_stream(9)
+    places = []
+    for form in (
+        lambda keys: keys + 1,
+        lambda keys: keys - 100_000,
+        lambda keys: keys.astype(str).astype(object),
+        lambda keys: np.where(keys == keys[0], "", keys.astype(str)).astype(object),
+    ):
+        renamed = {**stream, "request": form(stream["request"])}
+        counts = RequestCounts()
+        dataset = group_by_request(
+            streams.slices(renamed),
+            "request",
+            64,
+            key_mask="has_request",
+            counts=counts,
+        )
+        places.append([batch["row"].tolist() for batch in streams.read(dataset)])
+        assert counts.rows_without_key == np.count_nonzero(~stream["has_request"])
+    assert all(other == places[0] for other in places)
 
 
 def test_an_empty_dataset_gives_no_batches():
@@ -191,7 +249,9 @@ def test_an_empty_dataset_gives_no_batches():
 
 def test_a_restored_iterator_goes_on_where_the_other_was(tmp_path):
     stream = streams.random_stream(4, num_rows=6_000, largest=90)
-    dataset = group_by_request(streams.slices(stream), "request", 64)
+    dataset = group_by_request(
+        streams.slices(stream), "request", 64, key_mask="has_request"
+    )
     expected = [batch["row"].tolist() for batch in streams.read(dataset)]
     iterator = iter(dataset)
     for _ in range(30):
@@ -205,7 +265,7 @@ def test_a_restored_iterator_goes_on_where_the_other_was(tmp_path):
 @pytest.mark.parametrize("strings", [False, True])
 def test_workers_divide_the_requests(strings):
     stream = streams.random_stream(6, strings=strings)
-    keys = streams.key_list(stream["request"])
+    keys = streams.key_list(stream)
     batches, owners, rows_in = [], {}, 0
     for pipeline in range(3):
         counts = RequestCounts()
@@ -214,6 +274,7 @@ def test_workers_divide_the_requests(strings):
             "request",
             64,
             input_context=streams.context(3, pipeline),
+            key_mask="has_request",
             counts=counts,
         )
         for batch in streams.read(dataset):
@@ -232,20 +293,24 @@ def test_replicas_take_whole_batches(two_replicas):
 
     def pipeline(input_context):
         return group_by_request(
-            streams.slices(stream), "request", 32, input_context=input_context
+            streams.slices(stream),
+            "request",
+            32,
+            input_context=input_context,
+            key_mask="has_request",
         )
 
     rows = []
     for batch in two_replicas.distribute_datasets_from_function(pipeline):
         for part in two_replicas.experimental_local_results(batch):
             rows.append(part["row"].numpy().tolist())
-    expected, _ = packed(streams.key_list(stream["request"]), 32)
+    expected, _ = packed(streams.key_list(stream), 32)
     assert [part for part in rows if part] == expected
 
 
 BAD = {
     "no such key": (dict(key="basket"), "'basket'.*request"),
-    "a key of floats": (dict(key="vector"), "integers or strings.*-1"),
+    "a key of floats": (dict(key="vector"), "integers or strings.*key_mask"),
     "an empty batch": (dict(batch_size=0), "`batch_size`.*0"),
     "no batch": (dict(batch_size=None), "`batch_size`.*None"),
     "a batch in words": (dict(batch_size="8"), "`batch_size`.*'8'"),
@@ -277,7 +342,11 @@ def test_bad_arguments(name):
         (lambda: streams.slices((np.arange(3),)), 1, "received 1. Name one of .0."),
         (lambda: streams.slices({"k": np.zeros(3, np.uint64)}), "k", "uint64"),
         (lambda: streams.slices({"k": np.zeros((3, 2, 2), int)}), "k", "rank 0 or 1"),
-        (lambda: streams.slices({"k": np.array([1.0, np.nan])}), "k", "NaN.*-1"),
+        (
+            lambda: streams.slices({"k": np.array([1.0, np.nan])}),
+            "k",
+            "by `key_mask`",
+        ),
         (
             lambda: streams.slices({"k": tf.ragged.constant([[1], [2, 3]])}),
             "k",

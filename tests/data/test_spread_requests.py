@@ -13,6 +13,7 @@ def spread(stream, batch_size=64, min_distinct_keys=32, buffer_size=500, **optio
         streams.slices(stream),
         "request",
         batch_size,
+        key_mask="has_request" if "has_request" in stream else None,
         min_distinct_keys=min_distinct_keys,
         buffer_size=buffer_size,
         **options,
@@ -20,7 +21,7 @@ def spread(stream, batch_size=64, min_distinct_keys=32, buffer_size=500, **optio
 
 
 def num_distinct(batch):
-    return len(set(streams.key_list(batch["request"])))
+    return len(set(streams.key_list(batch)))
 
 
 @pytest.mark.parametrize("strings", [False, True])
@@ -36,6 +37,7 @@ def test_batches_have_the_keys_that_were_asked_for(strings, interleaved, rows_a_
         min_distinct_keys=30,
         # Requests have at most 40 rows.
         buffer_size=1_200,
+        key_mask="has_request",
         counts=counts,
     )
     batches = streams.read(dataset)
@@ -57,7 +59,7 @@ def test_batches_have_the_keys_that_were_asked_for(strings, interleaved, rows_a_
 @pytest.mark.parametrize(("batch_size", "least"), [(16, 16), (64, 5), (300, 299)])
 def test_no_row_is_lost_and_no_batch_is_poorer_than_it_must_be(seed, batch_size, least):
     stream = streams.random_stream(seed, num_rows=2_000, largest=120)
-    keys = streams.key_list(stream["request"])
+    keys = streams.key_list(stream)
     counts = RequestCounts()
     batches = streams.read(
         spread(stream, batch_size, least, buffer_size=300, seed=seed, counts=counts)
@@ -149,7 +151,11 @@ def test_one_endless_key_gives_full_batches():
 
 
 def test_rows_without_a_key_are_different_requests():
-    stream = {"request": np.array([b""] * 100, object), "row": np.arange(100)}
+    stream = {
+        "request": np.array([b""] * 100, object),
+        "has_request": np.zeros(100, bool),
+        "row": np.arange(100),
+    }
     counts = RequestCounts()
     batches = streams.read(spread(stream, 20, 20, buffer_size=20, counts=counts))
     assert len(batches) == 5
@@ -199,7 +205,8 @@ def test_workers_divide_the_requests_and_draw_differently():
             for key in batch["request"].tolist():
                 owners.setdefault(key, set()).add(pipeline)
     streams.check_rows(batches, stream)
-    owners.pop(-1)
+    for key in stream["request"][~stream["has_request"]].tolist():
+        owners.pop(key, None)
     assert len(owners) > 100
     assert all(len(pipelines) == 1 for pipelines in owners.values())
 

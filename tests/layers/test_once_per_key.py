@@ -138,14 +138,26 @@ def test_distinct_embeddings_and_rows(seed, jit_compile):
 
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_rows_without_a_key_are_not_merged(jit_compile):
-    keys = tf.constant([-1, 4, -1, -7, 4])
     features = tf.range(5.0)[:, tf.newaxis]
     layer = OncePerKey(keras.layers.Activation("linear"))
-    found = tf.function(layer, jit_compile=jit_compile)(features, keys)
-    assert found[:, 0].numpy().tolist() == [0, 1, 2, 3, 1]
+    call = tf.function(layer, jit_compile=jit_compile)
+    for keys in ([-1, 4, -1, -7, 4], [4, 4, 4, 4, 4]):
+        mask = tf.constant([False, True, False, True, True])
+        found = call(features, tf.constant(keys), key_mask=mask)
+        first = 1 if keys[3] == 4 else 3
+        assert found[:, 0].numpy().tolist() == [0, 1, 2, first, 1]
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_every_value_is_a_key(jit_compile):
+    features = tf.range(5.0)[:, tf.newaxis]
+    layer = OncePerKey(keras.layers.Activation("linear"))
+    call = tf.function(layer, jit_compile=jit_compile)
+    found = call(features, tf.constant([-1, 4, -1, -7, 4]))
+    assert found[:, 0].numpy().tolist() == [0, 1, 0, 3, 1]
     if not jit_compile:
-        found = layer(features, tf.constant(["", "a", "", "b", "a"]))
-        assert found[:, 0].numpy().tolist() == [0, 1, 2, 3, 1]
+        found = call(features, tf.constant(["", "a", "", "b", "a"]))
+        assert found[:, 0].numpy().tolist() == [0, 1, 0, 3, 1]
 
 
 def test_several_keys_have_to_agree():
@@ -154,7 +166,9 @@ def test_several_keys_have_to_agree():
         "day": tf.constant(["a", "b", "a", "a", "a", "a"]),
     }
     features = tf.range(6.0)[:, tf.newaxis]
-    found = OncePerKey(keras.layers.Activation("linear"))(features, keys)
+    layer = OncePerKey(keras.layers.Activation("linear"))
+    assert layer(features, keys)[:, 0].numpy().tolist() == [0, 1, 2, 0, 4, 4]
+    found = layer(features, keys, key_mask=tf.constant([True] * 4 + [False] * 2))
     assert found[:, 0].numpy().tolist() == [0, 1, 2, 0, 4, 5]
 
 

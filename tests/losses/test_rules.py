@@ -51,9 +51,7 @@ def test_pairs_equal_the_oracle(seed):
             dropped_pairs(**none, row_keys=[list(keys)], column_keys=[column_keys]),
         ),
         (
-            rules.known_positives(
-                flat, starts, ends, 3, tf.zeros_like(flat, tf.bool), by_id
-            ),
+            rules.known_positives(flat, starts, ends, 3, by_id),
             dropped_pairs(**none, ids=ids, known=known),
         ),
         (
@@ -89,19 +87,44 @@ def test_no_matches_lists_no_pairs():
     assert rule.places(Rows(0, 2), starts).shape == (0,)
 
 
-def test_padding_matches_nothing():
-    known = tf.constant([1, -1, 2, -1], tf.int64)
-    columns = rules.SortedColumns(tf.constant([-1, 1, 2], tf.int64), 3)
-    rule = rules.known_positives(
-        known,
-        tf.constant([0, 2]),
-        tf.constant([2, 4]),
-        2,
-        known < 0,
-        columns,
+# Keys at the ends of int64, where a value in place of a mask would be a key.
+EXTREMES = [-(2**63), -1, 0, 2**63 - 1]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("shared", [False, True])
+def test_rows_and_columns_without_a_key_match_nothing(seed, shared):
+    rng = np.random.default_rng(seed)
+    keys = rng.choice(EXTREMES, C)
+    ids = rng.integers(-2, 3, C)
+    mask = rng.random(C) < 0.6
+    named = [key if there else None for key, there in zip(keys, mask, strict=True)]
+    # Each row without a key has one that no other has.
+    rows = [100 + i if key is None else key for i, key in enumerate(named[:B])]
+    by_id = rules.SortedColumns(tf.constant(ids, tf.int64), C)
+    row_keys, row_mask = tf.constant(keys[:B], tf.int64), tf.constant(mask[:B])
+    if shared:
+        rule = rules.shared_positives(
+            row_keys,
+            row_keys,
+            tf.constant(ids[:B], tf.int64),
+            by_id,
+            row_mask,
+            row_mask,
+        )
+        columns = [None] * C
+    else:
+        by_key = rules.SortedColumns(tf.constant(keys, tf.int64), C, tf.constant(mask))
+        rule = rules.same_key(row_keys, by_key, row_mask)
+        columns = named
+    expected = dropped_pairs(
+        B, C, ids=ids, row_keys=[rows], column_keys=[columns], shared=shared
     )
-    places = rule.places(Rows(0, 2), tf.constant([0, 3]))
-    np.testing.assert_array_equal(places, [1, 3 + 2])
+    if shared:
+        # A row without a key shares its positives with no row, not even itself.
+        expected[~mask[:B]] = False
+    own = np.eye(B, C, dtype=bool)
+    np.testing.assert_array_equal(listed(rule) & ~own, expected)
 
 
 def test_cost_follows_the_pairs():

@@ -537,7 +537,6 @@ def everything_on(batch, dtype=tf.float64):
                 starts,
                 starts + 2,
                 2,
-                tf.reshape(known, [-1]) < 0,
                 by_id,
             ),
         ],

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
-from oracles import dropped_pairs, numeric_gradient, row_losses
+from oracles import dropped_pairs, numeric_gradient, row_loss, row_losses
 
 from tfrs_negatives.tasks import Retrieval
 
@@ -21,18 +21,19 @@ COMBINATIONS = [
 def make_case(combination, id_type, seed=3):
     """Task, call arguments and the oracle's dropped pairs."""
     rng = np.random.default_rng(seed)
-    users = rng.integers(0, 3, B)
-    requests = rng.integers(0, 4, B)
-    ids = rng.integers(0, 7, C)
-    known = rng.integers(-1, 7, (B, 3))
-    extra_users = rng.integers(0, 4, C - B)
+    # Keys and ids on both sides of 0: every value is one.
+    users = rng.integers(0, 3, B) - 1
+    requests = rng.integers(0, 4, B) - 2
+    ids = rng.integers(0, 7, C) - 3
+    known = rng.integers(-4, 4, (B, 3))
+    extra_users = rng.integers(0, 4, C - B) - 1
     score_mask = rng.random((B, C)) < 0.8
     score_mask[np.arange(B), np.arange(B)] = True
 
     def typed(values):
         if id_type == "string":
             values = np.asarray(values)
-            return tf.constant(np.where(values < 0, "", values.astype(str)))
+            return tf.constant(np.where(values == -1, "", values.astype(str)))
         return tf.constant(values, id_type)
 
     task = Retrieval(remove_accidental_hits="accidental" in combination)
@@ -70,7 +71,7 @@ def make_case(combination, id_type, seed=3):
         row_keys=row_keys,
         column_keys=column_keys,
         shared="shared" in combination,
-        known=[k[k >= 0] for k in known] if "known" in combination else None,
+        known=known if "known" in combination else None,
         score_mask=score_mask if "score_mask" in combination else None,
     )
     return task, arguments, dropped
@@ -105,44 +106,81 @@ def test_rules_equal_the_oracle(combination, id_type):
 
 @pytest.mark.parametrize("id_type", ["int32", "int64", "string"])
 @pytest.mark.parametrize("shared", [False, True])
-def test_rows_without_a_key_share_it_with_none(id_type, shared):
-    users = np.array([1, -1, 1, -1, -1, 2])
-    column_users = np.array([*users, -1, 1, 2])
+@pytest.mark.parametrize("none", [-1, 1, 7])
+def test_rows_without_a_key_share_it_with_none(id_type, shared, none):
+    """Whatever stands where there is no key, and of the rows' own negatives too."""
+    has_user = np.array([True, False, True, False, False, True])
+    has_column_user = np.array([*has_user, False, True, True])
+    users = np.where(has_user, [1, 0, 1, 0, 0, -1], none)
+    column_users = np.where(has_column_user, [*users, 0, 1, -1], none)
     ids = np.array([0, 1, 2, 1, 3, 0, 3, 4, 1])
+    negative_ids = np.stack([ids[:B][::-1], np.arange(B) - 1], axis=1)
 
     def typed(values, name=id_type):
         if name == "string":
-            values = np.where(values < 0, "", values.astype(str))
+            values = np.where(values == -1, "", values.astype(str))
         return tf.constant(values, name)
 
-    def as_others(keys):
+    def as_others(keys, mask):
         """Each one without a key has one of its own."""
-        return [k if k >= 0 else -1 - i for i, k in enumerate(keys)]
+        return np.where(mask, keys, 100 + np.arange(len(keys)))
 
     task = Retrieval(remove_accidental_hits=True)
     rng = np.random.default_rng(5)
     queries, candidates = rng.normal(size=(B, D)), rng.normal(size=(C, D))
+    negatives = rng.normal(size=(B, 2, D))
     loss = task(
         tf.constant(queries),
         tf.constant(candidates),
         candidate_ids=typed(ids),
         query_keys=typed(users),
+        query_key_mask=has_user,
         candidate_keys=typed(column_users),
+        candidate_key_mask=has_column_user,
+        negative_embeddings=negatives,
+        negative_ids=typed(negative_ids),
         mask_shared_positives=shared,
     )
-    columns = as_others(column_users)
-    columns[B:] = [None if k < 0 else k for k in columns[B:]]
+    rows = as_others(users, has_user)
+    columns = np.where(has_column_user, column_users, None)
     dropped = dropped_pairs(
         B,
         C,
         ids=ids,
         accidental_hits=True,
-        row_keys=[as_others(users)],
+        row_keys=[rows],
         column_keys=[columns],
         shared=shared,
     )
-    expected = row_losses(queries, candidates, dropped=dropped).sum()
+    expected = 0.0
+    for i in range(B):
+        friends = [ids[j] for j in range(B) if shared and rows[j] == rows[i]]
+        own_dropped = [one in (ids[i], *friends) for one in negative_ids[i]]
+        everything = np.concatenate([candidates, negatives[i]])
+        all_dropped = np.zeros((i + 1, C + 2), bool)
+        all_dropped[i] = [*dropped[i], *own_dropped]
+        expected += row_loss(i, everything @ queries[i], None, all_dropped, "all")
     np.testing.assert_allclose(loss, expected, rtol=1e-10)
+
+
+@pytest.mark.parametrize("combination", COMBINATIONS, ids="-".join)
+def test_nothing_depends_on_how_ids_are_numbered(combination):
+    """Ids moved by +1 and by -1000, or as strings, give the same loss to the digit."""
+    losses = []
+    for shift in (0, 1, -1000, "string"):
+        task, arguments, _ = make_case(combination, "int64")
+
+        def renamed(value, shift=shift):
+            if not tf.is_tensor(value) or value.dtype != tf.int64:
+                return value
+            return tf.strings.as_string(value) if shift == "string" else value + shift
+
+        arguments = tf.nest.map_structure(renamed, arguments)
+        rng = np.random.default_rng(5)
+        queries = tf.constant(rng.normal(size=(B, D)))
+        candidates = tf.constant(rng.normal(size=(C, D)))
+        losses.append(float(task(queries, candidates, **arguments)))
+    assert losses == [losses[0]] * 4
 
 
 @pytest.mark.parametrize("combination", [("known", "user"), ("shared", "request")])

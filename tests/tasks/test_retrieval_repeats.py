@@ -82,11 +82,13 @@ def make_case(combination, id_type="int64", seed=0, per_item=1):
 
 def test_rows_without_a_key_share_it_with_none():
     case, given, _ = make_case(("user",))
-    users = np.where(case["query_rows"] == 1, -1, case["query_rows"] // 2)
+    users = case["query_rows"] // 2 - 1
+    has_user = case["query_rows"] != 1
     given["query_keys"] = {"user": tf.constant(users)}
-    own = [k if k >= 0 else -1 - i for i, k in enumerate(users)]
+    given["query_key_mask"] = {"user": tf.constant(has_user)}
+    own = np.where(has_user, users, 100 + np.arange(B)).tolist()
     dropped = dropped_pairs(B, C, row_keys=[own], column_keys=[own + [None] * (C - B)])
-    assert (users < 0).sum() > 1
+    assert (~has_user).sum() > 1
     expected = case["weights"] @ row_losses(
         case["queries"][case["query_rows"]],
         case["candidates"][case["candidate_rows"]],

@@ -13,6 +13,7 @@ from tfrs_negatives.losses import SampledSigmoid, SampledSoftmax
 from tfrs_negatives.tasks import Retrieval
 
 B, C, M, D = 5, 7, 3, 4
+FIRST_ID = -3
 RULES = ["accidental", "known", "shared", "mask"]
 COMBINATIONS = [
     combination
@@ -28,26 +29,28 @@ def batch():
         "queries": rng.normal(size=(B, D)),
         "candidates": rng.normal(size=(C, D)),
         "negatives": rng.normal(size=(B, M, D)),
-        "users": rng.integers(0, 3, B),
-        "ids": rng.integers(0, 6, C),
-        "negative_ids": rng.integers(-1, 6, (B, M)),
-        "known": rng.integers(-1, 6, (B, 2)),
+        "users": rng.integers(-1, 2, B),
+        # About half of the users and items have negative numbers.
+        "ids": rng.integers(0, 6, C) + FIRST_ID,
+        "negative_ids": rng.integers(0, 6, (B, M)) + FIRST_ID,
+        "known": rng.integers(0, 6, (B, 2)) + FIRST_ID,
         "mask": rng.random((B, M)) < 0.8,
         "q": rng.dirichlet(np.ones(6)),
     }
 
 
 def typed(values, id_type):
+    """Ids of a type; as strings, -1 is the empty one."""
     if id_type == "string":
         values = np.asarray(values)
-        return tf.constant(np.where(values < 0, "", values.astype(str)))
+        return tf.constant(np.where(values == -1, "", values.astype(str)))
     return tf.constant(values, id_type)
 
 
 def oracle(batch, combination, log_q=None, queries=None, positive="all"):
     """[B] losses: each row's own negatives as columns that others do not have."""
     ids, users = batch["ids"], batch["users"]
-    known = [k[k >= 0] for k in batch["known"]]
+    known = batch["known"]
     shared = "shared" in combination
     by_column = dropped_pairs(
         B,
@@ -66,15 +69,14 @@ def oracle(batch, combination, log_q=None, queries=None, positive="all"):
         for m, one in enumerate(batch["negative_ids"][i]):
             friends = [ids[j] for j in range(B) if users[j] == users[i]]
             dropped[m] = (
-                one < 0
-                or ("accidental" in combination and one == ids[i])
+                ("accidental" in combination and one == ids[i])
                 or ("known" in combination and one in known[i])
                 or (shared and one in friends)
                 or ("mask" in combination and not batch["mask"][i, m])
             )
         columns = np.concatenate([batch["candidates"], batch["negatives"][i]])
         all_ids = np.concatenate([ids, batch["negative_ids"][i]])
-        row_log_q = None if log_q is None else log_q[all_ids]
+        row_log_q = None if log_q is None else log_q[all_ids - FIRST_ID]
         row_dropped = {i: np.concatenate([by_column[i], dropped])}
         # `row_loss` reads the pairs of one row only.
         scores = columns @ queries[i]
@@ -100,6 +102,12 @@ def arguments(batch, combination, id_type="int64"):
     return given
 
 
+def counted(batch):
+    """The layer that knows q."""
+    ids = np.arange(FIRST_ID, FIRST_ID + 6)
+    return StaticFrequency(counts=batch["q"] * 1000, ids=ids)
+
+
 @pytest.mark.parametrize("id_type", ["int32", "int64", "string"])
 @pytest.mark.parametrize("combination", COMBINATIONS, ids="-".join)
 def test_rules_drop_negatives_like_columns(batch, combination, id_type):
@@ -117,14 +125,15 @@ def test_rules_drop_negatives_like_columns(batch, combination, id_type):
         lambda q: oracle(batch, combination, queries=q).sum(), batch["queries"]
     )
     np.testing.assert_allclose(d_queries, numeric, atol=1e-6)
-    padded = batch["negative_ids"] < 0
-    assert padded.any() and not np.any(d_negatives.numpy()[padded])
+    if "mask" in combination:
+        assert not batch["mask"].all()
+        assert not np.any(d_negatives.numpy()[~batch["mask"]])
 
 
 def test_ragged_known_positives(batch):
     task = Retrieval()
     given = arguments(batch, ["known"])
-    rows = [k[k >= 0] for k in batch["known"]]
+    batch["known"] = rows = [k[: i % 3] for i, k in enumerate(batch["known"])]
     given["known_positive_ids"] = tf.ragged.constant(rows, dtype="int64")
     loss = task(batch["queries"], batch["candidates"], **given)
     np.testing.assert_allclose(loss, oracle(batch, ["known"]).sum(), rtol=1e-9)
@@ -132,7 +141,7 @@ def test_ragged_known_positives(batch):
 
 @pytest.mark.parametrize("positive", ["all", "negatives", "refined"])
 def test_log_q_of_negatives_is_looked_up(batch, positive):
-    correction = StaticFrequency(batch["q"] * 1000)
+    correction = counted(batch)
     task = Retrieval(sampling_correction=correction, positive=positive)
     loss = task(
         batch["queries"], batch["candidates"], **arguments(batch, []), training=True
@@ -149,11 +158,10 @@ def test_given_log_q_comes_first(batch):
         batch["queries"],
         batch["candidates"],
         negative_embeddings=batch["negatives"],
-        negative_mask=batch["negative_ids"] >= 0,
-        candidate_log_q=np.log(batch["q"])[batch["ids"]],
+        candidate_log_q=np.log(batch["q"])[batch["ids"] - FIRST_ID],
         negative_log_q=negative_log_q,
     )
-    corrected = Retrieval(sampling_correction=StaticFrequency(batch["q"] * 1000))
+    corrected = Retrieval(sampling_correction=counted(batch))
     found = corrected(
         batch["queries"],
         batch["candidates"],
@@ -166,7 +174,7 @@ def test_given_log_q_comes_first(batch):
         batch["queries"],
         batch["candidates"],
         **given,
-        candidate_log_q=np.log(batch["q"])[batch["ids"]],
+        candidate_log_q=np.log(batch["q"])[batch["ids"] - FIRST_ID],
         negative_log_q=negative_log_q,
     )
     np.testing.assert_allclose(found, expected, rtol=1e-9)
@@ -177,8 +185,9 @@ def test_negatives_neither_teach_nor_weigh_the_mixture(batch):
     with_negatives, without = (
         MixedLogQ([StreamingFrequency(6, dense=True), np.log(1 / 6)]) for _ in range(2)
     )
+    batch["ids"] -= FIRST_ID
+    batch["negative_ids"] -= FIRST_ID
     given = arguments(batch, [])
-    given["negative_ids"] = tf.maximum(given["negative_ids"], 0)
     Retrieval(sampling_correction=with_negatives)(
         batch["queries"], batch["candidates"], **given, training=True
     )
@@ -322,7 +331,7 @@ def test_a_task_with_a_sampled_loss_is_rebuilt_from_its_config(batch):
     ],
 )
 def test_bad_input_changes_nothing(batch, task, given, message):
-    correction = StreamingFrequency(6, dense=True)
+    correction = StreamingFrequency(100)
     if "candidate_log_q" not in given and "negative_log_q" not in given:
         task = {**task, "sampling_correction": correction}
     task = Retrieval(**task)
@@ -338,7 +347,7 @@ def test_bad_input_changes_nothing(batch, task, given, message):
 
 
 def test_a_correction_needs_ids_of_negatives(batch):
-    correction = StreamingFrequency(6, dense=True)
+    correction = StreamingFrequency(100)
     with pytest.raises(ValueError, match="sampling_correction.*negative_ids"):
         Retrieval(sampling_correction=correction)(
             batch["queries"],

@@ -17,7 +17,14 @@ RECENT_REQUESTS = 16_384
 # Nothing here depends on tensors' values; converting would only warn.
 @tf.autograph.experimental.do_not_convert
 def group_by_request(
-    dataset, key, batch_size, *, buffer_size=None, input_context=None, counts=None
+    dataset,
+    key,
+    batch_size,
+    *,
+    buffer_size=None,
+    input_context=None,
+    key_mask=None,
+    counts=None,
 ):
     """Makes batches of whole requests: none straddles two batches.
 
@@ -40,7 +47,7 @@ def group_by_request(
         dicts or tuples of dense tensors of known shapes. It may be infinite.
       key: Name of the feature that says which request a row belongs to (or its place in
         a tuple): integers or strings; or a list of several, which then have to agree.
-        A row whose key is negative or "" has none: it is a request by itself.
+        Every value is a key, negative numbers and "" too.
       batch_size: Most rows of a batch.
       buffer_size: None: the rows are sorted by request. Else how many rows wait for
         others of their request, at least `batch_size`; a key that comes back later
@@ -50,6 +57,8 @@ def group_by_request(
         that a hash of their keys assigns to it, if all read the same rows in the same
         order. (`experimental_distribute_dataset` cuts batches into replicas' parts,
         and requests with them.)
+      key_mask: Name (or place) of a bool feature, False where a row has no key: it is
+        a request by itself. None: every row has one.
       counts: A `RequestCounts` that shows what was done.
 
     Returns:
@@ -63,10 +72,11 @@ def group_by_request(
     is_sorted = buffer_size is None
     buffer_size = batch_size if is_sorted else buffer_size
     row_chunks.check_sizes(batch_size, buffer_size)
-    chunks = row_chunks.row_chunks(dataset, key, batch_size, input_context)
+    chunks = row_chunks.row_chunks(dataset, key, batch_size, input_context, key_mask)
 
     def step(state, chunk):
         keys = tf.concat([state["keys"], chunk["keys"]], 0)
+        has_key = tf.concat([state["has_key"], chunk["has_key"]], 0)
         # `unique` numbers keys in the order in which they first occur.
         requests, number, sizes = tf.unique_with_counts(keys)
         num_held = _num_different(number[: tf.size(state["keys"])])
@@ -83,16 +93,21 @@ def group_by_request(
             rows_in=tf.size(chunk["keys"]),
             rows_out=left,
             batches=tf.size(cuts),
-            rows_without_key=tf.math.count_nonzero(chunk["keys"] < 0),
+            rows_without_key=tf.math.count_nonzero(~chunk["has_key"]),
             cut_requests=num_cut,
             late_requests=num_late,
         )
         totals = _with_warnings(state["counts"], totals, batch_size, buffer_size)
-        gone = requests[: tf.searchsorted(ends, [left], side="right")[0]]
-        recent = tf.concat([state["recent"], gone[gone >= 0]], 0)
+        num_gone = tf.searchsorted(ends, [left], side="right")[0]
+        has_key = tf.math.unsorted_segment_max(
+            tf.cast(has_key, tf.int32), number, tf.size(requests)
+        )
+        gone = tf.boolean_mask(requests[:num_gone], has_key[:num_gone] > 0)
+        recent = tf.concat([state["recent"], gone], 0)
         after = {
             "rows": tf.nest.map_structure(lambda feature: feature[left:], rows),
             "keys": tf.repeat(requests, sizes)[left:],
+            "has_key": tf.repeat(has_key > 0, sizes)[left:],
             "recent": recent[-RECENT_REQUESTS:],
             "continues": continues,
             "counts": show_counts(counts, totals),
@@ -103,6 +118,7 @@ def group_by_request(
     state = {
         "rows": tf.nest.map_structure(row_chunks.empty_rows, specs["rows"]),
         "keys": tf.zeros([0], tf.int64),
+        "has_key": tf.zeros([0], tf.bool),
         "recent": tf.zeros([0], tf.int64),
         "continues": False,
         "counts": no_counts(),

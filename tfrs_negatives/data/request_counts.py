@@ -21,7 +21,8 @@ class RequestCounts:
         the dataset ends; then `rows_in == rows_out + dropped_rows`.
       dropped_rows: Rows of an incomplete last batch, with `drop_remainder`.
       batches: Batches made.
-      rows_without_key: Rows whose key is negative or "": each is a request by itself.
+      rows_without_key: Rows that `key_mask` says have no key: each is a request by
+        itself.
       cut_requests: Requests larger than a batch, which were cut in pieces
         (`group_by_request`).
       late_requests: How often a key came back after its rows had left

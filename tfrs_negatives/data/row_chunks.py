@@ -7,10 +7,9 @@ for a thousand rows costs next to nothing.
 import tensorflow as tf
 
 from tfrs_negatives import _checks
-from tfrs_negatives._ids import as_int64, is_padding, mix, pairs
+from tfrs_negatives._ids import as_int64, keys_or_own, mix, pairs
 
 _MIN_CHUNK = 1024
-_MAX_KEY = 2**63 - 1
 
 
 def check_sizes(batch_size, buffer_size):
@@ -24,7 +23,7 @@ def check_sizes(batch_size, buffer_size):
         )
 
 
-def row_chunks(dataset, key, batch_size, input_context=None):
+def row_chunks(dataset, key, batch_size, input_context=None, key_mask=None):
     """Cuts a dataset into chunks of rows, with a last empty one that says so.
 
     Args:
@@ -33,15 +32,16 @@ def row_chunks(dataset, key, batch_size, input_context=None):
       key: Name (or place, in a tuple) of the key, or a list of several.
       batch_size: How many rows a batch will have.
       input_context: `tf.distribute.InputContext`: keeps this pipeline's requests only.
+      key_mask: Name (or place) of a feature that says which rows have a key; None: all.
 
     Returns:
       A dataset of dicts: "rows", the elements' structure with one more axis [n, ...];
-      "keys", [n] int64, equal for rows of one request, at least 0, but negative and of
-      its own for each row without a key; "is_last", bool, whether nothing follows.
+      "keys", [n] int64, equal for rows of one request, of its own for each row without
+      a key; "has_key", [n] bool; "is_last", bool, whether nothing follows.
 
     Raises:
-      ValueError: No such key, keys that are neither integers nor strings, features
-        that cannot be batched.
+      ValueError: No such key, keys that are neither integers nor strings, a mask that
+        is not bool, features that cannot be batched.
     """
     if not isinstance(dataset, tf.data.Dataset):
         raise ValueError(
@@ -53,7 +53,7 @@ def row_chunks(dataset, key, batch_size, input_context=None):
         raise ValueError(
             "`key` must name at least one feature of the dataset, received none."
         )
-    is_batched = _check_spec(dataset.element_spec, keys)
+    is_batched = _check_spec(dataset.element_spec, keys, key_mask)
     size = max(batch_size, _MIN_CHUNK)
     dataset = dataset.rebatch(size) if is_batched else dataset.batch(size)
     spec = dataset.element_spec
@@ -65,11 +65,17 @@ def row_chunks(dataset, key, batch_size, input_context=None):
 
     def add_keys(num_before, chunk):
         rows, is_last = chunk
-        column = _keys(rows, keys, num_before)
-        num_rows = num_before + tf.size(column, tf.int64)
+        column = _keys(rows, keys)
+        places = num_before + tf.range(tf.size(column, tf.int64))
+        has_key = tf.ones_like(column, tf.bool) if key_mask is None else rows[key_mask]
+        chunk = {
+            "rows": rows,
+            "keys": keys_or_own(column, has_key, places),
+            "has_key": has_key,
+        }
         if input_context is not None and input_context.num_input_pipelines > 1:
-            rows, column = _own(rows, column, input_context)
-        return num_rows, {"rows": rows, "keys": column, "is_last": is_last}
+            chunk = _own(chunk, input_context)
+        return num_before + tf.size(column, tf.int64), {**chunk, "is_last": is_last}
 
     return chunks.scan(tf.zeros([], tf.int64), add_keys)
 
@@ -99,7 +105,7 @@ def slices(rows, ends):
     return tf.data.Dataset.range(tf.size(ends, tf.int64)).map(batch)
 
 
-def _check_spec(spec, keys):
+def _check_spec(spec, keys, key_mask):
     """Whether elements are batches of rows."""
     if not isinstance(spec, (dict, tuple)):
         raise ValueError(
@@ -127,9 +133,16 @@ def _check_spec(spec, keys):
         if not is_key or dtype == tf.uint64:
             raise ValueError(
                 f"Keys must be integers or strings, received {column} for {key!r}. "
-                "Cast whole numbers to int64; give rows without a key (NaN) the key -1."
+                "Cast whole numbers to int64; say by `key_mask` which rows have none."
             )
         ranks.append(column.shape.rank)
+    if key_mask is not None:
+        mask = spec[key_mask] if key_mask in names else None
+        if getattr(mask, "dtype", None) != tf.bool or mask.shape.rank != ranks[0]:
+            raise ValueError(
+                "`key_mask` must name a bool feature with a value for each key, "
+                f"received {key_mask!r}, which is {mask}. Add one in a `map`."
+            )
     if ranks[0] not in (0, 1) or len(set(ranks)) > 1:
         raise ValueError(
             "Keys must be scalars in a dataset of rows, or vectors in one of batches: "
@@ -150,22 +163,17 @@ def _check_spec(spec, keys):
     return ranks[0] == 1
 
 
-def _keys(rows, keys, num_before):
+def _keys(rows, keys):
     """One int64 for each row's request."""
-    columns = [tf.convert_to_tensor(rows[key]) for key in keys]
-    missing = tf.reduce_any(tf.stack([is_padding(c) for c in columns]), axis=0)
-    column = as_int64("key", columns[0])
-    for name, other in zip(keys[1:], columns[1:], strict=True):
-        # Positive as integers' and strings' are: negative ones are for missing keys.
-        column = pairs(column, as_int64(str(name), other)) & _MAX_KEY
-    places = num_before + tf.range(tf.size(column, tf.int64), dtype=tf.int64)
-    return tf.where(missing, -1 - places, column)
+    first, *others = (as_int64(str(name), rows[name]) for name in keys)
+    for other in others:
+        first = pairs(first, other)
+    return first
 
 
-def _own(rows, keys, input_context):
+def _own(chunk, input_context):
     """The rows of the requests that fall to this pipeline."""
-    hashed = mix(tf.bitcast(keys, tf.uint64))
+    hashed = mix(tf.bitcast(chunk["keys"], tf.uint64))
     pipeline = hashed % tf.constant(input_context.num_input_pipelines, tf.uint64)
     own = tf.cast(pipeline, tf.int64) == input_context.input_pipeline_id
-    places = tf.where(own)[:, 0]
-    return take(rows, places), tf.gather(keys, places)
+    return take(chunk, tf.where(own)[:, 0])

@@ -25,6 +25,7 @@ def spread_requests(
     seed=0,
     drop_remainder=False,
     input_context=None,
+    key_mask=None,
     counts=None,
 ):
     """Makes batches with rows of at least `min_distinct_keys` requests.
@@ -46,7 +47,7 @@ def spread_requests(
         dicts or tuples of dense tensors of known shapes. It may be infinite.
       key: Name of the feature that says which request a row belongs to (or its place in
         a tuple): integers or strings; or a list of several, which then have to agree.
-        A row whose key is negative or "" has none: it is a request by itself.
+        Every value is a key, negative numbers and "" too.
       batch_size: Rows of a batch.
       min_distinct_keys: How many requests a batch shall have rows of, at most
         `batch_size`.
@@ -59,6 +60,8 @@ def spread_requests(
         `strategy.distribute_datasets_from_function`: each pipeline has the requests
         that a hash of their keys assigns to it, if all read the same rows in the same
         order.
+      key_mask: Name (or place) of a bool feature, False where a row has no key: it is
+        a request by itself. None: every row has one.
       counts: A `RequestCounts` that shows what was done.
 
     Returns:
@@ -76,7 +79,7 @@ def spread_requests(
             "A batch cannot have more requests than rows: expected `min_distinct_keys` "
             f"of at most {batch_size}, received {min_distinct_keys}."
         )
-    chunks = row_chunks.row_chunks(dataset, key, batch_size, input_context)
+    chunks = row_chunks.row_chunks(dataset, key, batch_size, input_context, key_mask)
     pipeline = input_context.input_pipeline_id if input_context else 0
     folded = np.random.SeedSequence([seed, pipeline]).generate_state(1, np.uint64)[0]
     # Seeds from a dataset beside the other are in its iterators' checkpoints.
@@ -101,7 +104,7 @@ def spread_requests(
             rows_out=tf.size(picked),
             dropped_rows=num_dropped,
             batches=tf.size(ends),
-            rows_without_key=tf.math.count_nonzero(chunk["keys"] < 0),
+            rows_without_key=tf.math.count_nonzero(~chunk["has_key"]),
             short_batches=num_short,
         )
         name = "short_batches"

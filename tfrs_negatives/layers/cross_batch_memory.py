@@ -7,13 +7,12 @@ import tensorflow as tf
 from tfrs_negatives import _checks, distribute
 from tfrs_negatives._ids import as_int64
 from tfrs_negatives._keras import add_state, keras
-
-# What entries have that came without ids: padding, to all that reads ids.
-_NO_ID = -1
+from tfrs_negatives._sorted_keys import SortedKeys
 
 # embeddings: [n, d] float32; ids: [n] int64, strings as hashes; keys: [n, num_keys]
-# int64; log_q: [n] float32.
-Entries = collections.namedtuple("Entries", "embeddings ids keys log_q")
+# int64; log_q: [n] float32; has_id: [n] bool; has_key: [n, num_keys] bool. Where there
+# is no id or key, its value means nothing.
+Entries = collections.namedtuple("Entries", "embeddings ids keys log_q has_id has_key")
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -32,7 +31,11 @@ class CrossBatchMemory(keras.layers.Layer):
     keys and the log q that it had (beside samplers, of `MixedLogQ`, that of the batch
     alone, which drew it).
 
-    State: 4 d + 8 num_keys + 12 bytes an entry. It checkpoints, and is read but not
+    A candidate whose embedding or log q is not finite, as in a step that overflows
+    under mixed precision, is not taken in: it would make every loss NaN until it left
+    the queue. `num_not_finite` counts them.
+
+    State: 4 d + 9 num_keys + 13 bytes an entry. It checkpoints, and is read but not
     written when `training=False`.
 
     Args:
@@ -49,13 +52,16 @@ class CrossBatchMemory(keras.layers.Layer):
     Attributes:
       share: float32 variable in [0, 1], the share of the queue that is used, the
         newest first; a curriculum may change it.
+      num_not_finite: int64 variable, how many candidates were left out because they
+        were not finite.
 
     Call arguments:
       embeddings: [B, d], the positives of the batch.
-      ids: [B] int32, int64 or string; None where nothing compares ids. Entries
-        without ids have -1, which stands for none: rules on ids keep them.
+      ids: [B] int32, int64 or string; None where nothing compares ids. Rules on ids
+        keep entries without one.
       keys: [B, num_keys] int64; None for no keys.
       log_q: [B]; None for 0.
+      has_key: [B, num_keys] bool, where there is a key; None: everywhere.
       training: Whether to take the batch in.
 
     Returns:
@@ -105,6 +111,9 @@ class CrossBatchMemory(keras.layers.Layer):
         self._ids = add_state(self, "ids", [capacity], "int64")
         self._keys = add_state(self, "keys", [capacity, num_keys], "int64")
         self._log_q = add_state(self, "log_q", [capacity], "float32")
+        self._has_id = add_state(self, "has_id", [capacity], "bool")
+        self._has_key = add_state(self, "has_key", [capacity, num_keys], "bool")
+        self.num_not_finite = add_state(self, "num_not_finite", [], "int64")
         self._staleness = None
         if report_staleness:
             self._staleness = keras.metrics.Mean(name=f"{self.name}_staleness")
@@ -149,13 +158,15 @@ class CrossBatchMemory(keras.layers.Layer):
         fits = num_rows <= self.capacity
         return _checks.guard(embeddings, tf.debugging.Assert(fits, [message, num_rows]))
 
-    def call(self, embeddings, ids=None, keys=None, log_q=None, training=False):
-        embeddings = tf.convert_to_tensor(embeddings)
+    def call(
+        self, embeddings, ids=None, keys=None, log_q=None, has_key=None, training=False
+    ):
+        embeddings = _checks.dense("embeddings", embeddings)
         if ids is not None:
             ids = as_int64("ids", ids)
-        embeddings, ids, keys, log_q = (
+        embeddings, ids, keys, log_q, has_key = (
             None if part is None else distribute.gather(part)
-            for part in (embeddings, ids, keys, log_q)
+            for part in (embeddings, ids, keys, log_q, has_key)
         )
         num_rows = _checks.size(embeddings)
         num_keys = 0 if keys is None else keys.shape[1]
@@ -164,7 +175,7 @@ class CrossBatchMemory(keras.layers.Layer):
         if training:
             # What was read must not see what is written now, nor a bad batch change it.
             with tf.control_dependencies([*entries, embeddings]):
-                self.write(tf.identity(embeddings), ids, keys, log_q)
+                self.write(tf.identity(embeddings), ids, keys, log_q, has_key)
         return entries
 
     def read(self, num_rows):
@@ -181,18 +192,25 @@ class CrossBatchMemory(keras.layers.Layer):
         warm = tf.cast(self._steps >= self.warm_up_steps, tf.float32)
         used = tf.cast(tf.floor(available * share * warm), tf.int64)
         places = (self._written - 1 - tf.range(used)) % self.capacity
+        return Entries(*(tf.gather(part, places) for part in self._parts))
+
+    @property
+    def _parts(self):
+        """The variables that hold the entries, in the order of `Entries`."""
         return Entries(
-            *(
-                tf.gather(part, places)
-                for part in (self._embeddings, self._ids, self._keys, self._log_q)
-            )
+            self._embeddings,
+            self._ids,
+            self._keys,
+            self._log_q,
+            self._has_id,
+            self._has_key,
         )
 
-    def write(self, embeddings, ids=None, keys=None, log_q=None):
+    def write(self, embeddings, ids=None, keys=None, log_q=None, has_key=None):
         """Takes a batch in: at most `capacity` rows, the same on every replica.
 
         Every part of an entry is written, so that none is left of the entry that was
-        in its place: -1 for an id that is None, 0 for log q.
+        in its place: 0 for log q that is None.
 
         Raises:
           ValueError: No keys, for a memory that keeps some.
@@ -205,23 +223,46 @@ class CrossBatchMemory(keras.layers.Layer):
         distribute.check_in_scope(self, self._written)
         embeddings = tf.cast(tf.stop_gradient(embeddings), tf.float32)
         num_rows = tf.shape(embeddings, tf.int64)[0]
-        if ids is None:
-            ids = tf.fill([num_rows], tf.constant(_NO_ID, tf.int64))
-        else:
-            ids = as_int64("ids", ids)
-            if self._staleness is not None:
-                self._staleness.update_state(*self.staleness(ids, embeddings))
+        has_id = tf.fill([num_rows], ids is not None)
+        ids = tf.zeros([num_rows], tf.int64) if ids is None else as_int64("ids", ids)
         if keys is None:
             keys = tf.zeros([num_rows, 0], tf.int64)
-        if log_q is None:
-            log_q = tf.zeros([num_rows])
-        places = (self._written + tf.range(num_rows)) % self.capacity
-        parts = self._embeddings, self._ids, self._keys, self._log_q
-        for state, values in zip(parts, (embeddings, ids, keys, log_q), strict=True):
-            values = tf.stop_gradient(tf.cast(values, state.dtype))
-            state.scatter_update(tf.IndexedSlices(values, places))
-        self._written.assign_add(num_rows)
+        if has_key is None:
+            has_key = tf.ones_like(keys, tf.bool)
+        log_q = tf.zeros([num_rows]) if log_q is None else tf.cast(log_q, tf.float32)
+        is_finite = tf.reduce_all(tf.math.is_finite(embeddings), axis=1)
+        is_finite &= tf.math.is_finite(log_q)
+        if self._staleness is not None:
+            distances, found = self.staleness(ids, embeddings)
+            counts = tf.cast(has_id & is_finite, tf.float32) * found
+            self._staleness.update_state(
+                tf.math.multiply_no_nan(distances, counts), counts
+            )
+        self._write_finite(
+            Entries(embeddings, ids, keys, log_q, has_id, has_key), is_finite
+        )
         self._steps.assign_add(1)
+
+    def _write_finite(self, entries, is_finite):
+        """Writes the entries that are finite, in their order.
+
+        They come first. The places of the others keep what they hold, so that shapes
+        do not depend on values, which XLA could not compile.
+        """
+        num_rows = tf.size(is_finite, tf.int64)
+        num_finite = tf.math.count_nonzero(is_finite)
+        order = tf.argsort(tf.cast(~is_finite, tf.int32), stable=True)
+        places = (self._written + tf.range(num_rows)) % self.capacity
+        is_new = tf.range(num_rows) < num_finite
+        for state, values in zip(self._parts, entries, strict=True):
+            values = tf.gather(tf.stop_gradient(values), order)
+            shape = tf.concat([[-1], tf.ones([values.shape.rank - 1], tf.int32)], 0)
+            values = tf.where(
+                tf.reshape(is_new, shape), values, tf.gather(state, places)
+            )
+            state.scatter_update(tf.IndexedSlices(values, places))
+        self._written.assign_add(num_finite)
+        self.num_not_finite.assign_add(num_rows - num_finite)
 
     def staleness(self, ids, embeddings):
         """How far the queue's embeddings are from fresh ones of the same ids.
@@ -237,15 +278,14 @@ class CrossBatchMemory(keras.layers.Layer):
         written = tf.minimum(self._written, self.capacity)
         # From the oldest to the newest, so that the last of equal ids is the newest.
         places = (self._written - written + tf.range(written)) % self.capacity
-        held = tf.gather(self._ids, places)
-        by_id = tf.argsort(held, stable=True)
-        ids = as_int64("ids", ids)
-        last = tf.searchsorted(tf.gather(held, by_id), ids, side="right") - 1
+        by_id = SortedKeys(
+            tf.gather(self._ids, places), tf.gather(self._has_id, places)
+        )
+        first, last = by_id.ranges(as_int64("ids", ids))
+        found = first < last
         # An entry more than there are, so that an empty queue can be looked into.
-        by_id = tf.concat([by_id, [0]], axis=0)
-        places = tf.concat([places, [0]], axis=0)
-        places = tf.gather(places, tf.gather(by_id, tf.maximum(last, 0)))
-        found = (last >= 0) & tf.equal(tf.gather(self._ids, places), ids)
+        places = tf.concat([tf.gather(places, by_id.order), [0]], axis=0)
+        places = tf.gather(places, tf.where(found, last - 1, 0))
         similarity = tf.reduce_sum(
             tf.math.l2_normalize(tf.gather(self._embeddings, places), axis=1)
             * tf.math.l2_normalize(tf.cast(embeddings, tf.float32), axis=1),

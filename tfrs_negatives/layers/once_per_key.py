@@ -3,7 +3,8 @@
 import tensorflow as tf
 
 from tfrs_negatives import _checks
-from tfrs_negatives._ids import as_int64, is_padding, pairs
+from tfrs_negatives._gather import gather_rows
+from tfrs_negatives._ids import as_int64, keys_or_own, pairs
 from tfrs_negatives._keras import keras
 from tfrs_negatives._xla import compiled_by_xla
 
@@ -40,8 +41,10 @@ class OncePerKey(keras.layers.Layer):
     Call arguments:
       features: What the tower takes: a tensor [B, ...] or a nested structure of them.
       keys: [B] int32, int64 or string, or a dict of several, which then have to agree.
-        A row whose key is negative or "" has none: it is not merged with others.
+        Every value is a key, negative numbers and "" too.
       training: As the tower's.
+      key_mask: [B] bool, False where a row has no key: it is not merged with others.
+        None: every row has one.
 
     Returns:
       What the tower returns, [B, ...].
@@ -84,22 +87,28 @@ class OncePerKey(keras.layers.Layer):
         tower = keras.utils.deserialize_keras_object(config["tower"])
         return cls(**{**config, "tower": tower})
 
-    def call(self, features, keys, training=False):
-        embeddings, rows = self.distinct(features, keys, training)
-        return tf.nest.map_structure(lambda part: tf.gather(part, rows), embeddings)
+    def call(self, features, keys, training=False, key_mask=None):
+        embeddings, rows = self.distinct(features, keys, training, key_mask)
 
-    def distinct(self, features, keys, training=False):
+        def of_rows(part):
+            if not part.dtype.is_floating:
+                return tf.gather(part, rows)
+            return tf.cast(gather_rows(part, rows), part.dtype)
+
+        return tf.nest.map_structure(of_rows, embeddings)
+
+    def distinct(self, features, keys, training=False, key_mask=None):
         """The embeddings of distinct keys, for a loss that takes them so.
 
         Args:
-          features, keys, training: As the call's.
+          features, keys, training, key_mask: As the call's.
 
         Returns:
           `(embeddings, rows)`: [U, ...], and [B] int32, the place of each row's among
           them, so that the call returns `tf.gather(embeddings, rows)`. Keys are in the
           order of their first rows. Under XLA U is B.
         """
-        keys = _as_one_key(keys)
+        keys = _as_one_key(keys, key_mask)
         features = tf.nest.map_structure(
             lambda feature: _with_rows_of(feature, keys), features
         )
@@ -110,26 +119,26 @@ class OncePerKey(keras.layers.Layer):
         return self.tower(chosen, training=training), rows
 
 
-def _as_one_key(keys):
-    """Keys [B] int64: equal where all keys are, of its own where one is missing."""
+def _as_one_key(keys, mask=None):
+    """Keys [B] int64: equal where all keys are, of its own where there is none."""
     columns = keys if isinstance(keys, dict) else {"keys": keys}
     if not columns:
         raise ValueError("`keys` must hold at least one key, received an empty dict.")
-    combined, is_missing = None, None
+    combined = None
     for name in sorted(columns):
         column = as_int64(name, columns[name])
         _checks.check_rank(name, column, (1,), "Pass one key for each row.")
-        missing = is_padding(tf.convert_to_tensor(columns[name]))
         if combined is None:
-            combined, is_missing = column, missing
+            combined = column
         else:
             combined = _checks.check_size(
                 name, combined, 0, _checks.size(column), "Keys need the same rows."
             )
-            combined = pairs(combined, column) & tf.int64.max
-            is_missing |= missing
-    places = tf.range(_checks.size(combined))
-    return tf.where(is_missing, -1 - tf.cast(places, tf.int64), combined)
+            combined = pairs(combined, column)
+    if mask is None:
+        return combined
+    mask = _checks.check_mask("key_mask", mask, _checks.size(combined))
+    return keys_or_own(combined, mask, tf.range(tf.size(combined, tf.int64)))
 
 
 def _with_rows_of(feature, keys):

@@ -47,9 +47,12 @@ class Layout:
       rules: `rules.Rule`s of groups of rows (row g is group g) and C columns.
       accidental_ids: [C] int64, item ids: no row has another column of its positive's
         item as a negative. None: it may.
+      accidental_mask: [C] bool, which columns have an id; None: all.
     """
 
-    def __init__(self, rows, columns, rules=(), accidental_ids=None):
+    def __init__(
+        self, rows, columns, rules=(), accidental_ids=None, accidental_mask=None
+    ):
         self.rows, self.columns, self.rules = rows, columns, rules
         num_rows = tf.size(rows.of)
         #: [B] int32, the rows in the order of their groups.
@@ -62,6 +65,11 @@ class Layout:
         together = tf.range(columns.size)
         if self.without_hits:
             together = tf.unique(tf.gather(accidental_ids, columns.first)).idx
+            if accidental_mask is not None:
+                # A column without an id is lost with no other.
+                has_id = tf.gather(accidental_mask, columns.first)
+                alone = columns.size + tf.range(columns.size)
+                together = tf.unique(tf.where(has_id, together, alone)).idx
         self._set_parts(together)
         self.own_is_counted = self._own_is_counted()
 

@@ -21,6 +21,7 @@ import functools
 
 import tensorflow as tf
 
+from tfrs_negatives._sorted_keys import SortedKeys
 from tfrs_negatives.losses.overwrite import (
     compiled_by_xla,
     overwrite,
@@ -38,14 +39,14 @@ class SortedColumns:
     Args:
       keys: [n] int64, n <= C; columns from n on have no key and come last.
       num_columns: C, scalar int32.
+      mask: [n] bool, which of the n columns have a key; None: all.
     """
 
-    def __init__(self, keys, num_columns):
-        self._num_keyed = tf.size(keys)
-        by_key = tf.argsort(keys, stable=True)
-        self._sorted_keys = tf.gather(keys, by_key)
+    def __init__(self, keys, num_columns, mask=None):
+        self._keys = SortedKeys(keys, mask)
         #: [C] int32, the columns in sorted order.
-        self.order = tf.concat([by_key, tf.range(self._num_keyed, num_columns)], 0)
+        keyless = tf.range(tf.size(keys), num_columns)
+        self.order = tf.concat([self._keys.order, keyless], axis=0)
 
     def ranges(self, entries):
         """For each key in `entries` [L] the sorted columns that have it.
@@ -53,10 +54,7 @@ class SortedColumns:
         Returns:
           `(first, last)`, [L] int32: the columns `order[first:last]`.
         """
-        return (
-            tf.searchsorted(self._sorted_keys, entries, side="left"),
-            tf.searchsorted(self._sorted_keys, entries, side="right"),
-        )
+        return self._keys.ranges(entries)
 
 
 class Rule:
@@ -69,7 +67,7 @@ class Rule:
         entry i alone.
       row_ends: [B] int32, one past where it ends.
       longest: No list is longer, scalar int32.
-      ignored: [L] bool, entries that match nothing; None for none.
+      mask: [L] bool, which entries are keys, the others match nothing; None: all.
     """
 
     def __init__(
@@ -79,13 +77,13 @@ class Rule:
         row_starts=None,
         row_ends=None,
         longest=1,
-        ignored=None,
+        mask=None,
     ):
         self._columns = columns
         self.num_columns = tf.size(columns.order)
         self._first, self._last = columns.ranges(entries)
-        if ignored is not None:
-            self._last = tf.where(ignored, self._first, self._last)
+        if mask is not None:
+            self._last = tf.where(mask, self._last, self._first)
         self._starts, self._ends, self._longest = row_starts, row_ends, longest
 
     @property
@@ -259,7 +257,7 @@ def matches(rules, rows):
     return tf.reshape(times > 0, tf.stack([rows.size, num_columns]))
 
 
-def same_key(row_keys, columns):
+def same_key(row_keys, columns, mask=None):
     """Drops columns that carry the row's key.
 
     With item ids as keys these are accidental hits: columns that hold the row's
@@ -271,14 +269,15 @@ def same_key(row_keys, columns):
     Args:
       row_keys: [B] int64.
       columns: `SortedColumns` by the columns' keys.
+      mask: [B] bool, which rows have a key; None: all.
 
     Returns:
       A `Rule`.
     """
-    return Rule(row_keys, columns)
+    return Rule(row_keys, columns, mask=mask)
 
 
-def known_positives(known_ids, row_starts, row_ends, longest, is_padding, columns):
+def known_positives(known_ids, row_starts, row_ends, longest, columns):
     """Drops columns whose item is known to be a positive of the row.
 
     Args:
@@ -286,16 +285,17 @@ def known_positives(known_ids, row_starts, row_ends, longest, is_padding, column
       row_starts: [B] int32, where row i's list starts.
       row_ends: [B] int32, one past where it ends.
       longest: The longest list's length, scalar int32.
-      is_padding: [L] bool, entries to ignore.
       columns: `SortedColumns` by item id.
 
     Returns:
       A `Rule`.
     """
-    return Rule(known_ids, columns, row_starts, row_ends, longest, is_padding)
+    return Rule(known_ids, columns, row_starts, row_ends, longest)
 
 
-def shared_positives(row_keys, keys_of_positives, positive_ids, columns):
+def shared_positives(
+    row_keys, keys_of_positives, positive_ids, columns, row_mask=None, mask=None
+):
     """Drops columns whose item is a positive of any row with the same key.
 
     Unlike `same_key` this reaches columns that came from another key's row or
@@ -306,17 +306,21 @@ def shared_positives(row_keys, keys_of_positives, positive_ids, columns):
       keys_of_positives: [P] int64, of everyone's rows: with several replicas, more.
       positive_ids: [P] int64, their items.
       columns: `SortedColumns` by item id.
+      row_mask: [B] bool, which rows have a key; None: all.
+      mask: [P] bool, which positives' rows have a key; None: all.
 
     Returns:
       A `Rule`.
     """
-    by_key = tf.argsort(keys_of_positives, stable=True)
-    ordered = tf.gather(keys_of_positives, by_key)
+    by_key = SortedKeys(keys_of_positives, mask)
+    starts, ends = by_key.ranges(row_keys)
+    if row_mask is not None:
+        ends = tf.where(row_mask, ends, starts)
     return Rule(
-        tf.gather(positive_ids, by_key),
+        tf.gather(positive_ids, by_key.order),
         columns,
-        row_starts=tf.searchsorted(ordered, row_keys, side="left"),
-        row_ends=tf.searchsorted(ordered, row_keys, side="right"),
+        row_starts=starts,
+        row_ends=ends,
         longest=tf.size(keys_of_positives),
     )
 

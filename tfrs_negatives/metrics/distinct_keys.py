@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from tfrs_negatives import distribute
+from tfrs_negatives._ids import keys_or_own
 from tfrs_negatives._keras import keras
 from tfrs_negatives._xla import compiled_by_xla
 from tfrs_negatives.metrics.negative_metric import NegativeMetric
@@ -14,7 +15,7 @@ class DistinctKeys(NegativeMetric):
 
     A batch of few keys has few rows that are negatives of each other: of a batch in
     the order of a log, sorted by request, this is a small part of its size. Each row
-    without a key (negative or "") counts as one, as it does for `data` and the masks.
+    without a key (`query_key_mask`) counts as one, as it does for `data` and the masks.
 
     Args:
       key: Name of the key, where the task is called with a dict of several.
@@ -34,9 +35,11 @@ class DistinctKeys(NegativeMetric):
         self._chosen(query_keys)
 
     def parts(self, negatives):
-        keys = distribute.gather(self._chosen(negatives.keys))
-        # Negative keys stand for none.
-        keys = tf.where(keys < 0, -1 - tf.range(tf.size(keys, tf.int64)), keys)
+        keys, mask = self._chosen(negatives.keys)
+        keys = distribute.gather(keys)
+        if mask is not None:
+            places = tf.range(tf.size(keys, tf.int64))
+            keys = keys_or_own(keys, distribute.gather(mask), places)
         if compiled_by_xla():
             # It knows no sizes that depend on values.
             keys = tf.sort(keys)

@@ -33,10 +33,13 @@ class Negatives:
         it.
       column_ids: [W - M] int64, items of the shared columns, strings as hashes. None
         where no metric needs ids.
+      column_id_mask: [W - M] bool, which of the shared columns have an id (entries of a
+        memory may lack one); None: all.
       row_ids: [r, M] int64, items of the rows' own negatives. None where no metric
         needs ids, or rows have none.
-      keys: Dict from names to the `query_keys` of the whole batch (the replica's),
-        [B] int64; a single key has the name None.
+      keys: Dict from names to the `query_keys` of the whole batch (the replica's), as
+        pairs `(values, mask)`: [B] int64, and [B] bool or None where all rows have a
+        key. A single key has the name None.
     """
 
     offered: tf.Tensor
@@ -47,6 +50,7 @@ class Negatives:
     weights: tf.Tensor
     positives: tf.Tensor | None = None
     column_ids: tf.Tensor | None = None
+    column_id_mask: tf.Tensor | None = None
     row_ids: tf.Tensor | None = None
     keys: dict = dataclasses.field(default_factory=dict)
 
@@ -78,11 +82,12 @@ class Negatives:
     def where_item(self, function):
         """[r, W] from a function of ids, [n] int64 to [n] bool."""
         shape = tf.shape(self.kept)
+        holds = function(self.column_ids)
+        if self.column_id_mask is not None:
+            holds &= self.column_id_mask
         if self.row_ids is None:
-            return tf.broadcast_to(function(self.column_ids), shape)
-        shared = tf.broadcast_to(
-            function(self.column_ids), tf.stack([shape[0], tf.size(self.column_ids)])
-        )
+            return tf.broadcast_to(holds, shape)
+        shared = tf.broadcast_to(holds, tf.stack([shape[0], tf.size(holds)]))
         own = tf.reshape(
             function(tf.reshape(self.row_ids, [-1])), tf.shape(self.row_ids)
         )

@@ -3,13 +3,14 @@
 import tensorflow as tf
 
 from tfrs_negatives import _checks
-from tfrs_negatives._ids import as_int64, is_padding
+from tfrs_negatives._ids import as_int64
 from tfrs_negatives.losses import rules
 from tfrs_negatives.losses.overwrite import set_each
 from tfrs_negatives.losses.row_blocks import Rows
 from tfrs_negatives.metrics.negative_metric import NegativeMetric
 from tfrs_negatives.metrics.negatives import SOURCES, Negatives
-from tfrs_negatives.tasks import negative_rules, row_negatives
+from tfrs_negatives.tasks import row_negatives
+from tfrs_negatives.tasks.keys import KnownPositives, row_keys
 
 
 class ObservedRows:
@@ -21,7 +22,7 @@ class ObservedRows:
       num_rows: B, scalar int32.
       candidate_ids: [C], checked, or None.
       positive_ids: [B, P] or ragged, the rows' positives, or None.
-      query_keys: As in `tasks.Retrieval`.
+      query_keys, query_key_mask: As in `tasks.Retrieval`.
       negative_ids, negative_mask: [B, M] or None, as the caller gave them.
       has_negatives: Whether rows have negatives of their own.
 
@@ -41,6 +42,7 @@ class ObservedRows:
         candidate_ids=None,
         positive_ids=None,
         query_keys=None,
+        query_key_mask=None,
         negative_ids=None,
         negative_mask=None,
         has_negatives=False,
@@ -58,15 +60,13 @@ class ObservedRows:
                 self._need("ids", negative_ids, "negative_ids", "[B, M]", "positives")
         if "keys" in self._needs:
             self._need("keys", query_keys, "query_keys", "[B]")
-        self._keys = negative_rules.named_keys(query_keys, num_rows)
+        self._keys = row_keys(query_keys, query_key_mask, num_rows)
         for metric in metrics:
             metric.check(candidate_ids, self._keys)
         if "positives" in self._needs:
             name = "measured_positive_ids"
-            known = negative_rules.KnownPositives(
-                positive_ids, candidate_ids, num_rows, name
-            )
-            self.checked.append(known.is_padding)
+            known = KnownPositives(positive_ids, candidate_ids, num_rows, name)
+            self.checked.append(known.ids)
         limit = num_rows if limit is None else tf.minimum(limit, num_rows)
         # In 64 bits: B times the limit is more than 32 hold.
         places = tf.range(tf.cast(limit, tf.int64)) * tf.cast(num_rows, tf.int64)
@@ -107,7 +107,8 @@ class ObservedRows:
             sources=sources,
             weights=self._weights(sample_weight),
             positives=self._positives(column_ids, own_ids, offered),
-            column_ids=column_ids if self.compares_ids else None,
+            column_ids=column_ids.values if self.compares_ids else None,
+            column_id_mask=column_ids.mask if self.compares_ids else None,
             row_ids=None if own_ids is None else as_int64("negative_ids", own_ids),
             keys=self._keys,
         )
@@ -118,8 +119,6 @@ class ObservedRows:
         none = tf.zeros_like(self.rows, bool)
         shared = set_each(shared, self.rows, none, in_place=False)
         is_negative = tf.ones(tf.stack([tf.size(self.rows), width - num_shared]), bool)
-        if self._negative_ids is not None:
-            is_negative &= ~is_padding(tf.gather(self._negative_ids, self.rows))
         if self._negative_mask is not None:
             is_negative &= tf.gather(self._negative_mask, self.rows)
         return tf.concat([shared, is_negative], axis=1)
@@ -132,9 +131,11 @@ class ObservedRows:
         listed = tf.gather(self._positive_ids, self.rows)
         here, by_item = (
             Rows(0, num_rows),
-            rules.SortedColumns(column_ids, tf.size(column_ids)),
+            rules.SortedColumns(
+                column_ids.values, tf.size(column_ids.values), column_ids.mask
+            ),
         )
-        known = negative_rules.KnownPositives(listed, candidate_ids, num_rows)
+        known = KnownPositives(listed, candidate_ids, num_rows)
         same = rules.same_key(as_int64("candidate_ids", candidate_ids), by_item)
         positives = rules.matches([same, known.rule(by_item)], here)
         if own_ids is not None:

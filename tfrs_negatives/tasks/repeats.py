@@ -3,9 +3,10 @@
 import tensorflow as tf
 
 from tfrs_negatives import _checks, distribute
+from tfrs_negatives._gather import gather_rows
 from tfrs_negatives.losses import repeats
 from tfrs_negatives.losses.inputs import check_distinct
-from tfrs_negatives.tasks.negative_rules import KnownPositives, named_keys, vector
+from tfrs_negatives.tasks.keys import KnownPositives, row_keys, vector
 
 
 class Repeats:
@@ -35,15 +36,17 @@ class Repeats:
         self.num_columns = _checks.size(self.candidate_rows)
 
     def expanded(self):
-        """Query embeddings [B, ...] and candidate embeddings [C, d]."""
+        """Embeddings of queries [B, ...] and candidates [C, d], float32 at least."""
         return (
-            tf.gather(self.queries, self.query_rows),
-            tf.gather(self.candidates, self.candidate_rows),
+            gather_rows(self.queries, self.query_rows),
+            gather_rows(self.candidates, self.candidate_rows),
         )
 
-    def groups(self, query_keys, known_positive_ids, candidate_ids):
+    def groups(self, query_keys, query_key_mask, known_positive_ids, candidate_ids):
         """`losses.repeats.Groups` of rows that no rule tells apart."""
-        respects = [*named_keys(query_keys, self.num_rows).values()]
+        respects = []
+        for keys in row_keys(query_keys, query_key_mask, self.num_rows).values():
+            respects += keys.respects()
         if known_positive_ids is not None:
             known = KnownPositives(known_positive_ids, candidate_ids, self.num_rows)
             respects.append(known.identities(self.num_rows))
@@ -51,7 +54,7 @@ class Repeats:
 
     def queries_of(self, groups):
         """[G, d], the query of each group."""
-        return tf.gather(self.queries, tf.gather(self.query_rows, groups.first))
+        return gather_rows(self.queries, tf.gather(self.query_rows, groups.first))
 
     def of_columns(self, columns, entries=None):
         """The embeddings that the columns use, and which each uses.
@@ -83,12 +86,12 @@ def distinct_columns(places, ids=None, log_q=None):
 
     Args:
       places: [C] int32, the embedding of each column.
-      ids: [C] int64 or None.
+      ids: `Keys` [C] or None.
       log_q: [C] or None.
     """
     respects = [places]
     if ids is not None:
-        respects.append(ids)
+        respects += ids.respects()
     if log_q is not None:
         kind = tf.int64 if log_q.dtype == tf.float64 else tf.int32
         respects.append(tf.bitcast(log_q, kind))

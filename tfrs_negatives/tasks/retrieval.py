@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from tfrs_negatives import _checks, distribute
+from tfrs_negatives._gather import gather_rows
 from tfrs_negatives._ids import as_int64
 from tfrs_negatives._keras import Task, keras
 from tfrs_negatives._summaries import histogram
@@ -13,6 +14,7 @@ from tfrs_negatives.losses.repeats import Layout
 from tfrs_negatives.losses.sampled_loss import SampledLoss
 from tfrs_negatives.tasks import row_negatives
 from tfrs_negatives.tasks.columns import Columns
+from tfrs_negatives.tasks.keys import Keys, vector
 from tfrs_negatives.tasks.log_q_sources import (
     batch_log_q,
     check_training,
@@ -25,7 +27,6 @@ from tfrs_negatives.tasks.negative_rules import (
     collect_rules,
     ids_of_columns,
     insert,
-    vector,
 )
 from tfrs_negatives.tasks.observed_rows import ObservedRows, check_metrics
 from tfrs_negatives.tasks.repeats import Repeats, distinct_columns
@@ -226,7 +227,9 @@ class Retrieval(keras.layers.Layer, Task):
         score_mask=None,
         *,
         query_keys=None,
+        query_key_mask=None,
         candidate_keys=None,
+        candidate_key_mask=None,
         known_positive_ids=None,
         measured_positive_ids=None,
         negative_embeddings=None,
@@ -264,22 +267,24 @@ class Retrieval(keras.layers.Layer, Task):
           score_mask: [B, C] bool, False drops the pair; must keep the diagonal.
           query_keys: [B], or a dict of several such (user, request, ...): a
             candidate that came with a row of the same key is not a negative.
-            Several keys: any match drops the pair. A key that is negative or ""
-            stands for none: it matches nothing.
+            Several keys: any match drops the pair. Every value is a key, negative
+            numbers and "" too.
+          query_key_mask: [B] bool, False where a row has no key, which then matches
+            nothing; or a dict of these for several keys. None: every row has one.
           candidate_keys: [C] (or a dict with names of `query_keys`), the
             candidates' keys. None: the first B candidates have their row's
             keys, the rest none.
-          known_positive_ids: Items known to be positives of each row, such as
-            its history: [B, M], padded with any negative number or "", or a
-            ragged tensor [B, None].
+          candidate_key_mask: [C] bool, the same for `candidate_keys`.
+          known_positive_ids: Items known to be positives of each row, such as its
+            history: a ragged tensor [B, None], or [B, M], of which every entry
+            counts (fill it with an id that no item has, or repeat one of the row's).
           measured_positive_ids: Items that are positives of each row to
             `negative_metrics` alone, of the same form: no pair is dropped for them.
             None: `known_positive_ids`.
           negative_embeddings: [B, M, d], explicit negatives of each row alone, such
             as what it was shown and skipped, or hard negatives.
-          negative_ids: [B, M], their ids, padded with any negative number or "": for
-            `sampling_correction` and for the rules that compare ids, which drop
-            them like columns. Rules on keys leave them.
+          negative_ids: [B, M], their ids: for `sampling_correction` and for the rules
+            that compare ids, which drop them like columns. Rules on keys leave them.
           negative_mask: [B, M] bool, False drops the negative, such as padding.
           negative_log_q: [B, M], their log q. None: with `sampling_correction`, that
             of their ids, as if the batch had brought them.
@@ -333,10 +338,16 @@ class Retrieval(keras.layers.Layer, Task):
         }
         compares_ids = check_ids(candidate_ids, **by_id)
         columns = self._columns(num_rows, num_columns, score_mask)
-        entries = keys = None
+        entries = keys = has_key = None
+        key_arguments = {
+            "query_keys": query_keys,
+            "query_key_mask": query_key_mask,
+            "candidate_keys": candidate_keys,
+            "candidate_key_mask": candidate_key_mask,
+        }
         if self._memory is not None:
             check_training("memory", training)
-            keys = batch_keys(query_keys, candidate_keys, num_rows, num_columns)
+            keys, has_key = batch_keys(num_rows, num_columns, **key_arguments)
             candidate_embeddings, entries = self._recall(
                 candidate_embeddings, num_rows, keys
             )
@@ -352,6 +363,7 @@ class Retrieval(keras.layers.Layer, Task):
                 candidate_ids=candidate_ids,
                 positive_ids=measured_positive_ids,
                 query_keys=query_keys,
+                query_key_mask=query_key_mask,
                 negative_ids=negative_ids,
                 negative_mask=negative_mask,
                 has_negatives=negative_embeddings is not None,
@@ -368,7 +380,9 @@ class Retrieval(keras.layers.Layer, Task):
             or negative_embeddings is not None
             or not self._sampled.can_repeat(query_embeddings)
         ):
-            groups = repeats.groups(query_keys, known_positive_ids, candidate_ids)
+            groups = repeats.groups(
+                query_keys, query_key_mask, known_positive_ids, candidate_ids
+            )
         column_ids = None
         if compares_ids or (groups and candidate_ids is not None):
             column_ids = ids_of_columns(candidate_ids, columns, entries)
@@ -378,10 +392,9 @@ class Retrieval(keras.layers.Layer, Task):
             columns,
             candidate_ids=candidate_ids,
             column_ids=column_ids,
-            query_keys=query_keys,
-            candidate_keys=candidate_keys,
             memory=entries,
             groups=groups,
+            **key_arguments,
             **by_id,
         )
         negatives = None
@@ -396,6 +409,7 @@ class Retrieval(keras.layers.Layer, Task):
                 columns,
                 negative_mask=negative_mask,
                 query_keys=query_keys,
+                query_key_mask=query_key_mask,
                 **by_id,
             )
             checked.append(negative_embeddings)
@@ -445,6 +459,7 @@ class Retrieval(keras.layers.Layer, Task):
                     columns.in_replica_order(positives),
                     ids=_everyones(candidate_ids, num_rows),
                     keys=distribute.gather(keys),
+                    has_key=distribute.gather(has_key),
                     log_q=_everyones(remembered, num_rows),
                 )
 
@@ -526,16 +541,16 @@ class Retrieval(keras.layers.Layer, Task):
           groups: `losses.repeats.Groups` of the rows.
           places: [columns] int32, which of the embeddings each column is.
           scoring: The loss's arguments, embeddings once each.
-          column_ids: [columns] int64 or None.
+          column_ids: `Keys` [columns] or None.
           sample_weight: [B] or None.
         """
         embeddings, log_q = scoring["candidate_embeddings"], scoring["candidate_log_q"]
         distinct = distinct_columns(places, column_ids, log_q)
-        hit_ids = column_ids if self._remove_accidental_hits else None
+        hits = column_ids if self._remove_accidental_hits else Keys(None)
         return self._sampled.of_repeats(
             repeats.queries_of(groups),
-            tf.gather(embeddings, tf.gather(places, distinct.first)),
-            Layout(groups, distinct, scoring["rules"], hit_ids),
+            gather_rows(embeddings, tf.gather(places, distinct.first)),
+            Layout(groups, distinct, scoring["rules"], hits.values, hits.mask),
             candidate_log_q=None if log_q is None else tf.gather(log_q, distinct.first),
             sample_weight=sample_weight,
         )
@@ -546,7 +561,7 @@ class Retrieval(keras.layers.Layer, Task):
         if self._remove_accidental_hits:
             num_rows = tf.size(groups.of)
             rules.append(accidental_hits(column_ids, num_rows, observed.rows))
-        embeddings = tf.gather(scoring["candidate_embeddings"], places)
+        embeddings = gather_rows(scoring["candidate_embeddings"], places)
         return {**scoring, "candidate_embeddings": embeddings, "rules": rules}
 
     def _checked_labels(self, labels, query_embeddings):

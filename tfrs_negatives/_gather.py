@@ -1,0 +1,22 @@
+"""Embeddings that several rows take."""
+
+import tensorflow as tf
+
+
+def gather_rows(embeddings, rows):
+    """`tf.gather(embeddings, rows)`, whose gradient is summed in float32 at least.
+
+    The gradient of an embedding is the sum over all rows that take it. In half
+    precision such a sum stops growing where it is some hundred times what is added:
+    bfloat16 has 8 significant bits.
+
+    Args:
+      embeddings: [n, ...] of a floating dtype.
+      rows: [m] integers.
+
+    Returns:
+      [m, ...], float32 for half precision, else of the dtype of `embeddings`.
+    """
+    if embeddings.dtype in (tf.float16, tf.bfloat16):
+        embeddings = tf.cast(embeddings, tf.float32)
+    return tf.gather(embeddings, rows)

@@ -1,0 +1,39 @@
+"""Keys in order, so that all places of a key are found by binary search."""
+
+import tensorflow as tf
+
+
+class SortedKeys:
+    """Keys in ascending order, those that stand for none last.
+
+    Args:
+      keys: [n] int64.
+      mask: [n] bool, which of them are keys; None: all.
+    """
+
+    def __init__(self, keys, mask=None):
+        if mask is None:
+            #: [n] int32, the places of the keys in sorted order.
+            self.order = tf.argsort(keys, stable=True)
+            self._num_keys = None
+        else:
+            # As the largest integer, the others are behind all keys, and behind those
+            # that are the largest integer too.
+            keys = tf.where(mask, keys, tf.int64.max)
+            by_mask = tf.argsort(tf.cast(~mask, tf.int32), stable=True)
+            by_key = tf.argsort(tf.gather(keys, by_mask), stable=True)
+            self.order = tf.gather(by_mask, by_key)
+            self._num_keys = tf.math.count_nonzero(mask, dtype=tf.int32)
+        self._sorted = tf.gather(keys, self.order)
+
+    def ranges(self, entries):
+        """For each key in `entries` [L] where it is in sorted order.
+
+        Returns:
+          `(first, last)`, [L] int32: the places `order[first:last]` hold it.
+        """
+        first = tf.searchsorted(self._sorted, entries, side="left")
+        last = tf.searchsorted(self._sorted, entries, side="right")
+        if self._num_keys is None:
+            return first, last
+        return tf.minimum(first, self._num_keys), tf.minimum(last, self._num_keys)
