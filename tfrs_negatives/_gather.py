@@ -17,6 +17,18 @@ def gather_rows(embeddings, rows):
     Returns:
       [m, ...], float32 for half precision, else of the dtype of `embeddings`.
     """
-    if embeddings.dtype in (tf.float16, tf.bfloat16):
-        embeddings = tf.cast(embeddings, tf.float32)
-    return tf.gather(embeddings, rows)
+    if embeddings.dtype not in (tf.float16, tf.bfloat16):
+        return tf.gather(embeddings, rows)
+
+    @tf.custom_gradient
+    def gathered(embeddings):
+        def gradient(upstream):
+            # That of `tf.gather` would be cast row by row, before it is summed.
+            total = tf.math.unsorted_segment_sum(
+                upstream, rows, tf.shape(embeddings)[0]
+            )
+            return tf.cast(total, embeddings.dtype)
+
+        return tf.gather(tf.cast(embeddings, tf.float32), rows), gradient
+
+    return gathered(embeddings)

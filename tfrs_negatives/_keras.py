@@ -5,6 +5,8 @@ The active Keras is `tf.keras`: Keras 2 (`tf_keras`) when
 otherwise. TensorFlow Recommenders needs Keras 2 and is imported only there.
 """
 
+import re
+
 import tensorflow as tf
 
 keras = tf.keras
@@ -55,6 +57,15 @@ def add_state(layer, name, shape, dtype, initializer="zeros"):
         experimental_autocast=False,
         aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
     )
+
+
+def without_arguments(error):
+    """The `ValueError` of a layer's call without the list of all its arguments.
+
+    Keras puts them behind the reason: a screen of them for a call that takes many.
+    """
+    reason = re.split(r"\s*(?:Call a|A)rguments received by ", str(error))[0]
+    return ValueError(reason).with_traceback(error.__traceback__)
 
 
 def note_inputs(model, inputs):

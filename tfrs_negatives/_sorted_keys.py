@@ -15,7 +15,7 @@ class SortedKeys:
         if mask is None:
             #: [n] int32, the places of the keys in sorted order.
             self.order = tf.argsort(keys, stable=True)
-            self._num_keys = None
+            self._num_keys = tf.size(keys)
         else:
             # As the largest integer, the others are behind all keys, and behind those
             # that are the largest integer too.
@@ -32,8 +32,11 @@ class SortedKeys:
         Returns:
           `(first, last)`, [L] int32: the places `order[first:last]` hold it.
         """
-        first = tf.searchsorted(self._sorted, entries, side="left")
-        last = tf.searchsorted(self._sorted, entries, side="right")
-        if self._num_keys is None:
-            return first, last
+        # `tf.searchsorted` fails where a graph knows that there are no entries.
+        inputs = {
+            "sorted_inputs": self._sorted[tf.newaxis],
+            "values": entries[tf.newaxis],
+        }
+        first = tf.raw_ops.LowerBound(**inputs)[0]
+        last = tf.raw_ops.UpperBound(**inputs)[0]
         return tf.minimum(first, self._num_keys), tf.minimum(last, self._num_keys)

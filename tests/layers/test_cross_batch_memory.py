@@ -218,3 +218,49 @@ def test_bad_batches_change_nothing():
     # Which of a graph's ops fails first is chance, so that only one may fail.
     assert layer.read(tf.constant(5)).ids.shape == [0]
     assert not any(np.any(v.numpy()) for v in layer.variables if "share" not in v.name)
+
+
+@pytest.mark.parametrize("jit_compile", [None, False, True])
+@pytest.mark.parametrize("wrong", ["embeddings", "log_q"])
+def test_what_is_not_finite_is_not_remembered(wrong, jit_compile):
+    """Eager, in a graph and under XLA: others keep their order, and it is counted."""
+    layer = memory()
+
+    def write(entries):
+        layer(**entries, training=True)
+
+    if jit_compile is not None:
+        write = tf.function(write, jit_compile=jit_compile)
+    write(batch(0))
+    write(batch(2))
+    bad = batch(4, size=3)
+    values = bad[wrong].numpy()
+    values[1, ...] = np.nan
+    values[0, ...] = -np.inf
+    write({**bad, wrong: tf.constant(values)})
+    assert numbers_of(layer(tf.zeros([0, 3]), keys=tf.zeros([0, 2], tf.int64))) == [
+        *[6, 3, 2, 1, 0]
+    ]
+    write(batch(7, size=3))
+    entries = layer(tf.zeros([0, 3]), keys=tf.zeros([0, 2], tf.int64))
+    assert numbers_of(entries) == [9, 8, 7, 6, 3, 2, 1]
+    assert layer.num_not_finite.numpy() == 2
+
+
+def test_staleness_leaves_out_what_is_not_finite():
+    layer = CrossBatchMemory(6, width=2, report_staleness=True)
+    layer(tf.constant([[1.0, 0.0]]), ids=tf.constant([7]), training=True)
+    moved = tf.constant([[np.nan, 0.0], [0.0, 1.0]])
+    layer(moved, ids=tf.constant([7, 7]), training=True)
+    np.testing.assert_allclose(layer._staleness.result(), 1.0)
+
+
+def test_entries_without_an_id_are_no_item():
+    """Whatever stands in their place: 0 is an id like any other."""
+    layer = CrossBatchMemory(6, width=2)
+    layer(tf.ones([2, 2]), training=True)
+    _, found = layer.staleness([0, -1], tf.ones([2, 2]))
+    np.testing.assert_array_equal(found, [0, 0])
+    layer(tf.ones([1, 2]), ids=tf.constant([-1]), training=True)
+    _, found = layer.staleness([0, -1], tf.ones([2, 2]))
+    np.testing.assert_array_equal(found, [0, 1])

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
+from oracles import row_losses
 
 from tfrs_negatives._keras import keras
 from tfrs_negatives.layers import (
@@ -360,3 +361,48 @@ def test_fit_checkpoint_and_one_trace(tmp_path):
     for one, other in zip(models[0].task._memory.variables, state, strict=True):
         np.testing.assert_array_equal(one, other)
     assert max(np.abs(value).max() for value in state) > 0
+
+
+@pytest.mark.parametrize("in_graph", [False, True])
+@pytest.mark.parametrize("rule", ["accidental", "known", "repeats"])
+@pytest.mark.parametrize("first_id", [-1, 0, 5])
+def test_entries_without_ids_are_no_item(first_id, rule, in_graph):
+    """Rules on ids keep them, also where ids are what an empty place holds."""
+    memory = CrossBatchMemory(20, D)
+    rng = np.random.default_rng(0)
+    old, candidates = rng.normal(size=(2, 4, D)).astype("float32")
+    memory.write(tf.constant(old))
+    ids = tf.constant([0, 1, 2, 3]) + first_id
+    given = {"candidate_ids": ids}
+    if rule == "known":
+        given["known_positive_ids"] = tf.reshape(ids, [4, 1])
+    if rule == "repeats":
+        given |= {"query_rows": tf.range(4), "candidate_rows": tf.range(4)}
+    task = Retrieval(remove_accidental_hits=rule != "known", memory=memory)
+
+    def loss(queries, given):
+        return task(queries, candidates, training=False, **given)
+
+    if in_graph:
+        loss = tf.function(loss)
+    queries = rng.normal(size=(4, D)).astype("float32")
+    found = loss(tf.constant(queries), given)
+    expected = row_losses(queries, np.concatenate([candidates, old])).sum()
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_one_step_that_overflows_does_not_spoil_the_next():
+    """The loss of the batch after it is what it would be without that step."""
+    losses = []
+    rng = np.random.default_rng(0)
+    batches = rng.normal(size=(3, 4, D)).astype("float32")
+    for poisoned in (False, True):
+        memory = CrossBatchMemory(20, D)
+        task = Retrieval(memory=memory)
+        task(batches[0], batches[0], training=True)
+        if poisoned:
+            overflowed = batches[1] * np.inf
+            assert not np.isfinite(task(overflowed, overflowed, training=True))
+        losses.append(float(task(batches[2], batches[2], training=True)))
+        assert memory.num_not_finite.numpy() == (4 if poisoned else 0)
+    assert losses[0] == losses[1]

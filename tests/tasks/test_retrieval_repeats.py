@@ -346,7 +346,6 @@ def test_dtypes(dtype, tolerance):
         ({"query_rows": np.zeros(B)}, ValueError, "integers"),
         ({"query_rows": np.zeros([B, 1], int)}, ValueError, "rank 1"),
         ({"candidate_rows": np.zeros(B - 1, int)}, ValueError, "at least as many"),
-        ({"query_rows": np.zeros(0, int)}, ValueError, "no rows"),
     ],
 )
 def test_bad_maps(maps, error, message):

@@ -2,8 +2,14 @@
 
 import tensorflow as tf
 
-from tfrs_negatives import _checks, distribute
+from tfrs_negatives import _checks
 from tfrs_negatives.losses import reductions
+
+
+def computed_in(*embeddings):
+    """The dtype that a loss computes in: float64 if any of them is, else float32."""
+    double = tf.float64 in [tensor.dtype for tensor in embeddings]
+    return tf.float64 if double else tf.float32
 
 
 def check_scored(queries, candidates, score_mask=None, sample_weight=None):
@@ -25,7 +31,7 @@ def check_scored(queries, candidates, score_mask=None, sample_weight=None):
 
 
 def _as_float(name, embeddings):
-    embeddings = tf.convert_to_tensor(embeddings)
+    embeddings = _checks.dense(name, embeddings)
     if not embeddings.dtype.is_floating:
         raise ValueError(
             f"`{name}` must be floating point, received {embeddings.dtype.name}. "
@@ -63,7 +69,7 @@ def check_distinct(queries, candidates):
 
 
 def check_numbers(queries, num_rows, num_columns):
-    """Checks that there are rows, and a column for each.
+    """Checks that there is a column for each row; there may be none of both.
 
     Args:
       queries: Any tensor.
@@ -73,12 +79,7 @@ def check_numbers(queries, num_rows, num_columns):
     Returns:
       `queries`, computed only once the checks hold.
     """
-    hint = "An empty batch has no loss: filter it out of the dataset."
-    # With several replicas, others may have the rows.
-    may_be_empty = distribute.num_replicas() > 1
     static_rows, static_columns = map(tf.get_static_value, (num_rows, num_columns))
-    if static_rows == 0 and not may_be_empty:
-        raise ValueError(f"`query_embeddings` has no rows ({queries.shape}). {hint}")
     too_few = (
         "`candidate_embeddings` must hold each row's positive first, then any extra "
         "negatives: expected at least as many rows as `query_embeddings`"
@@ -88,9 +89,6 @@ def check_numbers(queries, num_rows, num_columns):
             raise ValueError(f"{too_few} ({static_rows}), received {static_columns}.")
     return _checks.guard(
         queries,
-        tf.debugging.assert_greater_equal(
-            num_rows, 0 if may_be_empty else 1, message=hint
-        ),
         tf.debugging.assert_less_equal(num_rows, num_columns, message=too_few),
     )
 
@@ -130,12 +128,12 @@ def check_negatives(negatives, log_q, mask, queries):
         return _checks.check_size(name, values, 1, _checks.size(negatives, 1), hint)
 
     if log_q is not None:
-        log_q = checked("negative_log_q", tf.convert_to_tensor(log_q))
+        log_q = checked("negative_log_q", _checks.dense("negative_log_q", log_q))
         finite = tf.reduce_all(tf.math.is_finite(log_q))
         message = "`negative_log_q` must be finite, padding included. Received:"
         log_q = _checks.guard(log_q, tf.debugging.Assert(finite, [message, log_q]))
     if mask is not None:
-        mask = tf.convert_to_tensor(mask)
+        mask = _checks.dense("negative_mask", mask)
         if mask.dtype != tf.bool:
             raise ValueError(
                 f"`negative_mask` must be bool, received {mask.dtype.name}. Pass True "
@@ -173,7 +171,7 @@ def check_refined(log_q, queries):
 
 
 def _check_score_mask(mask, num_rows, num_columns):
-    mask = tf.convert_to_tensor(mask)
+    mask = _checks.dense("score_mask", mask)
     hint = "Pass a boolean [B, C], True where the pair may be scored."
     if mask.dtype != tf.bool:
         raise ValueError(

@@ -17,7 +17,8 @@ def hardest(logits, positives, k, in_place):
     # The values are constants, so the reading of `own` must be waited for.
     with tf.control_dependencies([own]):
         negatives = set_each(logits, positives, minus_inf, in_place)
-    k = tf.minimum(k, tf.shape(logits)[1] - 1)
+    # A batch without columns has -1 beside the positive.
+    k = tf.maximum(tf.minimum(k, tf.shape(logits)[1] - 1), 0)
     # Their order is of no use, and takes a sixth to a third of the time.
     best = tf.math.top_k(negatives, k, sorted=False)
     return (

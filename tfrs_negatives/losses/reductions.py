@@ -16,7 +16,7 @@ def row_weights(sample_weight, num_rows, dtype):
 
 def check_row_weights(sample_weight, num_rows):
     """Returns `sample_weight` as [B], from [B] or [B, 1]; raises otherwise."""
-    weights = tf.convert_to_tensor(sample_weight)
+    weights = _checks.dense("sample_weight", sample_weight)
     hint = "Pass one weight for each row, [B]."
     _checks.check_rank("sample_weight", weights, (1, 2), hint)
     weights = _checks.check_size("sample_weight", weights, 0, num_rows, hint)
@@ -32,7 +32,7 @@ def normalise(total, weights, reduction):
     Args:
       total: Scalar, sum of weight times loss over the rows.
       weights: [B].
-      reduction: "sum"; "sum_over_batch_size": divided by B;
+      reduction: "sum"; "sum_over_batch_size": divided by B, 0 where that is 0;
         "mean_with_sample_weight": divided by the sum of weights, 0 where that
         is 0. The names are those of Keras 3. B and weights are those of all
         replicas, whose losses and gradients are added up.
@@ -41,7 +41,8 @@ def normalise(total, weights, reduction):
       Scalar.
     """
     if reduction == "sum_over_batch_size":
-        return total / tf.cast(distribute.total(tf.size(weights)), total.dtype)
+        num_rows = tf.cast(distribute.total(tf.size(weights)), total.dtype)
+        return tf.math.divide_no_nan(total, num_rows)
     if reduction == "mean_with_sample_weight":
         return tf.math.divide_no_nan(total, distribute.total(tf.reduce_sum(weights)))
     return total

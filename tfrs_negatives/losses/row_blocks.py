@@ -19,7 +19,7 @@ import collections
 
 import tensorflow as tf
 
-# num_blocks: scalar int32, at least 1. overlap: scalar bool, whether a block may start
+# num_blocks: int or scalar int32, at least 1. overlap: bool, whether a block may start
 # before the one before it is done. While one block is written to by a single core,
 # the next one's products then keep the others busy; two blocks are in memory.
 Partition = collections.namedtuple("Partition", "num_blocks overlap")
@@ -30,6 +30,10 @@ class Rows:
 
     All blocks have the same size, which XLA needs to know: the last one starts
     early enough to be full, and shares rows with the one before it.
+
+    Args:
+      begin: Scalar int32.
+      size: An int where it is known while tracing, else a scalar int32.
     """
 
     def __init__(self, begin, size):
@@ -42,7 +46,8 @@ class Rows:
         begin = tf.concat([[self.begin], tf.zeros([rank - 1], tf.int32)], 0)
         size = tf.concat([[self.size], tf.shape(tensor)[1:]], 0)
         rows = tf.slice(tensor, begin, size)
-        return tf.ensure_shape(rows, [None, *tensor.shape[1:]])
+        known = self.size if isinstance(self.size, int) else None
+        return tf.ensure_shape(rows, [known, *tensor.shape[1:]])
 
     @property
     def indices(self):
@@ -153,7 +158,10 @@ def run(block, partition, inputs, weights):
     """
     queries, candidates, temperature, *negatives = inputs
     num_blocks, overlap = partition
-    num_rows = tf.shape(queries)[0]
+    # An int where it is known while tracing, as the number of blocks then is.
+    num_rows = queries.shape[0]
+    if num_rows is None:
+        num_rows = tf.shape(queries)[0]
     num_columns, width = tf.unstack(tf.shape(candidates))
     size = -(-num_rows // num_blocks)
     before_last = size * (num_blocks - 1)
@@ -180,10 +188,11 @@ def run(block, partition, inputs, weights):
         )
         outputs = [losses]
         if weights is not None:
-            weighted_queries = scale_rows(block_queries, counted[begin : begin + size])
+            factors = Rows(begin, size).of(counted)
+            weighted_queries = scale_rows(block_queries, factors)
             d_queries, d_candidates_here, *d_negatives = gradients(weighted_queries)
             outputs += [d_queries, *d_negatives]
-            d_candidates += d_candidates_here
+            d_candidates = _add(d_candidates, d_candidates_here)
         lists = [
             blocks.write(index, output)
             for blocks, output in zip(lists, outputs, strict=True)
@@ -220,6 +229,15 @@ def run(block, partition, inputs, weights):
         d_temperature,
         *d_negatives,
     )
+
+
+def _add(total, more):
+    """Their sum, of the shape of `total` as far as it is known while tracing.
+
+    A loop needs that: a slice of a size that is known at run time alone has a shape of
+    which nothing is known, also where the total's is.
+    """
+    return tf.ensure_shape(total + more, total.shape)
 
 
 def _once(upstream, *inputs):

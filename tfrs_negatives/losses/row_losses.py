@@ -121,7 +121,8 @@ def binary_cross_entropy(
     if negative_weight is None:
         total, each = num_negatives, tf.ones_like(own)
     else:
-        total = tf.cast(negative_weight, own.dtype) * tf.ones_like(own)
+        # `tf.cast` would take a Python float through float32.
+        total = tf.fill(tf.shape(own), tf.constant(negative_weight, own.dtype))
         each = total / num_negatives
     if own_shifts is not None:
         shift = tf.math.log(total)

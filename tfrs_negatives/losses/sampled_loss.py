@@ -3,10 +3,11 @@
 import abc
 import collections
 import functools
+import numbers
 
 import tensorflow as tf
 
-from tfrs_negatives import _checks, distribute
+from tfrs_negatives import _checks
 from tfrs_negatives.losses import (
     inputs,
     mining,
@@ -64,17 +65,16 @@ class SampledLoss(abc.ABC):
     ):
         _checks.check_choice("positive", positive, self.POSITIVES)
         _checks.check_choice("reduction", reduction, reductions.REDUCTIONS)
-        if isinstance(temperature, (int, float)) and not temperature > 0:
+        _check_number("temperature", temperature, (tf.float16, tf.float32, tf.float64))
+        _check_number("num_hard_negatives", num_hard_negatives, (tf.int32, tf.int64))
+        if isinstance(temperature, numbers.Real) and not temperature > 0:
             raise ValueError(
                 f"`temperature` must be positive, received {temperature}. "
                 "Small values (0.05-0.2) sharpen the softmax of normalised "
                 "embeddings; 1 or None leaves scores as they are."
             )
-        if row_block is not None and row_block < 1:
-            raise ValueError(
-                f"`row_block` must be at least 1, received {row_block}. "
-                "Pass None to choose it from the shapes."
-            )
+        if row_block is not None:
+            _checks.check_at_least("row_block", row_block, 1)
         self.temperature = temperature
         self.positive = positive
         self.num_hard_negatives = num_hard_negatives
@@ -143,7 +143,8 @@ class SampledLoss(abc.ABC):
             (query_embeddings, candidate_embeddings, negative_embeddings),
             _Columns(candidate_log_q, negative_log_q, rules, score_mask, negative_mask),
         )
-        labels = self.checked_labels(labels, embeddings[0])
+        queries = embeddings[0]
+        labels = self.checked_labels(labels, _checks.size(queries), queries.dtype)
         queries, candidates, *negatives = embeddings
 
         def block(rows, *embeddings):
@@ -225,7 +226,8 @@ class SampledLoss(abc.ABC):
             (query_embeddings, candidate_embeddings, negative_embeddings),
             _Columns(candidate_log_q, negative_log_q, rules, score_mask, negative_mask),
         )
-        labels = self.checked_labels(labels, embeddings[0])
+        queries = embeddings[0]
+        labels = self.checked_labels(labels, _checks.size(queries), queries.dtype)
         rows = row_blocks.ChosenRows(rows)
         queries, candidates, *negatives = map(tf.stop_gradient, embeddings)
         embeddings = (
@@ -250,10 +252,12 @@ class SampledLoss(abc.ABC):
             mass = mining.spread(mass, scored.mined, scored.width)
             kept = tf.cast(kept, mass.dtype)
             kept = mining.spread(kept, scored.mined, scored.width) > 0
-        return tuple(
-            set_each(matrix, rows.indices, tf.zeros_like(matrix[:, 0]), in_place=False)
-            for matrix in (allowed, kept, mass)
-        )
+
+        def without_own(matrix):
+            none = tf.zeros_like(rows.indices, matrix.dtype)
+            return set_each(matrix, rows.indices, none, in_place=False)
+
+        return tuple(map(without_own, (allowed, kept, mass)))
 
     def can_repeat(self, query_embeddings):
         """Whether `of_repeats` can take the place of a call with these queries."""
@@ -277,8 +281,8 @@ class SampledLoss(abc.ABC):
         """Returns log q [C] or None, checked as the class needs it."""
         return log_q
 
-    def checked_labels(self, labels, queries):
-        """Returns labels [B] or None, checked as the class needs them."""
+    def checked_labels(self, labels, num_rows, dtype):
+        """Returns labels [B] of a dtype, or None, checked as the class needs them."""
         if labels is not None:
             raise ValueError(
                 f"`{type(self).__name__}` has no labels, every row's own candidate is "
@@ -297,7 +301,7 @@ class SampledLoss(abc.ABC):
             d_scores = d_logits
             if scored.mined is not None:
                 d_scores = mining.spread(d_logits, scored.mined, scored.width)
-            if scored.by_head.shape.rank == 3:
+            if scored.by_head is not None:
                 d_scores = mining.to_heads(d_scores, scored.by_head)
             if factors is not None:
                 weighted_queries = row_blocks.scale_rows(weighted_queries, factors)
@@ -317,10 +321,8 @@ class SampledLoss(abc.ABC):
         """Scores some rows: corrected and masked."""
         queries, candidates, *negatives = embeddings
         positives = rows.indices
-        by_head = scores.shared(queries, candidates)
-        logits = _best(by_head)
+        by_head, logits = _shared_scores(queries, candidates, columns.log_q)
         if columns.log_q is not None:
-            logits = _corrected(logits, columns.log_q)
             if self.positive != "all":
                 own = _best(scores.own(queries, rows.of(candidates)[:, tf.newaxis]))
                 logits = set_each(logits, positives, own[:, 0], in_place)
@@ -337,7 +339,7 @@ class SampledLoss(abc.ABC):
             if columns.negative_mask is not None:
                 own = _keep(own, rows.of(columns.negative_mask))
             logits = tf.concat([logits, own], axis=1)
-            if queries.shape.rank == 3:
+            if by_head is not None:
                 by_head = tf.concat([by_head, own_by_head], axis=-1)
         return Scored(logits, positives, by_head, None, tf.shape(logits)[1])
 
@@ -358,16 +360,34 @@ class SampledLoss(abc.ABC):
 
     def _partition(self, queries, candidates, negatives=None):
         """Chooses the blocks from the shapes: `row_blocks.Partition`."""
-        num_columns = tf.shape(candidates)[0]
+        sizes = [(queries, 0), (candidates, 0)]
         if negatives is not None:
-            num_columns += tf.shape(negatives)[1]
-        scores_a_row = num_columns
+            sizes.append((negatives, 1))
         if queries.shape.rank == 3:
-            scores_a_row *= tf.shape(queries)[1]
+            sizes.append((queries, 1))
+        static = [tensor.shape[axis] for tensor, axis in sizes]
+        if None not in static:
+            # Constants: inside of a loop XLA cuts blocks of a size that it knows, else
+            # each is as large as the batch.
+            with tf.init_scope():
+                partition = self._partition_of(
+                    queries.shape.rank == 3, *map(tf.constant, static)
+                )
+                num_blocks, overlap = (part.numpy().item() for part in partition)
+            return row_blocks.Partition(num_blocks, tf.constant(overlap))
+        return self._partition_of(
+            queries.shape.rank == 3, *(tf.shape(tensor)[axis] for tensor, axis in sizes)
+        )
+
+    def _partition_of(self, has_heads, num_rows, num_candidates, *others):
+        """The same from scalars: of the rows' own negatives and heads, if any."""
+        num_heads = others[-1] if has_heads else 1
+        num_columns = num_candidates + sum(others[: len(others) - has_heads])
+        scores_a_row = num_columns * num_heads
         row_block = self._rows_of_block(num_columns, scores_a_row)
         return row_blocks.Partition(
             # One at least, of no rows where a replica has none.
-            num_blocks=tf.maximum(-(-tf.shape(queries)[0] // row_block), 1),
+            num_blocks=tf.maximum(-(-num_rows // row_block), 1),
             overlap=row_block * scores_a_row <= _OVERLAPPING_SCORES,
         )
 
@@ -375,7 +395,7 @@ class SampledLoss(abc.ABC):
         """Checks what does not depend on the batch, for callers that change state.
 
         Args:
-          dtype: Of the embeddings.
+          dtype: What the loss computes in.
           is_corrected: Whether there is log q.
 
         Returns:
@@ -426,8 +446,7 @@ class SampledLoss(abc.ABC):
         queries, candidates, score_mask, _ = inputs.check_scored(
             queries, candidates, columns.score_mask
         )
-        double = tf.float64 in (queries.dtype, candidates.dtype)
-        queries = tf.cast(queries, tf.float64 if double else tf.float32)
+        queries = tf.cast(queries, inputs.computed_in(queries, candidates))
         candidates = tf.cast(candidates, queries.dtype)
         log_q = columns.log_q
         if log_q is not None:
@@ -454,9 +473,24 @@ _Columns = collections.namedtuple(
 )
 
 # logits: [n, width]; positives: [n], the column of each row's positive in them;
-# by_head: the products alone, [n, H, width] where there are heads; mined: None, or
+# by_head: the products alone, [n, H, width], None without heads; mined: None, or
 # where the logits came from, as columns of the `width` scored.
 Scored = collections.namedtuple("Scored", "logits positives by_head mined width")
+
+
+def _check_number(name, value, dtypes):
+    """Raises `ValueError` unless it is None, a number, or a scalar of such a dtype."""
+    if value is None:
+        return
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return
+    dtype = getattr(value, "dtype", None)
+    if dtype is None or tf.as_dtype(dtype) not in dtypes or len(value.shape):
+        names = " or ".join(dtype.name for dtype in dtypes)
+        raise ValueError(
+            f"`{name}` must be None, a number or a scalar variable of {names}, "
+            f"received {value!r}."
+        )
 
 
 def _best(by_head):
@@ -464,12 +498,29 @@ def _best(by_head):
     return tf.reduce_max(by_head, axis=1) if by_head.shape.rank == 3 else by_head
 
 
-def _corrected(logits, log_q):
-    """The scores less log q, which TensorFlow adds while it multiplies matrices."""
-    if distribute.num_replicas() > 1:
-        # But it aborts where a replica has no columns.
-        return logits - log_q
-    return tf.nn.bias_add(logits, -log_q)
+def _shared_scores(queries, candidates, log_q):
+    """The products with the candidates by head, and the scores less log q.
+
+    Without heads there are no products by head: None.
+    """
+    if queries.shape.rank == 3:
+        by_head = scores.shared(queries, candidates)
+        best = _best(by_head)
+        return by_head, best if log_q is None else best - log_q
+    if log_q is None:
+        return None, scores.shared(queries, candidates)
+
+    def corrected():
+        # TensorFlow adds log q while it multiplies the matrices.
+        return tf.nn.bias_add(scores.shared(queries, candidates), -log_q)
+
+    # But it aborts where there is nothing to multiply.
+    num_scores = _checks.size(queries) * _checks.size(candidates)
+    if tf.get_static_value(num_scores):
+        return None, corrected()
+    return None, tf.cond(
+        num_scores > 0, corrected, lambda: scores.shared(queries, candidates)
+    )
 
 
 def _keep(logits, mask):

@@ -75,13 +75,13 @@ class SampledSigmoid(SampledLoss):
         )
         return losses, d_logits, None
 
-    def checked_labels(self, labels, queries):
+    def checked_labels(self, labels, num_rows, dtype):
         if labels is None:
             return None
-        labels = tf.cast(labels, queries.dtype)
+        labels = tf.cast(_checks.dense("labels", labels), dtype)
         hint = "Pass one label for each row, [B]."
         _checks.check_rank("labels", labels, (1,), hint)
-        labels = _checks.check_size("labels", labels, 0, _checks.size(queries), hint)
+        labels = _checks.check_size("labels", labels, 0, num_rows, hint)
         message = "`labels` must be in [0, 1]: 1 for a positive. Received:"
         inside = tf.reduce_all((labels >= 0) & (labels <= 1))
         return _checks.guard(labels, tf.debugging.Assert(inside, [message, labels]))

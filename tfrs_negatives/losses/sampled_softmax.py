@@ -95,8 +95,8 @@ class SampledSoftmax(SampledLoss):
         Returns:
           As `__call__`.
         """
-        double = tf.float64 in (query_embeddings.dtype, candidate_embeddings.dtype)
-        queries = tf.cast(query_embeddings, tf.float64 if double else tf.float32)
+        dtype = inputs.computed_in(query_embeddings, candidate_embeddings)
+        queries = tf.cast(query_embeddings, dtype)
         candidates = tf.cast(candidate_embeddings, queries.dtype)
         log_q = candidate_log_q
         if log_q is not None:

@@ -114,8 +114,14 @@ def check_training(name, training):
         )
 
 
+def _at_least_single(name, values):
+    """Numbers as float32 or float64: half precision has too few digits for log q."""
+    values = _checks.dense(name, values)
+    return values if values.dtype == tf.float64 else tf.cast(values, tf.float32)
+
+
 def _log_probability(probability):
-    probability = tf.convert_to_tensor(probability)
+    probability = _at_least_single("candidate_sampling_probability", probability)
     message = (
         "`candidate_sampling_probability` must be in (0, 1]: an item that can be "
         "drawn has a probability above 0. Pass logarithms as `candidate_log_q`."
@@ -130,7 +136,7 @@ def _log_probability(probability):
 
 
 def _at_most_0(log_q):
-    log_q = tf.convert_to_tensor(log_q)
+    log_q = _at_least_single("candidate_log_q", log_q)
     message = (
         "`candidate_log_q` must be at most 0, the logarithm of a probability. Pass q "
         "itself as `candidate_sampling_probability`. Received:"

@@ -19,7 +19,7 @@ class Repeats:
       candidate_rows: [C] integers in [0, V), C >= B; None: 0, 1, ... V - 1.
 
     Raises:
-      ValueError: Ranks, widths, dtypes that do not fit; C < B; no rows.
+      ValueError: Ranks, widths, dtypes that do not fit; C < B.
       tf.errors.InvalidArgumentError: The same where only values tell; numbers out of
         range.
     """

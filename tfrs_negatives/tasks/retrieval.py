@@ -5,11 +5,11 @@ import tensorflow as tf
 from tfrs_negatives import _checks, distribute
 from tfrs_negatives._gather import gather_rows
 from tfrs_negatives._ids import as_int64
-from tfrs_negatives._keras import Task, keras
+from tfrs_negatives._keras import Task, keras, without_arguments
 from tfrs_negatives._summaries import histogram
 from tfrs_negatives.losses import SampledSoftmax
 from tfrs_negatives.losses.dense_scores import DenseScores
-from tfrs_negatives.losses.inputs import check_negatives, check_scored
+from tfrs_negatives.losses.inputs import check_negatives, check_scored, computed_in
 from tfrs_negatives.losses.repeats import Layout
 from tfrs_negatives.losses.sampled_loss import SampledLoss
 from tfrs_negatives.tasks import row_negatives
@@ -215,6 +215,12 @@ class Retrieval(keras.layers.Layer, Task):
         )
         return cls(**{**config, **{key: revive(config[key]) for key in objects}})
 
+    def __call__(self, *args, **kwargs):
+        try:
+            return super().__call__(*args, **kwargs)
+        except ValueError as error:
+            raise without_arguments(error) from error.__cause__
+
     def call(
         self,
         query_embeddings,
@@ -330,7 +336,8 @@ class Retrieval(keras.layers.Layer, Task):
         num_columns = _checks.size(candidate_embeddings)
         if candidate_ids is not None:
             candidate_ids = vector("candidate_ids", candidate_ids, num_columns)
-        labels = self._checked_labels(labels, query_embeddings)
+        dtype = computed_in(query_embeddings, candidate_embeddings)
+        labels = self._checked_labels(labels, num_rows, dtype)
         by_id = {
             "remove_accidental_hits": self._remove_accidental_hits,
             "known_positive_ids": known_positive_ids,
@@ -421,7 +428,7 @@ class Retrieval(keras.layers.Layer, Task):
             and candidate_sampling_probability is None
             and candidate_log_q is None
         )
-        checked += self._sampled.check_before(query_embeddings.dtype, is_corrected)
+        checked += self._sampled.check_before(dtype, is_corrected)
         with tf.control_dependencies(checked):
             log_q, negative_log_q = collect_log_q(
                 self._sampling_correction,
@@ -564,13 +571,13 @@ class Retrieval(keras.layers.Layer, Task):
         embeddings = gather_rows(scoring["candidate_embeddings"], places)
         return {**scoring, "candidate_embeddings": embeddings, "rules": rules}
 
-    def _checked_labels(self, labels, query_embeddings):
+    def _checked_labels(self, labels, num_rows, dtype):
         if labels is not None and self._uses_keras_loss():
             raise ValueError(
                 "`labels` are for `losses.SampledSigmoid`, a Keras `loss` is given "
                 "one-hot labels: expected None. Leave them out, or change the loss."
             )
-        return self._sampled.checked_labels(labels, query_embeddings)
+        return self._sampled.checked_labels(labels, num_rows, dtype)
 
     def _uses_keras_loss(self):
         return self._loss is not None and self._loss is not self._sampled

@@ -1,0 +1,206 @@
+"""The task by loops over rows and columns, in float64, for any set of its options.
+
+It shares nothing with the package. `Case` is a plain description of a call.
+"""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass
+class Case:
+    """What a task is made with and called with, as NumPy arrays.
+
+    Keys of rows and candidates are dicts of pairs `(values, mask)`.
+    """
+
+    queries: np.ndarray  # [U, d] or [U, H, d]
+    candidates: np.ndarray  # [V, d]
+    query_rows: np.ndarray  # [B]
+    candidate_rows: np.ndarray  # [C]
+    temperature: float = 1.0
+    positive: str = "all"
+    sigmoid: bool = False
+    negative_weight: float | None = None
+    num_hard_negatives: int | None = None
+    reduction: str = "sum"
+    remove_accidental_hits: bool = False
+    mask_shared_positives: bool = False
+    ids: np.ndarray | None = None  # [C]
+    query_keys: dict = dataclasses.field(default_factory=dict)
+    candidate_keys: dict = dataclasses.field(default_factory=dict)
+    known: list | None = None  # B lists
+    score_mask: np.ndarray | None = None  # [B, C]
+    log_q: np.ndarray | None = None  # [C]
+    negatives: np.ndarray | None = None  # [B, M, d]
+    negative_ids: np.ndarray | None = None  # [B, M]
+    negative_mask: np.ndarray | None = None  # [B, M]
+    negative_log_q: np.ndarray | None = None  # [B, M]
+    labels: np.ndarray | None = None  # [B]
+    sample_weight: np.ndarray | None = None  # [B]
+    remembered: list = dataclasses.field(default_factory=list)  # dicts of entries
+
+    @property
+    def num_rows(self):
+        return len(self.query_rows)
+
+
+def key_of(keys, name, place):
+    """The key, or None where there is none."""
+    values, mask = keys[name]
+    return values[place] if mask[place] else None
+
+
+def shares_key(case, i, others, place):
+    """Whether row i has a key in common with entry `place` of `others`."""
+    for name in case.query_keys:
+        own = key_of(case.query_keys, name, i)
+        if own is not None and name in others:
+            if key_of(others, name, place) == own:
+                return True
+    return False
+
+
+def positives_of_key(case, i):
+    """Ids of the positives of all rows that share a key with row i."""
+    return [
+        case.ids[j]
+        for j in range(case.num_rows)
+        if shares_key(case, i, case.query_keys, j)
+    ]
+
+
+def is_excluded(case, i, item):
+    """Whether a rule on ids forbids an item, None for none, to row i."""
+    if item is None:
+        return False
+    if case.remove_accidental_hits and item == case.ids[i]:
+        return True
+    if case.known is not None and item in case.known[i]:
+        return True
+    return case.mask_shared_positives and item in positives_of_key(case, i)
+
+
+def negatives_of(case, i):
+    """`(embedding, log q)` of each negative of row i that no rule drops."""
+    found = []
+    for k, row in enumerate(case.candidate_rows):
+        keys = {
+            name: case.candidate_keys.get(name, case.query_keys[name])
+            for name in case.query_keys
+            if name in case.candidate_keys or k < case.num_rows
+        }
+        item = None if case.ids is None else case.ids[k]
+        if (
+            k == i
+            or is_excluded(case, i, item)
+            or shares_key(case, i, keys, k)
+            or (case.score_mask is not None and not case.score_mask[i, k])
+        ):
+            continue
+        log_q = 0.0 if case.log_q is None else case.log_q[k]
+        found.append((case.candidates[row], log_q))
+    for entry in case.remembered:
+        of_entry = {name: ([key], [True]) for name, key in entry["keys"].items()}
+        for name, key in entry["keys"].items():
+            if key is None:
+                of_entry[name] = ([0], [False])
+        if is_excluded(case, i, entry["id"]) or shares_key(case, i, of_entry, 0):
+            continue
+        found.append((entry["embedding"], entry["log_q"]))
+    if case.negatives is not None:
+        for m, embedding in enumerate(case.negatives[i]):
+            if case.negative_mask is not None and not case.negative_mask[i, m]:
+                continue
+            item = None if case.negative_ids is None else case.negative_ids[i, m]
+            if is_excluded(case, i, item):
+                continue
+            log_q = 0.0
+            if case.negative_log_q is not None:
+                log_q = case.negative_log_q[i, m]
+            found.append((embedding, log_q))
+    return found
+
+
+def score(query, embedding, temperature):
+    """The best head's product, over the temperature."""
+    return max(head @ embedding for head in np.atleast_2d(query)) / temperature
+
+
+def row_loss(case, i, factor=None):
+    """The loss of a row and, for "refined", the factor that has no gradient."""
+    query = case.queries[case.query_rows[i]]
+    own_log_q = 0.0 if case.log_q is None else case.log_q[i]
+    own = score(query, case.candidates[case.candidate_rows[i]], case.temperature)
+    scores = sorted(
+        (
+            score(query, embedding, case.temperature) - log_q
+            for embedding, log_q in negatives_of(case, i)
+        ),
+        reverse=True,
+    )
+    k = case.num_hard_negatives
+    if k is not None and k > 0:
+        scores = scores[:k]
+    if case.sigmoid:
+        return sigmoid_loss(case, i, own, own_log_q, scores), None
+    if case.positive == "refined":
+        if not scores:
+            return 0.0, 0.0
+        log_z = np.logaddexp.reduce(scores) + np.log1p(-np.exp(own_log_q))
+        if factor is None:
+            odds = own - (log_z - np.log(len(scores)))
+            factor = 1 / (1 + np.exp(odds))
+        return -factor * (own - log_z), factor
+    if not scores:
+        return 0.0, None
+    if case.positive == "all":
+        own -= own_log_q
+    return np.logaddexp.reduce([own, *scores]) - own, None
+
+
+def sigmoid_loss(case, i, own, own_log_q, scores):
+    n = max(len(scores), 1)
+    weight = n if case.negative_weight is None else case.negative_weight
+    shift = 0.0 if case.log_q is None else np.log(weight)
+    if case.log_q is not None and case.positive == "all":
+        own = own - own_log_q - shift
+    label = 1.0 if case.labels is None else case.labels[i]
+    cost = np.logaddexp(0, own) - label * own
+    return cost + weight / n * sum(np.logaddexp(0, s - shift) for s in scores)
+
+
+def loss(case, factors=None):
+    """The reduced loss (an array for "none") and the rows' factors."""
+    weights = np.ones(case.num_rows)
+    if case.sample_weight is not None:
+        weights = case.sample_weight
+    rows = [
+        row_loss(case, i, None if factors is None else factors[i])
+        for i in range(case.num_rows)
+    ]
+    weighted = weights * np.array([value for value, _ in rows])
+    factors = [factor for _, factor in rows]
+    if case.reduction == "none":
+        return weighted, factors
+    total = weighted.sum()
+    if case.reduction == "sum_over_batch_size":
+        return total / max(case.num_rows, 1), factors
+    if case.reduction == "mean_with_sample_weight":
+        return (total / weights.sum() if weights.sum() else 0.0), factors
+    return total, factors
+
+
+def slope(case, directions, step=1e-5):
+    """The derivative of the (summed) loss along directions of the arrays named."""
+    _, factors = loss(case)
+
+    def at(amount):
+        moved = {
+            name: getattr(case, name) + amount * direction
+            for name, direction in directions.items()
+        }
+        return np.sum(loss(dataclasses.replace(case, **moved), factors)[0])
+
+    return (at(step) - at(-step)) / (2 * step)
