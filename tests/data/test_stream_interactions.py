@@ -12,6 +12,7 @@ from tfrs_negatives.data import (
     group_by_request,
     sources,
     stream_interactions,
+    text_parts,
 )
 
 pd = pytest.importorskip("pandas")
@@ -91,7 +92,6 @@ def test_requests_default_to_a_users_day(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("user,item,t\na,1,-1\na,2,0\na,3,86399\nb,4,0\na,5,-86400\n")
     request = columns(stream_interactions(path, time="t"))["request"]
-    assert (request >= 0).all()
     same = request[:, None] == request
     expected = np.eye(5, dtype=bool)
     expected[0, 4] = expected[4, 0] = expected[1, 2] = expected[2, 1] = True
@@ -218,7 +218,11 @@ RUN_TIME = {
     "too few fields": ("user,item,x\n1,a,b\n2,b\n3,c,d\n", {}, "3 fields, received 2"),
     "too many fields": ("user,item\n1,a\n2,b,c\n", {}, "2 fields, received 3"),
     "cut off in a row": ("user,item,x\n1,a,b\n2,", {}, "3 fields, received 2.*cut off"),
-    "cut off in quotes": ('user,item\n1,a\n2,"b', {}, "unexpected end.*cut off"),
+    "cut off in quotes": (
+        'user,item\n1,a\n2,"b',
+        {},
+        "quotation does not end.*cut off",
+    ),
 }
 
 
@@ -239,7 +243,8 @@ def test_text_that_is_not_utf_8(tmp_path):
         list(stream_interactions(path))
 
 
-def test_batches_before_a_bad_row_have_come(tmp_path):
+def test_batches_before_a_bad_row_have_come(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_parts, "_BLOCK", 2**16)
     frame = table(20_000)
     path = write(frame, tmp_path / "table.csv")
     whole = path.read_bytes()
@@ -249,7 +254,7 @@ def test_batches_before_a_bad_row_have_come(tmp_path):
         for batch in stream_interactions(path, batch_size=1_000):
             rows += batch["user"].numpy().tolist()
     assert rows == [str(user).encode() for user in frame["user"][: len(rows)]]
-    assert len(rows) == 8_000
+    assert 8_000 <= len(rows) < 14_000 and len(rows) % 1_000 == 0
 
 
 def test_parquet_that_was_cut_off_or_damaged(tmp_path):
@@ -280,7 +285,10 @@ BUILD_TIME = {
     "two sources": (dict(path="table.csv", tfds="x"), "received both"),
     "a folder without a name": (dict(path="table.csv", data_dir="x"), "belongs to"),
     "no such file": (dict(path="other.csv"), "which is none"),
-    "another format": (dict(path="table.json"), ".csv, .tsv, .parquet"),
+    "another format": (
+        dict(path="table.json"),
+        ".csv, .tsv, .csv.gz, .tsv.gz, .parquet",
+    ),
     "no such column": (dict(path="table.csv", time="t"), "'t'.*user, item"),
     "no such user": (dict(path="table.csv", user="who"), "'who'.*user, item"),
     "no header": (dict(path="empty.csv"), "empty file"),
