@@ -129,6 +129,9 @@ TEXT = {
     "open quotes in another column": Odd(
         'user,item,x\n1,a,b\n2,b,"c\n', "a quotation does not end"
     ),
+    "open quotes before much": Odd(
+        'user,item\n1,"a\n' + "2,b\n" * 2_200_000, "a row has more than 4 MiB"
+    ),
     "long field": Odd(f"user,item\n1,{_LONG}\n2,b\n", [("1", _LONG), ("2", "b")]),
     "latin-1": Odd(_CSV.encode() + b"3,\xe4\n", "UTF-8.*cannot be read.*UTF8"),
     "latin-1 header": Odd(b"user,item,stra\xdfe\n1,a,x\n2,b,y\n", "UTF-8"),

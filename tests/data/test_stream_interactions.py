@@ -146,6 +146,26 @@ def test_a_restored_iterator_reads_on(tmp_path, ending):
     assert [batch["item"].numpy().tolist() for batch in restored] == expected[20:]
 
 
+@pytest.mark.parametrize("ending", ["csv", "csv.gz", "parquet"])
+def test_iterators_do_not_disturb_each_other(tmp_path, monkeypatch, ending):
+    """Also where there are more of them than readers that wait for them."""
+    monkeypatch.setattr(text_parts, "_BLOCK", 2**14)
+    frame = table(3_000)
+    path = tmp_path / f"table.{ending}"
+    if ending == "csv.gz":
+        frame.to_csv(path, index=False)
+    else:
+        write(frame, path)
+    dataset = stream_interactions(path, batch_size=300)
+    iterators = [iter(dataset) for _ in range(text_parts._MAX_WAITING + 2)]
+    expected = [item.encode() for item in frame["item"]]
+    for start in range(0, 3_000, 300):
+        for iterator in iterators:
+            batch = next(iterator)
+            assert batch["item"].numpy().tolist() == expected[start : start + 300]
+    assert all(next(iterator, None) is None for iterator in iterators)
+
+
 def test_requests_of_a_stream_are_grouped(tmp_path):
     frame = table()
     path = write(frame, tmp_path / "table.parquet")
