@@ -272,6 +272,10 @@ PARQUET = {
     "baskets of one size": Odd(
         _table(item=pa.array([["a"], ["b"]], pa.list_(pa.string(), 1))), ROWS
     ),
+    "missing baskets of one size": Odd(
+        _table(item=pa.array([["a"], None], pa.list_(pa.string(), 1))),
+        "'item'.*1 nulls in 2 rows",
+    ),
     "missing baskets": Odd(_table(item=[["a"], None]), "'item'.*1 nulls in 2 rows"),
     "missing in baskets": Odd(
         _table(item=[["a"], ["b", None]]), "'item'.*1 nulls in 3"
@@ -294,6 +298,12 @@ PARQUET = {
         pa.table({"user.id": [1, 2], "item": ["a", "b"]}),
         ROWS,
         named={"user": "user.id"},
+    ),
+    "no rows of any type": Odd(
+        pa.table({"user": pa.nulls(0), "item": pa.nulls(0), "t": pa.nulls(0)}),
+        "received an empty table",
+        named=_TIME,
+        streams=False,
     ),
     "no rows": Odd(_table().slice(0, 0), "received an empty table", streams=False),
     "moments": Odd(

@@ -197,16 +197,19 @@ def test_lines_without_fields_and_without_an_end(tmp_path):
 
 
 @pytest.mark.slow
-def test_memory_does_not_grow_with_the_file(tmp_path):
-    parquet = pytest.importorskip("pyarrow.parquet")
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_memory_does_not_grow_with_the_file(tmp_path, ending):
     arrow = pytest.importorskip("pyarrow")
-    path, num_groups, num_rows = tmp_path / "table.parquet", 60, 50_000
+    from pyarrow import csv, parquet
+
+    path, num_groups, num_rows = tmp_path / f"table.{ending}", 60, 50_000
     title = arrow.array([f"{i:0200d}" for i in range(num_rows)])
     ids = arrow.array(np.arange(num_rows))
     part = arrow.table({"user": ids, "item": ids, "title": title})
-    with parquet.ParquetWriter(path, part.schema) as writer:
+    writer = csv.CSVWriter if ending == "csv" else parquet.ParquetWriter
+    with writer(path, part.schema) as open_writer:
         for _ in range(num_groups):
-            writer.write_table(part)
+            open_writer.write_table(part)
     result = subprocess.run(
         [
             sys.executable,

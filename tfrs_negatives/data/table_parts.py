@@ -3,6 +3,7 @@
 import collections
 import functools
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
@@ -187,11 +188,14 @@ class _Checks:
 
     def _convert(self, role, column):
         name, source = self._parts.names[role], self._parts.source
+        if not len(column):  # Of whatever type: it has no wrong values.
+            dtype = self._parts.dtypes[role]
+            if dtype == tf.string:
+                return columns.text(pa.array([], pa.string()), name, source)
+            return np.zeros(0, dtype.as_numpy_dtype)
         if role == "title":
             return columns.text(column, name, source)
         if role == "time":
-            if not len(column):
-                return columns.numbers(column.cast(pa.float64()), name, source)
             return times.seconds(column, self._parts.time_form, name, source)
         if role == "label":
             return columns.numbers(column, name, source)
@@ -208,13 +212,11 @@ def _exploded(table, name):
     """A row for each item of each list; a missing list is a missing item."""
     place = table.schema.get_field_index(name)
     lists = table.column(place).combine_chunks()
-    one = pa.array([None], lists.type.value_type)
     rows = pc.list_parent_indices(lists)
     items = pc.list_flatten(lists)
     missing = pc.indices_nonzero(lists.is_null())
     if len(missing):
         rows = pa.concat_arrays([rows, missing.cast(rows.type)])
-        nulls = pa.concat_arrays([one] * len(missing))
-        items = pa.concat_arrays([items, nulls])
+        items = pa.concat_arrays([items, pa.nulls(len(missing), items.type)])
     exploded = table.drop_columns([name]).take(rows)
     return exploded.append_column(name, items)
