@@ -357,6 +357,9 @@ PARQUET = {
         [("1", "a", 1.0), ("3", "c", 2.5)],
         named=_LABEL,
     ),
+    "labels of bytes that are no text": Odd(
+        _table(y=[b"1", b"\xff"]), r"'y'.*numbers, received '.*xff'", named=_LABEL
+    ),
     "infinite labels": Odd(
         _table(y=[1.0, float("inf")]), "'y'.*numbers, received inf", named=_LABEL
     ),

@@ -228,13 +228,16 @@ def is_text(kind):
 
 
 def as_text(column):
-    """A plain column of text without its dictionary, and bytes as text if they are."""
+    """A plain column without its dictionary, as text; other bytes by their numbers."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
     try:
         return column.cast(pa.large_string())
     except pa.ArrowInvalid:
-        return pa.array(map(repr, column.to_pylist()), pa.large_string())
+        texts = [
+            v and v.decode("utf-8", "backslashreplace") for v in column.to_pylist()
+        ]
+        return pa.array(texts, pa.large_string())
 
 
 def _is_text(kind):
