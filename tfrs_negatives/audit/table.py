@@ -1,4 +1,4 @@
-"""Tables with ids as numbers: twelve bytes a row."""
+"""Tables with ids as numbers: twelve bytes a row once they are read."""
 
 import dataclasses
 
