@@ -24,6 +24,7 @@ def _table(seed=0, num_rows=120, num_users=9, num_items=17, shared_requests=Fals
         item_ids=ids["item"] + 500,
         hashed=(),
         time=rng.permutation(num_rows),
+        time_range="none",
         user_names=None,
         name="a table",
         request_rule="rows of equal 'request'",

@@ -53,6 +53,7 @@ def test_writes_a_report_and_a_page(data, tmp_path, capsys):
     assert report["table"]["rows_read"] == report["table"]["rows_used"] == 900
     assert report["table"]["users"] == 30 and "model" not in report
     assert "900 read, 900 used, 0 dropped" in printed
+    assert "times: 2017-07-14 02:40:00 to 2017-08-20 13:40:00 UTC\n" in printed
     assert "Recommendations" in printed and str(output) in printed
     page = (output / "audit.html").read_text()
     assert page.startswith("<!DOCTYPE html>") and '"schema_version":1' in page

@@ -53,6 +53,7 @@ def test_prints_the_table_of_those_figures(trained):
     figures = json.loads((folder / "figures.json").read_text())["figures"]
     assert report.table(figures, [4, 7]) in printed
     assert "held-out pairs: " in printed
+    assert "times: 2017-07-14 02:40:00 to 2017-08-20 13:40:00 UTC\n" in printed
     assert "recall@50, seed 4" in printed
     assert "tfrs-negatives query" in printed
 

@@ -144,6 +144,7 @@ def _facts(table, known):
         "rows_read": table.num_read,
         "rows_used": len(table),
         "rows_dropped_by_label": table.num_dropped,
+        "time_range": table.time_range,
         "users": table.num_users,
         "items": table.num_items,
         "requests": table.num_requests,

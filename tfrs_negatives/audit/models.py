@@ -92,6 +92,7 @@ class ExportedModel:
         self._serve = _load(path, description).signatures["serving_default"]
         self._num = description["candidates"]
         self._table = table
+        self._order = np.argsort(table.item_ids)
         self._dtype = tf.as_dtype(description["query"]["user"]["dtype"])
         # The index answers unknown users too, so that all count as known.
         self.knows_user = np.ones(table.num_users, bool)
@@ -113,8 +114,9 @@ class ExportedModel:
         scores = np.full([len(users), table.num_items], np.nan, np.float32)
         if ids is None:
             return scores
-        places = np.searchsorted(table.item_ids, ids).reshape(found.shape)
-        places = np.minimum(places, table.num_items - 1)
+        places = np.searchsorted(table.item_ids, ids, sorter=self._order)
+        places = self._order[np.minimum(places, table.num_items - 1)]
+        places = places.reshape(found.shape)
         hit = table.item_ids[places] == ids.reshape(found.shape)
         hit &= np.isfinite(found)
         rows = np.broadcast_to(np.arange(len(users))[:, None], found.shape)

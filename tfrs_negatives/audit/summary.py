@@ -64,6 +64,7 @@ def facts(report):
             f"data: {table['name']}",
             f"rows: {table['rows_read']:,} read, {table['rows_used']:,} used, "
             f"{table['rows_dropped_by_label']:,} dropped by label",
+            f"times: {table['time_range']}",
             f"users: {table['users']:,}, items: {table['items']:,}, requests: "
             f"{table['requests']:,} ({table['request_rule']})",
             f"popularity: Gini {skew['gini']:.2f}, top 1% of items have "

@@ -1,16 +1,14 @@
-"""Tables with ids as numbers: twelve bytes a row."""
+"""Tables with ids as numbers: twelve bytes a row once they are read."""
 
 import dataclasses
-import os
 
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives._ids import as_int64
-from tfrs_negatives.data import interactions, sources
+from tfrs_negatives.data import sources
+from tfrs_negatives.data.time_range import time_range
 
-# Rows of a file that are read at a time.
-_PART = 131_072
 _SECONDS_A_DAY = 86_400
 
 
@@ -20,10 +18,11 @@ class AuditTable:
 
     Attributes:
       user, item, request: [n] int32 positions, each from 0 with none left out.
-      user_ids, item_ids: [U] and [N] int64, ascending: integers as they are, hashes
-        (63-bit SipHash) of strings.
+      user_ids, item_ids: [U] and [N] int64, by first appearance: integers as they
+        are, hashes (63-bit SipHash) of strings.
       hashed: Names of the columns, of "user" and "item", whose ids are hashes.
       time: [n] seconds since 1970, or None: rows are in the order of events then.
+      time_range: The first and the last time in words, or "none".
       user_names: Dict from hash to id, for the users of a table whose ids are hashes,
         if asked for.
       name: Where the rows came from.
@@ -39,6 +38,7 @@ class AuditTable:
     item_ids: np.ndarray
     hashed: tuple
     time: np.ndarray | None
+    time_range: str
     user_names: dict | None
     name: str
     request_rule: str
@@ -76,9 +76,9 @@ def read_table(
 ):
     """Reads a table of interactions for an audit.
 
-    Files are read part by part: of a Parquet file one row group and 24 bytes a row are
-    in memory. Arguments are those of `data.interactions`; without `path` and `tfds`,
-    its default table.
+    Files are read part by part: while they are, 8 bytes a row and column are in memory,
+    and of a Parquet file one row group. Arguments are those of `data.interactions`;
+    without `path` and `tfds`, its default table.
 
     Args:
       path, tfds, data_dir, user, item, request, time, label: As there.
@@ -93,21 +93,8 @@ def read_table(
       ValueError, ImportError: As `data.interactions`.
     """
     named = {"user": user, "item": item, "request": request, "time": time}
-    named["label"] = label
-    sources.check_one(path, tfds, data_dir)
-    if path is None:
-        table = interactions(tfds=tfds, data_dir=data_dir, **named)
-        columns = {"user": table.user, "item": table.item}
-        if request is not None:
-            columns["request"] = table.request
-        if table.has_time:
-            columns["time"] = table.time
-        num_read, name = len(table) + table.num_dropped, table.name
-    else:
-        parts = sources.parts_of_file(path, {**named, "title": None})
-        columns, num_read = _read(parts, for_model, progress)
-        name = os.path.basename(path)
-    return _coded(columns, name, num_read, request, for_model)
+    parts = sources.parts(path, tfds, data_dir, {**named, "label": label})
+    return _table(parts, *_read(parts, for_model, progress), for_model)
 
 
 def comparable_ids(ids, hashed):
@@ -135,109 +122,61 @@ def comparable_ids(ids, hashed):
 
 
 def _read(parts, for_model, progress):
-    """The columns of a file, without rows whose label is not above 0."""
-    found = {role: [] for role in parts.names}
-    names = {} if for_model and parts.dtypes["user"] == tf.string else None
-    position, num_read = parts.start, 0
-    while position >= 0:
-        read, position = parts.read(position, _PART)
-        num_read += len(read["user"])
-        kept = slice(None)
-        if "label" in read:
-            kept = read.pop("label") > 0
-        for role, values in read.items():
-            compact = _compact(role, values[kept])
-            found[role].append(compact)
-            if role == "user" and names is not None:
-                _add_names(names, compact, values[kept])
-        if progress is not None:
-            progress(num_read)
-    if not num_read:
-        raise ValueError(
-            f"{parts.source} must hold interactions, received an empty table. Check "
-            "how it was written."
-        )
-    # One column at a time, so that parts of one and no more are there twice.
-    columns = {}
-    for role in ("user", "item", "request", "time"):
-        if role in found:
-            columns[role] = np.concatenate(found.pop(role))
-    columns["hashed"] = tuple(
-        role for role in ("user", "item") if parts.dtypes[role] == tf.string
-    )
-    columns["user_names"] = names
-    return columns, num_read
+    """The columns of a table without rows whose label is not above 0.
 
-
-def _add_names(names, hashes, values):
-    distinct, first = np.unique(hashes, return_index=True)
-    for number, name in zip(distinct.tolist(), values[first], strict=True):
-        names.setdefault(number, _text(name))
-
-
-def _text(value):
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
-
-
-def _compact(role, values):
-    if role == "time" or values.dtype.kind == "i":
-        return values
-    numbers = as_int64(role, tf.constant(values, tf.string)).numpy()
-    if role == "request":
-        numbers[values == (b"" if values.dtype.kind == "O" else "")] = -1
-    return numbers
-
-
-def _apart(requests):
-    """Requests with another for each row that has none, and how many rows those are.
-
-    A request that is negative or "" is none, as it is for the pipelines and the task.
+    Returns:
+      Dict from role to int64 ids, or times; dict from hash to id of the users, or
+      None; and how many rows were read.
     """
-    without = requests < 0
-    num_without = np.count_nonzero(without)
-    if num_without:
-        requests = requests.copy()
-        requests[without] = -1 - np.arange(num_without)
-    return requests, num_without
+    found = {role: [] for role in parts.names if role != "label"}
+    names = {} if for_model and parts.dtypes["user"] == tf.string else None
+    num_read = 0
+    for part in parts.checked(progress):
+        num_read += len(part["user"])
+        kept = slice(None)
+        if "label" in part:
+            kept = part["label"] > 0
+        for role in found:
+            found[role].append(_compact(part[role], kept))
+        if names is not None:
+            _add_names(names, part["user"], kept)
+    # One column at a time, so that parts of one and no more are there twice.
+    columns = {role: np.concatenate(found.pop(role)) for role in list(found)}
+    return columns, names, num_read
 
 
-def _coded(columns, name, num_read, request, for_model):
+def _compact(column, kept):
+    if isinstance(column, np.ndarray):
+        return column[kept]
+    return _hashes(column.values)[column.codes[kept]]
+
+
+def _hashes(values):
+    """int64 for an Arrow array of strings."""
+    texts = values.to_numpy(zero_copy_only=False)
+    return as_int64("ids", tf.constant(texts, tf.string)).numpy()
+
+
+def _add_names(names, column, kept):
+    used = np.unique(column.codes[kept])
+    values = column.values.take(used)
+    for number, name in zip(_hashes(values).tolist(), values.to_pylist(), strict=True):
+        names.setdefault(number, name)
+
+
+def _table(parts, columns, names, num_read, for_model):
     """The table from columns of ids."""
-    hashed = columns.pop("hashed", None)
-    if hashed is None:
-        hashed = tuple(r for r in ("user", "item") if columns[r].dtype.kind == "U")
-    names, num_rows = columns.pop("user_names", None), len(columns["user"])
-    if not num_rows:
-        raise ValueError(
-            f"The label column of {name} must be above 0 where an interaction is "
-            f"positive, received no such row of {num_read}. Name another label column, "
-            "or leave the label out."
-        )
+    num_rows = len(columns["user"])
+    sources.check_positive(parts, num_rows, num_read)
     ids, codes = {}, {}
-    for role in ("user", "item", "request"):
+    for role in sources.ID_ROLES:
         if role in columns:
-            values = columns.pop(role)
-            if values.dtype.kind == "U":
-                strings = values
-                values = _compact(role, strings)
-                if role == "user" and for_model:
-                    names = {}
-                    _add_names(names, values, strings)
-            if role == "request":
-                values, num_without = _apart(values)
-            ids[role], codes[role] = _codes(values)
-            del values
+            ids[role], codes[role] = _codes(columns.pop(role))
     for role in ("user", "item"):
-        if len(ids[role]) < 2:
-            raise ValueError(
-                f"{name} must hold at least 2 {role}s, received 1 in {num_rows} rows. "
-                "Load a table with more of them, or name another column."
-            )
+        sources.check_several(parts, role, codes[role])
     time = columns.get("time")
     if "request" in codes:
-        rule = f"rows of equal {request!r}"
-        if num_without:
-            rule += f", and each of {num_without:,} rows without one"
+        rule = f"rows of equal {parts.names['request']!r}"
     elif time is None:
         codes["request"], rule = codes["user"], "all rows of a user"
     else:
@@ -250,10 +189,11 @@ def _coded(columns, name, num_read, request, for_model):
         **codes,
         user_ids=ids["user"],
         item_ids=ids["item"],
-        hashed=hashed,
+        hashed=tuple(r for r in ("user", "item") if parts.dtypes[r] == tf.string),
         time=time if for_model else None,
+        time_range="none" if time is None else time_range(time.min(), time.max()),
         user_names=names,
-        name=name,
+        name=parts.name,
         request_rule=rule,
         num_read=num_read,
         num_dropped=num_read - num_rows,
@@ -261,6 +201,12 @@ def _coded(columns, name, num_read, request, for_model):
 
 
 def _codes(values):
-    """Distinct values, ascending, and where each row's is: int32."""
-    ids, codes = np.unique(values, return_inverse=True)
-    return ids, codes.astype(np.int32)
+    """Distinct values by first appearance, and where each row's is: int32.
+
+    What they are called changes nothing, so neither does it change an audit.
+    """
+    import pyarrow as pa
+
+    encoded = pa.array(values).dictionary_encode()
+    ids = encoded.dictionary.to_numpy()
+    return ids, encoded.indices.to_numpy()

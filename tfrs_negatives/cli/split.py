@@ -6,6 +6,7 @@ import numpy as np
 
 from tfrs_negatives.audit.held_out import last_interactions
 from tfrs_negatives.cli.errors import CommandError
+from tfrs_negatives.data.codes import codes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,29 +49,28 @@ def split(table, validation=False):
       CommandError: Fewer than two items to train on, nothing held out, or an item
         id that an index cannot hold.
     """
+    every_user, user = codes(table.user)
+    every_item, item = codes(table.item)
     rows = np.arange(len(table))
-    held_out = last_interactions(table.user, table.time)
+    held_out = last_interactions(user, table.time)
     if validation:
         rows = rows[~held_out]
-        held_out = last_interactions(table.user[rows], table.time[rows])
+        held_out = last_interactions(user[rows], table.time[rows])
     train, test = rows[~held_out], rows[held_out]
 
-    user_ids, user = np.unique(table.user[train], return_inverse=True)
-    item_ids, first_row, item = np.unique(
-        table.item[train], return_index=True, return_inverse=True
+    users, train_user = np.unique(user[train], return_inverse=True)
+    items, first_row, train_item = np.unique(
+        item[train], return_index=True, return_inverse=True
     )
+    item_ids = every_item[items]
     _check_item_ids(item_ids)
-    pairs = np.stack(
-        [
-            np.searchsorted(user_ids, table.user[test]),
-            np.unique(table.item, return_inverse=True)[1][test],
-        ],
-        axis=1,
-    )
+    pairs = np.stack([np.searchsorted(users, user[test]), item[test]], axis=1)
     first_pair = np.unique(pairs, axis=0, return_index=True)[1]
     held_out_user = pairs[first_pair, 0]
-    held_out_item = _positions(item_ids, table.item[test][first_pair])
-    new = ~_contains(user, item, held_out_user, held_out_item, len(item_ids))
+    held_out_item = _positions(items, pairs[first_pair, 1])
+    new = ~_contains(
+        train_user, train_item, held_out_user, held_out_item, len(item_ids)
+    )
     if not new.any():
         raise CommandError(
             f"Expected users with new items among their last interactions, received "
@@ -78,19 +78,19 @@ def split(table, validation=False):
             "more interactions for each user."
         )
     return Split(
-        user_ids=user_ids,
+        user_ids=every_user[users],
         item_ids=item_ids,
         titles=None if table.title is None else table.title[train][first_row],
-        user=user,
-        item=item,
-        request=np.unique(table.request[train], return_inverse=True)[1],
+        user=train_user,
+        item=train_item,
+        request=codes(table.request[train])[1],
         held_out_user=held_out_user[new],
         held_out_item=held_out_item[new],
     )
 
 
 def _positions(ids, wanted):
-    """Where each of `wanted` is in the sorted `ids`; -1 where it is not."""
+    """Where each of `wanted` is in the ascending `ids`; -1 where it is not."""
     place = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
     return np.where(ids[place] == wanted, place, -1)
 
@@ -108,7 +108,7 @@ def _check_item_ids(item_ids):
             f"Expected at least 2 items to train on, received {len(item_ids)} in the "
             "training part. Load more interactions."
         )
-    reserved = "" if item_ids.dtype.kind == "U" else -1
+    reserved = -1 if item_ids.dtype.kind == "i" else ""
     if (item_ids == reserved).any():
         raise CommandError(
             f"Item ids must differ from {reserved!r}, which stands for no item in "

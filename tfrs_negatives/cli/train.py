@@ -90,6 +90,7 @@ def _facts(table, parts):
         "interactions": len(table),
         "dropped by label": table.num_dropped,
         "order": "time" if table.has_time else "file",
+        "times": table.time_range,
         "training interactions": len(parts.user),
         "training requests": int(parts.request.max()) + 1,
         "users": len(parts.user_ids),

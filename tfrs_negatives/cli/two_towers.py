@@ -22,11 +22,11 @@ def id_tower(ids, dim, hidden, seed):
       A built `keras.Sequential`: ids [B] to [B, dim]. Unknown ids share the first
       row of its embedding table.
     """
-    if ids.dtype.kind == "U":
+    if ids.dtype.kind != "i":
         unknown = "[UNK]"
         while unknown in ids:
             unknown += "]"
-        lookup = keras.layers.StringLookup(vocabulary=ids, oov_token=unknown)
+        lookup = keras.layers.StringLookup(vocabulary=list(ids), oov_token=unknown)
     else:
         # What stands for unknown ids must be no id; -1 may be one.
         unknown = int(ids.min()) - 1

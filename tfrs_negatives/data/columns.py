@@ -1,189 +1,285 @@
-"""Turns raw columns into checked NumPy arrays."""
+"""Turns Arrow columns into checked ones: one set of rules for every source."""
 
-import datetime
+import dataclasses
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
-# Above it, a number of seconds is past the year 5000: milliseconds, most likely.
-LATEST_TIME = 1e11
+_TRUE, _FALSE = ("true", "True", "TRUE"), ("false", "False", "FALSE")
+_WHOLE = r"\A(?:0|-?[1-9][0-9]*)\z"
 
 
-def ids(values, name, source):
-    """A column of ids: int64, or strings.
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """Strings that are held once each: memory follows the distinct ones.
+
+    Attributes:
+      values: [d] distinct strings, an Arrow array.
+      codes: [n] int32, which of them each row has.
+    """
+
+    values: pa.Array
+    codes: np.ndarray
+
+    def __len__(self):
+        return len(self.codes)
+
+    def __getitem__(self, rows):
+        return Text(self.values, self.codes[rows])
+
+    def strings(self):
+        """[n] objects of `str`; equal ones are one object."""
+        return self.values.to_numpy(zero_copy_only=False)[self.codes]
+
+    def bytes(self):
+        """[n] objects of `bytes`, in UTF-8."""
+        values = self.values.cast(pa.large_binary())
+        return values.to_numpy(zero_copy_only=False)[self.codes]
+
+
+def plain(column):
+    """A column as one Arrow array, with a dictionary only around text without nulls.
 
     Args:
-      values: NumPy array or pandas series.
+      column: Arrow array, or chunks of one.
+
+    Returns:
+      An Arrow array. Text is `large_string` or `large_binary`.
+    """
+    if isinstance(column, pa.ChunkedArray):
+        if _is_text(column.type):
+            column = column.cast(_large(column.type))  # Offsets that cannot overflow.
+        column = column.combine_chunks()
+    if pa.types.is_dictionary(column.type):
+        values = column.dictionary
+        if values.null_count or not _is_text(values.type) or len(values) > len(column):
+            column = column.dictionary_decode()
+    return column.cast(_large(column.type)) if _is_text(column.type) else column
+
+
+def num_nulls(column):
+    """How many values of a plain column are null or NaN."""
+    nulls = column.null_count
+    if pa.types.is_floating(column.type):
+        nulls += pc.sum(pc.is_nan(column)).as_py() or 0
+    return nulls
+
+
+def id_type(kind):
+    """What ids of an Arrow type become: "integers", "strings", or None."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_integer(kind) or (pa.types.is_decimal(kind) and kind.scale == 0):
+        return "integers"
+    return "strings" if _is_text(kind) else None
+
+
+def ids(column, name, source):
+    """A column of ids.
+
+    Args:
+      column: Plain Arrow array without nulls.
       name: The column's name, for messages.
       source: Where it came from, for messages.
 
     Returns:
-      int64 or "U" array.
+      int64 array, or `Text`.
 
     Raises:
-      ValueError: Nulls, or values that are neither whole numbers nor strings.
+      ValueError: Values that are neither whole numbers nor strings.
     """
-    array = _without_nulls(values, name, source)
-    if array.dtype.kind in "iu":
-        if array.dtype == np.uint64 and (array > np.iinfo(np.int64).max).any():
-            raise ValueError(
-                f"Ids in column {name!r} of {source} must fit into int64, received "
-                f"{array.max()}. Write them as strings."
-            )
-        return array.astype(np.int64)
+    kind = id_type(column.type)
+    if kind == "strings":
+        return text(column, name, source)
+    if kind is None:
+        raise ValueError(
+            f"Ids in column {name!r} of {source} must be whole numbers or strings, "
+            f"received {column.type}. Convert the column, or name another one."
+        )
     try:
-        strings = _as_strings(array)
-    except UnicodeDecodeError as error:
+        return column.cast(pa.int64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid as error:
         raise ValueError(
-            f"Ids in column {name!r} of {source} must be UTF-8 text where they are "
-            f"bytes, received {error.object[:20]!r}. Decode the column before, or "
-            "name another one."
+            f"Ids in column {name!r} of {source} must fit into int64, received "
+            f"{_largest(column)}. Write them as strings."
         ) from error
-    if strings is None:
-        kinds = [array.dtype.name]
-        if array.dtype.kind == "O":
-            kinds = sorted({type(value).__name__ for value in array})
-        raise ValueError(
-            f"Ids in column {name!r} of {source} must be whole numbers or strings, all "
-            f"of one kind, received {' and '.join(kinds)}. Convert the column, or name "
-            "another one."
-        )
-    return strings
 
 
-def numbers(values, name, source):
-    """A column of finite numbers, float64.
+def text(column, name, source):
+    """A plain column of text as `Text`; nulls are "".
 
     Raises:
-      ValueError: Nulls, or values that are not numbers.
+      ValueError: Something else than text, or bytes that are not UTF-8.
     """
-    array = _without_nulls(values, name, source)
-    if array.dtype.kind not in "iufb":
+    codes = None
+    if pa.types.is_dictionary(column.type):
+        if column.null_count:
+            column = column.dictionary_decode()
+        else:
+            # Values that no row has must not be looked at.
+            used = np.zeros(len(column.dictionary), bool)
+            used[column.indices.to_numpy()] = True
+            codes = (np.cumsum(used) - 1)[column.indices.to_numpy()]
+            column = column.dictionary.filter(pa.array(used))
+    if not _is_text(column.type):
         raise ValueError(
-            f"Column {name!r} of {source} must hold numbers, received "
-            f"{_example(array, float)}. Convert the column, or name another one."
+            f"Column {name!r} of {source} must hold strings, received {column.type}. "
+            "Convert the column, or name another one."
         )
-    return array.astype(np.float64)
+    try:
+        column = column.cast(pa.large_string())
+    except pa.ArrowInvalid as error:
+        raise ValueError(
+            f"Column {name!r} of {source} must be UTF-8 text where it is bytes, "
+            f"received {_first_undecodable(column)}. Decode the column before, or name "
+            "another one."
+        ) from error
+    encoded = column.fill_null("").dictionary_encode()
+    places = encoded.indices.to_numpy()
+    if codes is not None:
+        places = places[codes]
+    return Text(encoded.dictionary, places)
 
 
-def times(values, name, source):
-    """A column of times, as seconds since 1970: int64, or float64 with fractions.
+def numbers(column, name, source, expected=None):
+    """A column of finite numbers, float64; text is parsed, and True is 1.
 
     Args:
-      values: Numbers of seconds, dates, or strings in ISO form; dates without a time
-        zone are UTC.
-      name: The column's name, for messages.
-      source: Where it came from, for messages.
+      column: Plain Arrow array without nulls.
+      name, source: As in `ids`.
+      expected: What the message says was expected; None: numbers.
 
     Raises:
-      ValueError: Nulls; values that are neither; numbers that look like
-        milliseconds.
+      ValueError: Values that are not numbers.
     """
-    array = _without_nulls(values, name, source)
-    if array.dtype.kind in "iuf":
-        latest = np.abs(array).max()
-        if latest > LATEST_TIME:
-            raise ValueError(
-                f"Column {name!r} of {source} must hold seconds since 1970 or dates, "
-                f"received {latest:.0f} (milliseconds?). Divide it by 1,000."
-            )
-        return array.astype(np.float64 if array.dtype.kind == "f" else np.int64)
-    try:
-        return _seconds(array)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise ValueError(
-            f"Column {name!r} of {source} must hold seconds since 1970 or dates, "
-            f"received {_example(array, _utc)}. Convert the column, or name another "
-            "one."
-        ) from error
-
-
-def titles(values):
-    """A column of titles: an array of `str`, "" where one is missing."""
-    array = np.asarray(values, dtype=object)
-    return np.array(["" if _is_null(t) else _text(t) for t in array], dtype=object)
-
-
-def is_whole_numbers(strings):
-    """Whether every string is how Python writes some int64."""
-    try:
-        return all(str(np.int64(s)) == s for s in set(strings))
-    except (OverflowError, ValueError):
-        return False
-
-
-def _without_nulls(values, name, source):
-    array = np.asarray(values)
-    if array.dtype.kind == "f":
-        nulls = ~np.isfinite(array)
-    elif array.dtype.kind in "mM":
-        nulls = np.isnat(array)
-    elif array.dtype.kind == "O":
-        nulls = np.array([_is_null(value) for value in array], dtype=bool)
+    kind = column.type
+    if is_text(kind):
+        values = parsed(column)
+    elif pa.types.is_boolean(kind) or is_number(kind):
+        values = column.cast(pa.float64(), safe=False)
     else:
-        nulls = np.zeros(len(array), dtype=bool)
-    if nulls.any():
+        values = None
+    expected = expected or f"Column {name!r} of {source} must hold numbers"
+    if values is None:
+        received = _first_unparsed(column) if is_text(kind) else kind
         raise ValueError(
-            f"Column {name!r} of {source} must have a value in every row, received "
-            f"{nulls.sum()} nulls in {len(array)} rows. Fill them or drop those rows."
+            f"{expected}, received {received}. Convert the column, or name another one."
         )
-    return array
+    values = values.to_numpy(zero_copy_only=False)
+    if not np.isfinite(values).all():
+        raise ValueError(
+            f"{expected}, received {values[~np.isfinite(values)][0]}. Fill in finite "
+            "ones, or drop those rows."
+        )
+    return values
 
 
-def _is_null(value):
-    if value is None:
-        return True
+def parsed(column):
+    """A column of text as Arrow float64; None where a value is no number."""
+    texts = pc.utf8_trim_whitespace(as_text(column))
     try:
-        # NaN and NaT do not equal themselves; pandas's NA cannot tell.
-        return not bool(value == value)
-    except TypeError:
-        return True
+        return texts.cast(pa.float64())
+    except pa.ArrowInvalid:
+        pass
+    for words, number in ((_TRUE, "1"), (_FALSE, "0")):
+        is_word = pc.is_in(texts, pa.array(words, texts.type))
+        texts = pc.if_else(is_word, pa.scalar(number, texts.type), texts)
+    try:
+        return texts.cast(pa.float64())
+    except pa.ArrowInvalid:
+        return None
 
 
-def _text(value):
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+def whole_numbers(values):
+    """Strings as int64 if each is how a whole number is written, else None."""
+    if not pc.all(pc.match_substring_regex(values, _WHOLE)).as_py():
+        return None
+    try:
+        return values.cast(pa.int64()).to_numpy()
+    except pa.ArrowInvalid:  # Beyond int64.
+        return None
 
 
-def _as_strings(array):
-    """The array as "U", or None if it holds something else than text."""
-    if array.dtype.kind == "U":
-        return array
-    if array.dtype.kind == "S":
-        return np.char.decode(array, "utf-8")
-    if array.dtype.kind in "OT" and all(isinstance(v, str | bytes) for v in array):
-        return np.array([_text(value) for value in array], dtype=str)
-    return None
+def joined(parts):
+    """One column of the checked columns of several parts."""
+    if not isinstance(parts[0], Text):
+        return np.concatenate(parts)
+    every = pa.concat_arrays([part.values for part in parts]).dictionary_encode()
+    places, codes, start = every.indices.to_numpy(), [], 0
+    for part in parts:
+        codes.append(places[start : start + len(part.values)][part.codes])
+        start += len(part.values)
+    return Text(every.dictionary, np.concatenate(codes))
 
 
-def _seconds(array):
-    if array.dtype.kind == "M":
-        moments = array
-    else:
-        moments = np.array([_utc(value) for value in array], "datetime64[us]")
-    microseconds = moments.astype("datetime64[us]").astype(np.int64)
-    if (microseconds % 1_000_000 == 0).all():
-        return microseconds // 1_000_000
-    return microseconds / 1e6
+def is_number(kind):
+    """Whether an Arrow type is one of numbers."""
+    return (
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+    )
 
 
-def _utc(value):
-    """A date, datetime or ISO string as a naive datetime in UTC."""
-    if isinstance(value, bytes | str):
-        # Python 3.10 does not know the suffix Z.
-        value = datetime.datetime.fromisoformat(_text(value).replace("Z", "+00:00"))
-    if not isinstance(value, datetime.datetime):
-        value = datetime.datetime.combine(value, datetime.time())
-    if value.tzinfo is not None:
-        value = value.astimezone(datetime.timezone.utc).replace(tzinfo=None)
-    return value
+def is_text(kind):
+    """Whether an Arrow type is one of text, in a dictionary or not."""
+    return _is_text(kind.value_type if pa.types.is_dictionary(kind) else kind)
 
 
-def _example(array, convert):
-    """The first value that cannot be converted, else the first."""
-    for value in array:
+def as_text(column):
+    """A plain column without its dictionary, as text; other bytes by their numbers."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    try:
+        return column.cast(pa.large_string())
+    except pa.ArrowInvalid:
+        texts = [
+            v and v.decode("utf-8", "backslashreplace") for v in column.to_pylist()
+        ]
+        return pa.array(texts, pa.large_string())
+
+
+def _is_text(kind):
+    types = pa.types
+    return (
+        types.is_string(kind)
+        or types.is_large_string(kind)
+        or types.is_string_view(kind)
+        or types.is_binary(kind)
+        or types.is_large_binary(kind)
+        or types.is_binary_view(kind)
+        or types.is_fixed_size_binary(kind)
+    )
+
+
+def _large(kind):
+    types = pa.types
+    is_string = (
+        types.is_string(kind)
+        or types.is_large_string(kind)
+        or types.is_string_view(kind)
+    )
+    return pa.large_string() if is_string else pa.large_binary()
+
+
+def _largest(column):
+    return max(column.to_pylist(), key=abs)
+
+
+def _first_unparsed(column):
+    """The first value of a column of text that is no number."""
+    texts = as_text(column)
+    for value in texts.to_pylist():
+        if parsed(pa.array([value], pa.large_string())) is None:
+            return repr(value)
+    raise AssertionError("All values are numbers.")
+
+
+def _first_undecodable(column):
+    for value in column.to_pylist():
         try:
-            convert(value)
-        except (TypeError, ValueError, OverflowError):
-            break
-    else:
-        value = array[0]
-    return repr(value.item() if hasattr(value, "item") else value)
+            value.decode("utf-8")
+        except UnicodeDecodeError:
+            return repr(value[:20])
+    raise AssertionError("All values are text.")

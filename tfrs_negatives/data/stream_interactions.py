@@ -5,8 +5,7 @@ import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives._ids import as_int64, pairs
-from tfrs_negatives.data import columns, sources
-from tfrs_negatives.data.table_parts import ID_ROLES
+from tfrs_negatives.data import sources
 
 # A part of a table takes as long to ask for as this many rows take to read.
 _MIN_PART = 8_192
@@ -32,20 +31,24 @@ def stream_interactions(
     rows come, whatever their label. Memory: of a Parquet file one row group (write it
     with `row_group_size`) and two batches, of others two batches.
 
-    Iterators checkpoint, and a restored one reads on from its place. A file is read by
-    Python functions: the dataset cannot be sent to another process.
+    Iterators checkpoint, and a restored one reads on from its place; in a text file it
+    passes over the rows before. A file is read by Python functions: the dataset cannot
+    be sent to another process.
 
     Args:
-      path: A `.csv`, `.tsv` or `.parquet` file. Text files are UTF-8, with a header.
+      path: A `.csv`, `.tsv` (or either with `.gz`) or `.parquet` file. Text files are
+        UTF-8, with a header.
       tfds: A TensorFlow Datasets name, such as "movielens/100k-ratings", split "train".
       data_dir: The TensorFlow Datasets directory; None: its default.
       user, item: Names of the id columns. Known sources have their own defaults,
-        files "user" and "item".
+        files "user" and "item". Where a Parquet file has lists of items (baskets),
+        each item is a row.
       request: Name of the column that groups rows served together. None: what rows of
         one user on one UTC day share, a hash (without times, the user).
       time: Name of the time column: seconds since 1970, or dates (UTC unless they
-        say otherwise). None: no times, unless the source is a known one.
-      label: Name of a numeric column.
+        say otherwise), all written alike, as the first rows tell. None: no times,
+        unless the source is a known one.
+      label: Name of a column of numbers, or of true and false.
       title: Name of a column of item titles. Titles may be missing ("").
       batch_size: Rows of a batch; `unbatch()` gives single rows.
 
@@ -60,7 +63,8 @@ def stream_interactions(
       ImportError: A package that the source needs is not installed.
       tf.errors.InvalidArgumentError: While iterating: nulls, values of another type
         than their column should have, rows that were cut off, files that cannot be
-        read any more. The batches before have come.
+        read any more or have changed. Batches before have come, but for some of the
+        rows next to what is wrong.
     """
     _checks.check_at_least("batch_size", batch_size, 1)
     named = {
@@ -75,7 +79,9 @@ def stream_interactions(
     if path is not None:
         batches = _from_parts(sources.parts_of_file(path, named), batch_size)
     elif tfds is not None:
-        dataset, names = sources.tfds_dataset(tfds, data_dir, named)[:2]
+        dataset, names, source = sources.tfds_dataset(tfds, data_dir, named)
+        if "time" in names:
+            _check_form_of_times(dataset, names["time"], source)
         batches = dataset.batch(batch_size).map(lambda row: _features(row, names))
     else:
         raise ValueError(
@@ -95,7 +101,7 @@ def _from_parts(parts, batch_size):
             nothing = [np.zeros(0, _numpy_dtype(parts.dtypes[role])) for role in roles]
             return [np.int64(-1), *nothing]
         columns, after = parts.read(int(position), num)
-        return [np.int64(after), *(columns[role] for role in roles)]
+        return [np.int64(after), *(_array(columns[r], parts.dtypes[r]) for r in roles)]
 
     def step(position, _):
         dtypes = [tf.int64, *(parts.dtypes[role] for role in roles)]
@@ -105,10 +111,16 @@ def _from_parts(parts, batch_size):
         element = dict(zip(roles, columns, strict=True))
         return tf.ensure_shape(after, []), (position >= 0, element)
 
-    start = tf.constant(parts.start, tf.int64)
+    start = tf.constant(0, tf.int64)
     dataset = tf.data.Dataset.counter().scan(start, step)
     dataset = dataset.take_while(lambda is_part, _: is_part)
     return dataset.map(lambda _, element: element).rebatch(batch_size)
+
+
+def _array(column, dtype):
+    if dtype == tf.string:
+        return column.bytes()
+    return column.astype(dtype.as_numpy_dtype)
 
 
 def _numpy_dtype(dtype):
@@ -120,7 +132,7 @@ def _features(row, names):
     features = {}
     for role, name in names.items():
         column = row[name]
-        if role in ID_ROLES:
+        if role in sources.ID_ROLES:
             is_string = column.dtype == tf.string
             if not (is_string or column.dtype.is_integer):
                 raise ValueError(
@@ -131,6 +143,20 @@ def _features(row, names):
         else:
             features[role] = column if role == "title" else _numbers(column, role, name)
     return features
+
+
+def _check_form_of_times(dataset, name, source):
+    """Raises `ValueError` where the first times are dates written as one number."""
+    import pyarrow as pa
+
+    from tfrs_negatives.data import times
+
+    first = dataset.map(lambda row: row[name]).batch(_MIN_PART).take(1)
+    for values in first.as_numpy_iterator():
+        column = pa.array(values)
+        form = times.form(column)
+        if form is not None and form.digits:
+            times.seconds(column, form, name, source)
 
 
 def _numbers(column, role, name):
@@ -151,13 +177,15 @@ def _numbers(column, role, name):
         )
     ]
     if role == "time":
+        from tfrs_negatives.data.times import LATEST_TIME
+
         latest = tf.reduce_max(tf.abs(numbers))
         checks.append(
             tf.debugging.Assert(
-                ~(latest > columns.LATEST_TIME),
+                ~(latest > LATEST_TIME),
                 [
                     f"Column `{name}` must hold seconds since 1970. Divide "
-                    "milliseconds by 1,000. Received:",
+                    "milliseconds by 1,000, microseconds by 1,000,000. Received:",
                     latest,
                 ],
             )
@@ -171,6 +199,5 @@ def _with_request(features):
     request = features["user"]
     if "time" in features:
         day = tf.cast(tf.floor(features["time"] / _SECONDS_A_DAY), tf.int64)
-        # Negative ids would stand for none.
-        request = pairs(as_int64("user", request), day) & (2**63 - 1)
+        request = pairs(as_int64("user", request), day)
     return {**features, "request": request}

@@ -1,15 +1,22 @@
-"""Parts of tables in files: read by position, so that nothing else is state."""
+"""Tables that are read part by part, and checked by the same rules as a whole."""
 
-import contextlib
-import importlib
-import threading
+import collections
+import functools
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import tensorflow as tf
 
-from tfrs_negatives.data import columns, text_rows
+from tfrs_negatives.data import columns, times
+from tfrs_negatives.data.sources import ID_ROLES
 
-ID_ROLES = ("user", "item", "request")
+# The order in which columns' mistakes are told.
+_ROLES = ("label", *ID_ROLES, "time", "title")
+# Rows whose times tell how all are written.
+_FIRST_ROWS = 8_192
+# Rows that are looked at together where the whole table is wanted.
+_PART = 131_072
 
 
 class Parts:
@@ -17,145 +24,199 @@ class Parts:
 
     Args:
       names: Dict from role ("user", ...) to column name.
+      types: Dict from role to Arrow type.
       source: Where it came from, for messages.
+      name: Where it came from, for reports.
 
     Attributes:
-      dtypes: Dict from role to the dtype of its column in all parts.
-      start: Position of the first row.
+      names, source, name: As given.
+      dtypes: Dict from role to the TensorFlow dtype of its column in all parts.
+      is_text: Whether ids are text although they may be whole numbers.
+
+    Raises:
+      ValueError: A column of lists that is not the items'.
     """
 
-    def __init__(self, names, source):
+    is_text = False
+
+    def __init__(self, names, types, source, name):
         self.names = names
-        self.source = source
-        self.start = 0
+        self.source, self.name = source, name
+        self._check_types(types)
         self.dtypes = {
             role: tf.string if role == "title" else tf.float64 for role in names
         }
-
-    def read(self, position, num):
-        """Reads at most `num` rows.
-
-        Returns:
-          Dict from role to checked NumPy column, and the next position or -1.
-        """
-        raw, position = self._read(position, num)
-        checked = {role: self._checked(role, column) for role, column in raw.items()}
-        return checked, position
-
-    def _checked(self, role, column):
-        """A column as an array of its dtype."""
-        name = self.names[role]
-        if not len(column):
-            values = np.array([], object)
-        elif role == "title":
-            values = columns.titles(column)
-        elif role == "time":
-            values = columns.times(column, name, self.source)
-        elif role == "label":
-            values = columns.numbers(column, name, self.source)
-        else:
-            values = columns.ids(column, name, self.source)
-        dtype = self.dtypes[role]
-        if dtype == tf.string:
-            return np.array([value.encode("utf-8") for value in values], object)
-        return values.astype(dtype.as_numpy_dtype)
-
-
-class ParquetParts(Parts):
-    """A Parquet file; positions are row numbers.
-
-    One row group is in memory, in Arrow's form, while rows of it are taken.
-    """
-
-    def __init__(self, path, names, source):
-        super().__init__(names, source)
-        arrow = importlib.import_module("pyarrow")
-        parquet = importlib.import_module("pyarrow.parquet")
-        self._open = lambda: parquet.ParquetFile(path)
-        self._held = None, None
-        self._lock = threading.Lock()
-        with parquet_errors(self.source), self._open() as file:
-            sizes = [
-                file.metadata.row_group(group).num_rows
-                for group in range(file.metadata.num_row_groups)
-            ]
-            schema = file.schema_arrow
-        self._ends = np.cumsum(sizes, dtype=np.int64)
-        self.columns = schema.names
         for role in ID_ROLES:
-            if names.get(role) in schema.names:
-                kind = schema.field(names[role]).type
-                is_integer = arrow.types.is_integer(kind)
+            if role in names:
+                kind = types[role]
+                kind = kind.value_type if _is_list(kind) else kind
+                is_integer = columns.id_type(kind) == "integers"
                 self.dtypes[role] = tf.int64 if is_integer else tf.string
 
+    def read(self, position, num):
+        """Reads at most `num` rows of the file.
+
+        Args:
+          position: How many rows come before.
+          num: How many rows at most; a list of items counts as one.
+
+        Returns:
+          Dict from role to checked column: int64 or float64 arrays, or
+          `columns.Text`; and the next position, or -1.
+        """
+        raw, after = self._columns(position, num)
+        checks = _Checks(self)
+        checked = checks.checked(raw)
+        where = ""
+        if position or after >= 0:  # A part is not the table.
+            where = f" from row {position + 1:,} on"
+        checks.tell(where)
+        return checked, after
+
+    def checked(self, progress=None):
+        """All parts of the table, one after the other.
+
+        Mistakes are told after the last part, so that they are told of the whole
+        table; what was given before is to be thrown away then.
+
+        Args:
+          progress: Function of the number of rows read so far, or None.
+
+        Yields:
+          Dict from role to checked column.
+
+        Raises:
+          ValueError: A file that cannot be read, no rows, nulls, or values of another
+            type than they should be.
+        """
+        checks, position = _Checks(self), 0
+        while position >= 0:
+            raw, position = self._columns(position, _PART)
+            checked = checks.checked(raw)
+            if checked is not None:
+                yield checked
+            if progress is not None:
+                progress(checks.num_rows)
+        checks.tell()
+        if not checks.num_rows:
+            raise ValueError(
+                f"{self.source} must hold interactions, received an empty table. Check "
+                "how it was written."
+            )
+
+    @functools.cached_property
+    def time_form(self):
+        """`times.Form` of the first rows."""
+        return times.form(self._columns(0, _FIRST_ROWS)[0]["time"])
+
+    def _columns(self, position, num):
+        """Plain Arrow columns of rows, one row an item, and the next position."""
+        table, after = self._read(position, num)
+        if _is_list(table.field(self.names["item"]).type):
+            table = _exploded(table, self.names["item"])
+        # Two roles may have one column.
+        raw = {r: columns.plain(table.column(n)) for r, n in self.names.items()}
+        return raw, after
+
     def _read(self, position, num):
-        if not len(self._ends):
-            return {role: [] for role in self.names}, -1
-        # Empty row groups end where they begin.
-        group = int(np.searchsorted(self._ends, position, side="right"))
-        if group == len(self._ends):
-            return {role: [] for role in self.names}, -1
-        table = self._row_group(group)
-        first = position - (self._ends[group] - len(table))
-        table = table.slice(first, num)
-        position += len(table)
-        raw = {role: table[name].to_pandas() for role, name in self.names.items()}
-        return raw, position if position < self._ends[-1] else -1
+        """An Arrow table of at most `num` rows, and the next position or -1."""
+        raise NotImplementedError
 
-    def _row_group(self, group):
-        with self._lock:
-            if self._held[0] != group:
-                self._held = None, None  # Lets go of the one before.
-                with parquet_errors(self.source), self._open() as file:
-                    wanted = sorted(set(self.names.values()))
-                    self._held = group, file.read_row_group(group, columns=wanted)
-            return self._held[1]
+    def _check_types(self, types):
+        for role, kind in types.items():
+            value = kind.value_type if role == "item" and _is_list(kind) else kind
+            if pa.types.is_nested(value) and not pa.types.is_dictionary(value):
+                wanted = "one value in each row"
+                if role == "item":
+                    wanted = "an item, or a list of items, in each row"
+                raise ValueError(
+                    f"Column {self.names[role]!r} of {self.source} must hold {wanted}, "
+                    f"received {kind}. Write one row for each value, or name another "
+                    "column."
+                )
 
 
-class TextParts(Parts):
-    """A CSV or TSV file; positions are bytes. Its ids are strings."""
+class ArrowParts(Parts):
+    """An Arrow table in memory."""
 
-    def __init__(self, path, separator, names, source):
-        super().__init__(names, source)
-        self._path, self._separator = path, separator
-        self.columns, self.start = text_rows.header(path, separator, source)
-        self.dtypes.update((role, tf.string) for role in ID_ROLES if role in names)
+    def __init__(self, table, names, source):
+        types = {role: table.schema.field(name).type for role, name in names.items()}
+        super().__init__(names, types, source, source)
+        self._table = table
 
     def _read(self, position, num):
-        rows, position = text_rows.read(
-            self._path,
-            self._separator,
-            position,
-            num,
-            len(self.columns),
-            self.source,
-        )
-        raw = {}
-        for role, name in self.names.items():
-            place = self.columns.index(name)
-            # As in other text tables, an empty field is a null.
-            column = np.array([row[place] or None for row in rows], object)
-            raw[role] = column if self.dtypes[role] == tf.string else _parsed(column)
-        return raw, position
+        part = self._table.slice(position, num)
+        position += len(part)
+        return part, position if position < len(self._table) else -1
 
 
-@contextlib.contextmanager
-def parquet_errors(source):
-    """Turns errors of a file that cannot be read into `ValueError`."""
-    arrow = importlib.import_module("pyarrow")
-    try:
-        yield
-    except (arrow.ArrowException, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise ValueError(
-            f"Expected a Parquet file, received {source}, which cannot be read "
-            f"({reason}). Write it anew."
-        ) from error
+class _Checks:
+    """What is wrong with the columns of parts: nulls are counted over all of them."""
+
+    def __init__(self, parts):
+        self._parts = parts
+        self._nulls = collections.Counter()
+        self._errors = {}
+        self.num_rows = 0
+
+    def checked(self, raw):
+        """Dict from role to checked column; None once something is wrong."""
+        self.num_rows += len(raw["user"])
+        found = {}
+        for role, column in raw.items():
+            if role != "title":
+                self._nulls[role] += columns.num_nulls(column)
+            if self._nulls[role] or role in self._errors:
+                continue
+            try:
+                found[role] = self._convert(role, column)
+            except ValueError as error:
+                self._errors[role] = error
+        return None if self._errors or self._nulls.total() else found
+
+    def tell(self, where=""):
+        """Raises the `ValueError` of the first column that something is wrong with."""
+        for role in _ROLES:
+            if self._nulls[role]:
+                raise ValueError(
+                    f"Column {self._parts.names[role]!r} of {self._parts.source} must "
+                    f"have a value in every row, received {self._nulls[role]} nulls in "
+                    f"{self.num_rows} rows{where}. Fill them or drop those rows."
+                )
+            if role in self._errors:
+                raise self._errors[role]
+
+    def _convert(self, role, column):
+        name, source = self._parts.names[role], self._parts.source
+        if not len(column):  # Of whatever type: it has no wrong values.
+            dtype = self._parts.dtypes[role]
+            if dtype == tf.string:
+                return columns.text(pa.array([], pa.string()), name, source)
+            return np.zeros(0, dtype.as_numpy_dtype)
+        if role == "title":
+            return columns.text(column, name, source)
+        if role == "time":
+            return times.seconds(column, self._parts.time_form, name, source)
+        if role == "label":
+            return columns.numbers(column, name, source)
+        return columns.ids(column, name, source)
 
 
-def _parsed(column):
-    """Numbers where all fields are some, nulls NaN; else what is written."""
-    try:
-        return column.astype(np.float64)
-    except (TypeError, ValueError):
-        return column
+def _is_list(kind):
+    types = pa.types
+    is_fixed = types.is_fixed_size_list(kind)
+    return is_fixed or types.is_list(kind) or types.is_large_list(kind)
+
+
+def _exploded(table, name):
+    """A row for each item of each list; a missing list is a missing item."""
+    place = table.schema.get_field_index(name)
+    lists = table.column(place).combine_chunks()
+    rows = pc.list_parent_indices(lists)
+    items = pc.list_flatten(lists)
+    missing = pc.indices_nonzero(lists.is_null())
+    if len(missing):
+        rows = pa.concat_arrays([rows, missing.cast(rows.type)])
+        items = pa.concat_arrays([items, pa.nulls(len(missing), items.type)])
+    exploded = table.drop_columns([name]).take(rows)
+    return exploded.append_column(name, items)
