@@ -22,7 +22,8 @@ def count_ids(dataset, feature=None, progress=True):
       progress: Whether to show how many elements were read.
 
     Returns:
-      `(ids, counts)`: distinct ids, sorted, and int64 counts, NumPy arrays [V].
+      `(ids, counts)`: distinct ids, sorted, and int64 counts, NumPy arrays [V]. This
+      pair is what all take that take counts, such as `layers.StaticFrequency`.
 
     Raises:
       ValueError: No such feature, ids that are neither integers nor strings, an

@@ -153,19 +153,18 @@ class StreamingFrequency(keras.layers.Layer):
             "dense": self.dense,
         }
 
-    def warm_start(self, counts, ids=None, batch_size=None):
+    def warm_start(self, counts, *, batch_size=None):
         """Starts from known counts, as if their stream had been seen already.
 
         Args:
           counts: As in `StaticFrequency`.
-          ids: As in `StaticFrequency`.
           batch_size: Examples a batch; needed, and only used, by `mode="hit"`.
 
         Raises:
           ValueError: Counts or ids out of range; no batch size where it is needed;
             a layer that has learned from a stream already.
         """
-        ids, _, counts = checked_counts(counts, ids)
+        ids, _, counts = checked_counts(counts)
         if self.mode == "hit":
             if batch_size is None:
                 raise ValueError(
