@@ -248,6 +248,7 @@ def test_dense_ids_are_integers():
     [
         ({}, 2**17, 8 * 2**20),
         ({"num_ids": 1_000_000}, 1_000_000, 64_000_000),
+        ({"num_ids": 10}, 10, 8 * 2**20),
         ({"num_ids": 1000, "dense": True}, 500, 16_000),
     ],
 )
@@ -300,14 +301,13 @@ def test_sizes_that_fit_are_not_told(capfd, options):
     assert "more than half" not in capfd.readouterr().err
 
 
-def test_replicas_tell_of_crowded_buckets_once(capfd):
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    with strategy.scope():
+def test_replicas_tell_of_crowded_buckets_once(capfd, two_replicas):
+    with two_replicas.scope():
         layer = StreamingFrequency(64, name="few")
 
     @tf.function
     def step(ids):
-        strategy.run(lambda i: layer(i, training=True), args=(ids,))
+        two_replicas.run(lambda i: layer(i, training=True), args=(ids,))
 
     step(tf.range(200))
     assert capfd.readouterr().err.count("WARNING: few") == 1

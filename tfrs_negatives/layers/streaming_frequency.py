@@ -73,8 +73,8 @@ class StreamingFrequency(keras.layers.Layer):
       dense: Whether ids are integers from 0 to H - 1, each of which gets a bucket of
         its own: no collisions.
       name: Name of the layer.
-      num_ids: How many distinct ids there are, about; then H is twice as much (with
-        dense ids as much). None, as `num_buckets`: 2^18 buckets.
+      num_ids: How many distinct ids there are, about; then H is twice as much and at
+        least 2^18, or as much if they are dense. None, as `num_buckets`: 2^18 buckets.
 
     Call arguments:
       ids: [n] int32, int64 or string.
@@ -121,7 +121,9 @@ class StreamingFrequency(keras.layers.Layer):
                     "`num_ids` chooses the number of buckets: expected "
                     f"`num_buckets=None`, received {num_buckets}. Leave one out."
                 )
-            num_buckets = num_ids if dense else _BUCKETS_AN_ID * num_ids
+            num_buckets = (
+                num_ids if dense else max(_BUCKETS_AN_ID * num_ids, _DEFAULT_BUCKETS)
+            )
         elif num_buckets is None:
             num_buckets = _DEFAULT_BUCKETS
         _checks.check_at_least("num_buckets", num_buckets, 1)
