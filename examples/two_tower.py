@@ -27,7 +27,7 @@ class TwoTower(tn.models.Model):
             temperature=0.1,
             remove_accidental_hits=True,
             sampling_correction=tn.layers.MixedLogQ(
-                [tn.layers.StreamingFrequency(2**20), sampler.log_q]
+                [tn.layers.StreamingFrequency(), sampler.log_q]
             ),
             **options,
         )

@@ -23,10 +23,12 @@ def test_public_names():
         "callbacks": ["EvaluateCorpus", "NegativesCurriculum", "RefreshNegatives"],
         "data": [
             "Interactions",
+            "Positives",
             "RequestCounts",
             "count_ids",
             "group_by_request",
             "interactions",
+            "positives_of",
             "spread_requests",
             "stream_interactions",
         ],

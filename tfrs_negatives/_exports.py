@@ -3,9 +3,10 @@
 Knows neither TensorFlow nor Keras, so that commands can look before they load.
 """
 
-import hashlib
 import json
 import os
+
+from tfrs_negatives import _manifest
 
 # TensorFlow Serving leaves this sub-folder of a SavedModel to its users.
 DESCRIPTION = os.path.join("assets.extra", "tfrs_negatives.json")
@@ -48,15 +49,27 @@ def is_export(folder):
     return os.path.isfile(os.path.join(folder, DESCRIPTION))
 
 
-def checksums(folder):
-    """Size and SHA-256 of each file below `folder`, by its name relative to it."""
-    found = {}
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            path = os.path.join(parent, name)
-            key = os.path.relpath(path, folder).replace(os.sep, "/")
-            found[key] = {"bytes": os.path.getsize(path), "sha256": _sha256(path)}
-    return dict(sorted(found.items()))
+def replaceable_files(folder):
+    """Names of the files of an export, which may be deleted with it.
+
+    Raises:
+      ValueError: It is no export, or holds files that were added or changed since.
+    """
+    if not is_export(folder):
+        raise ValueError(
+            f"{folder!r} holds something other than an export of tfrs_negatives, which "
+            "is never replaced. Export to another path."
+        )
+    files = read_description(folder)["files"]
+    marker = DESCRIPTION.replace(os.sep, "/")
+    others = _manifest.others(folder, files, also=[marker])
+    if others:
+        raise ValueError(
+            f"{folder!r} holds an earlier export and files that were added or changed "
+            f"since, {_manifest.listed(others)}, which are never replaced. Move them, "
+            "or export to another path."
+        )
+    return [*files, marker]
 
 
 def read_description(folder):
@@ -111,16 +124,8 @@ def check_files(folder, description):
             )
     # All sizes first: reading a large export takes a while.
     for name, file in expected.items():
-        if _sha256(os.path.join(folder, name)) != file["sha256"]:
+        if _manifest.checksum(os.path.join(folder, name)) != file:
             raise ValueError(
                 f"The export {folder!r} is corrupted: {name!r} has another SHA-256 "
                 f"than when it was written. {remedy}"
             )
-
-
-def _sha256(path):
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

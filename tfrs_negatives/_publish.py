@@ -1,44 +1,62 @@
 """Giving a finished folder its name, whole or not at all."""
 
+import errno
 import os
-import shutil
 import uuid
 
+from tfrs_negatives._exchange import exchange
+from tfrs_negatives._manifest import remove
 
-def hidden_siblings(path):
-    """Names for a folder to write, and for what is at `path` meanwhile.
 
-    Both are in the nearest folder above `path` that exists.
+def hidden_sibling(path):
+    """A name for the folder to write, in the nearest folder above `path` that exists.
+
+    Being on the same file system, it can be renamed to `path`.
     """
     parent, name = os.path.split(path)
     while not os.path.isdir(parent):
         parent = os.path.dirname(parent)
-    stem = os.path.join(parent, f".{name}.{uuid.uuid4().hex}")
-    return f"{stem}.new", f"{stem}.old"
+    return os.path.join(parent, f".{name}.{uuid.uuid4().hex}.new")
 
 
-def publish(new, path, old):
-    """Renames `new` to `path`, replacing a folder there.
+def publish(new, path, files_of=None):
+    """Renames `new` to `path`, in one step also where an earlier folder is replaced.
 
-    What was there is moved aside, to `old`, between two renames; it comes back if
-    the second fails. With None for `old`, only an empty folder is replaced.
+    Of the earlier folder only the files that `files_of` names are deleted. At any
+    moment `path` is the one or the other, whole (see `exchange` for file systems that
+    need more steps).
+
+    Args:
+      new: The finished folder, from `hidden_sibling`.
+      path: The name it gets. Nothing may be there, or an empty folder.
+      files_of: Function from a folder to the names of the files in it, all of which
+        may be deleted; it raises `ValueError` where there are others. With it,
+        `path` may be such a folder.
+
+    Returns:
+      None; or the folder that is left of the earlier one, when something came into it
+      while it was replaced.
 
     Raises:
       OSError: There is something that is not to be replaced, or no permission.
+      ValueError: What `files_of` says of the folder at `path`, which stays.
     """
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    if old is None:
-        if os.path.isdir(path):
-            os.rmdir(path)
-        # Fails if someone was faster.
-        os.rename(new, path)
-        return
-    if os.path.isdir(path):
-        os.rename(path, old)
     try:
+        # Onto nothing or an empty folder; fails if there is more.
         os.rename(new, path)
+        return None
+    except OSError as error:
+        if files_of is None or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+    files_of(path)
+    exchange(new, path)
+    old = f"{new.removesuffix('.new')}.old"
+    try:
+        # Somebody may have written into it since: once out of reach, look again.
+        files = files_of(new)
+        os.rename(new, old)
     except BaseException:
-        if os.path.isdir(old):
-            os.rename(old, path)
+        exchange(new, path)
         raise
-    shutil.rmtree(old, ignore_errors=True)
+    return None if remove(old, files) else old

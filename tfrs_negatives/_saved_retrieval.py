@@ -34,6 +34,9 @@ class SavedRetrieval:
 def load_retrieval(path):
     """Loads an export, once everything about it was found to be in order.
 
+    Loading runs what a SavedModel holds: its initialisers can, for one, write files.
+    Checksums tell whether it is whole, not who made it. Load only what you trust.
+
     Args:
       path: A folder that `export_retrieval` wrote, or a folder of versions of it, of
         which the highest is taken.

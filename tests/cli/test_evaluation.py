@@ -140,8 +140,20 @@ def test_a_catalogue_smaller_than_k():
     # Every candidate is among 100; an item that is none still is a miss.
     assert found["recall@100"] == 0.5
     assert found["ndcg@10"] == pytest.approx(0.5 / math.log2(3 + 2))
-    assert math.isnan(found["head recall@50"])
+    assert found["head recall@50"] is None
     assert found["tail recall@50"] == 1.0
+    # The recall of all is below that of each group, or there is none: both are told.
+    assert evaluation.notes(split) == [
+        "note: 1 of 2 held-out pairs are of items never in training: misses in "
+        "recall@k and ndcg@k, in neither head nor tail recall, both of which may lie "
+        "above the recall of all.",
+        "note: head recall@50 is empty: no held-out pair is of an item of the head.",
+    ]
+
+
+def test_nothing_to_note():
+    split = make_split([0, 1, 1], [0, 1, 2], [(0, 2), (1, 0)], 2, 5)
+    assert evaluation.notes(split) == []
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

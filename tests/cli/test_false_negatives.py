@@ -1,13 +1,17 @@
-"""In-batch false-negative rates against loops."""
+"""In-batch false-negative rates that a model's task counts, against loops."""
+
+import dataclasses
 
 import numpy as np
 import pytest
 
-from tfrs_negatives.cli import batches, false_negatives
+from tfrs_negatives.cli import arguments, batches
 from tfrs_negatives.cli.split import Split
 
+pytestmark = pytest.mark.usefixtures("keras_2")
 
-def make_split(seed=0, num_rows=90, shared_requests=False):
+
+def make_split(seed=0, num_rows=90, shared_requests=False, strings=False, shift=0):
     rng = np.random.default_rng(seed)
     user = rng.integers(0, 8, num_rows)
     request = user * 3 + rng.integers(0, 3, num_rows)
@@ -15,21 +19,23 @@ def make_split(seed=0, num_rows=90, shared_requests=False):
         request = rng.integers(0, 9, num_rows)
     item = rng.integers(0, 15, num_rows)
     nothing = np.zeros(0, np.int64)
-    return Split(
-        np.arange(8), np.arange(15), None, user, item, request, nothing, nothing
-    )
+    users, items = np.arange(8) + 100 + shift, np.arange(15) + 40
+    if strings:
+        users, items = users.astype(str), items.astype(str)
+    return Split(users, items, None, user, item, request, nothing, nothing)
 
 
-def oracle(split, size, seed, keys):
+def oracle(split, chosen, keys, same_item=True):
+    """Rates over batches of row numbers, by loops."""
     known = set(zip(split.user.tolist(), split.item.tolist(), strict=True))
     counts = {"pairs": 0, "false": 0, "kept": 0, "kept false": 0}
-    for rows in batches.request_batches(split, size, seed, epoch=0):
+    for rows in chosen:
         for i in rows:
             for k in rows:
                 if i == k:
                     continue
                 false = (int(split.user[i]), int(split.item[k])) in known
-                masked = split.item[i] == split.item[k] or any(
+                masked = (same_item and split.item[i] == split.item[k]) or any(
                     getattr(split, key)[i] == getattr(split, key)[k] for key in keys
                 )
                 counts["pairs"] += 1
@@ -42,35 +48,71 @@ def oracle(split, size, seed, keys):
     )
 
 
-@pytest.mark.parametrize("keys", [("user",), ("user", "request")])
-def test_rates_equal_loops(keys):
-    split = make_split(shared_requests=len(keys) == 2)
-    found = false_negatives.false_negative_rates(split, 16, seed=2, keys=keys)
-    expected = oracle(split, 16, 2, keys)
-    assert found == pytest.approx(expected)
+def measured(split, size, seed=2, change=None):
+    """What the command reports of a model that has not been trained."""
+    from tfrs_negatives.cli import false_negatives, two_towers
+
+    options = arguments.parse(["train", "--dim", "4"])
+    model = two_towers.right_negatives_model(split, options, seed)
+    if change:
+        change(model)
+    return false_negatives.false_negative_rates(model, split, size, seed)
+
+
+@pytest.mark.parametrize(
+    "keys, strings", [(("user",), False), (("user", "request"), True)]
+)
+def test_rates_equal_loops(keys, strings):
+    split = make_split(shared_requests=len(keys) == 2, strings=strings)
+    found = measured(split, 16)
+    chosen = batches.request_batches(split, 16, 2, epoch=0)
+    expected = oracle(split, chosen, keys)
+    assert found == pytest.approx(expected, rel=1e-6)
     assert 0 < expected[1] < expected[0]
 
 
+def without_keys(model):
+    model.keys = ()
+
+
+def without_accidental_hits(model):
+    model.options = {**model.options, "remove_accidental_hits": False}
+
+
+@pytest.mark.parametrize(
+    "change, keys, same_item",
+    [
+        (without_keys, (), True),
+        (without_accidental_hits, ("user",), False),
+    ],
+)
+def test_a_mask_that_is_off_shows(change, keys, same_item):
+    split = make_split()
+    found = measured(split, 16, change=change)
+    chosen = batches.request_batches(split, 16, 2, epoch=0)
+    expected = oracle(split, chosen, keys, same_item)
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert expected[1] > oracle(split, chosen, ("user",))[1]
+
+
+def test_users_of_any_number_are_masked_alike():
+    expected = measured(make_split(), 16)
+    for shift in (-104, -(2**62)):
+        assert measured(make_split(shift=shift), 16) == expected
+
+
 def test_a_sample_of_many_batches_is_spread_over_them(monkeypatch):
-    split = make_split(num_rows=90)
-    asked = []
+    from tfrs_negatives.cli import false_negatives
 
-    def recorded(user, item, request, known):
-        asked.append(user)
-        zeros = np.zeros(len(user), int)
-        return {"none": (zeros, zeros + 3), "keys": (zeros, zeros + 3)}
-
-    monkeypatch.setattr(false_negatives, "count_pairs", recorded)
+    split = make_split()
     monkeypatch.setattr(false_negatives, "_NUM_BATCHES", 4)
-    before, after = false_negatives.false_negative_rates(split, 10, 0, ("user",))
-    made = batches.request_batches(split, 10, 0, epoch=0)
-    np.testing.assert_array_equal(asked, [split.user[r] for r in made[0:8:2]])
-    assert after == before == pytest.approx(3 / 9)
+    chosen = batches.request_batches(split, 10, 2, epoch=0)[0:8:2]
+    expected = oracle(split, chosen, ("user",))
+    assert measured(split, 10) == pytest.approx(expected, rel=1e-6)
 
 
 def test_no_pair_left():
+    split = make_split(num_rows=4)
     ones = np.zeros(4, np.int64)
-    split = Split(
-        np.arange(2), np.arange(2), None, ones, np.arange(4) % 2, ones, ones, ones
-    )
-    assert false_negatives.false_negative_rates(split, 4, 0, ("user",)) == (1.0, 0.0)
+    split = dataclasses.replace(split, user=ones, item=np.arange(4) % 2, request=ones)
+    assert measured(split, 4) == (1.0, 0.0)

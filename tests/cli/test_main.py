@@ -39,6 +39,13 @@ def test_every_option_is_in_the_help(capsys):
         assert option in shown
 
 
+@pytest.mark.parametrize("command", ["query", "serve", "audit"])
+def test_that_a_model_is_a_program_is_in_the_help(capsys, command):
+    assert main([command, "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "runs what it holds: load only what you trust" in shown
+
+
 def test_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == tfrs_negatives.__version__

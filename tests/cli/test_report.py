@@ -1,5 +1,7 @@
 """The table, the summary and the plot."""
 
+import json
+
 import matplotlib.image
 import numpy as np
 import pytest
@@ -47,9 +49,29 @@ def test_table():
     assert len(ends) == 1  # Aligned to the right.
 
 
-def test_plot(tmp_path):
+def without_tail():
+    """The same runs with a figure that there is none of."""
+    return {
+        model: [{**run, "tail recall@50": None} for run in of_seeds]
+        for model, of_seeds in runs().items()
+    }
+
+
+def test_a_figure_that_there_is_none_of():
+    found = report.summary(without_tail())
+    assert found[report.OURS]["tail recall@50"] == {
+        "mean": None, "std": None, "by_seed": [None, None],
+    }  # fmt: skip
+    json.dumps(found, allow_nan=False)
+    lines = report.table(found, seeds=[3, 5]).splitlines()
+    cells = [line.split()[-2:] for line in lines if line.startswith("tail recall@50")]
+    assert cells == [["none", "none"]] * 3
+
+
+@pytest.mark.parametrize("make", [runs, without_tail])
+def test_plot(tmp_path, make):
     path = tmp_path / "figures.png"
-    report.plot(report.summary(runs()), path, "a title")
+    report.plot(report.summary(make()), path, "a title")
     picture = matplotlib.image.imread(path)
     assert picture.shape[:2] == (675, 1500)
     # Both series are there, in their colours.

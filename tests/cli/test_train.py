@@ -21,12 +21,13 @@ def files(path):
 def test_writes_figures_plot_and_model(trained):
     folder, _ = trained
     found = {name for name in files(folder) if "/" not in name}
-    assert found == {"figures.json", "figures.png", "model"}
+    assert found == {"figures.json", "figures.png", "manifest.json", "model"}
     assert files(folder.parent)[0] == "out"  # No sibling left behind.
     assert matplotlib.image.imread(folder / "figures.png").ndim == 3
 
     written = json.loads((folder / "figures.json").read_text())
     assert written["command"] == "tfrs-negatives train"
+    assert written["notes"] == []  # All items are in training, of head and tail.
     assert written["settings"]["seeds"] == [4, 7]
     assert written["model"] == {"trained as": "ours", "seed": 7, "index": "ScaNN"}
     assert written["data"]["users"] == 30
@@ -35,7 +36,7 @@ def test_writes_figures_plot_and_model(trained):
     assert written["seconds"] > 0 and written["peak memory, MiB"] > 100
     names = [
         "recall@10", "recall@50", "recall@100", "ndcg@10", "head recall@50",
-        "tail recall@50", report.BEFORE, report.AFTER, report.STEP_TIME,
+        "tail recall@50", report.STEP_TIME, report.BEFORE, report.AFTER,
     ]  # fmt: skip
     for model in ("plain TFRS", "ours"):
         assert list(written["figures"][model]) == names
@@ -173,6 +174,46 @@ def test_options_seeds_and_a_second_run_into_the_same_folder(
         assert first["figures"][model] == second["figures"][model]
     assert first["figures"]["ours"] != first["figures"]["plain TFRS"]
     capsys.readouterr()
+
+
+def test_users_of_any_number_are_trained_on_alike(
+    keras_2, tmp_path, monkeypatch, capsys
+):
+    """And a figure that there is none of is null, with its reason."""
+    monkeypatch.setattr("tfrs_negatives.cli.train._export", lambda *_: {})
+    # All take item 0, then one of their own, and last the next user's or a new one:
+    # items 0, 20 and 21 are the head, which nobody takes last.
+    last = [900, *range(22, 32), 901]
+    rows = [(u, i) for u in range(12) for i in (0, 0, 0, 20 + u, last[u])]
+    found = []
+    for shift in (1, -1000):
+        lines = ["user,item", *(f"{u + shift},{i}" for u, i in rows)]
+        (tmp_path / "table.csv").write_text("\n".join(lines))
+        output = ["--output", str(tmp_path / "out"), "--seeds", "0"]
+        assert (
+            main(["train", "--data", str(tmp_path / "table.csv"), *FAST, *output]) == 0
+        )
+        text = (tmp_path / "out" / "figures.json").read_text()
+        written = json.loads(text, parse_constant=pytest.fail)
+        for model in report.MODELS:
+            del written["figures"][model][report.STEP_TIME]
+        found.append((written["figures"], written["notes"]))
+    assert found[0] == found[1]
+    figures, notes = found[0]
+    for model in report.MODELS:
+        assert figures[model]["head recall@50"]["mean"] is None
+        assert figures[model]["recall@50"]["mean"] == pytest.approx(10 / 12)
+        assert figures[model]["tail recall@50"]["mean"] == 1
+    assert (
+        figures["ours"][report.AFTER]["mean"] < figures["ours"][report.BEFORE]["mean"]
+    )
+    assert "2 of 12 held-out pairs are of items never in training" in notes[0]
+    assert "no held-out pair is of an item of the head" in notes[1]
+    printed = capsys.readouterr().out
+    assert all(note in printed for note in notes)
+    assert [c for c in printed.splitlines() if c.startswith("head recall")][0].split()[
+        -2:
+    ] == ["none", "none"]
 
 
 BAD = {

@@ -47,6 +47,7 @@ def test_merging_changes_nothing(monkeypatch):
 @pytest.mark.parametrize(
     ("dataset", "feature", "message"),
     [
+        ([3, 3, 4], None, "received a list. Count columns by `np.unique"),
         (tf.data.Dataset.range(3).repeat(), None, "infinite"),
         (tf.data.Dataset.range(0), None, "empty"),
         (tf.data.Dataset.from_tensors([1.5]), None, "integer or string"),

@@ -69,6 +69,26 @@ def test_anything_else_is_never_replaced(tmp_path, overwrite):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis"]
 
 
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+@pytest.mark.parametrize(
+    "name", ["notes", "assets.extra/tf_serving_warmup_requests", "fingerprint.pb"]
+)
+def test_files_added_to_an_export_or_changed_are_kept(
+    tmp_path, monkeypatch, name, when
+):
+    path = tmp_path / "m"
+    export(path, OLD)
+    if when == "before":
+        (path / name).write_text("mine")
+    else:
+        while_saving(monkeypatch, lambda: (path / name).write_text("mine"))
+    with pytest.raises(ValueError, match=f"since, '{name}', which are never replaced"):
+        export(path, NEW, overwrite=True)
+    assert (path / name).read_text() == "mine"
+    check_answers_from(path, OLD)
+    assert [p.name for p in tmp_path.iterdir()] == ["m"]
+
+
 def test_a_link_to_an_export_stays_a_link(tmp_path):
     export(tmp_path / "m", OLD)
     os.symlink(tmp_path / "m", tmp_path / "current")

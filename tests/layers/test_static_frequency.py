@@ -1,21 +1,86 @@
+import collections
+import json
+
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 
-from tfrs_negatives.layers import StaticFrequency
+from tfrs_negatives import metrics
+from tfrs_negatives._ids import as_int64
+from tfrs_negatives.data import count_ids
+from tfrs_negatives.layers import StaticFrequency, StreamingFrequency
+from tfrs_negatives.samplers import Popularity
+
+IDS, COUNTS = np.array([7, 10**12, 5]), np.array([3, 1, 4])
+ROWS = np.repeat(IDS, COUNTS)  # What was counted.
+NAMES = np.array(["b", "a", "é"])
+FORMS = {
+    "vector": (COUNTS, range(3)),
+    "list": (COUNTS.tolist(), range(3)),
+    "dict": (dict(zip(NAMES.tolist(), COUNTS, strict=True)), NAMES),
+    "negative": ({-7: 3, -(2**62): 1, -1: 4}, [-7, -(2**62), -1]),
+    "empty": ({"b": 3, "": 1, "-1": 4}, ["b", "", "-1"]),
+    "counter": (collections.Counter(ROWS.tolist()), IDS),
+    "series": (pd.Series(ROWS).value_counts(), IDS),
+    "series of names": (pd.Series(np.repeat(NAMES, COUNTS)).value_counts(), NAMES),
+    "series of shares": (pd.Series(ROWS).value_counts(normalize=True), IDS),
+    "categories": (pd.Series(ROWS, dtype="category").value_counts(), IDS),
+    "nullable": (pd.Series(ROWS, dtype="Int64").value_counts(), IDS),
+    "pair": ((IDS, COUNTS), IDS),
+    "pair of two": (([8, 9], [3, 5]), [8]),
+    "pair of columns": (
+        (pd.Series(IDS, index=[4, 5, 6]), pd.Series(COUNTS, index=[7, 8, 9])), IDS,
+    ),
+    "unique": (np.unique(ROWS, return_counts=True), IDS),
+    "unique names": (np.unique(np.repeat(NAMES, COUNTS), return_counts=True), NAMES),
+    "bytes": (([n.encode() for n in NAMES.tolist()], COUNTS), NAMES),
+    "dataset": (tf.data.Dataset.from_tensor_slices(ROWS), IDS),
+    "count_ids": (
+        count_ids(tf.data.Dataset.from_tensor_slices(ROWS), progress=False), IDS,
+    ),
+    "count_ids of names": (
+        count_ids(
+            tf.data.Dataset.from_tensor_slices(np.repeat(NAMES, COUNTS)).batch(5),
+            progress=False,
+        ),
+        NAMES,
+    ),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "counts, ids, asked",
-    [
-        ([3, 1, 0, 4], None, [0, 1, 3]),
-        ([3, 1, 4], [-7, 10**12, 5], [-7, 10**12, 5]),
-        ({"b": 3, "a": 1, "": 4}, None, ["b", "a", ""]),
-    ],
-)
-def test_log_of_the_share(counts, ids, asked):
-    log_q = StaticFrequency(counts, ids)(tf.constant(asked))
-    np.testing.assert_allclose(log_q, np.log(np.array([3, 1, 4]) / 8), rtol=1e-6)
+@pytest.mark.parametrize("form", FORMS)
+def test_log_of_the_share(form):
+    counts, asked = FORMS[form]
+    layer = StaticFrequency(counts)
+    expected = np.log(COUNTS / 8)[: len(asked)]
+    config = json.loads(json.dumps(layer.get_config()))
+    for one in (layer, StaticFrequency.from_config(config)):
+        np.testing.assert_allclose(one(tf.constant(asked)), expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("form", sorted(FORMS))
+def test_all_that_takes_counts_takes_them_in_the_same_forms(form):
+    counts, asked = FORMS[form]
+    asked = tf.constant(asked)
+    streaming = StreamingFrequency(100)
+    streaming.warm_start(counts)
+    expected = np.log(COUNTS / 8)[: len(asked)]
+    np.testing.assert_allclose(streaming(asked), expected, rtol=1e-5)
+    error = metrics.LogQError(counts)
+    error.update_state(asked, expected.astype(np.float32))
+    np.testing.assert_allclose(error.result(), 0, atol=1e-6)
+    share = metrics.PopularityShare(counts, top=0.3)
+    config = json.loads(json.dumps(share.get_config()))
+    popular = np.arange(len(asked)) == (2 if len(asked) == 3 else 1)
+    for one in (share, metrics.PopularityShare.from_config(config)):
+        found = one._is_popular(as_int64("asked", asked))
+        np.testing.assert_array_equal(found, popular)
+    bands = metrics.PopularityBands(counts, bands={"head": 0.3, "tail": 1.0})
+    np.testing.assert_array_equal(bands(asked) == 0, popular)
+    if form not in ("pair of two", "negative", "empty"):
+        sampler = Popularity(asked, counts, 1.0)
+        np.testing.assert_allclose(sampler.log_q(asked), expected, rtol=1e-5)
 
 
 def test_rare_ids_are_not_clipped():
@@ -52,22 +117,35 @@ def test_rebuilt_from_its_config(counts):
 
 
 @pytest.mark.parametrize(
-    "counts, ids, message",
+    "counts, message",
     [
-        ([], None, "non-empty"),
-        ([[1, 2]], None, "vector.*(1, 2)"),
-        ([1, -1], None, "none negative"),
-        ([0, 0], None, "at least positive"),
-        ([1, np.nan], None, "finite"),
-        ([1, 2], [1], "1 ids and 2 counts"),
-        ([1, 2], [4, 4], "distinct"),
-        ({1: 2}, [1], "ids=None"),
-        ([1, 2], [0.5, 1.5], "integers or strings"),
+        ([], "non-empty"),
+        ([[1, 2]], "vector.*(1, 2)"),
+        ([[4, 5], [1, 2]], "tuple `.ids, counts.`"),
+        ([1, -1], "none negative"),
+        ([0, 0], "at least positive"),
+        ([1, np.nan], "finite"),
+        (([1], [1, 2]), "1 ids and 2 counts"),
+        (([4, 4], [1, 2]), "distinct"),
+        (([0.5, 1.5], [1, 2]), "integers of 64 bits or strings"),
+        ({0.5: 2}, "received float"),
+        ({True: 2}, "received bool"),
+        (["a", "b"], "`counts` must be numbers"),
+        (pd.Series(["a", "b"]), "`counts` must be numbers"),
+        (pd.DataFrame({"id": [1], "count": [2]}), "name the columns.* DataFrame"),
+        (pd.Series([1.0, None]).value_counts(dropna=False), "received float64"),
+        (pd.Series([1, 2], index=[7, 7]), "distinct"),
     ],
 )
-def test_bad_counts(counts, ids, message):
+def test_bad_counts(counts, message):
     with pytest.raises(ValueError, match=message):
-        StaticFrequency(counts, ids)
+        StaticFrequency(counts)
+
+
+def test_ids_and_counts_are_one_argument():
+    for make in (StaticFrequency, metrics.PopularityShare, metrics.LogQError):
+        with pytest.raises(TypeError, match="positional arguments"):
+            make(IDS, COUNTS)
 
 
 def test_ids_of_another_kind():

@@ -3,6 +3,7 @@ import resource
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from sampler_oracles import rows_dataset
@@ -16,6 +17,49 @@ def test_corpus_from_a_dataset():
     assert sampler.num_items == 70_000  # More than is read at once.
     negatives = next(iter(sampler.attach(rows_dataset(), 9)))["negatives"]
     np.testing.assert_array_equal(negatives["twice"], 2 * negatives["id"])
+
+
+def dataset_of(size, **options):
+    return tf.data.Dataset.from_tensor_slices(CATALOGUE).batch(size, **options)
+
+
+CATALOGUE = {"id": np.array([30, 10, 20, 7]), "x": np.arange(8.0).reshape(4, 2)}
+NAMES = np.array(["c", "", "b", "é"])
+CATALOGUES = {
+    "batches": (dataset_of(3), "id"),
+    "batches of a known size": (dataset_of(2, drop_remainder=True), "id"),
+    "batches without id_feature": (dataset_of(3).map(lambda row: row["id"]), None),
+    "batches of names": (tf.data.Dataset.from_tensor_slices(NAMES).batch(3), None),
+    "single names": (tf.data.Dataset.from_tensor_slices(NAMES), None),
+    "series": (pd.Series(CATALOGUE["id"]), None),
+    "series of names": (pd.Series(NAMES), None),
+    "columns of a frame": (
+        {"id": pd.Series(CATALOGUE["id"]), "x": CATALOGUE["x"]}, "id",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CATALOGUES)
+def test_each_item_is_drawn_with_its_probability(kind):
+    corpus, id_feature = CATALOGUES[kind]
+    sampler = Uniform(corpus, id_feature=id_feature)
+    element = next(iter(sampler.attach(rows_dataset(), 100)))
+    drawn = element["negatives"]
+    if id_feature:
+        assert drawn["x"].shape == (100, 2)
+        drawn = drawn["id"]
+    expected = NAMES if "names" in kind else CATALOGUE["id"]
+    assert drawn.shape == (100,)
+    found = {n.decode() if isinstance(n, bytes) else n for n in drawn.numpy().tolist()}
+    assert found == set(expected.tolist())
+    np.testing.assert_allclose(element["negatives_log_q"], np.log(1 / 4), rtol=1e-6)
+
+
+def test_vectors_of_single_items_are_no_batches():
+    items = tf.data.Dataset.from_tensor_slices({"x": CATALOGUE["x"]})
+    assert Uniform(items).num_items == 4
+    items = tf.data.Dataset.from_tensor_slices(CATALOGUE)
+    assert Uniform(items, id_feature="id").num_items == 4
 
 
 @pytest.mark.parametrize("corpus", [[30, 10, 20], {"id": [30, 10, 20], "x": [[1]] * 3}])
@@ -34,6 +78,17 @@ def test_lists_are_features(corpus):
         ({"a": np.zeros(3), "b": np.zeros(4)}, {}, r"same number.*\[\[3\], \[4\]\]"),
         (np.float32(3), {}, r"along the first axis.*\[\[\]\]"),
         (tf.data.Dataset.range(0), {}, "at least one item"),
+        (tf.data.Dataset.range(3).repeat(), {}, "endless dataset"),
+        (tf.data.Dataset.range(4).batch(2, True), {}, "may be an item or a batch"),
+        (pd.DataFrame(CATALOGUE["id"]), {}, "a dict of features.* DataFrame"),
+        (pd.Series([5, 5, 6]).value_counts(), {}, "index of its own.*to_numpy"),
+        ({"id": np.ones(3)}, {"id_feature": "id"}, "integers or strings"),
+        (np.array([4, 5, 4]), {}, "each item once.* 3 ids of which 1 are repeats"),
+        (
+            {"id": np.array(["a", "a"]), "x": np.zeros(2)},
+            {"id_feature": "id"},
+            "each item once",
+        ),
         ({"a": np.zeros(3)}, {"id_feature": "b"}, r"'b' and \['a'\]"),
         (np.zeros(3), {"id_feature": "b"}, "'b' and a corpus that is not a dict"),
         (
@@ -56,11 +111,9 @@ def test_bad_corpus(corpus, options, message):
 @pytest.mark.parametrize(
     "ids, message",
     [
-        ([4, 5, 4], "distinct.*1 repeats, .*4"),
         ([4, -5, 2], "non-negative.*1 others of 3"),
         (["a", "", "b"], "non-empty.*1 others of 3"),
         ([[1], [2], [3]], "rank 1"),
-        ([1.0, 2.0, 3.0], "integers or strings"),
     ],
 )
 def test_bad_ids_are_told_when_ids_are_needed(ids, message):

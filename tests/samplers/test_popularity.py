@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 import tensorflow as tf
 from sampler_oracles import check_distribution, collect, restricted, rows_dataset
@@ -136,6 +137,15 @@ def test_a_layer_with_ids_as_text_is_rebuilt_from_its_config():
     np.testing.assert_allclose(np.exp(rebuilt(ids)), [0.25, 0.75], rtol=1e-6)
 
 
+def test_counts_that_name_their_ids_are_put_in_order():
+    corpus = {"name": np.array(["c", "a", "b"])}
+    for counts in ({"a": 3, "b": 1}, pd.Series([1, 3], index=["b", "a"])):
+        sampler = Popularity(corpus, counts, 1.0, id_feature="name")
+        drawn = next(iter(sampler.attach(rows_dataset(), 4000)))["negatives"]["name"]
+        share = np.mean(drawn.numpy() == b"a")
+        assert set(drawn.numpy()) == {b"a", b"b"} and abs(share - 0.75) < 0.04
+
+
 @pytest.mark.parametrize(
     "counts, power, message",
     [
@@ -143,6 +153,9 @@ def test_a_layer_with_ids_as_text_is_rebuilt_from_its_config():
         ([1, -2, 3], 0.5, "none negative.*-2"),
         ([1, np.inf, 3], 0.5, "finite"),
         ([0, 0, 0], 0.5, "at least positive|one at least positive"),
+        ({0: 1, 7: 2}, 0.5, "1 ids that it lacks, 7 for one"),
+        (pd.Series([3, 4], index=[2, -5]), 0.5, "1 ids that it lacks, -5"),
+        ({0: -1}, 0.5, "none negative"),
         ([1, 2, 3], -0.1, "`power`.*-0.1"),
         ([1, 2, 3], 1.5, "`power`.*1.5"),
         ([1, 2, 3], np.nan, "`power`.*nan"),

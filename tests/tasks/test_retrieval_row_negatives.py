@@ -361,7 +361,7 @@ def test_a_correction_needs_ids_of_negatives(batch):
 
 def test_wide_ids_of_negatives_are_not_cut(batch):
     """Beside int32 candidates, an int64 id does not wrap to one of them."""
-    correction = StaticFrequency([1.0, 99.0], ids=np.array([6, 2**32 + 6]))
+    correction = StaticFrequency((np.array([6, 2**32 + 6]), [1.0, 99.0]))
     given = {
         "candidate_ids": tf.fill([C], 6),
         "negative_embeddings": batch["negatives"],

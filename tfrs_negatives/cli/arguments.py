@@ -6,6 +6,9 @@ import math
 from tfrs_negatives.cli.errors import CommandError
 from tfrs_negatives.version import __version__
 
+# A SavedModel is a program: its initialisers can write files, for one.
+_TRUST = "loading it runs what it holds: load only what you trust"
+
 _ORDERS = ("shuffled", "request_sorted", "spread")
 
 
@@ -74,7 +77,7 @@ def _add_train(commands):
         "--output",
         metavar="DIR",
         default="tfrs-negatives-output",
-        help="folder to write; an earlier output is replaced",
+        help="folder to write; an earlier output is replaced, other files never",
     )
     add(
         "--verbose",
@@ -188,7 +191,9 @@ def _add_audit(commands):
     add(
         "--model",
         metavar="PATH",
-        help="what train wrote, an export, or an .npz file of embeddings",
+        help=(
+            f"what train wrote, or an export ({_TRUST}); or an .npz file of embeddings"
+        ),
     )
     add(
         "--temperature",
@@ -201,7 +206,7 @@ def _add_audit(commands):
         "--output",
         metavar="DIR",
         default="tfrs-negatives-audit",
-        help="folder to write; an earlier audit is replaced",
+        help="folder to write; an earlier audit is replaced, other files never",
     )
     add(
         "--verbose",
@@ -227,7 +232,9 @@ def _add_query(commands):
         description="Prints the best items for a user: rank, id, title, score.",
     )
     parser.add_argument(
-        "model", metavar="MODEL", help="what train wrote, or its folder model/"
+        "model",
+        metavar="MODEL",
+        help=f"what train wrote, or its folder model/; {_TRUST}",
     )
     parser.add_argument("--user", required=True, metavar="ID")
     parser.add_argument(
@@ -258,7 +265,10 @@ def _add_serve(commands):
     add(
         "model",
         metavar="MODEL",
-        help="what train wrote, an export, or a folder of versions (1, 2, ...)",
+        help=(
+            "what train wrote, an export, or a folder of versions (1, 2, ...), new "
+            f"ones included; {_TRUST}"
+        ),
     )
     positive = _number(int, 1, "a whole number of at least 1")
     port = _number(int, 0, "a port from 0 to 65535", most=65535)

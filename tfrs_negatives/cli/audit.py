@@ -5,8 +5,9 @@ import os
 import sys
 
 from tfrs_negatives.cli.errors import CommandError, told_in_one_line
-from tfrs_negatives.cli.output_folder import FIGURES, OutputFolder
+from tfrs_negatives.cli.output_folder import OutputFolder
 from tfrs_negatives.cli.query import find_model
+from tfrs_negatives.cli.report import FIGURES
 
 COMMAND = "tfrs-negatives audit"
 REPORT = "audit.json"
@@ -26,8 +27,28 @@ def audit(options):
     from tfrs_negatives import audit as audits
     from tfrs_negatives.audit.summary import facts, summary
 
-    with told_in_one_line():
-        output = OutputFolder(options.output, REPORT, COMMAND)
+    with OutputFolder(options.output, COMMAND) as output:
+        report = {"command": COMMAND, **_measure(options)}
+        path = os.path.join(output.folder, REPORT)
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(report, file, indent=1, allow_nan=False)
+        path = os.path.join(output.folder, PAGE)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(audits.page(report))
+    print(facts(report) + "\n\n" + summary(report))
+    left_out = report["options"]["batch_sizes_left_out"]
+    if left_out:
+        print(
+            f"note: batch sizes above the number of rows were left out: {left_out}",
+            file=sys.stderr,
+        )
+    print(f"\nWrote {output.path}: open {PAGE} in a browser; {REPORT} has the rest.")
+
+
+def _measure(options):
+    """The report on the table and the model that options name."""
+    from tfrs_negatives import audit as audits
+
     path, temperature = _model(options)
     with told_in_one_line():
         table = audits.read_table(
@@ -45,7 +66,7 @@ def audit(options):
         if options.verbose:
             print()
         model = None if path is None else audits.load_model(path, table)
-        report = audits.measure(
+        return audits.measure(
             table,
             model,
             batch_sizes=options.batch_sizes,
@@ -57,20 +78,6 @@ def audit(options):
             seed=options.seed,
             progress=options.verbose > 0,
         )
-    report = {"command": COMMAND, **report}
-    with output as folder:
-        with open(os.path.join(folder, REPORT), "w", encoding="utf-8") as file:
-            json.dump(report, file, indent=1, allow_nan=False)
-        with open(os.path.join(folder, PAGE), "w", encoding="utf-8") as file:
-            file.write(audits.page(report))
-    print(facts(report) + "\n\n" + summary(report))
-    left_out = report["options"]["batch_sizes_left_out"]
-    if left_out:
-        print(
-            f"note: batch sizes above the number of rows were left out: {left_out}",
-            file=sys.stderr,
-        )
-    print(f"\nWrote {options.output}: open {PAGE} in a browser; {REPORT} has the rest.")
 
 
 def _model(options):

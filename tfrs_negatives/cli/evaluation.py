@@ -31,7 +31,7 @@ def figures(user_embeddings, item_embeddings, split):
     Returns:
       Dict: "recall@k" (hits over held-out pairs), "ndcg@10" (binary gain, mean over
       users with held-out pairs), "head recall@50" and "tail recall@50" (over
-      the held-out pairs whose item is in the group; NaN for an empty group).
+      the held-out pairs whose item is in the group; None for an empty group).
 
     Raises:
       FloatingPointError: Embeddings that are NaN or infinite.
@@ -47,15 +47,50 @@ def figures(user_embeddings, item_embeddings, split):
     )
     found = {f"recall@{k}": _share(ranks < k) for k in RECALL_AT}
     found[f"ndcg@{NDCG_AT}"] = _ndcg(ranks, split.held_out_user)
+    hits = ranks < GROUP_RECALL_AT
+    for name, pairs in _groups(split).items():
+        found[name] = _share(hits[pairs])
+    return found
+
+
+def notes(split):
+    """What must be known to read the figures: why some are missing, or lower.
+
+    Args:
+      split: `Split`.
+
+    Returns:
+      List of sentences.
+    """
+    found = []
+    num_pairs, groups = len(split.held_out_item), _groups(split)
+    outside = num_pairs - sum(int(pairs.sum()) for pairs in groups.values())
+    if outside:
+        found.append(
+            f"note: {outside} of {num_pairs} held-out pairs are of items never in "
+            "training: misses in recall@k and ndcg@k, in neither head nor tail recall, "
+            "both of which may lie above the recall of all."
+        )
+    for name, pairs in groups.items():
+        if not pairs.any():
+            group = name.split()[0]
+            found.append(
+                f"note: {name} is empty: no held-out pair is of an item of the {group}."
+            )
+    return found
+
+
+def _groups(split):
+    """Which held-out pairs are of each group's items, by the figure's name."""
     known = split.held_out_item >= 0
     in_head = np.zeros_like(known)
     in_head[known] = head_items(split.item, len(split.item_ids))[
         split.held_out_item[known]
     ]
-    hits = ranks < GROUP_RECALL_AT
-    found[f"head recall@{GROUP_RECALL_AT}"] = _share(hits[in_head])
-    found[f"tail recall@{GROUP_RECALL_AT}"] = _share(hits[known & ~in_head])
-    return found
+    return {
+        f"head recall@{GROUP_RECALL_AT}": in_head,
+        f"tail recall@{GROUP_RECALL_AT}": known & ~in_head,
+    }
 
 
 def held_out_ranks(user_embeddings, item_embeddings, split, depth):
@@ -106,7 +141,7 @@ def _ndcg(ranks, users):
 
 
 def _share(hits):
-    return float(hits.mean()) if hits.size else float("nan")
+    return float(hits.mean()) if hits.size else None
 
 
 def _between(ordered, first, last):

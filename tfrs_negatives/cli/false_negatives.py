@@ -1,43 +1,40 @@
 """How often an in-batch negative is a known positive of the row's user."""
 
-import numpy as np
-
-from tfrs_negatives.audit.known import KnownPositives
-from tfrs_negatives.audit.pairs import count_pairs
-from tfrs_negatives.cli.batches import request_batches
+from tfrs_negatives.cli import batches
+from tfrs_negatives.data import positives_of
+from tfrs_negatives.metrics import FalseNegativeRate
 
 _NUM_BATCHES = 20
 
 
-def false_negative_rates(split, batch_size, seed, keys):
-    """False-negative rates before and after our masks, over a sample of batches.
+def false_negative_rates(model, split, batch_size, seed):
+    """False-negative rates before and after a model's masks, over a sample of batches.
 
     Of all pairs of a row and another row's column, the share whose item is in the
-    training rows of the row's user; after the masks, of the pairs that are left.
-    Extra negatives are not counted: the rate is the batch's own.
+    training rows of the row's user; after the masks, of the pairs that are left. They
+    are what the model's task itself counts, by the rules, ids and keys that it trains
+    with. Extra negatives are not counted: the rate is the batch's own.
 
     Args:
+      model: `two_towers.RightNegativesModel`; its weights do not matter.
       split: `Split`.
       batch_size: Rows in a batch.
       seed: Seed of the orders, as in training.
-      keys: Names of the query keys, of "user" and "request".
 
     Returns:
       `(before, after)`; 0 where no pair is left.
     """
-    known = KnownPositives(
-        split.user, split.item, len(split.user_ids), len(split.item_ids)
+    positives = positives_of(
+        {"user": split.user_ids[split.user], "item": split.item_ids[split.item]}
     )
-    batches = request_batches(split, batch_size, seed, epoch=0)
-    every = max(1, len(batches) // _NUM_BATCHES)
-    # Where users are the only keys, they are requests too.
-    request = split.request if "request" in keys else split.user
-    totals = np.zeros(4)
-    for rows in batches[::every][:_NUM_BATCHES]:
-        counts = count_pairs(split.user[rows], split.item[rows], request[rows], known)
-        dropped, left = counts["keys"]
-        pairs = len(rows) * (len(rows) - 1)
-        totals += [counts["none"][1].sum(), pairs, left.sum(), pairs - dropped.sum()]
-    before = totals[0] / totals[1] if totals[1] else 0.0
-    after = totals[2] / totals[3] if totals[3] else 0.0
-    return float(before), float(after)
+    rows = batches.dataset(split, batch_size, seed)
+    every = max(1, int(rows.cardinality()) // _NUM_BATCHES)
+    rows = rows.shard(every, 0).take(_NUM_BATCHES)
+    rows = positives.attach(rows, "user", model.POSITIVES)
+    before, after = (
+        FalseNegativeRate("in_batch", after_masks=m) for m in (False, True)
+    )
+    counted = model.counting([before, after])
+    for features in rows:  # So few that tracing would take longer.
+        counted.compute_loss(features, training=False)
+    return float(before.result()), float(after.result())

@@ -1,73 +1,168 @@
 """A folder that appears whole, or not at all."""
 
+import itertools
 import json
 import os
 import shutil
+import sys
 
-from tfrs_negatives._publish import hidden_siblings, publish
+from tfrs_negatives import _manifest
+from tfrs_negatives._publish import hidden_sibling, publish
+from tfrs_negatives.cli.errors import CommandError
+from tfrs_negatives.cli.output_lock import OutputLock
 
-FIGURES = "figures.json"
-COMMAND = "tfrs-negatives train"
+MANIFEST = "manifest.json"
 
 
 class OutputFolder:
     """Collects output in a hidden sibling, and gives it its name at the end.
 
     ```python
-    with OutputFolder(path) as folder:
-        ...  # write into `folder`, among others `marker` with "command": `command`
+    with OutputFolder(path, command) as output:
+        ...  # write into `output.folder`
+    print(output.path)
     ```
 
-    An earlier output of this command is replaced; anything else that is there stays
-    and is an error. Nothing is left behind when the block raises.
+    A manifest with checksums is added. An earlier output of the command is replaced
+    in one step if its files are as its manifest says and there are no others. Looked
+    for before the block, any other file is an error; at its end the output goes to
+    another name beside it, and a note says so. Nothing is left behind when the block
+    raises.
 
     Args:
       path: The folder to write.
-      marker: Name of the JSON file that says which command wrote the folder.
-      command: What it says.
+      command: The command that writes it, which its manifest names.
+
+    Attributes:
+      folder: Where to write, in the block.
+      path: Where the output is, after the block.
 
     Raises:
-      ValueError: Something else is there, or the place cannot be written to.
+      CommandError: On entry: something else is there, the place cannot be written to,
+        or another process writes there. At the end: it could not be written.
     """
 
-    def __init__(self, path, marker=FIGURES, command=COMMAND):
-        self.path = os.path.realpath(os.fspath(path))
-        if os.path.lexists(self.path) and not os.path.isdir(self.path):
-            raise ValueError(
-                f"Expected a folder to write, received {path!r}, which is a file. "
-                "Name another --output."
-            )
-        if os.path.isdir(self.path) and os.listdir(self.path):
-            if not _is_earlier_output(self.path, marker, command):
-                raise ValueError(
-                    f"Expected a new folder, an empty one or an earlier output of "
-                    f"this command, received {path!r}, which holds something else. "
-                    "Name another --output."
-                )
-        # Made at the end, with the folder itself.
-        self._new, self._old = hidden_siblings(self.path)
-        parent = os.path.dirname(self._new)
-        if not os.access(parent, os.W_OK):
-            raise ValueError(
-                f"Expected a place that can be written to, received {path!r}. Name "
-                "another --output."
-            )
+    def __init__(self, path, command):
+        self.path = os.fspath(path)
+        self.folder = None
+        self._command = command
+        self._target = os.path.realpath(self.path)
 
     def __enter__(self):
-        os.mkdir(self._new)
-        return self._new
+        self._check()
+        self.folder = hidden_sibling(self._target)
+        parent = os.path.dirname(self.folder)
+        if not os.access(parent, os.W_OK):
+            raise CommandError(
+                f"Expected a place that can be written to, received {self.path!r}. "
+                "Name another --output."
+            )
+        self._lock = OutputLock(parent, self._target)
+        self._lock.acquire()
+        try:
+            os.mkdir(self.folder)
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
 
     def __exit__(self, kind, error, traceback):
         try:
             if kind is None:
-                publish(self._new, self.path, self._old)
+                self._finish()
+        except OSError as failure:
+            raise CommandError(
+                f"The output {self.path!r} cannot be written ({failure}). What was "
+                "there is whole. Free space, or name another --output."
+            ) from failure
         finally:
-            shutil.rmtree(self._new, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self._lock.release()
+
+    def _check(self):
+        if not os.path.lexists(self._target):
+            return
+        if not os.path.isdir(self._target):
+            raise CommandError(
+                f"Expected a folder to write, received {self.path!r}, which is a "
+                "file. Name another --output."
+            )
+        if os.path.ismount(self._target) or os.path.samefile(self._target, os.getcwd()):
+            raise CommandError(
+                "Expected a folder that can be put in the place of another, received "
+                f"{self.path!r}, which is mounted or where you are. Name a folder in "
+                "it: --output "
+                f"{os.path.join(self.path, 'output')}"
+            )
+        if os.listdir(self._target):
+            try:
+                self._replaceable(self._target)
+            except ValueError as error:
+                raise CommandError(f"{error} Name another --output.") from error
+
+    def _replaceable(self, folder):
+        """Names of the files of an earlier output.
+
+        Raises:
+          ValueError: There are others, or it is none.
+        """
+        try:
+            with open(os.path.join(folder, MANIFEST), encoding="utf-8") as file:
+                manifest = json.load(file)
+            is_ours = manifest["command"] == self._command
+            files = dict(manifest["files"])
+        except (OSError, ValueError, KeyError, TypeError):
+            is_ours, files = False, {}
+        if not is_ours:
+            raise ValueError(
+                "Expected a new folder, an empty one or an earlier output of this "
+                f"command, received {self.path!r}, which holds something else."
+            )
+        others = _manifest.others(folder, files, also=[MANIFEST])
+        if others:
+            raise ValueError(
+                f"{self.path!r} holds an earlier output and files that were added "
+                f"or changed since, {_manifest.listed(others)}, which are never "
+                "replaced. Move them."
+            )
+        return [*files, MANIFEST]
+
+    def _finish(self):
+        files = _manifest.checksums(self.folder)
+        with open(
+            os.path.join(self.folder, MANIFEST), "w", encoding="utf-8"
+        ) as manifest:
+            json.dump(
+                {"command": self._command, "files": files},
+                manifest,
+                indent=1,
+                allow_nan=False,
+            )
+        try:
+            left = publish(self.folder, self._target, self._replaceable)
+        except (OSError, ValueError) as reason:
+            wanted, self.path = self.path, self._publish_beside()
+            _note(f"{wanted} was not written. {reason} The output is in {self.path}")
+        else:
+            if left:
+                _note(
+                    f"something was written into {self.path} while it was replaced; "
+                    f"it is in {left}"
+                )
+
+    def _publish_beside(self):
+        """Puts the output under the first name like the wanted one that is free."""
+        for number in itertools.count(1):
+            path = f"{self._target}-{number}"
+            if os.path.lexists(path):
+                continue
+            try:
+                publish(self.folder, path)
+                return path
+            except OSError:
+                if not os.path.lexists(path):  # Else somebody was faster.
+                    raise
 
 
-def _is_earlier_output(path, marker, command):
-    try:
-        with open(os.path.join(path, marker), encoding="utf-8") as file:
-            return json.load(file).get("command") == command
-    except (OSError, ValueError, AttributeError):
-        return False
+def _note(text):
+    print(f"note: {' '.join(text.split())}", file=sys.stderr)

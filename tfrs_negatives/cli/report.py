@@ -4,6 +4,9 @@ import textwrap
 
 import numpy as np
 
+#: The file that `train` writes the comparison to.
+FIGURES = "figures.json"
+
 PLAIN = "plain TFRS"
 OURS = "ours"
 MODELS = (PLAIN, OURS)
@@ -11,6 +14,7 @@ BEFORE = "false negatives before masks"
 AFTER = "false negatives after masks"
 STEP_TIME = "step time, ms"
 
+_EMPTY = "none"
 _BY_SEED = ("recall@50", "tail recall@50")
 
 
@@ -18,11 +22,13 @@ def summary(runs):
     """Mean, standard deviation and values by seed of every figure.
 
     Args:
-      runs: Dict from model to a list of dicts from figure to number, one a seed.
+      runs: Dict from model to a list of dicts from figure to number or None, one a
+        seed.
 
     Returns:
       Dict from model to dict from figure to {"mean", "std", "by_seed"}; the standard
-      deviation is the sample's, 0 for a single seed.
+      deviation is the sample's, 0 for a single seed. All are None for a figure that
+      there is none of.
     """
     return {
         model: {
@@ -67,7 +73,11 @@ def plot(summarised, path, title):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    names = [name for name in summarised[PLAIN] if name != STEP_TIME]
+    names = [
+        name
+        for name, found in summarised[PLAIN].items()
+        if name != STEP_TIME and found["mean"] is not None
+    ]
     chart = Figure(figsize=(10, 4.5), layout="constrained")
     FigureCanvasAgg(chart)
     axes = chart.add_subplot()
@@ -91,6 +101,8 @@ def plot(summarised, path, title):
 
 
 def _statistics(values):
+    if None in values:  # What is None is so for every seed: of an empty group.
+        return {"mean": None, "std": None, "by_seed": values}
     values = [float(value) for value in values]
     return {
         "mean": float(np.mean(values)),
@@ -100,12 +112,14 @@ def _statistics(values):
 
 
 def _cell(statistics, figure):
+    if statistics["mean"] is None:
+        return _EMPTY
     digits = 2 if figure == STEP_TIME else 4
     return f"{statistics['mean']:.{digits}f} ± {statistics['std']:.{digits}f}"
 
 
 def _four_digits(value):
-    return f"{value:.4f}"
+    return _EMPTY if value is None else f"{value:.4f}"
 
 
 def _three_digits(value):

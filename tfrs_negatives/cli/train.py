@@ -5,12 +5,15 @@ import os
 import resource
 import time
 
-from tfrs_negatives.cli import report
+from tfrs_negatives.cli import evaluation, report
 from tfrs_negatives.cli.errors import CommandError, told_in_one_line
-from tfrs_negatives.cli.output_folder import COMMAND, FIGURES, OutputFolder
+from tfrs_negatives.cli.output_folder import OutputFolder
+from tfrs_negatives.cli.report import FIGURES
 from tfrs_negatives.cli.split import split
 from tfrs_negatives.data import interactions
 from tfrs_negatives.version import __version__
+
+COMMAND = "tfrs-negatives train"
 
 
 def train(options):
@@ -24,8 +27,44 @@ def train(options):
         be. Nothing has been written then.
     """
     start = time.perf_counter()
+    with OutputFolder(options.output, COMMAND) as output:
+        table, parts = _load(options)
+        facts = _facts(table, parts)
+        print("\n".join(f"{name}: {value}" for name, value in facts.items()))
+        runs, model = _compare(parts, options)
+        figures = report.summary(runs)
+        notes = evaluation.notes(parts)
+        lines = [report.table(figures, options.seeds), "", *notes]
+        print("\n" + "\n".join(lines), flush=True)
+        index = _export(model, parts, os.path.join(output.folder, "model"))
+        seeds = " ".join(map(str, options.seeds))
+        title = f"{table.name}, seeds {seeds}: mean and standard deviation"
+        report.plot(figures, os.path.join(output.folder, "figures.png"), title)
+        written = {
+            "command": COMMAND,
+            "version": __version__,
+            "data": facts,
+            "settings": vars(options),
+            "figures": figures,
+            "notes": notes,
+            "model": {"trained as": report.OURS, "seed": options.seeds[-1], **index},
+            "seconds": round(time.perf_counter() - start, 1),
+            "peak memory, MiB": _peak_memory_mib(),
+        }
+        path = os.path.join(output.folder, FIGURES)
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(written, file, indent=2, allow_nan=False)
+    print(
+        f"Wrote {output.path} after {written['seconds']:.0f} s, with "
+        f"{written['peak memory, MiB']} MiB at the most. Its model/ is ours of seed "
+        f"{options.seeds[-1]}; ask it with\n  tfrs-negatives query {output.path} "
+        f"--user {parts.user_ids[0]}"
+    )
+
+
+def _load(options):
+    """The table and its split."""
     with told_in_one_line():
-        output = OutputFolder(options.output)
         table = interactions(
             options.data,
             tfds=options.tfds,
@@ -38,36 +77,7 @@ def train(options):
             title=options.title,
         )
         _check_environment()
-    parts = split(table, validation=options.validation)
-    facts = _facts(table, parts)
-    print("\n".join(f"{name}: {value}" for name, value in facts.items()))
-
-    with output as folder:
-        runs, model = _compare(parts, options)
-        figures = report.summary(runs)
-        print("\n" + report.table(figures, options.seeds) + "\n", flush=True)
-        index = _export(model, parts, os.path.join(folder, "model"))
-        seeds = " ".join(map(str, options.seeds))
-        title = f"{table.name}, seeds {seeds}: mean and standard deviation"
-        report.plot(figures, os.path.join(folder, "figures.png"), title)
-        written = {
-            "command": COMMAND,
-            "version": __version__,
-            "data": facts,
-            "settings": vars(options),
-            "figures": figures,
-            "model": {"trained as": report.OURS, "seed": options.seeds[-1], **index},
-            "seconds": round(time.perf_counter() - start, 1),
-            "peak memory, MiB": _peak_memory_mib(),
-        }
-        with open(os.path.join(folder, FIGURES), "w", encoding="utf-8") as file:
-            json.dump(written, file, indent=2)
-    print(
-        f"Wrote {options.output} after {written['seconds']:.0f} s, with "
-        f"{written['peak memory, MiB']} MiB at the most. Its model/ is ours of seed "
-        f"{options.seeds[-1]}; ask it with\n  tfrs-negatives query {options.output} "
-        f"--user {parts.user_ids[0]}"
-    )
+    return table, split(table, validation=options.validation)
 
 
 def _check_environment():
@@ -106,14 +116,12 @@ def _compare(parts, options):
     Returns:
       What `report.summary` takes, and our model of the last seed.
     """
-    from tfrs_negatives.cli import evaluation, training, two_towers
+    from tfrs_negatives.cli import training, two_towers
     from tfrs_negatives.cli.false_negatives import false_negative_rates
 
-    keys = two_towers.query_keys(parts)
     runs = {name: [] for name in report.MODELS}
     for seed in options.seeds:
-        before, after = false_negative_rates(parts, options.batch_size, seed, keys)
-        for name, after_masks in ((report.PLAIN, before), (report.OURS, after)):
+        for name in report.MODELS:
             print(f"\n{name}, seed {seed}", flush=True)
             if name == report.PLAIN:
                 model = two_towers.plain_model(parts, options, seed)
@@ -130,10 +138,12 @@ def _compare(parts, options):
                 )
             except FloatingPointError as error:
                 raise CommandError(f"{name}, seed {seed}: {error}") from error
-            found[report.BEFORE] = before
-            found[report.AFTER] = after_masks
             found[report.STEP_TIME] = step_time
             runs[name].append(found)
+        before, after = false_negative_rates(model, parts, options.batch_size, seed)
+        # Plain TFRS has no masks.
+        runs[report.PLAIN][-1] |= {report.BEFORE: before, report.AFTER: before}
+        runs[report.OURS][-1] |= {report.BEFORE: before, report.AFTER: after}
     return runs, model
 
 

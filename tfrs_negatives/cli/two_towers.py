@@ -8,6 +8,10 @@ from tfrs_negatives import layers, models, samplers, tasks
 from tfrs_negatives._keras import keras
 from tfrs_negatives.cli.popularity_discount import PopularityDiscount
 
+# Rows of a batch whose negatives are counted, evenly spaced: the memory that takes
+# grows with them times the columns.
+_COUNTED_ROWS = 1024
+
 
 def id_tower(ids, dim, hidden, seed):
     """A tower from raw ids to embeddings of length 1.
@@ -87,16 +91,36 @@ class RightNegativesModel(models.Model):
 
     Args:
       user_tower, item_tower: From ids to embeddings.
-      task: `tasks.Retrieval` with a `sampling_correction`.
+      options: Of `tasks.Retrieval`.
       keys: Names of the features that are query keys.
+      negative_metrics: Metrics of the negatives, for batches with the feature
+        `POSITIVES`.
     """
 
-    def __init__(self, user_tower, item_tower, task, keys):
+    #: The feature that has the items of each row's user.
+    POSITIVES = "positives of the user"
+
+    def __init__(self, user_tower, item_tower, options, keys, negative_metrics=()):
         super().__init__()
         self.user_tower = user_tower
         self.item_tower = item_tower
-        self.task = task
+        self.options = options
+        self.task = tasks.Retrieval(
+            **options,
+            negative_metrics=list(negative_metrics),
+            negative_metric_rows=_COUNTED_ROWS,
+        )
         self.keys = tuple(keys)
+
+    def counting(self, negative_metrics):
+        """This model, towers and all, with metrics of its negatives."""
+        return RightNegativesModel(
+            self.user_tower,
+            self.item_tower,
+            dict(self.options),
+            self.keys,
+            negative_metrics,
+        )
 
     def compute_loss(self, features, training=False):
         items = features["item"]
@@ -107,6 +131,7 @@ class RightNegativesModel(models.Model):
             self.item_tower(items),
             candidate_ids=items,
             query_keys={key: features[key] for key in self.keys},
+            measured_positive_ids=features.get(self.POSITIVES),
             compute_metrics=False,
             training=training,
         )
@@ -141,12 +166,14 @@ def right_negatives_model(split, options, seed):
     correction = PopularityDiscount(
         correction, frequency, len(split.item_ids), options.popularity_discount
     )
-    task = tasks.Retrieval(
-        temperature=options.temperature,
-        remove_accidental_hits=True,
-        sampling_correction=correction,
+    task_options = {
+        "temperature": options.temperature,
+        "remove_accidental_hits": True,
+        "sampling_correction": correction,
+    }
+    return RightNegativesModel(
+        *_towers(split, options, seed), task_options, query_keys(split)
     )
-    return RightNegativesModel(*_towers(split, options, seed), task, query_keys(split))
 
 
 def query_keys(split):

@@ -3,16 +3,19 @@
 from tfrs_negatives.data.counting import count_ids
 from tfrs_negatives.data.group_by_request import group_by_request
 from tfrs_negatives.data.interactions import Interactions, interactions
+from tfrs_negatives.data.positives_of import Positives, positives_of
 from tfrs_negatives.data.request_counts import RequestCounts
 from tfrs_negatives.data.spread_requests import spread_requests
 from tfrs_negatives.data.stream_interactions import stream_interactions
 
 __all__ = [
     "Interactions",
+    "Positives",
     "RequestCounts",
     "count_ids",
     "group_by_request",
     "interactions",
+    "positives_of",
     "spread_requests",
     "stream_interactions",
 ]

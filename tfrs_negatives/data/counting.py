@@ -22,12 +22,18 @@ def count_ids(dataset, feature=None, progress=True):
       progress: Whether to show how many elements were read.
 
     Returns:
-      `(ids, counts)`: distinct ids, sorted, and int64 counts, NumPy arrays [V].
+      `(ids, counts)`: distinct ids, sorted, and int64 counts, NumPy arrays [V]. This
+      pair is what all take that take counts, such as `layers.StaticFrequency`.
 
     Raises:
-      ValueError: No such feature, ids that are neither integers nor strings, an
-        infinite or an empty dataset.
+      ValueError: No dataset, no such feature, ids that are neither integers nor
+        strings, an infinite or an empty dataset.
     """
+    if not isinstance(dataset, tf.data.Dataset):
+        raise ValueError(
+            f"Expected a `tf.data.Dataset`, received a {type(dataset).__name__}. Count "
+            "columns by `np.unique(ids, return_counts=True)`, the same pair."
+        )
     spec = dataset.element_spec
     if isinstance(spec, dict) != (feature is not None) or (
         feature is not None and feature not in spec

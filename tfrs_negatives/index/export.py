@@ -59,7 +59,8 @@ def export_retrieval(
       payload: Dict from name to one value per candidate (`[N]`, or `[N, ...]`), in
         the order of the candidates given to `index.index`.
       overwrite: Whether to replace an earlier export at `path`. Nothing else is ever
-        replaced.
+        replaced: neither other folders, nor exports to which files were added or whose
+        files were changed.
       versioned: Whether to write a new version under `path`, as TensorFlow Serving
         expects: `path/1`, or one more than the highest number there when it is
         whole. Servers that watch `path` then load it.

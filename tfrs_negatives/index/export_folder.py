@@ -3,12 +3,13 @@
 import json
 import os
 import shutil
+import warnings
 
 import tensorflow as tf
 
-from tfrs_negatives import _exports
+from tfrs_negatives import _exports, _manifest
 from tfrs_negatives._exports import DESCRIPTION as MARKER  # noqa: F401
-from tfrs_negatives._publish import hidden_siblings, publish
+from tfrs_negatives._publish import hidden_sibling, publish
 
 
 def next_version(path):
@@ -42,11 +43,7 @@ def check_target(path, overwrite):
         raise ValueError(f"{path!r} is a file. Export to another path.")
     if not os.listdir(path):
         return path
-    if not _exports.is_export(path):
-        raise ValueError(
-            f"{path!r} holds something other than an export of tfrs_negatives, which "
-            "is never replaced. Export to another path."
-        )
+    _exports.replaceable_files(path)
     if not overwrite:
         raise ValueError(
             f"{path!r} holds an earlier export. Pass overwrite=True to replace it, or "
@@ -58,8 +55,8 @@ def check_target(path, overwrite):
 def write_atomically(path, save, metadata, *, overwrite=False, versioned=False):
     """Writes into a hidden sibling folder, and gives it its name at the end.
 
-    An earlier export is moved aside for the moment between two renames; should the
-    process die exactly there, it is the sibling that ends in `.old`.
+    An earlier export is replaced in one step, as `_publish.publish` says, and only if
+    its files are as they were written and there are no others.
 
     Args:
       path: What `check_target` returned.
@@ -77,18 +74,20 @@ def write_atomically(path, save, metadata, *, overwrite=False, versioned=False):
         there since `check_target`.
       OSError: if it cannot be written: a full disk, a folder that is read-only.
     """
-    new, old = hidden_siblings(path)
+    new = hidden_sibling(path)
     marker = os.path.join(new, _exports.DESCRIPTION)
+    left = None
     try:
         save(new)
-        files = _exports.checksums(new)
+        files = _manifest.checksums(new)
         os.makedirs(os.path.dirname(marker), exist_ok=True)
         with open(marker, "w", encoding="utf-8") as file:
             whole = {"format": _exports.FORMAT, **metadata, "files": files}
-            json.dump(whole, file, indent=2)
+            json.dump(whole, file, indent=2, allow_nan=False)
         if versioned:
             path = next_version(os.path.dirname(path))
-        publish(new, check_target(path, overwrite), old if overwrite else None)
+        files_of = _exports.replaceable_files if overwrite else None
+        left = publish(new, check_target(path, overwrite), files_of)
     except (OSError, tf.errors.OpError) as error:
         kept = (
             "What was there is whole." if os.path.isdir(path) else "Nothing is there."
@@ -99,4 +98,10 @@ def write_atomically(path, save, metadata, *, overwrite=False, versioned=False):
         ) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
+    if left:
+        warnings.warn(
+            f"Something was written into {path!r} while it was replaced; it is in "
+            f"{left!r}.",
+            stacklevel=3,
+        )
     return path

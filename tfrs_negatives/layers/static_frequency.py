@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfrs_negatives import _checks
 from tfrs_negatives._ids import as_int64
 from tfrs_negatives._keras import add_state, keras
-from tfrs_negatives.layers.counts import checked_counts
+from tfrs_negatives.layers.counts import checked_counts, from_config, to_config
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -29,10 +29,10 @@ class StaticFrequency(keras.layers.Layer):
     State: 12 bytes an id.
 
     Args:
-      counts: [V] counts of the ids 0 to V - 1, or of `ids`; a mapping from id to
-        count; or a `tf.data.Dataset` of ids (see `data.count_ids`).
-      ids: [V] distinct ids, integers or strings, one for each count. None: the
-        counts' positions, or what the mapping or dataset holds.
+      counts: How often each id occurs: a vector [V], of the ids 0 to V - 1; a mapping
+        from id to count; a pandas Series with the ids as its index
+        (`value_counts()`); a pair `(ids, counts)`, as `data.count_ids` returns it; or a
+        `tf.data.Dataset` of ids, which is read once and counted.
       batch_size: B, for the probability of occurring in a batch. None: in a draw.
       smoothing: a >= 0, added to every count.
       name: Name of the layer.
@@ -46,12 +46,17 @@ class StaticFrequency(keras.layers.Layer):
       [n] float32, log q: finite, at most 0.
 
     Raises:
-      ValueError: Counts that are negative, not finite or all zero; ids that are
+      ValueError: Counts in another form, negative, not finite or all zero; ids that are
         repeated or not as many as counts; options out of range; ids of another
         kind when called.
+
+    Example:
+    >>> frequency = StaticFrequency({"a": 3, "b": 1})
+    >>> tf.exp(frequency(tf.constant(["b", "a"]))).numpy()
+    array([0.25, 0.75], dtype=float32)
     """
 
-    def __init__(self, counts, ids=None, batch_size=None, smoothing=0.0, name=None):
+    def __init__(self, counts, *, batch_size=None, smoothing=0.0, name=None):
         if batch_size is not None:
             _checks.check_at_least("batch_size", batch_size, 1)
         if not 0 <= smoothing < math.inf:
@@ -59,7 +64,7 @@ class StaticFrequency(keras.layers.Layer):
                 f"`smoothing` must be at least 0 and finite, received {smoothing}. It "
                 "is added to every count."
             )
-        ids, keys, counts = checked_counts(counts, ids)
+        ids, keys, counts = checked_counts(counts)
         super().__init__(name=name, autocast=False, dtype="float32")
         self.batch_size = batch_size
         self.smoothing = smoothing
@@ -87,11 +92,14 @@ class StaticFrequency(keras.layers.Layer):
     def get_config(self):
         return {
             "name": self.name,
-            "counts": self._counts.tolist(),
-            "ids": self._ids.tolist(),
+            **to_config(self._ids, self._counts),
             "batch_size": self.batch_size,
             "smoothing": self.smoothing,
         }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**from_config(config))
 
     def call(self, ids, num_positives=None, num_columns=None, training=False):
         ids = tf.convert_to_tensor(ids)

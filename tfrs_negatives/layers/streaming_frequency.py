@@ -1,14 +1,23 @@
 """Item probabilities learned from the training stream."""
 
+import sys
+
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import _checks, distribute
 from tfrs_negatives._ids import as_int64, salted
 from tfrs_negatives._keras import add_state, keras
+from tfrs_negatives._xla import compiled_by_xla
 from tfrs_negatives.layers.counts import checked_counts
 
 MODES = ("count", "hit")
+
+# For 130,000 ids, in 8 MiB.
+_DEFAULT_BUCKETS = 2**18
+
+# Two hashes of as many are .01 to .02 nats off a bucket an id, see docs/log_q.md.
+_BUCKETS_AN_ID = 2
 
 # What a bucket counts up to: far enough from where float32 no longer adds one.
 _MAX_OCCURRENCES = 2.0**23
@@ -45,12 +54,13 @@ class StreamingFrequency(keras.layers.Layer):
     it has occurred 1/a times. Pass `initial_gap` for the published algorithm.
 
     State: 16 bytes a bucket and hash, never in half precision; it checkpoints with
-    the model. The default is sized for 10 million ids: 191 MiB. XLA compiles the
-    layer for integer ids.
+    the model. The default, 8 MiB, is for 130,000 ids; with more, pass `num_ids`. A rare
+    id that shares its buckets with a popular one is taken for popular: when more than
+    half of the buckets are taken, a warning on stderr says so (at each doubling of the
+    stream; not under XLA). XLA compiles the layer for integer ids.
 
     Args:
-      num_buckets: Buckets H of each hash. About the number of ids or more; a rare id
-        that shares its buckets with a popular one is taken for popular.
+      num_buckets: Buckets H of each hash. None: chosen by `num_ids`.
       num_hashes: Number m of independent hashes; None: 2, or 1 for dense ids. More
         hashes of fewer buckets each stand collisions better, and take longer.
       learning_rate: a in (0, 1].
@@ -60,9 +70,11 @@ class StreamingFrequency(keras.layers.Layer):
         of ids never seen. None: warm-up as above; an id never seen then counts
         as if it occurred for the first time now.
       seed: Seed of the hashes.
-      dense: Whether ids are integers from 0 to `num_buckets` - 1, each of which
-        gets a bucket of its own: no collisions.
+      dense: Whether ids are integers from 0 to H - 1, each of which gets a bucket of
+        its own: no collisions.
       name: Name of the layer.
+      num_ids: How many distinct ids there are, about; then H is twice as much and at
+        least 2^18, or as much if they are dense. None, as `num_buckets`: 2^18 buckets.
 
     Call arguments:
       ids: [n] int32, int64 or string.
@@ -90,7 +102,7 @@ class StreamingFrequency(keras.layers.Layer):
 
     def __init__(
         self,
-        num_buckets=6_250_000,
+        num_buckets=None,
         num_hashes=None,
         learning_rate=0.01,
         mode="count",
@@ -98,8 +110,22 @@ class StreamingFrequency(keras.layers.Layer):
         seed=0,
         dense=False,
         name=None,
+        *,
+        num_ids=None,
     ):
         _checks.check_choice("mode", mode, MODES)
+        if num_ids is not None:
+            _checks.check_at_least("num_ids", num_ids, 1)
+            if num_buckets is not None:
+                raise ValueError(
+                    "`num_ids` chooses the number of buckets: expected "
+                    f"`num_buckets=None`, received {num_buckets}. Leave one out."
+                )
+            num_buckets = (
+                num_ids if dense else max(_BUCKETS_AN_ID * num_ids, _DEFAULT_BUCKETS)
+            )
+        elif num_buckets is None:
+            num_buckets = _DEFAULT_BUCKETS
         _checks.check_at_least("num_buckets", num_buckets, 1)
         if num_hashes is None:
             num_hashes = 1 if dense else 2
@@ -120,6 +146,7 @@ class StreamingFrequency(keras.layers.Layer):
                 f"{num_hashes}."
             )
         super().__init__(name=name, autocast=False, dtype="float32")
+        self.num_ids = num_ids
         self.num_buckets = num_buckets
         self.num_hashes = num_hashes
         self.learning_rate = learning_rate
@@ -144,7 +171,8 @@ class StreamingFrequency(keras.layers.Layer):
     def get_config(self):
         return {
             "name": self.name,
-            "num_buckets": self.num_buckets,
+            "num_buckets": None if self.num_ids else self.num_buckets,
+            "num_ids": self.num_ids,
             "num_hashes": self.num_hashes,
             "learning_rate": self.learning_rate,
             "mode": self.mode,
@@ -153,19 +181,18 @@ class StreamingFrequency(keras.layers.Layer):
             "dense": self.dense,
         }
 
-    def warm_start(self, counts, ids=None, batch_size=None):
+    def warm_start(self, counts, *, batch_size=None):
         """Starts from known counts, as if their stream had been seen already.
 
         Args:
           counts: As in `StaticFrequency`.
-          ids: As in `StaticFrequency`.
           batch_size: Examples a batch; needed, and only used, by `mode="hit"`.
 
         Raises:
           ValueError: Counts or ids out of range; no batch size where it is needed;
             a layer that has learned from a stream already.
         """
-        ids, _, counts = checked_counts(counts, ids)
+        ids, _, counts = checked_counts(counts)
         if self.mode == "hit":
             if batch_size is None:
                 raise ValueError(
@@ -198,6 +225,7 @@ class StreamingFrequency(keras.layers.Layer):
         _write(self._mean_gap, seen, tf.constant(1 / share, tf.float32))
         times = np.minimum(times, _MAX_OCCURRENCES)
         _write(self._occurrences, seen, tf.constant(times, tf.float32))
+        self._warn_if_crowded(True)
 
     def call(self, ids, num_positives=None, num_columns=None, training=False):
         ids = self._int64(ids)
@@ -250,7 +278,35 @@ class StreamingFrequency(keras.layers.Layer):
         with tf.control_dependencies([gap]):
             seen_now = tf.fill(tf.shape(buckets), now)
             seen = _write(self._last_seen, buckets, seen_now)
-        return [counted, seen, _write(self._mean_gap, buckets, new)]
+        written = [counted, seen, _write(self._mean_gap, buckets, new)]
+        with tf.control_dependencies(written):
+            before = now - tf.cast(elapsed, tf.int64)
+            # Where the highest bit is another one.
+            has_doubled = tf.bitwise.bitwise_xor(now, before) > before
+            warned = self._warn_if_crowded(has_doubled)
+        return [*written, warned]
+
+    def _warn_if_crowded(self, is_time):
+        """Says on stderr if more than half of the buckets are taken."""
+        # Each dense id has its own bucket. XLA cannot print.
+        if self.dense or compiled_by_xla():
+            return tf.no_op()
+        is_time = tf.logical_and(is_time, tf.equal(distribute.place(), 0))
+
+        def look():
+            taken = tf.reduce_mean(tf.cast(self._occurrences > 0, tf.float32))
+            return tf.cond(taken > 0.5, warn, tf.no_op)
+
+        def warn():
+            return tf.print(
+                f"WARNING: {self.name}: more than half of the {self.num_buckets} "
+                "buckets of each hash are taken, so that rare ids share theirs with "
+                "popular ones and are taken for popular. Pass `num_ids`, the number of "
+                "distinct ids.",
+                output_stream=sys.stderr,
+            )
+
+        return tf.cond(is_time, look, tf.no_op)
 
     def _count(self, buckets):
         """Occurrences before, occurrences now, and what has written their sum.

@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from tfrs_negatives._keras import keras
+from tfrs_negatives.layers.counts import from_config
 from tfrs_negatives.layers.static_frequency import StaticFrequency
 
 
@@ -22,22 +23,25 @@ class LogQError(keras.metrics.Metric):
 
     Args:
       counts: True counts, as `layers.StaticFrequency` takes them.
-      ids: Their ids, likewise.
       name: Name of the metric.
 
     Raises:
       ValueError: As `layers.StaticFrequency`.
     """
 
-    def __init__(self, counts, ids=None, name="log_q_error"):
+    def __init__(self, counts, *, name="log_q_error"):
         super().__init__(name=name)
-        self._truth = StaticFrequency(counts, ids)
+        self._truth = StaticFrequency(counts)
         self._total = self.add_weight(name="total", shape=(), initializer="zeros")
         self._columns = self.add_weight(name="columns", shape=(), initializer="zeros")
 
     def get_config(self):
         truth = self._truth.get_config()
         return {"name": self.name, "counts": truth["counts"], "ids": truth["ids"]}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**from_config(config))
 
     def update_state(self, ids, log_q, sample_weight=None):
         """Adds a batch.

@@ -16,10 +16,8 @@ class PopularityBands:
     counted belong to the last band.
 
     Args:
-      counts: `[V]` how often each item occurs in the training data; a mapping from id
-        to count; or a `tf.data.Dataset` of ids. As `layers.StaticFrequency` takes them.
-      ids: `[V]` distinct ids, integers or strings, one for each count. None: the
-        counts' positions, or what the mapping or dataset holds.
+      counts: How often each item occurs in the training data, as
+        `layers.StaticFrequency` takes it.
       bands: Dict from a band's name to the share of items at which it ends, in
         ascending order and the last of them 1.
 
@@ -28,7 +26,7 @@ class PopularityBands:
         do not ascend to 1.
     """
 
-    def __init__(self, counts, ids=None, bands=None):
+    def __init__(self, counts, *, bands=None):
         bands = {"head": 0.2, "torso": 0.5, "tail": 1.0} if bands is None else bands
         ends = np.array(list(bands.values()), np.float64)
         if not len(ends) or ends[0] <= 0 or ends[-1] != 1 or (np.diff(ends) <= 0).any():
@@ -36,7 +34,7 @@ class PopularityBands:
                 "`bands` must give ascending shares of items, the last of them 1, such "
                 f'as {{"head": 0.2, "tail": 1.0}}, received {bands!r}.'
             )
-        ids, keys, counts = checked_counts(counts, ids)
+        ids, keys, counts = checked_counts(counts)
         self.names = list(bands)
         self._example = tf.constant(ids[:1])
         rank = np.empty(len(counts), np.int64)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfrs_negatives import _checks
 from tfrs_negatives._ids import check_comparable
 from tfrs_negatives._keras import keras
-from tfrs_negatives.layers.counts import checked_counts
+from tfrs_negatives.layers.counts import checked_counts, from_config, to_config
 from tfrs_negatives.metrics.negative_metric import NegativeMetric, named
 from tfrs_negatives.metrics.negatives import only
 
@@ -22,7 +22,6 @@ class PopularityShare(NegativeMetric):
 
     Args:
       counts: Counts of items, as `layers.StaticFrequency` takes them.
-      ids: Their ids, likewise.
       top: Which share of the items is popular, in (0, 1].
       by: "count": the share of the number of negatives. "mass": of their gradient mass
         (see `NegativeHardness`), which is what log-Q correction takes from popular
@@ -36,18 +35,18 @@ class PopularityShare(NegativeMetric):
 
     NEEDS = ("ids",)
 
-    def __init__(self, counts, ids=None, top=0.01, by="count", source=None, name=None):
+    def __init__(self, counts, *, top=0.01, by="count", source=None, name=None):
         if not 0 < top <= 1:
             raise ValueError(
                 f"`top` must be in (0, 1], the share of items that is popular, "
                 f"received {top}."
             )
         _checks.check_choice("by", by, ("count", "mass"))
-        ids, keys, counts = checked_counts(counts, ids)
+        ids, keys, counts = checked_counts(counts)
         measure = "popularity_share" + ("" if by == "count" else "_by_mass")
         super().__init__(name or named(measure, source), source)
         self.top, self.by = top, by
-        self._counts, self._ids = counts.tolist(), ids.tolist()
+        self._counts, self._ids = counts, ids
         # A hair less, so that 0.07 of 100 are 7.
         size = max(math.ceil(top * len(keys) - 1e-9), 1)
         most = np.argsort(-counts, kind="stable")[:size]
@@ -56,14 +55,17 @@ class PopularityShare(NegativeMetric):
     def get_config(self):
         return {
             **super().get_config(),
-            "counts": self._counts,
-            "ids": self._ids,
+            **to_config(self._ids, self._counts),
             "top": self.top,
             "by": self.by,
         }
 
+    @classmethod
+    def from_config(cls, config):
+        return cls(**from_config(config))
+
     def check(self, candidate_ids, query_keys):
-        counted = tf.convert_to_tensor(self._ids)
+        counted = tf.convert_to_tensor(self._ids[:1])
         name = f"{self.name}.ids"
         check_comparable(name, counted, "candidate_ids", candidate_ids)
 

@@ -7,10 +7,8 @@ import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives._ids import as_int64, is_padding
+from tfrs_negatives.samplers.catalogue import check_distinct, tensors_of
 from tfrs_negatives.samplers.rows import search
-
-# Rows read at once from a dataset; by single rows it would take minutes.
-_ROWS = 2**16
 
 
 class Corpus:
@@ -20,7 +18,7 @@ class Corpus:
 
     Args:
       features: A tensor, array or list [N, ...], a dict of such, or a
-        `tf.data.Dataset` of single items, read once.
+        `tf.data.Dataset` of items, single or in batches, read once.
       id_feature: Which feature of a dict holds the items' distinct ids. None: the
         corpus itself if it is a vector of integers or strings, else an item's id is
         its row number.
@@ -32,15 +30,13 @@ class Corpus:
 
     Raises:
       ValueError: No items, features of unequal length, ragged or sparse ones, an
-        unknown `id_feature`.
+        unknown `id_feature`, ids that repeat; as `catalogue.tensors_of`.
     """
 
     def __init__(self, features, id_feature=None):
         # Pipelines run on the host; a corpus on the accelerator would be copied.
         with tf.device("CPU:0"):
-            if isinstance(features, tf.data.Dataset):
-                features = _read(features)
-            features = _tensors(features)
+            features = tensors_of(features, id_feature)
         shapes = [feature.shape for feature in tf.nest.flatten(features)]
         lengths = {shape[0] if shape.rank else None for shape in shapes}
         if len(lengths) != 1 or not lengths.isdisjoint({0, None}):
@@ -52,6 +48,8 @@ class Corpus:
         self.features = features
         self.num_items = lengths.pop()
         self.ids = self._find_ids(id_feature)
+        if self.ids is not None and self.ids.shape.rank == 1:
+            check_distinct(self.ids)
 
     def _find_ids(self, id_feature):
         if id_feature is None:
@@ -153,29 +151,3 @@ class IdLookup:
         found = tf.equal(tf.gather(self._keys, places), flat)
         found = tf.where(found, tf.gather(self._order, places), self.size)
         return tf.reshape(found, tf.shape(ids))
-
-
-def _tensors(features):
-    """Tensors in the same structure; a list is one feature, as in tf.data."""
-    if isinstance(features, dict):
-        return {name: _tensors(feature) for name, feature in features.items()}
-    if isinstance(features, list):
-        return tf.convert_to_tensor(features)
-    return tf.nest.map_structure(_dense, features)
-
-
-def _dense(feature):
-    if isinstance(feature, (tf.RaggedTensor, tf.SparseTensor)):
-        raise ValueError(
-            "`corpus` must hold dense features, whose rows are gathered as they are "
-            f"drawn, received a {type(feature).__name__} of shape {feature.shape}. Pad "
-            "it: `.to_tensor()`, or `tf.sparse.to_dense`."
-        )
-    return tf.convert_to_tensor(feature)
-
-
-def _read(dataset):
-    batches = list(dataset.batch(_ROWS).prefetch(1))
-    if not batches:
-        raise ValueError("`corpus` must hold at least one item, received none.")
-    return tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *batches)

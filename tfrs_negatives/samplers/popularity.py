@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
+from tfrs_negatives.layers.counts import checked_counts, have_ids
 from tfrs_negatives.samplers.inverse_cdf import InverseCDFSampler
 from tfrs_negatives.samplers.popularity_log_q import PopularityLogQ
 from tfrs_negatives.samplers.rows import search
@@ -24,7 +25,9 @@ class Popularity(InverseCDFSampler):
 
     Args:
       corpus: The items' features; see `Sampler`.
-      counts: [N] how often each item of the corpus occurs, in the corpus's order.
+      counts: How often each item occurs: a vector [N] in the corpus's order; or one of
+        the forms that name their ids, as `layers.StaticFrequency` takes them, of any
+        order. Items that these do not name have the count 0.
       power: From 0 to 1.
       id_feature: Which feature of the corpus holds the ids; see `Sampler`.
 
@@ -36,8 +39,8 @@ class Popularity(InverseCDFSampler):
         `layers.MixedLogQ` the id has probability 0 here, and the other sources' there.
 
     Raises:
-      ValueError: As for `Uniform`; counts that are not one an item, negative, not
-        finite or all zero; a power out of range.
+      ValueError: As for `Uniform`; counts that are not one an item, of ids that the
+        corpus lacks, negative, not finite or all zero; a power out of range.
     """
 
     def __init__(self, corpus, counts, power=0.75, *, id_feature=None):
@@ -47,7 +50,7 @@ class Popularity(InverseCDFSampler):
                 f"received {power}."
             )
         super().__init__(corpus, id_feature)
-        counts = _checked(counts, self.num_items)
+        counts = _in_order(counts, self._corpus)
         self.power = power
         with np.errstate(divide="ignore", invalid="ignore"):
             weights = np.where(counts > 0, counts**power, 0.0)
@@ -67,7 +70,7 @@ class Popularity(InverseCDFSampler):
     def _frequency(self):
         ids = None if self._corpus.ids is None else self._corpus.ids.numpy()
         # In units of the weight of one occurrence, which is 1 for every power.
-        return PopularityLogQ(self._weights, ids)
+        return PopularityLogQ(ids, self._weights)
 
     def _intervals(self, positions):
         last = self.num_items - 1
@@ -80,16 +83,24 @@ class Popularity(InverseCDFSampler):
         return search(self._ends, numbers, side="right")
 
 
-def _checked(counts, num_items):
-    counts = np.asarray(counts, np.float64)
-    if counts.shape != (num_items,):
+def _in_order(counts, corpus):
+    """Counts [N] in the corpus's order, float64."""
+    if not have_ids(counts):
+        if np.shape(counts) != (corpus.num_items,):
+            raise ValueError(
+                "`counts` must hold one count for each item of the corpus, expected "
+                f"shape ({corpus.num_items},), received {np.shape(counts)}."
+            )
+        return checked_counts(counts)[2]
+    ids, _, values = checked_counts(counts)
+    places = corpus.lookup("ids of counts", tf.constant(ids)).numpy()
+    unknown = ids[places == corpus.num_items].tolist()
+    if unknown:
         raise ValueError(
-            f"`counts` must hold one count for each item of the corpus, expected shape "
-            f"({num_items},), received {counts.shape}."
+            f"`counts` must be of items of the corpus, received {len(unknown)} ids "
+            f"that it lacks, {unknown[0]!r} for one. Leave them out; or pass counts in "
+            "the corpus's order, as an array."
         )
-    if not np.isfinite(counts).all() or (counts < 0).any() or not counts.any():
-        raise ValueError(
-            "`counts` must be finite, none negative and one at least positive, "
-            f"received values from {counts.min()} to {counts.max()}."
-        )
-    return counts
+    in_order = np.zeros(corpus.num_items)
+    in_order[places] = values
+    return in_order

@@ -16,9 +16,9 @@ class PopularityLogQ(StaticFrequency):
     in which such ids have no probability.
 
     Args:
-      weights: [V] weights that draws are in proportion to, some of them 0.
       ids: [V] distinct ids, integers or strings (text, or bytes of any kind). None:
         0 to V - 1.
+      weights: [V] weights that draws are in proportion to, some of them 0.
       name: Name of the layer.
 
     Call arguments:
@@ -33,22 +33,24 @@ class PopularityLogQ(StaticFrequency):
       [n] float32, log q: finite, at most 0.
     """
 
-    def __init__(self, weights, ids=None, name=None):
+    def __init__(self, ids, weights, name=None):
         weights = np.asarray(weights, np.float64)
-        ids = np.arange(len(weights)) if ids is None else _with_bytes(np.asarray(ids))
+        ids = np.arange(len(weights)) if ids is None else np.asarray(ids)
         drawn = weights > 0
-        super().__init__(weights[drawn], ids[drawn], name=name)
+        super().__init__((ids[drawn], weights[drawn]), name=name)
         self.floor, self._unseen_log_q = self._unseen_log_q, -float("inf")
 
     def get_config(self):
-        ids = self._ids
-        if self._ids_are_strings:
-            ids = np.array([i.decode("utf-8", "surrogateescape") for i in ids])
+        config = super().get_config()
         return {
             "name": self.name,
-            "weights": self._counts.tolist(),
-            "ids": ids.tolist(),
+            "ids": config["ids"],
+            "weights": config["counts"],
         }
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**config)
 
     def call(self, ids, num_positives=None, num_columns=None, training=False):
         log_q = self.drawn_log_q(ids)
@@ -57,16 +59,3 @@ class PopularityLogQ(StaticFrequency):
     def drawn_log_q(self, ids):
         """log q of ids [n], -inf for those that are never drawn."""
         return super().call(ids)
-
-
-def _with_bytes(ids):
-    """Strings as bytes. Those that are not UTF-8 pass through a config as text."""
-    if ids.dtype.kind not in "SUO":
-        return ids
-    return np.array(
-        [
-            i.encode("utf-8", "surrogateescape") if isinstance(i, str) else i
-            for i in ids.tolist()
-        ],
-        object,
-    )

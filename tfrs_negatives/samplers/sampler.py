@@ -29,8 +29,8 @@ class Sampler(tf.Module):
 
     Args:
       corpus: The items' features, one row an item: a tensor, array or list [N, ...], a
-        dict of such, or a `tf.data.Dataset` of single items, read once. It is held
-        once, however many elements draw from it.
+        dict of such, or a `tf.data.Dataset` of items, single or in batches, read once.
+        It is held once, however many elements draw from it. Each item comes once.
       id_feature: Which feature of a dict holds the items' distinct ids, for what
         names items: `exclude`, tables, counts. None: the corpus itself if it is a
         vector of integers or strings, else an item's id is its row number.

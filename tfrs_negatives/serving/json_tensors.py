@@ -87,7 +87,8 @@ def to_json(layout, outputs):
       outputs: Dict from name to array with one row per row of the request.
 
     Returns:
-      Bytes.
+      Bytes. Numbers that are not finite are null, since JSON has none. (TensorFlow
+      Serving writes `-Infinity`, at which most parsers stop.)
     """
     columns = {name: _values(name, value) for name, value in outputs.items()}
     alone = len(columns) == 1
@@ -98,8 +99,7 @@ def to_json(layout, outputs):
     else:
         rows = zip(*columns.values(), strict=True)
         answer = {"predictions": [dict(zip(columns, row, strict=True)) for row in rows]}
-    # NaN and Infinity as TensorFlow Serving writes them.
-    return json.dumps(answer, separators=(",", ":")).encode()
+    return json.dumps(answer, separators=(",", ":"), allow_nan=False).encode()
 
 
 def _columns(rows, specs):
@@ -195,6 +195,8 @@ def _is_bytes(value):
 
 def _values(name, array):
     if array.dtype != object:
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            array = np.where(np.isfinite(array), array.astype(object), None)
         return array.tolist()
     write = _to_base64 if name.endswith("_bytes") else _to_text
     flat = np.empty(array.size, object)

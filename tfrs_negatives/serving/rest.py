@@ -121,5 +121,5 @@ def _status(number, state, message):
 
 def _json(content, status=200):
     if not isinstance(content, bytes):
-        content = json.dumps(content).encode()
+        content = json.dumps(content, allow_nan=False).encode()
     return Response(content, status, media_type="application/json")

@@ -1,0 +1,150 @@
+"""The items of each user of a table, as lists that join a dataset."""
+
+import numpy as np
+import tensorflow as tf
+
+from tfrs_negatives._id_columns import column_of, id_column
+from tfrs_negatives._ids import as_int64
+
+
+def positives_of(table, key="user", item="item"):
+    """Lists the items of each user (or request, or other key) of a table.
+
+    For what a task or a sampler is to know of each row's user: `known_positive_ids`
+    and `measured_positive_ids` of `tasks.Retrieval`, `exclude` of the samplers.
+
+    Time and memory: those of sorting the table's rows; what is kept is 8 bytes a
+    distinct pair (strings: their text) and 24 a key.
+
+    Args:
+      table: Columns by name: a dict of arrays, a data frame (pandas, Polars), an Arrow
+        table; or `data.Interactions`. One row is one positive; rows may repeat.
+      key: Name of the column of keys. Every integer and every string is a key.
+      item: Name of the column of items' ids.
+
+    Returns:
+      `Positives`.
+
+    Raises:
+      ValueError: No such column, columns of different lengths or without rows, ids that
+        are neither integers nor strings, or missing.
+
+    Example:
+    >>> table = {"user": ["ann", "bob", "ann"], "item": [3, 4, 5]}
+    >>> positives = positives_of(table)
+    >>> positives(tf.constant(["ann", "eve", "bob"]))
+    <tf.RaggedTensor [[3, 5], [], [4]]>
+    >>> rows = tf.data.Dataset.from_tensor_slices({"user": ["bob", "ann"]}).batch(2)
+    >>> rows = positives.attach(rows, "user", "known_positives")
+    >>> next(iter(rows))["known_positives"]
+    <tf.RaggedTensor [[4], [3, 5]]>
+    """
+    keys = id_column(key, column_of(table, key))
+    items = id_column(item, column_of(table, item))
+    if len(keys) != len(items) or not len(keys):
+        raise ValueError(
+            f"`table` must have as many rows in {key!r} as in {item!r}, at least one, "
+            f"received {len(keys)} and {len(items)}."
+        )
+    keys, key_of_row = np.unique(keys, return_inverse=True)
+    items, item_of_row = np.unique(items, return_inverse=True)
+    pairs = np.unique(key_of_row.astype(np.int64) * len(items) + item_of_row)
+    counts = np.bincount(pairs // len(items), minlength=len(keys))
+    return Positives(keys, items[pairs % len(items)], counts)
+
+
+class Positives:
+    """The distinct items of each key; made by `positives_of`.
+
+    Called with keys, [B] integers or strings, it gives their items, a
+    `tf.RaggedTensor` [B, (P)] in ascending order. Keys that the table lacks have none.
+
+    Args:
+      keys: [K] distinct integers or strings.
+      items: Items of all keys, one key after the other.
+      counts: [K] how many each has.
+
+    Raises:
+      ValueError: When called: strings for integers, or the reverse.
+    """
+
+    def __init__(self, keys, items, counts):
+        # Pipelines run on the host; tables on the accelerator would be copied.
+        with tf.init_scope(), tf.device("CPU:0"):
+            keys = tf.constant(keys)
+            self._keys_are_strings = keys.dtype == tf.string
+            numbers = as_int64("keys", keys).numpy()
+            order = np.argsort(numbers)
+            if (np.diff(numbers[order]) == 0).any():
+                raise ValueError(
+                    "Two keys have one 64-bit hash. Number the keys, and use the "
+                    "numbers instead."
+                )
+            # One key more, without items: where keys that are not found are.
+            starts = np.concatenate([[0], np.cumsum(counts)])
+            self._numbers = tf.constant(numbers[order])
+            self._starts = tf.constant(np.append(starts[:-1][order], 0), tf.int64)
+            self._counts = tf.constant(
+                np.append(np.asarray(counts)[order], 0), tf.int64
+            )
+            self._items = tf.constant(items)
+
+    @property
+    def num_keys(self):
+        """K, the number of keys with items."""
+        return int(self._numbers.shape[0])
+
+    def __call__(self, keys):
+        keys = tf.convert_to_tensor(keys)
+        if keys.shape.rank != 1:
+            raise ValueError(f"`keys` must be a vector [B], received {keys.shape}.")
+        if (keys.dtype == tf.string) != self._keys_are_strings:
+            expected = "strings" if self._keys_are_strings else "integers"
+            raise ValueError(
+                f"`keys` must be {expected}, as in the table, received "
+                f"{keys.dtype.name}."
+            )
+        numbers = as_int64("keys", keys)
+        last = self.num_keys - 1
+        places = tf.searchsorted(self._numbers, numbers, out_type=tf.int64)
+        places = tf.minimum(places, last)
+        is_known = tf.equal(tf.gather(self._numbers, places), numbers)
+        places = tf.where(is_known, places, last + 1)
+        starts = tf.gather(self._starts, places)
+        counts = tf.gather(self._counts, places)
+        return tf.gather(self._items, tf.ragged.range(starts, starts + counts))
+
+    # Nothing here depends on tensors' values; converting would only warn.
+    @tf.autograph.experimental.do_not_convert
+    def attach(self, dataset, key_feature, name="known_positives"):
+        """Adds the items of each row's key to the batches of a dataset.
+
+        Args:
+          dataset: Yields dicts of batches.
+          key_feature: Which feature has the keys, [B].
+          name: What the lists are called.
+
+        Returns:
+          The dataset with the feature `name`, a `tf.RaggedTensor` [B, (P)].
+
+        Raises:
+          ValueError: Elements that are not dicts, lack the feature, or have the name
+            already; keys that are no vector, or of another kind than the table's.
+        """
+        spec = dataset.element_spec
+        if not isinstance(spec, dict) or key_feature not in spec or name in spec:
+            received = sorted(spec) if isinstance(spec, dict) else type(spec).__name__
+            raise ValueError(
+                f"`dataset` must yield dicts with {key_feature!r} and without "
+                f"{name!r}, received {received}. Map it to a dict of features, or "
+                "choose another `name`."
+            )
+        if spec[key_feature].shape.rank != 1:
+            raise ValueError(
+                f"`attach` needs batches: expected {key_feature!r} of shape [B], "
+                f"received {spec[key_feature].shape}. Batch the dataset before."
+            )
+        return dataset.map(
+            lambda element: {**element, name: self(element[key_feature])},
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
