@@ -226,8 +226,8 @@ def _build_module(tower, searcher, features, columns):
 
     @tf.function(autograph=False)
     def serve_excluding(**inputs):
-        embeddings, exclusions = embed(inputs), inputs["exclusions"]
-        return answer(*searcher.retrieve(embeddings, inputs["k"], exclusions))
+        excluded = searcher.identifiers.positions_of_exclusions(inputs["exclusions"])
+        return answer(*searcher.retrieve(embed(inputs), inputs["k"], excluded))
 
     k = tf.TensorSpec([], tf.int32, name="k")
     exclusions = tf.TensorSpec(
