@@ -96,9 +96,8 @@ def test_rows_with_too_few_candidates_end_in_minus_infinity(index_class, dtype):
     ragged = tf.ragged.constant(exclusions, dtype)
     # Filled with repeats, or with what is no id.
     repeats = [(row * 2)[:60] for row in exclusions]
-    unknown = [
-        row + ([99] if filler else ["?"]) * (60 - len(row)) for row in exclusions
-    ]
+    none = "?" if dtype == "string" else 99
+    unknown = [row + [none] * (60 - len(row)) for row in exclusions]
     for form in (ragged, tf.constant(repeats, dtype), tf.constant(unknown, dtype)):
         scores, found = index.query_with_exclusions(QUERIES, form, k=6)
         assert as_list(found) == expected[1]

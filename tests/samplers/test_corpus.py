@@ -57,8 +57,8 @@ def test_bad_corpus(corpus, options, message):
     "ids, message",
     [
         ([4, 5, 4], "distinct.*1 repeats, .*4"),
-        ([4, -5, 2], "non-negative.*1 others of 3"),
-        (["a", "", "b"], "non-empty.*1 others of 3"),
+        ([4, -5, -5], "distinct.*1 repeats, .*-5"),
+        (["a", "", ""], "distinct.*1 repeats, b''"),
         ([[1], [2], [3]], "rank 1"),
         ([1.0, 2.0, 3.0], "integers or strings"),
     ],

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import _checks
-from tfrs_negatives._ids import as_int64, is_padding
+from tfrs_negatives._ids import as_int64
 from tfrs_negatives.samplers.rows import search
 
 # Rows read at once from a dataset; by single rows it would take minutes.
@@ -86,14 +86,13 @@ class IdLookup:
 
     Args:
       name: What the ids are, for messages.
-      ids: [N] distinct non-negative integers or non-empty strings; or N, for the
-        ids 0 to N - 1.
+      ids: [N] distinct integers or strings, any at all; or N, for the ids 0 to N - 1.
 
     Attributes:
       size: N.
 
     Raises:
-      ValueError: Ids that repeat, or that stand for padding: negative, empty.
+      ValueError: Ids that repeat, or of another type or rank.
     """
 
     def __init__(self, name, ids):
@@ -110,13 +109,6 @@ class IdLookup:
             self.size = int(ids.shape[0])
             self.dtype = ids.dtype
             keys = as_int64(f"ids of {name}", ids).numpy()
-            padding = int(tf.math.count_nonzero(is_padding(ids)))
-            if padding:
-                raise ValueError(
-                    f"Ids of `{name}` must be non-negative integers or non-empty "
-                    f"strings, received {padding} others of {self.size}: those stand "
-                    "for padding. Number the ids anew."
-                )
             if ids.dtype != tf.string and np.array_equal(keys, np.arange(self.size)):
                 return
             order = np.argsort(keys, kind="stable")
