@@ -68,6 +68,11 @@ class TopK(keras.Model, abc.ABC):
         return min(self._k, self.searcher.num_rows)
 
     @property
+    def has_candidates(self):
+        """Whether `index` was called."""
+        return self._searcher is not None
+
+    @property
     def searcher(self):
         """The built `Searcher`.
 
