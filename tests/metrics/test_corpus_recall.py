@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfrs_negatives._keras import IS_KERAS_3
 from tfrs_negatives.index import BruteForce, ScaNN
 from tfrs_negatives.metrics import CorpusRecall, PopularityBands
 
@@ -408,3 +409,98 @@ def test_half_precision_and_float64():
         problem.positives = [[problem.ids[r]] for r in rows]
         rankings = problem.rankings(excluded=False)
         close(results(metric), oracle.means(["mrr"], KS, rankings, problem.positives))
+
+
+@pytest.mark.parametrize("kind", ["dataset", "array", "BruteForce", "ScaNN"])
+@pytest.mark.parametrize("by_id", [True, False])
+def test_k_beyond_the_corpus(kind, by_id):
+    """The default `ks` go to 100; the corpus has 40."""
+    problem = Problem(6)
+    metric = CorpusRecall(**problem.source(kind))
+    rows = np.arange(B)
+    problem.positives = [[problem.ids[r]] for r in rows]
+    ids = np.array(problem.ids)[rows] if by_id else None
+    if kind == "ScaNN" and not by_id:
+        return  # It needs ids.
+    metric.update_state(problem.queries, problem.candidates[rows], ids)
+    rankings, ks = problem.rankings(excluded=False), (1, 5, 10, 50, 100)
+    expected = oracle.means(["hit_rate"], ks, rankings, problem.positives)
+    names = [f"top_{k}_categorical_accuracy" for k in ks]
+    close(results(metric), dict(zip(names, expected.values(), strict=True)))
+    assert results(metric)["top_100_categorical_accuracy"] == 1
+    # With more positives than candidates in reach, exclusions, and all measures.
+    problem = Problem(7)
+    metric = CorpusRecall(**problem.source(kind), ks=(39, 41, 60), measures=MEASURES)
+    metric.update_state(
+        problem.queries,
+        true_candidate_ids=problem.ragged(problem.positives),
+        excluded_ids=problem.ragged(problem.excluded),
+    )
+    sets = [set(p) for p in problem.positives]
+    expected = oracle.means(MEASURES, (39, 41, 60), problem.rankings(), sets)
+    close(results(metric), expected)
+
+
+def ranked_rows(query, corpus, ids, positives, excluded):
+    """Ids of all rows, best first; of equal scores positives come last."""
+    scores = np.float64(corpus) @ np.float64(query)
+    left = [r for r, i in enumerate(ids) if i in positives or i not in excluded]
+    order = sorted(left, key=lambda row: (-scores[row], ids[row] in positives))
+    return [ids[row] for row in order]
+
+
+@pytest.mark.parametrize("strings", [True, False])
+@pytest.mark.parametrize("alike", [True, False])
+def test_an_id_may_have_several_rows(strings, alike):
+    """As a catalogue's titles may; of the rows of a positive the best counts."""
+    rng = np.random.default_rng(8)
+    numbers = np.concatenate([np.arange(30), rng.integers(0, 30, 12), [3, 3]]) - 5
+    corpus = rng.normal(size=(44, 4)).astype("float32")
+    if alike:
+        corpus = corpus[numbers + 5]
+    order = rng.permutation(44)
+    numbers, corpus = numbers[order], corpus[order]
+    names = [f"title {n}" if n else "" for n in range(-5, 30)]
+    ids = [names[n + 5] for n in numbers] if strings else numbers.tolist()
+    queries = rng.normal(size=(25, 4)).astype("float32")
+    positives = [ids[i] for i in rng.integers(0, 44, 25)]
+    excluded = [[ids[i] for i in rng.integers(0, 44, 3)] for _ in queries]
+    dataset = tf.data.Dataset.from_tensor_slices((ids, corpus)).batch(9)
+    metric = CorpusRecall(dataset, ks=KS, measures=["mrr", "hit_rate"])
+    for out in (None, excluded):
+        metric.reset_state()
+        metric.update_state(queries, None, positives, excluded_ids=out)
+        rankings = [
+            ranked_rows(query, corpus, ids, {own}, set(out[row]) if out else ())
+            for row, (query, own) in enumerate(zip(queries, positives, strict=True))
+        ]
+        ranks = [r.index(own) + 1 for r, own in zip(rankings, positives, strict=True)]
+        expected = {f"mrr@{k}": np.mean([(r <= k) / r for r in ranks]) for k in KS}
+        hits = {f"hit_rate@{k}": np.mean([r <= k for r in ranks]) for k in KS}
+        close(results(metric), expected | hits)
+    if not IS_KERAS_3:
+        import tensorflow_recommenders as tfrs
+
+        theirs = tfrs.metrics.FactorizedTopK(dataset, ks=KS)
+        theirs.update_state(queries, queries, tf.constant(positives))
+        metric.reset_state()
+        metric.update_state(queries, None, positives)
+        found = [results(metric)[f"hit_rate@{k}"] for k in KS]
+        np.testing.assert_allclose(found, theirs.result(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("index_class", [BruteForce, ScaNN])
+def test_the_row_numbers_of_an_index_can_be_said(index_class):
+    corpus = np.eye(3, dtype="float32")
+    metric = CorpusRecall(index_class().index(corpus), [1], measures="hit_rate")
+    metric.update_state(corpus, true_candidate_ids=[0, 1, -1])
+    close(results(metric), {"hit_rate@1": 2 / 3})
+
+
+def test_names_in_the_logs():
+    """Its own where it is asked for more than TFRS's metric has."""
+    corpus, ks = np.eye(3, dtype="float32"), [1]
+    tfrs_name = "factorized_top_k/top_1_categorical_accuracy"
+    assert CorpusRecall(corpus, ks).names == [tfrs_name]
+    assert CorpusRecall(corpus, ks, measures="ndcg").names == ["corpus/ndcg@1"]
+    assert CorpusRecall(corpus, ks, "a", measures="mrr").names == ["a/mrr@1"]

@@ -79,7 +79,8 @@ class Refresh:
         self._mining = mining
 
     def trace(self):
-        """Traces both towers."""
+        """Traces both towers; says now what would make every refresh fail."""
+        self._candidates.check_distinct()
         self._candidates.trace()
         if self._queries is not None:
             self._queries.trace()

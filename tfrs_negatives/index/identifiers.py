@@ -170,19 +170,20 @@ def checked(identifiers, num_rows):
     values = ids.numpy()
     if values.dtype.kind == "f" and np.isnan(values).any():
         raise ValueError("`identifiers` contains NaN. Give each row a number.")
-    _check_distinct(values)
+    check_distinct("identifiers", values)
     return ids
 
 
-def _check_distinct(values):
+def check_distinct(name, values):
+    """Raises `ValueError` where an id of the array `values` occurs more than once."""
     if len(set(values.tolist())) == len(values):
         return
     counts = collections.Counter(values.tolist())
-    name, count = counts.most_common(1)[0]
+    example, count = counts.most_common(1)[0]
     repeated = sum(1 for c in counts.values() if c > 1)
     raise ValueError(
-        f"`identifiers` must be distinct, but {name!r} occurs {count} times "
-        f"({repeated} ids are repeated). Index each candidate once."
+        f"`{name}` must be distinct, but {example!r} occurs {count} times "
+        f"({repeated} ids are repeated). Keep one row of each."
     )
 
 

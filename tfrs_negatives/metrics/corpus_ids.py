@@ -90,8 +90,8 @@ def eval_ids(metric, candidate_ids, given="candidate_ids"):
     argument = "candidate_ids" if by_default else "eval_candidate_ids"
     if lacks_ids:
         raise ValueError(
-            f"`{argument}` cannot be found by `{metric.name}`: its candidates were given "
-            "no ids. Pass it (ids, embeddings), or an index with `identifiers`"
+            f"`{argument}` cannot be found by `{metric.name}`, whose candidates were "
+            "given no ids. Pass it (ids, embeddings), or an index with `identifiers`"
             + ("." if known.are_needed else "; or pass eval_candidate_ids=None.")
         )
     if known.dtype is None:

@@ -4,8 +4,8 @@ import tensorflow as tf
 
 from tfrs_negatives import distribute
 from tfrs_negatives._keras import keras
-from tfrs_negatives._xla import compiled_by_xla
 from tfrs_negatives.metrics.negative_metric import NegativeMetric
+from tfrs_negatives.metrics.ranks import first_occurrences
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -14,7 +14,7 @@ class DistinctKeys(NegativeMetric):
 
     A batch of few keys has few rows that are negatives of each other: of a batch in
     the order of a log, sorted by request, this is a small part of its size. Each row
-    without a key (negative or "") counts as one, as it does for `data` and the masks.
+    without a key (`query_key_mask` False) counts as one, as it does for the masks.
 
     Args:
       key: Name of the key, where the task is called with a dict of several.
@@ -34,16 +34,13 @@ class DistinctKeys(NegativeMetric):
         self._chosen(query_keys)
 
     def parts(self, negatives):
-        keys = distribute.gather(self._chosen(negatives.keys))
-        # Negative keys stand for none.
-        keys = tf.where(keys < 0, -1 - tf.range(tf.size(keys, tf.int64)), keys)
-        if compiled_by_xla():
-            # It knows no sizes that depend on values.
-            keys = tf.sort(keys)
-            is_first = tf.concat([[True], tf.not_equal(keys[1:], keys[:-1])], axis=0)
-            distinct = tf.math.count_nonzero(is_first[: tf.size(keys)])
-        else:
-            distinct = tf.size(tf.unique(keys).y)
+        keys, mask = self._chosen(negatives.keys)
+        mask = tf.ones_like(keys, tf.bool) if mask is None else mask
+        keys = distribute.gather(keys)
+        # As numbers, which every kind of collective takes.
+        mask = distribute.gather(tf.cast(mask, tf.int32)) > 0
+        is_first = first_occurrences(keys[tf.newaxis], mask[tf.newaxis])[0]
+        distinct = tf.math.count_nonzero(is_first | ~mask)
         return tf.cast(distinct, tf.float64), tf.ones([], tf.float64)
 
     def _chosen(self, keys):

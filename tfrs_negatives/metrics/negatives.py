@@ -20,7 +20,8 @@ class Negatives:
     in none of the matrices.
 
     Attributes:
-      offered: [r, W] bool, all pairs but the row's own positive and padding.
+      offered: [r, W] bool, all pairs but the row's own positive and what
+        `negative_mask` says is none.
       allowed: [r, W] bool, those that masks leave.
       kept: [r, W] bool, those of them that the mining of hard negatives leaves: what
         the loss sees.
@@ -35,8 +36,9 @@ class Negatives:
         where no metric needs ids.
       row_ids: [r, M] int64, items of the rows' own negatives. None where no metric
         needs ids, or rows have none.
-      keys: Dict from names to the `query_keys` of the whole batch (the replica's),
-        [B] int64; a single key has the name None.
+      keys: Dict from names to the `query_keys` of the whole batch (the replica's):
+        pairs of [B] int64 and of [B] bool, which rows have a key (None: all). A single
+        key has the name None.
     """
 
     offered: tf.Tensor
