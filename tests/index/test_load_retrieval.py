@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from index_oracles import as_list, best, normal
+from tensorflow.core.protobuf import saved_model_pb2
 
 from tfrs_negatives.index import BruteForce, ScaNN, export_retrieval, load_retrieval
 
@@ -58,6 +59,32 @@ def test_loads_and_answers(tmp_path, index_class):
     assert model.description["candidates"] == 40
     model.release()
     check_answers(model)
+
+
+@pytest.mark.parametrize("k", [3, 99])
+def test_k_is_that_of_the_index_where_it_is_left_out(tmp_path, k):
+    index = BruteForce(k=k).index(CANDIDATES)
+    spec = tf.TensorSpec([None, 4])
+    path = export_retrieval(tmp_path / "m", tf.identity, index, query_signature=spec)
+    expected = min(k, 40)
+    model = load_retrieval(path)
+    assert model.description["k"] == expected
+    queries = {"query": tf.constant(QUERIES)}
+    found = model.signatures["serving_default"](**queries)
+    assert as_list(found["ids"]) == best(QUERIES, CANDIDATES, expected)[1]
+    found = model.signatures["serving_default"](**queries, k=tf.constant(2))
+    assert as_list(found["ids"]) == best(QUERIES, CANDIDATES, 2)[1]
+    gone = [[7, 8], [9, 9], [1, 2]]
+    found = model.signatures["with_exclusions"](**queries, exclusions=tf.constant(gone))
+    answer = best(QUERIES, CANDIDATES, expected, exclusions=gone)
+    assert as_list(found["ids"]) == answer[1]
+    assert model.signatures["embed_query"](**queries)["embeddings"].shape == (3, 4)
+    # What TensorFlow Serving reads.
+    saved = saved_model_pb2.SavedModel()
+    saved.ParseFromString((tmp_path / "m" / "saved_model.pb").read_bytes())
+    definitions = saved.meta_graphs[0].signature_def
+    assert tf.make_ndarray(definitions["serving_default"].defaults["k"]) == expected
+    assert not definitions["embed_query"].defaults
 
 
 def test_checksums_are_those_of_the_files(exported):
