@@ -216,3 +216,25 @@ def test_loading_imports_no_keras(exported):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("index_class", [BruteForce, ScaNN])
+@pytest.mark.parametrize("shift", [1, -1000, -20, "strings"])
+def test_answers_do_not_depend_on_what_items_are_called(tmp_path, index_class, shift):
+    ids = [f"item {n}" if n else "" for n in range(40)]
+    if shift != "strings":
+        ids = [n + shift for n in range(40)]
+    index = index_class().index(CANDIDATES, ids)
+    spec = tf.TensorSpec([None, 4])
+    path = export_retrieval(tmp_path / "m", tf.identity, index, query_signature=spec)
+    top = best(QUERIES, CANDIDATES, 3, ids)[1]
+    gone = [[*top[0], *ids[18:21]], [*ids[:3]] * 2, [top[2][0]] * 6]
+    serve = load_retrieval(path).signatures["with_exclusions"]
+    found = serve(
+        query=tf.constant(QUERIES), k=tf.constant(38), exclusions=tf.constant(gone)
+    )
+    filler = "" if shift == "strings" else -1
+    scores, expected = best(QUERIES, CANDIDATES, 38, ids, gone, filler)
+    assert as_list(found["ids"]) == expected
+    np.testing.assert_allclose(found["scores"], scores, rtol=1e-5)
+    assert not np.isfinite(scores).all()

@@ -504,3 +504,58 @@ def test_names_in_the_logs():
     assert CorpusRecall(corpus, ks).names == [tfrs_name]
     assert CorpusRecall(corpus, ks, measures="ndcg").names == ["corpus/ndcg@1"]
     assert CorpusRecall(corpus, ks, "a", measures="mrr").names == ["a/mrr@1"]
+
+
+def foreign(ids, candidates):
+    """A layer of someone else's: scores and ids, and -inf where it finds fewer."""
+
+    def retrieve(queries, k):
+        scores = tf.matmul(queries, candidates, transpose_b=True)
+        found = tf.math.top_k(scores, tf.minimum(k, len(candidates)))
+        missing = [[0, 0], [0, k - tf.shape(found.values)[1]]]
+        return (
+            tf.pad(found.values, missing, constant_values=-np.inf),
+            # Whose id stands there is nobody's business.
+            tf.gather(ids, tf.pad(found.indices, missing)),
+        )
+
+    return retrieve
+
+
+SHIFTS = {
+    "plus one": lambda n: n + 1,
+    "minus 1000": lambda n: n - 1000,
+    "strings": lambda n: "" if n == 7 else f"item {n}",
+}
+SOURCES = {
+    "dataset": lambda ids, rows: tf.data.Dataset.from_tensors((ids, rows)),
+    "BruteForce": lambda ids, rows: BruteForce().index(rows, ids),
+    "ScaNN": lambda ids, rows: ScaNN().index(rows, ids),
+    "foreign": foreign,
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+@pytest.mark.parametrize("shift", SHIFTS)
+def test_results_do_not_depend_on_what_items_are_called(kind, shift):
+    rng = np.random.default_rng(9)
+    candidates, queries = rng.normal(size=(N, D)), rng.normal(size=(B, D))
+    candidates, queries = np.float32(candidates), np.float32(queries)
+    positives = [rng.integers(0, N + 3, size).tolist() for size in range(B)]
+    excluded = [rng.integers(0, N + 3, 9 - size).tolist() for size in range(B)]
+    positives[3].append(excluded[3][0])
+    rankings = [
+        oracle.ranked_ids(query, candidates, range(N), set(own), set(out))
+        for query, own, out in zip(queries, positives, excluded, strict=True)
+    ]
+    expected = oracle.means(MEASURES, KS, rankings, [set(p) for p in positives])
+    name = SHIFTS[shift]
+    ids = tf.constant([name(n) for n in range(N)])
+    positives, excluded = (
+        tf.ragged.constant([[name(n) for n in row] for row in rows], ids.dtype)
+        for rows in (positives, excluded)
+    )
+    source = SOURCES[kind](ids, tf.constant(candidates))
+    metric = CorpusRecall(source, KS, measures=MEASURES)
+    metric.update_state(queries, None, positives, None, excluded)
+    close(results(metric), expected)
