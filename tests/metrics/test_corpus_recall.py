@@ -285,6 +285,19 @@ def test_a_function_traced_before_does_not_answer_from_candidates_that_are_gone(
         step(tf.eye(3))
 
 
+def test_a_function_traced_for_ids_does_not_take_row_numbers_for_them():
+    corpus, ids = np.eye(3, dtype="float32"), np.array([2, 1, 0], np.int32)
+    index = BruteForce().index(corpus, ids)
+    metric = CorpusRecall(index, ks=[1], measures="hit_rate")
+    step = tf.function(lambda queries: metric.sums(queries, true_candidate_ids=ids))
+    assert step(tf.eye(3))[0][0] == 3
+    index.index(corpus, ids)
+    assert step(tf.eye(3))[0][0] == 3
+    index.index(corpus)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Trace it anew"):
+        step(tf.eye(3))
+
+
 def test_one_trace_serves_an_approximate_index_that_shrinks_and_grows():
     """Ties are seen one place beyond k, where there is such a place."""
     alike = np.ones([6, D], "float32")

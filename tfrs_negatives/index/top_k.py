@@ -91,8 +91,9 @@ class TopK(keras.Model, abc.ABC):
 
         The number of candidates and their width may change: functions traced
         before keep working, and answer from the new candidates. When the dtype of
-        the ids changes, functions traced before raise an `InvalidArgumentError`
-        instead. Not to be called while other threads query the index.
+        the ids changes, or row numbers take the place of ids, functions traced before
+        raise an `InvalidArgumentError` instead. Not to be called while other threads
+        query the index.
 
         Args:
           candidates: `[N, d]` floating-point embeddings, searched in float32.
@@ -110,7 +111,12 @@ class TopK(keras.Model, abc.ABC):
         candidates = checked_candidates(candidates)
         ids = ids_lib.checked(identifiers, candidates.shape[0])
         searcher = self._searcher
-        if searcher is not None and searcher.identifiers.dtype == ids.dtype:
+        # What was traced for ids must not meet row numbers, int32 though both may be.
+        if (
+            searcher is not None
+            and searcher.identifiers.dtype == ids.dtype
+            and (identifiers is not None or searcher.identifiers.are_row_numbers)
+        ):
             searcher.refresh(candidates, ids)
         else:
             self._searcher = self._build_searcher(candidates, ids)

@@ -145,8 +145,8 @@ class IndexCorpus(EmbeddedCorpus):
         same = tf.debugging.assert_equal(
             self.searcher.identifiers.num_rows(),
             tf.shape(embeddings)[0],
-            "The index was built again with ids of another dtype, since this function "
-            "was traced. Trace it anew.",
+            "The index was built again with ids of another dtype or none, since this "
+            "function was traced. Trace it anew.",
         )
         return _checks.guard(embeddings, same, norm_check(norm)), norm
 
