@@ -46,11 +46,6 @@ def as_int64(name, ids):
     return tf.cast(ids, tf.int64)
 
 
-def is_padding(ids):
-    """Which ids stand for none: negative integers and empty strings."""
-    return tf.equal(ids, "") if ids.dtype == tf.string else ids < 0
-
-
 def check_comparable(name, ids, other_name, other):
     """Raises `ValueError` when one holds strings and the other integers."""
     if (ids.dtype == tf.string) != (other.dtype == tf.string):

@@ -13,14 +13,18 @@ class SavedRetrieval:
     Attributes:
       path: The folder of the export.
       description: Dict: versions, number and width of the candidates, dtype of the
-        ids, settings of the index, query features, payload, files.
-      signatures: Dict-like, from "serving_default", "with_exclusions" and
-        "embed_query" to functions of keyword tensors; see `export_retrieval`.
+        ids, k of the index, its settings, query features, payload, files.
+      signatures: Dict from "serving_default", "with_exclusions" and "embed_query" to
+        functions of keyword tensors; see `export_retrieval`. Without `k` they take
+        that of the index.
     """
 
     def __init__(self, path, description, model):
         self.path, self.description = path, description
-        self.signatures = model.signatures
+        self.signatures = {
+            name: _Signature(function, description["k"])
+            for name, function in model.signatures.items()
+        }
         self._model = model
 
     def release(self):
@@ -31,11 +35,28 @@ class SavedRetrieval:
         self._model.release()
 
 
+class _Signature:
+    """A signature, a concrete function, in which `k` may be left out if it has one."""
+
+    def __init__(self, function, k):
+        import tensorflow as tf
+
+        self._function = function
+        _, inputs = function.structured_input_signature
+        self._defaults = {"k": tf.constant(k, tf.int32)} if "k" in inputs else {}
+
+    def __call__(self, **inputs):
+        return self._function(**{**self._defaults, **inputs})
+
+    def __getattr__(self, name):
+        return getattr(self._function, name)
+
+
 def load_retrieval(path):
     """Loads an export, once everything about it was found to be in order.
 
-    Loading runs what a SavedModel holds: its initialisers can, for one, write files.
-    Checksums tell whether it is whole, not who made it. Load only what you trust.
+    Load only what you trust: a SavedModel is a program, whose initialisers can read
+    and write files while it loads. The checksums tell of damage, not of intent.
 
     Args:
       path: A folder that `export_retrieval` wrote, or a folder of versions of it, of

@@ -62,9 +62,9 @@ def by_user(users, items, num_users):
 
 def measure(mined_ids, scores, users, held_out):
     """How many were mined, how many of them are held out, and their mean score."""
-    real = mined_ids >= 0
-    wrong = held_out[users[:, None], mined_ids] & real
-    return int(real.sum()), int(wrong.sum()), float(scores[real].mean())
+    ids = mined_ids.flat_values.numpy()
+    wrong = held_out[users[mined_ids.value_rowids().numpy()], ids]
+    return len(ids), int(wrong.sum()), float(scores.flat_values.numpy().mean())
 
 
 def run(path, seed, epochs):
@@ -94,7 +94,7 @@ def run(path, seed, epochs):
     for way, (queries, options) in ways.items():
         for low, high in zip(BANDS, BANDS[1:], strict=False):
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Rows are padded where the list ends.
+                warnings.simplefilter("ignore")  # Rows are short where the list ends.
                 mined = index.mine_hard_negatives(
                     corpus,
                     queries,

@@ -39,12 +39,12 @@ def evaluate(ranker, split):
 
     options = {
         "ks": (TOP,),
-        "name": "corpus",
         "measures": ("recall", "ndcg"),
         "popularity": PopularityBands(split.train.item_counts()),
     }
     if isinstance(ranker, Factors):
         corpus = tf.constant(ranker.items, tf.float32)
+        options["candidate_ids"] = np.arange(len(ranker.items))
     elif isinstance(ranker, Indexed):
         corpus = ranker.index
     else:
@@ -72,7 +72,7 @@ def blocks(split, size=BLOCK):
     seen = _by_user(num_users, split.train.users, split.train.items)
     positives = _by_user(num_users, split.test_users, split.test_items)
     users = np.flatnonzero([len(items) for items in positives])
-    # Of similar lengths together: the ragged rows of a block are padded.
+    # Of similar lengths together: the ragged rows of a block are filled.
     users = users[np.argsort([len(seen[user]) for user in users], kind="stable")]
     for start in range(0, len(users), size):
         block = users[start : start + size]

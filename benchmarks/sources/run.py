@@ -132,7 +132,7 @@ def attach_mined(problem, model, source, data, seed, num_steps, called):
         # Before the first refresh there are none, which would be warned of.
         warnings.simplefilter("ignore", UserWarning)
         mined = samplers.Mined(
-            catalogue, np.full([num_rows, DEPTH], -1), problem.mined_by,
+            catalogue, [[]] * num_rows, problem.mined_by,
             range_min=first, range_max=last,
         )  # fmt: skip
         sampler = mined

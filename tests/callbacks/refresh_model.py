@@ -10,7 +10,9 @@ from tfrs_negatives.models import Model
 from tfrs_negatives.samplers import Mined
 
 USERS, ITEMS, DIM, WIDTH = 12, 30, 4, 6
-NAMES = np.array([f"item {i}" for i in range(ITEMS)])
+NAMES = np.array([f"item {i}" if i != 4 else "" for i in range(ITEMS)])
+# User ids are row numbers plus this: negative ones, -1 among them.
+SHIFT = -5
 
 
 class Towers(Model):
@@ -46,7 +48,7 @@ def sampler(table=None):
         {"name": NAMES, "row": np.arange(ITEMS, dtype=np.int32)},
         table,
         "user",
-        row_ids=np.arange(USERS) + 100,
+        row_ids=np.arange(USERS) + SHIFT,
         id_feature="name",
     )
 
@@ -59,7 +61,7 @@ def candidates(batch=7):
 def queries(batch=5):
     """Users from the last to the first, and one that the table lacks."""
     rows = np.arange(USERS, dtype=np.int64)[::-1]
-    columns = (np.r_[rows + 100, 999], np.r_[rows, 0])
+    columns = (np.r_[rows + SHIFT, 999], np.r_[rows, 0])
     return tf.data.Dataset.from_tensor_slices(columns).batch(batch)
 
 
@@ -69,7 +71,7 @@ def interactions(mined, steps, batch=8):
         "row": rng.integers(0, USERS, steps * batch),
         "item": rng.integers(0, ITEMS, steps * batch),
     }
-    columns["user"] = columns["row"] + 100
+    columns["user"] = columns["row"] + SHIFT
     dataset = tf.data.Dataset.from_tensor_slices(columns).batch(batch)
     dataset = mined.attach(dataset, 3, per_row=True)
     # Embeddings take row numbers; the table was asked by ids.

@@ -9,7 +9,7 @@ from tfrs_negatives.models import Model
 from tfrs_negatives.tasks import Retrieval
 
 ITEMS, USERS, DIM = 25, 8, 4
-IDS = np.array([f"item {n}" for n in range(ITEMS)])
+IDS = np.array([f"item {n}" if n != 7 else "" for n in range(ITEMS)])
 
 
 class TwoTower(Model):
@@ -107,6 +107,18 @@ def test_approximate_and_every_other_epoch():
     np.testing.assert_allclose(seldom.evaluate()["served/recall@3"], expected)
 
 
+def test_k_beyond_the_catalogue():
+    """The default `ks` go to 100."""
+    model = TwoTower()
+    evaluate = EvaluateCorpus(
+        items(), model.item_tower, queries(True), model.user_tower
+    )
+    found = evaluate.evaluate()
+    assert found["val_corpus/recall@100"] == 1
+    expected = recall(model, 10, True)
+    np.testing.assert_allclose(found["val_corpus/recall@10"], expected, rtol=1e-6)
+
+
 def test_later_callbacks_read_them():
     model, read = TwoTower(), []
     reader = keras.callbacks.LambdaCallback(
@@ -160,8 +172,10 @@ def test_errors():
     ]:
         with pytest.raises(ValueError, match=message):
             callback(model, **options)
-    with pytest.raises(ValueError, match=r"number of candidates \(25\)"):
-        callback(model, ks=[26]).evaluate()
+    twice = tf.data.Dataset.from_tensor_slices((IDS[[3, 1, 3]], np.arange(3))).batch(2)
+    with pytest.raises(ValueError, match="ids of candidates.*b'item 3' occurs 2 times"):
+        fit(model, EvaluateCorpus(twice, *good[1:]))
+    assert not model.optimizer.iterations.numpy()
     broken = callback(model)
     model.item_tower.build([None])
     model.item_tower.embeddings.assign(tf.fill([ITEMS, DIM], np.nan))

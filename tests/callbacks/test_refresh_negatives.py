@@ -207,6 +207,38 @@ def test_bad_positives_of_items(positives, message):
     np.testing.assert_array_equal(mined.table, before)
 
 
+def test_a_table_of_short_rows_does_not_narrow_the_next():
+    model, mined = compiled(), sampler()
+    refresher(mined, model, every_steps=1).refresh()  # Builds the towers.
+    users, items = (t.get_weights()[0] for t in (model.user_tower, model.item_tower))
+    # Of no row more than two items pass.
+    limit = np.sort(users @ items.T)[:, 2].min() - 1e-6
+    callback = refresher(mined, model, every_steps=1, max_score=limit)
+    callback.refresh()
+    assert limit > -1 and mined.table.numpy().shape[1] <= 2
+    # Now all of them do, with scores from -1 to -30.
+    model.user_tower.set_weights([np.full_like(users, -0.25)])
+    model.item_tower.set_weights([np.full_like(items, 1) * np.c_[1 : ITEMS + 1]])
+    callback.refresh()
+    np.testing.assert_array_equal(mined.table, hardest(model))
+
+
+def test_an_empty_table_is_filled():
+    model, mined = compiled(), sampler([[]] * USERS)
+    with pytest.raises(ValueError, match="table is empty.*`num_negatives`"):
+        refresher(mined, model, every_steps=1)
+    refresher(mined, model, every_steps=1, num_negatives=WIDTH).refresh()
+    np.testing.assert_array_equal(mined.table, hardest(model))
+
+
+def test_repeated_candidates_are_told_before_training():
+    model, mined = compiled(), sampler()
+    given = arguments(every_steps=1)
+    given["candidates"] = given["candidates"].concatenate(given["candidates"].take(1))
+    with pytest.raises(ValueError, match="ids of candidates.*7 ids are repeated"):
+        fit(model, mined, 1, RefreshNegatives(**given))
+
+
 def test_ranks_that_top_never_keeps_are_told():
     for options in ({"range_max": 9, "range_min": 2}, {"range_max": 7}):
         with pytest.warns(UserWarning, match=r'`sampling="top"` keeps the best 6'):

@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def best(queries, candidates, k, ids=None, exclusions=None, padding=-1):
+def best(queries, candidates, k, ids=None, exclusions=None, filler=-1):
     """The k best of each query by float64 loops: scores `[B, k]` and a list of ids.
 
     Equal scores: the candidate indexed first comes first.
@@ -21,7 +21,7 @@ def best(queries, candidates, k, ids=None, exclusions=None, padding=-1):
         hits = sorted(hits)[:k]
         missing = k - len(hits)
         scores.append([-score for score, _ in hits] + [-np.inf] * missing)
-        found.append([ids[place] for _, place in hits] + [padding] * missing)
+        found.append([ids[place] for _, place in hits] + [filler] * missing)
     return np.array(scores), found
 
 

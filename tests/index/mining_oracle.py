@@ -41,12 +41,8 @@ def eligible(
 
 
 def table(rows, num_negatives, ids):
-    """The best M of each row as lists of ids, filled with None."""
-    return [
-        [ids[item] for item in row[:num_negatives]]
-        + [None] * (num_negatives - len(row[:num_negatives]))
-        for row in rows
-    ]
+    """The best M of each row, or all where these are fewer, as lists of ids."""
+    return [[ids[item] for item in row[:num_negatives]] for row in rows]
 
 
 def integers(seed, *shape):

@@ -138,7 +138,7 @@ def test_signatures(tmp_path, make_tower, index_class):
         assert sorted(found) == ["ids", "scores", "title", "vector", "year"]
         check(found, scores, ids)
         scores, ids = best(
-            embeddings, CANDIDATES, k, IDS["string"], exclusions, padding=""
+            embeddings, CANDIDATES, k, IDS["string"], exclusions, filler=""
         )
         found = signatures["with_exclusions"](
             **features, k=tf.constant(k), exclusions=tf.constant(exclusions)

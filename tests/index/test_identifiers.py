@@ -6,11 +6,11 @@ from tfrs_negatives.index import identifiers
 from tfrs_negatives.index.identifiers import Identifiers, checked
 
 IDS = {
-    "int32": np.array([7, 3, 2**31 - 1, 0], np.int32),
-    "int64": np.array([7, -(2**62), 2**62, 0]),
-    "float32": np.array([0.5, -7.25, 1e30, 0], np.float32),
-    "float64": np.array([0.5, -7.25, 1e300, 0]),
-    "string": np.array(["b", "a", "ä" * 40, "item 3"]),
+    "int32": np.array([7, -1, 2**31 - 1, 0], np.int32),
+    "int64": np.array([7, -(2**62), 2**62, -1]),
+    "float32": np.array([0.5, -7.25, 1e30, -1], np.float32),
+    "float64": np.array([0.5, -7.25, 1e300, -1]),
+    "string": np.array(["b", "", "ä" * 40, "item 3"]),
 }
 
 
@@ -23,12 +23,20 @@ def test_positions_and_ids_are_inverse(dtype):
 
 
 @pytest.mark.parametrize("dtype", IDS)
-def test_unknown_ids_and_padding_have_no_position(dtype):
+def test_unknown_ids_have_no_position(dtype):
     ids = Identifiers(checked(IDS[dtype], 4))
     unknown = "zz" if dtype == "string" else 5
-    values = tf.constant([unknown, ids.padding], ids.dtype)
-    assert ids.positions(values).numpy().tolist() == [-1, -1]
-    assert (ids.gather(tf.constant([-1])) == ids.padding).numpy().all()
+    values = tf.constant([unknown, *IDS[dtype][:2]], ids.dtype)
+    assert ids.positions(values).numpy().tolist() == [-1, 0, 1]
+
+
+def test_ids_of_a_wider_type():
+    """2^32 as int32 would be 0, and 2^32 - 1 would be -1."""
+    ids = Identifiers(checked(IDS["int32"], 4))
+    wide = tf.constant([2**32, 0, 2**32 - 1, -1, 7], tf.int64)
+    assert ids.positions_of_any("ids", wide).numpy().tolist() == [-1, 3, -1, 1, 0]
+    with pytest.raises(ValueError, match="`those` .string. can never equal"):
+        ids.positions_of_any("those", tf.constant(["a"]))
 
 
 def test_no_ids_are_row_numbers():
@@ -66,8 +74,6 @@ def test_assign_changes_the_ids_in_place():
         ([True, False], "must be one of .*int32.*received bool"),
         ([5, 5], r"must be distinct, but 5 occurs 2 times \(1 ids are"),
         (["a", "a"], "must be distinct, but b'a' occurs 2 times"),
-        ([0, -1], "contains -1, which is kept for"),
-        (["a", ""], "contains '', which is kept for"),
         ([0.5, np.nan], "contains NaN"),
     ],
 )
@@ -76,12 +82,19 @@ def test_bad_ids(ids, message):
         checked(ids, 2)
 
 
-def test_exclusions_are_converted_to_the_dtype_of_the_ids():
-    ids = Identifiers(checked(IDS["int64"], 4))
-    assert ids.convert([[1, 2]]).dtype == tf.int64
-    assert ids.convert([[]]).shape == (1, 0)
-    ragged = tf.ragged.constant([[1], [2, 3]], tf.int64)
-    assert ids.convert(ragged).numpy().tolist() == [[1, -1], [2, 3]]
+@pytest.mark.parametrize("dtype", ["int64", "string"])
+def test_rows_of_exclusions(dtype):
+    """What fills a ragged row is no id; in a matrix every entry is one."""
+    ids = Identifiers(checked(IDS[dtype], 4))
+    first, second = IDS[dtype][:2].tolist()
+    unknown = "zz" if dtype == "string" else 5
+    lists = [[second], [unknown, first]]
+    ragged = tf.ragged.constant(lists, ids.dtype)
+    found = ids.positions_of_exclusions(ragged)
+    assert found.numpy().tolist() == [[1, -1], [-1, 0]]
+    dense = ids.positions_of_exclusions(ragged.to_tensor(second))
+    assert dense.numpy().tolist() == [[1, 1], [-1, 0]]
+    assert ids.positions_of_exclusions([[]]).shape == (1, 0)
 
 
 @pytest.mark.parametrize(
@@ -96,4 +109,4 @@ def test_exclusions_are_converted_to_the_dtype_of_the_ids():
 def test_bad_exclusions(exclusions, message):
     ids = Identifiers(checked(IDS["int64"], 4))
     with pytest.raises(ValueError, match=message):
-        ids.convert(exclusions)
+        ids.positions_of_exclusions(exclusions)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from index_oracles import as_list, best, normal
+from tensorflow.core.protobuf import saved_model_pb2
 
 from tfrs_negatives.index import BruteForce, ScaNN, export_retrieval, load_retrieval
 
@@ -58,6 +59,32 @@ def test_loads_and_answers(tmp_path, index_class):
     assert model.description["candidates"] == 40
     model.release()
     check_answers(model)
+
+
+@pytest.mark.parametrize("k", [3, 99])
+def test_k_is_that_of_the_index_where_it_is_left_out(tmp_path, k):
+    index = BruteForce(k=k).index(CANDIDATES)
+    spec = tf.TensorSpec([None, 4])
+    path = export_retrieval(tmp_path / "m", tf.identity, index, query_signature=spec)
+    expected = min(k, 40)
+    model = load_retrieval(path)
+    assert model.description["k"] == expected
+    queries = {"query": tf.constant(QUERIES)}
+    found = model.signatures["serving_default"](**queries)
+    assert as_list(found["ids"]) == best(QUERIES, CANDIDATES, expected)[1]
+    found = model.signatures["serving_default"](**queries, k=tf.constant(2))
+    assert as_list(found["ids"]) == best(QUERIES, CANDIDATES, 2)[1]
+    gone = [[7, 8], [9, 9], [1, 2]]
+    found = model.signatures["with_exclusions"](**queries, exclusions=tf.constant(gone))
+    answer = best(QUERIES, CANDIDATES, expected, exclusions=gone)
+    assert as_list(found["ids"]) == answer[1]
+    assert model.signatures["embed_query"](**queries)["embeddings"].shape == (3, 4)
+    # What TensorFlow Serving reads.
+    saved = saved_model_pb2.SavedModel()
+    saved.ParseFromString((tmp_path / "m" / "saved_model.pb").read_bytes())
+    definitions = saved.meta_graphs[0].signature_def
+    assert tf.make_ndarray(definitions["serving_default"].defaults["k"]) == expected
+    assert not definitions["embed_query"].defaults
 
 
 def test_checksums_are_those_of_the_files(exported):
@@ -189,3 +216,25 @@ def test_loading_imports_no_keras(exported):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("index_class", [BruteForce, ScaNN])
+@pytest.mark.parametrize("shift", [1, -1000, -20, "strings"])
+def test_answers_do_not_depend_on_what_items_are_called(tmp_path, index_class, shift):
+    ids = [f"item {n}" if n else "" for n in range(40)]
+    if shift != "strings":
+        ids = [n + shift for n in range(40)]
+    index = index_class().index(CANDIDATES, ids)
+    spec = tf.TensorSpec([None, 4])
+    path = export_retrieval(tmp_path / "m", tf.identity, index, query_signature=spec)
+    top = best(QUERIES, CANDIDATES, 3, ids)[1]
+    gone = [[*top[0], *ids[18:21]], [*ids[:3]] * 2, [top[2][0]] * 6]
+    serve = load_retrieval(path).signatures["with_exclusions"]
+    found = serve(
+        query=tf.constant(QUERIES), k=tf.constant(38), exclusions=tf.constant(gone)
+    )
+    filler = "" if shift == "strings" else -1
+    scores, expected = best(QUERIES, CANDIDATES, 38, ids, gone, filler)
+    assert as_list(found["ids"]) == expected
+    np.testing.assert_allclose(found["scores"], scores, rtol=1e-5)
+    assert not np.isfinite(scores).all()

@@ -11,7 +11,8 @@ from tfrs_negatives.index import BruteForce, ScaNN, mine_hard_negatives
 NUM_ITEMS, NUM_QUERIES = 60, 23
 ITEMS, QUERIES = integers(0, NUM_ITEMS, 5), integers(1, NUM_QUERIES, 5)
 SCORES = QUERIES.astype(float) @ ITEMS.T.astype(float)
-NAMES = [f"item {i}" for i in range(NUM_ITEMS)]
+NAMES = [f"item {i}" if i else "" for i in range(NUM_ITEMS)]
+SHIFTED = [i - 30 for i in range(NUM_ITEMS)]
 
 
 def known_positives(seed=2, most=9):
@@ -21,22 +22,20 @@ def known_positives(seed=2, most=9):
 
 
 def mine(index, *args, **kwargs):
-    """Lists of ids, None where padded, after checking scores and padding."""
+    """Lists of ids, after checking the scores."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ids, scores = mine_hard_negatives(index, *args, progress=False, **kwargs)
-    assert ids.shape == scores.shape
-    assert scores.dtype == np.float32
+    assert scores.dtype == tf.float32
+    np.testing.assert_array_equal(ids.row_splits, scores.row_splits)
+    assert np.isfinite(scores.flat_values).all()
     rows = [
-        [i.decode() if isinstance(i, bytes) else i for i in row] for row in ids.tolist()
+        [i.decode() if isinstance(i, bytes) else i for i in row]
+        for row in ids.to_list()
     ]
-    rows = [[None if i in (-1, "") else i for i in row] for row in rows]
-    for row, row_scores in zip(rows, scores, strict=True):
-        real = [i for i in row if i is not None]
-        assert len(set(real)) == len(real)
-        assert row[: len(real)] == real
-        assert [s == -np.inf for s in row_scores] == [i is None for i in row]
-        assert (np.diff(row_scores[: len(real)]) <= 0).all()
+    for row, row_scores in zip(rows, scores.to_list(), strict=True):
+        assert len(set(row)) == len(row)
+        assert (np.diff(row_scores) <= 0).all()
     return rows
 
 
@@ -52,9 +51,9 @@ FILTERS = [
 
 @pytest.mark.parametrize("filters", FILTERS)
 @pytest.mark.parametrize("with_positives", [False, True])
-@pytest.mark.parametrize("ids", [None, NAMES])
+@pytest.mark.parametrize("ids", [None, SHIFTED, NAMES])
 def test_top_is_what_the_oracle_finds(ids, with_positives, filters):
-    """Every range, ties (scores are small whole numbers) and padding."""
+    """Every range, ties (scores are small whole numbers), and short rows."""
     index = BruteForce().index(ITEMS, ids)
     ids = list(range(NUM_ITEMS)) if ids is None else ids
     positives = known_positives() if with_positives else None
@@ -98,10 +97,9 @@ def test_uniform_draws_from_the_same_range(high):
     )
     for row, drawn in enumerate(found):
         allowed = eligible(SCORES[row], positives[row], 4, high, max_score=3)
-        real = [item for item in drawn if item is not None]
-        assert len(real) == min(6, len(allowed))
+        assert len(drawn) == min(6, len(allowed))
         # In the order of the ranks, too.
-        assert [item for item in allowed if item in real] == real
+        assert [item for item in allowed if item in drawn] == drawn
 
 
 def test_uniform_is_uniform():
@@ -150,10 +148,16 @@ def test_forms_of_positives():
     expected = mine(index, QUERIES, 5, positives=lists, sampling="top")
     assert expected != mine(index, QUERIES, 5, sampling="top")
     ragged = tf.ragged.constant(lists)
-    padded = ragged.to_tensor(default_value="")
-    as_str = np.array([[i.decode() for i in row] for row in padded.numpy()])
-    for form in (ragged, padded, padded.numpy(), as_str, tuple(map(np.array, lists))):
+    for form in (ragged, tuple(map(np.array, lists))):
         assert mine(index, QUERIES, 5, positives=form, sampling="top") == expected
+    # In a matrix each entry counts: short rows end in repeats, or in "", an id too.
+    some = [row or [NAMES[5]] for row in lists]
+    dense = [(row * 9)[:9] for row in some]
+    empty = [row + [""] * (9 - len(row)) for row in lists]
+    for lists, matrix in ((some, dense), (empty, empty)):
+        expected = mine(index, QUERIES, 5, positives=lists, sampling="top")
+        for form in (tf.constant(matrix), tf.constant(matrix).numpy(), matrix):
+            assert mine(index, QUERIES, 5, positives=form, sampling="top") == expected
 
 
 @pytest.mark.parametrize("names", [None, NAMES])
@@ -171,16 +175,9 @@ def test_sequences_of_sequences(names):
         assert mine(index, QUERIES, 5, positives=form, sampling="top") == expected
 
 
-def test_every_negative_number_is_padding():
-    index = BruteForce().index(ITEMS)
-    expected = mine(index, QUERIES, 5, positives=[[1]] * NUM_QUERIES, sampling="top")
-    for form in (np.tile([[-2, 1, -(2**40)]], [NUM_QUERIES, 1]), [[-7, 1]] * 23):
-        assert mine(index, QUERIES, 5, positives=form, sampling="top") == expected
-
-
 def test_positives_of_another_integer_type():
     index = BruteForce().index(ITEMS, np.arange(NUM_ITEMS, dtype=np.int32))
-    positives = np.array([[row, -1] for row in range(NUM_QUERIES)], np.int64)
+    positives = np.array([[row, 5] for row in range(NUM_QUERIES)], np.int64)
     expected = mine(
         index, QUERIES, 3, positives=positives.astype(np.int32), sampling="top"
     )
@@ -212,9 +209,10 @@ def test_more_positives_than_the_range_is_deep():
     best = np.argsort(-SCORES, axis=1, kind="stable")
     found = mine(index, QUERIES, 3, positives=best[:, :40], range_max=3, sampling="top")
     assert found == best[:, 40:43].tolist()
-    # All but two items are positives: what is left, then padding.
+    # All but two items are positives: no more are left.
     found = mine(index, QUERIES, 3, positives=best[:, :58], range_max=3)
-    assert found == [[*row, None] for row in best[:, 58:].tolist()]
+    assert found == best[:, 58:].tolist()
+    assert mine(index, QUERIES, 3, positives=best) == [[]] * NUM_QUERIES
 
 
 def test_short_rows_are_counted_once():
@@ -306,6 +304,10 @@ BAD = {
     "absent": (
         {"positives": [["item 1", "item x"]] * 22 + [["item y"]]},
         "2 distinct ids that the index does not have, such as .*item x.*, .*item y",
+    ),
+    "filled by what is no id": (
+        {"positives": [["item 1", "none"]] * 23},
+        "ids that the index does not have, such as .none.*are a tf.RaggedTensor",
     ),
     "type of positives": (
         {"positives": np.zeros([23, 1], int)},

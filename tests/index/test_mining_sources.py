@@ -2,6 +2,7 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from mining_oracle import eligible, integers, table
 
 from tfrs_negatives.index import BruteForce, RankedPairs, mine_hard_negatives
@@ -9,7 +10,7 @@ from tfrs_negatives.index.mining.sources import FunctionSource
 
 ITEMS, QUERIES = integers(0, 40, 5), integers(1, 11, 5)
 SCORES = QUERIES.astype(float) @ ITEMS.T.astype(float)
-NAMES = np.array([f"item {i}" for i in range(40)])
+NAMES = np.array([f"item {i}" if i != 3 else "" for i in range(40)])
 OPTIONS = {"range_min": 2, "range_max": 12, "sampling": "top", "progress": False}
 
 
@@ -21,7 +22,7 @@ def search(queries, k):
 
 
 def as_str(ids):
-    return [[i.decode() for i in row] for row in ids.tolist()]
+    return [[i.decode() for i in row] for row in ids.to_list()]
 
 
 POSITIVES = np.random.default_rng(2).integers(0, 40, (11, 6))
@@ -32,9 +33,10 @@ def test_a_function_with_integer_ids():
     ids, scores = mine_hard_negatives(
         search, QUERIES, 4, positives=POSITIVES, batch_size=3, **OPTIONS
     )
-    assert ids.tolist() == table(EXPECTED, 4, range(40))
-    assert ids.dtype == np.int64
-    np.testing.assert_array_equal(scores, np.take_along_axis(SCORES, ids, axis=1))
+    assert ids.to_list() == table(EXPECTED, 4, range(40))
+    assert ids.dtype == tf.int64
+    expected = np.take_along_axis(SCORES, ids.to_tensor().numpy(), axis=1)
+    np.testing.assert_array_equal(scores.to_tensor(), expected)
 
 
 @pytest.mark.parametrize("kind", [str, bytes, object])
@@ -59,32 +61,35 @@ def test_names_of_a_function_are_not_gone_through_for_each_batch():
     def seconds(num_names):
         source = FunctionSource(None)
         names = np.array([f"name {i}" for i in range(num_names)])
+        source._dtype = np.dtype(object)  # As `find` sets it.
         last, first = source.positions(names)[[-1, 0]]
-        positions = np.array([[last, first, -1]])
+        positions = np.array([[last, first]])
         times = []
         for _ in range(30):
             start = time.perf_counter()
             names = source.ids(positions)
             times.append(time.perf_counter() - start)
-        expected = [f"name {num_names - 1}".encode(), b"name 0", b""]
+        expected = [f"name {num_names - 1}".encode(), b"name 0"]
         assert names.tolist() == [expected]
         return min(times)
 
     assert seconds(200_000) < 20 * seconds(100)
 
 
-@pytest.mark.parametrize("scale", [2**31, 2**57])
-def test_a_function_with_large_ids(scale):
-    """As hashes are: their products with row numbers have no place in 64 bits."""
+@pytest.mark.parametrize("scale, shift", [(2**31, 0), (2**57, 0), (2**57, -(2**61))])
+def test_a_function_with_large_ids(scale, shift):
+    """As hashes are, half of them negative: products with rows do not fit 64 bits."""
 
     def scaled(queries, k):
         scores, order = search(queries, k)
-        return scores, order * scale
+        return scores, order * scale + shift
 
+    positives = POSITIVES * scale + shift
     ids, _ = mine_hard_negatives(
-        scaled, QUERIES, 4, positives=POSITIVES * scale, batch_size=3, **OPTIONS
+        scaled, QUERIES, 4, positives=positives, batch_size=3, **OPTIONS
     )
-    assert ids.tolist() == table(EXPECTED, 4, [item * scale for item in range(40)])
+    names = [item * scale + shift for item in range(40)]
+    assert ids.to_list() == table(EXPECTED, 4, names)
 
 
 def test_positives_of_another_type_than_the_function_returns():
@@ -92,17 +97,30 @@ def test_positives_of_another_type_than_the_function_returns():
         mine_hard_negatives(search, QUERIES, 4, positives=NAMES[POSITIVES], **OPTIONS)
 
 
-def test_a_function_that_finds_little():
+@pytest.mark.parametrize("shift", [1, -1000])
+def test_a_function_that_finds_little(shift):
+    """A score of -inf says that nothing was found, whatever id stands there."""
+
     def few(queries, k):
         scores, order = search(queries, 5)
-        order[:, 4], scores[:, 4] = -1, -np.inf
+        order += shift
+        order[:, 4], scores[:, 4] = order[:, 0], -np.inf
         return scores, order
 
     with pytest.warns(UserWarning, match="11 of 11 rows"):
         ids, scores = mine_hard_negatives(few, QUERIES, 4, **OPTIONS)
     best = np.argsort(-SCORES, axis=1, kind="stable")
-    assert ids.tolist() == [[*row, -1, -1] for row in best[:, 2:4].tolist()]
-    assert (scores[:, 2:] == -np.inf).all()
+    assert ids.to_list() == (best[:, 2:4] + shift).tolist()
+    assert np.isfinite(scores.flat_values).all()
+
+
+def test_a_function_that_finds_nothing():
+    def none(queries, k):
+        return np.full([len(queries), k], -np.inf), np.zeros([len(queries), k], int)
+
+    with pytest.warns(UserWarning, match="11 of 11 rows"):
+        ids, scores = mine_hard_negatives(none, QUERIES, 4, **OPTIONS)
+    assert ids.to_list() == scores.to_list() == [[]] * 11
 
 
 @pytest.mark.parametrize(
@@ -155,7 +173,7 @@ def test_a_searcher_of_scann(tree, kind):
     )
     scores = queries.astype(float) @ items.T
     expected = [eligible(scores[r], positives[r], 2, 12) for r in range(12)]
-    found = ids.tolist() if kind == "rows" else as_str(ids)
+    found = ids.to_list() if kind == "rows" else as_str(ids)
     assert found == table(expected, 5, range(900) if kind == "rows" else names)
 
 
@@ -168,11 +186,10 @@ def test_a_searcher_of_scann_that_finds_little():
         ids, scores = mine_hard_negatives(
             searcher, items[:30], 200, range_max=300, sampling="top", progress=False
         )
-    assert (ids[:, -1] == -1).any()
-    assert ((ids == -1) == (scores == -np.inf)).all()
-    for row in ids:
-        real = row[row >= 0]
-        assert len(set(real)) == len(real)
+    assert min(map(len, ids.to_list())) < 200
+    assert np.isfinite(scores.flat_values).all()
+    for row in ids.to_list():
+        assert len(set(row)) == len(row)
 
 
 def test_bad_searchers():
@@ -198,7 +215,7 @@ def test_a_score_function_decides_the_order():
     def rescore(rows, ids):
         calls.append(len(rows))
         return [
-            [opinion[r, int(i[5:])] for i in row]
+            [opinion[r, int(i[5:] or 3)] for i in row]
             for r, row in zip(rows, np.char.decode(ids.astype(bytes)), strict=True)
         ]
 
@@ -221,7 +238,32 @@ def test_a_score_function_decides_the_order():
         ranked = [i for i in ranked if i not in POSITIVES[row]][:12]
         ranked = [i for i in ranked if opinion[row, i] <= 7][2:5]
         assert as_str(ids)[row] == NAMES[ranked].tolist()
-        assert scores[row].tolist() == opinion[row, ranked].tolist()
+        assert scores[row].numpy().tolist() == opinion[row, ranked].tolist()
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_score_function_is_asked_for_ids_alone(first):
+    """Where the index found fewer, and for a batch in which it found none."""
+
+    def few(queries, k):
+        scores, order = search(queries, 4)
+        scores[first::2, 2:] = -np.inf
+        scores[-1] = -np.inf
+        order[np.isneginf(scores)] = 99
+        return scores, order
+
+    def score(rows, ids):
+        assert ids.max() < 40
+        return SCORES[rows[:, None], ids]
+
+    options = {"sampling": "top", "progress": False, "batch_size": 5}
+    with pytest.warns(UserWarning, match="rows"):
+        ids, _ = mine_hard_negatives(few, QUERIES, 4, score_function=score, **options)
+    best = np.argsort(-SCORES, axis=1, kind="stable")[:, :4].tolist()
+    lengths = [2 if row % 5 % 2 == first else 4 for row in range(11)]
+    for end in (4, 9, 10):
+        lengths[end] = 0
+    assert ids.to_list() == [b[:n] for b, n in zip(best, lengths, strict=True)]
 
 
 @pytest.mark.parametrize(
@@ -247,7 +289,7 @@ def mined(pairs, queries, num_negatives, **options):
     ids, scores = mine_hard_negatives(
         pairs, queries, num_negatives, sampling="top", progress=False, **options
     )
-    return ids.tolist(), scores.tolist()
+    return ids.to_list(), scores.to_list()
 
 
 def test_ranked_pairs():
@@ -263,7 +305,26 @@ def test_ranked_pairs():
     assert mined(pairs, ["a"], 2, **margin)[0] == [[1, 4]]
     with pytest.warns(UserWarning, match="2 of 3 rows"):
         ids, _ = mined(pairs, ["b", "unheard of", "a"], 3)
-    assert ids == [[1, 3, -1], [-1, -1, -1], [2, 5, 1]]
+    assert ids == [[1, 3], [], [2, 5, 1]]
+
+
+def test_ranked_pairs_of_negative_and_empty_ids():
+    pairs = {**PAIRS, "item": [-1, -2, 3, -4, -1, 0, -2]}
+    assert mined(RankedPairs(pairs), ["a"], 3, positives=[[-2]])[0] == [[0, -1, -4]]
+    pairs["query"] = [-7 if q == "a" else -1 for q in PAIRS["query"]]
+    assert mined(RankedPairs(pairs), [-1], 2)[0] == [[-1, 3]]
+    pairs["item"] = ["", "b", "c", "d", "", "e", "b"]
+    expected = [[b"e", b"", b"d"]]
+    assert mined(RankedPairs(pairs), [-7], 3, positives=[["b"]])[0] == expected
+
+
+@pytest.mark.parametrize("row", [",1,0.5", "a,,0.5"])
+def test_an_empty_field_of_a_csv_is_no_id(tmp_path, row):
+    pytest.importorskip("pandas")
+    path = tmp_path / "pairs.csv"
+    path.write_text(f"query,item,score\na,1,0.7\n{row}\n")
+    with pytest.raises(ValueError, match="without nulls, received 1 empty fields"):
+        RankedPairs(path)
 
 
 @pytest.mark.parametrize("kind", ["csv", "parquet", "frame"])
@@ -316,7 +377,6 @@ def test_ranked_pairs_of_integer_queries_and_string_items():
         ({"query": [1], "item": [2], "score": ["good"]}, "must hold numbers"),
         ({"query": [1], "item": [0.5], "score": [1.0]}, "integers or strings"),
         ({"query": [None], "item": [1], "score": [1.0]}, "integers or strings"),
-        ({"query": [1], "item": [-1], "score": [1.0]}, "contains -1"),
         ("pairs.txt", "must be a .csv or .parquet file"),
         ("nowhere.csv", "must be a .csv or .parquet file"),
     ],

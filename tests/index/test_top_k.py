@@ -17,8 +17,11 @@ both = pytest.mark.parametrize("index_class", [BruteForce, ScaNN])
 
 
 def ids_of(dtype, count=60):
-    numbers = np.random.default_rng(2).permutation(count) + 10
-    return [f"item {n}" for n in numbers] if dtype == "string" else numbers.tolist()
+    """Ids of which half are negative, -1 among them; of strings one is empty."""
+    numbers = np.random.default_rng(2).permutation(count) - 30
+    if dtype != "string":
+        return numbers.tolist()
+    return ["" if n == -1 else f"item {n}" for n in numbers]
 
 
 @both
@@ -62,17 +65,17 @@ def test_k_is_an_input_of_a_traced_function(index_class):
 @pytest.mark.parametrize("width", [0, 1, 20, 100])
 def test_exclusions(index_class, dtype, width):
     ids = ids_of(dtype)
-    padding = "" if dtype == "string" else -1
+    filler = "" if dtype == "string" else -1
     rng = np.random.default_rng(width)
-    # Repeats, unknown ids and padding at any place.
-    pool = ids + ids_of(dtype, 200)[60:] + [padding] * 50
+    # Repeats, unknown ids, and often the id that is negative or empty.
+    pool = ids + ids_of(dtype, 200)[60:] + [filler] * 10
     exclusions = [[pool[i] for i in rng.integers(0, len(pool), width)] for _ in QUERIES]
     index = index_class().index(CANDIDATES, tf.constant(ids, dtype))
     scores, found = index.query_with_exclusions(
         QUERIES, tf.reshape(tf.constant(exclusions, dtype), [5, width]), k=15
     )
     expected_scores, expected = best(
-        QUERIES, CANDIDATES, 15, ids, exclusions=exclusions, padding=padding
+        QUERIES, CANDIDATES, 15, ids, exclusions=exclusions, filler=filler
     )
     assert as_list(found) == expected
     np.testing.assert_allclose(scores, expected_scores, rtol=1e-5, atol=1e-5)
@@ -80,18 +83,34 @@ def test_exclusions(index_class, dtype, width):
 
 @both
 @pytest.mark.parametrize("dtype", ["int32", "string"])
-def test_rows_with_too_few_candidates_are_padded(index_class, dtype):
+def test_rows_with_too_few_candidates_end_in_minus_infinity(index_class, dtype):
+    """The last row lacks all, the others keep some: one whose id is -1 or "" too."""
     ids = ids_of(dtype)
-    padding = "" if dtype == "string" else -1
-    exclusions = [ids[: count + 56] + [padding] * (4 - count) for count in range(5)]
+    filler = "" if dtype == "string" else -1
+    others = [i for i in ids if i != filler]
+    exclusions = [others[: count + 56] for count in range(4)] + [ids]
     index = index_class().index(CANDIDATES, tf.constant(ids, dtype))
-    scores, found = index.query_with_exclusions(
-        QUERIES, tf.constant(exclusions, dtype), k=6
-    )
-    expected = best(QUERIES, CANDIDATES, 6, ids, exclusions, padding)
-    assert as_list(found) == expected[1]
-    np.testing.assert_allclose(scores, expected[0], rtol=1e-5, atol=1e-5)
-    assert (scores.numpy()[4] == -np.inf).all()
+    expected = best(QUERIES, CANDIDATES, 6, ids, exclusions, filler)
+    assert np.isfinite(expected[0]).sum(axis=1).tolist() == [4, 3, 2, 1, 0]
+    assert all(filler in row for row in expected[1])
+    ragged = tf.ragged.constant(exclusions, dtype)
+    # Filled with repeats, or with what is no id.
+    repeats = [(row * 2)[:60] for row in exclusions]
+    none = "?" if dtype == "string" else 99
+    unknown = [row + [none] * (60 - len(row)) for row in exclusions]
+    for form in (ragged, tf.constant(repeats, dtype), tf.constant(unknown, dtype)):
+        scores, found = index.query_with_exclusions(QUERIES, form, k=6)
+        assert as_list(found) == expected[1]
+        np.testing.assert_allclose(scores, expected[0], rtol=1e-5, atol=1e-5)
+
+
+@both
+def test_k_by_default_is_at_most_the_number_of_candidates(index_class):
+    index = index_class(k=7).index(CANDIDATES[:3])
+    assert as_list(index(QUERIES)[1]) == best(QUERIES, CANDIDATES[:3], 3)[1]
+    assert index.query_with_exclusions(QUERIES, [[1]] * 5)[0].shape == (5, 3)
+    index.index(CANDIDATES)
+    assert as_list(index(QUERIES)[1]) == best(QUERIES, CANDIDATES, 7)[1]
 
 
 @both

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfrs_negatives._keras import IS_KERAS_3
 from tfrs_negatives.index import BruteForce, ScaNN
 from tfrs_negatives.metrics import CorpusRecall, PopularityBands
 
@@ -19,8 +20,11 @@ class Problem:
         # Small whole numbers: products are exact, and ties many.
         self.queries = rng.integers(-1, 2, (B, D)).astype("float32")
         self.candidates = rng.integers(-2, 3, (N, D)).astype("float32")
-        numbers = rng.permutation(100)[: N + 5] + 1
-        self.ids = [f"item {n}" for n in numbers] if strings else numbers.tolist()
+        # Half of them negative; of strings one is empty.
+        numbers = rng.permutation(100)[: N + 5] - 50
+        self.ids = numbers.tolist()
+        if strings:
+            self.ids = ["" if n == self.ids[7] else f"item {n}" for n in self.ids]
         # The last five are unknown to the corpus.
         self.ids, unknown = self.ids[:N], self.ids[N:]
         pool = self.ids + unknown
@@ -55,8 +59,9 @@ class Problem:
         dtype = tf.string if self.strings else tf.int64
         return tf.ragged.constant(lists, dtype=dtype, row_splits_dtype=tf.int64)
 
-    def padded(self, lists):
-        return self.ragged(lists).to_tensor("" if self.strings else -1)
+    def dense(self, lists):
+        """Filled with ids that the corpus does not have."""
+        return self.ragged(lists).to_tensor("none" if self.strings else 999)
 
     def source(self, kind):
         embeddings = tf.constant(self.candidates)
@@ -74,7 +79,7 @@ class Problem:
 
 
 def results(metric):
-    names = [name.removeprefix("factorized_top_k/") for name in metric.names]
+    names = [name.removeprefix(metric.name + "/") for name in metric.names]
     return {n: float(v) for n, v in zip(names, metric.result(), strict=True)}
 
 
@@ -87,23 +92,23 @@ def close(found, expected):
 @pytest.mark.parametrize(
     "kind, strings, form",
     [
-        ("dataset", True, "padded"),
+        ("dataset", True, "dense"),
         ("dataset", False, "ragged"),
         ("BruteForce", True, "ragged"),
-        ("array", False, "padded"),
-        ("ScaNN", False, "padded"),
+        ("array", False, "dense"),
+        ("ScaNN", False, "dense"),
         ("ScaNN", True, "ragged"),
     ],
 )
 def test_measures(kind, strings, form):
-    """Ties, several positives, exclusions, padding, unknown ids and weights at once."""
+    """Ties, several positives, exclusions, unknown ids and weights at once."""
     problem = Problem(strings=strings)
     metric = CorpusRecall(**problem.source(kind), ks=KS, measures=MEASURES)
     form = getattr(problem, form)
     for part in (slice(0, 4), slice(4, B)):  # In two batches.
         metric.update_state(
             problem.queries[part],
-            true_candidate_ids=form(problem.positives[part]),
+            true_candidate_ids=problem.ragged(problem.positives[part]),
             sample_weight=problem.weights[part],
             excluded_ids=form(problem.excluded[part]),
         )
@@ -182,7 +187,8 @@ def test_a_model_that_embeds_all_alike_finds_nothing():
     same = rng.normal(size=24).astype("float32")
     corpus = np.tile(same, [300, 1])
     queries = np.tile(rng.normal(size=24).astype("float32"), [5, 1])
-    metric = CorpusRecall(corpus, ks=[1, 299, 300], measures=["hit_rate", "mrr"])
+    options = {"ks": [1, 299, 300], "measures": ["hit_rate", "mrr"]}
+    metric = CorpusRecall(corpus, candidate_ids=np.arange(300), **options)
     for positives in ({"true_candidate_ids": np.arange(5) * 60}, {}):
         metric.reset_state()
         metric.update_state(queries, corpus[:5], **positives)
@@ -207,7 +213,8 @@ def test_embeddings_of_another_batch_are_recognised():
 
 def test_a_positive_outside_of_the_corpus():
     corpus = np.eye(3, dtype="float32")
-    metric = CorpusRecall(corpus, ks=[1, 2, 3], measures="hit_rate")
+    options = {"candidate_ids": [0, 1, 2], "measures": "hit_rate"}
+    metric = CorpusRecall(corpus, ks=[1, 2, 3], **options)
     # Scores of the corpus are 3, 2 and 1: by its embedding the positive is second.
     query, positive = [[3.0, 2.0, 1.0]], [[0.0, 1.25, 0.0]]
     metric.update_state(query, positive)
@@ -219,20 +226,25 @@ def test_a_positive_outside_of_the_corpus():
 
 
 def test_no_rows_one_row_and_rows_without_positives():
-    metric = CorpusRecall(np.eye(3, dtype="float32"), ks=[1], measures=["ndcg"])
+    corpus, ids = np.eye(3, dtype="float32"), [0, 1, -1]
+    metric = CorpusRecall(corpus, [1], candidate_ids=ids, measures=["ndcg"])
     metric.update_state(tf.zeros([0, 3]), true_candidate_ids=tf.zeros([0, 2], tf.int64))
     close(results(metric), {"ndcg@1": 0.0})
-    metric.update_state([[1.0, 2.0, 3.0]], true_candidate_ids=[[-1, -7]])
+    query, none = [[1.0, 2.0, 3.0]], tf.ragged.constant([[]], tf.int64)
+    metric.update_state(query, true_candidate_ids=none)
     close(results(metric), {"ndcg@1": 0.0})
-    metric.update_state([[1.0, 2.0, 3.0]], true_candidate_ids=[[-1, 2]])
+    metric.update_state(query, true_candidate_ids=[[-1]])
     close(results(metric), {"ndcg@1": 1.0})
+    # One query of no positive counts nothing, one of an unknown positive does.
+    metric.update_state(query, true_candidate_ids=[[-7]])
+    close(results(metric), {"ndcg@1": 0.5})
 
 
 def test_an_index_is_asked_anew():
-    index = BruteForce().index(np.eye(3, dtype="float32"))
+    index = BruteForce().index(np.eye(3, dtype="float32"), np.arange(3))
     metric = CorpusRecall(index, ks=[1], measures="hit_rate")
     metric.update_state([[1.0, 0.0, 0.0]], true_candidate_ids=[0])
-    index.index(np.eye(4, dtype="float32")[::-1])
+    index.index(np.eye(4, dtype="float32")[::-1], np.arange(4))
     metric.update_state([[1.0, 0.0, 0.0, 0.0]], true_candidate_ids=[3])
     close(results(metric), {"hit_rate@1": 1.0})
 
@@ -273,10 +285,23 @@ def test_a_function_traced_before_does_not_answer_from_candidates_that_are_gone(
         step(tf.eye(3))
 
 
+def test_a_function_traced_for_ids_does_not_take_row_numbers_for_them():
+    corpus, ids = np.eye(3, dtype="float32"), np.array([2, 1, 0], np.int32)
+    index = BruteForce().index(corpus, ids)
+    metric = CorpusRecall(index, ks=[1], measures="hit_rate")
+    step = tf.function(lambda queries: metric.sums(queries, true_candidate_ids=ids))
+    assert step(tf.eye(3))[0][0] == 3
+    index.index(corpus, ids)
+    assert step(tf.eye(3))[0][0] == 3
+    index.index(corpus)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Trace it anew"):
+        step(tf.eye(3))
+
+
 def test_one_trace_serves_an_approximate_index_that_shrinks_and_grows():
     """Ties are seen one place beyond k, where there is such a place."""
     alike = np.ones([6, D], "float32")
-    index = ScaNN().index(alike[:2])
+    index = ScaNN().index(alike[:2], np.arange(2))
     metric = CorpusRecall(index, ks=[1, 2], measures="recall")
 
     @tf.function(input_signature=[tf.TensorSpec([None, D])])
@@ -285,21 +310,21 @@ def test_one_trace_serves_an_approximate_index_that_shrinks_and_grows():
 
     # The other tie stands before it.
     assert np.array_equal(step(alike[:1]), [0, 1])
-    index.index(alike)
+    index.index(alike, np.arange(6))
     assert np.array_equal(step(alike[:1]), [0, 0])
-    index.index(alike[:2])
+    index.index(alike[:2], np.arange(2))
     assert np.array_equal(step(alike[:1]), [0, 1])
+    # Fewer than k: all of them.
+    index.index(alike[:1], np.arange(1))
+    assert np.array_equal(step(alike[:1]), [1, 1])
     assert step.experimental_get_tracing_count() == 1
-    index.index(alike[:1])
-    with pytest.raises(tf.errors.InvalidArgumentError, match="number of candidates"):
-        step(alike[:1])
 
 
 @pytest.mark.parametrize("index_class", [BruteForce, ScaNN])
 def test_ids_wider_than_those_of_the_index_are_no_others(index_class):
-    """2^32 as int32 would be row 0."""
+    """2^32 as int32 would be 0."""
     corpus = np.eye(3, dtype="float32")
-    index = index_class().index(corpus)
+    index = index_class().index(corpus, np.arange(3, dtype="int32"))
     metric = CorpusRecall(index, ks=[1], measures="hit_rate")
     metric.update_state(corpus, true_candidate_ids=np.arange(3) + 2**32)
     close(results(metric), {"hit_rate@1": 0.0})
@@ -326,7 +351,8 @@ def test_a_dataset_is_embedded_once_in_each_evaluation():
         runs.assign_add(1)
         return tf.matmul(tf.cast(batch, tf.float32), weights)
 
-    corpus = tf.data.Dataset.from_tensor_slices(np.eye(3)).batch(2).map(tower)
+    corpus = tf.data.Dataset.from_tensor_slices((np.arange(3), np.eye(3))).batch(2)
+    corpus = corpus.map(lambda ids, features: (ids, tower(features)))
     metric = CorpusRecall(corpus, ks=[1], measures="hit_rate")
     query = [[1.0, 0.0, 0.0]]
     for _ in range(3):
@@ -349,14 +375,14 @@ def test_one_trace_for_all_batch_sizes():
     @tf.function(
         input_signature=[
             tf.TensorSpec([None, D]),
-            tf.TensorSpec([None, None], tf.int64),
+            tf.RaggedTensorSpec([None, None], tf.int64),
         ]
     )
     def step(queries, ids):
         metric.update_state(queries, true_candidate_ids=ids)
         return metric.result()
 
-    ids = problem.padded(problem.positives)
+    ids = problem.ragged(problem.positives)
     for rows in (B, 2, 1, 0, B):
         step(problem.queries[:rows], ids[:rows, : rows + 1])
     assert step.experimental_get_tracing_count() == 1
@@ -371,7 +397,7 @@ def test_one_trace_for_all_batch_sizes():
 def test_approximate_indexes_need_ids():
     rng = np.random.default_rng(0)
     corpus = rng.normal(size=(20, D)).astype("float32")
-    metric = CorpusRecall(ScaNN().index(corpus), ks=[1, 5])
+    metric = CorpusRecall(ScaNN().index(corpus, np.arange(20)), ks=[1, 5])
     with pytest.raises(ValueError, match="true_candidate_ids.*not exact"):
         metric.update_state(corpus[:2], corpus[:2])
     assert all(value == 0 for value in results(metric).values())
@@ -396,3 +422,153 @@ def test_half_precision_and_float64():
         problem.positives = [[problem.ids[r]] for r in rows]
         rankings = problem.rankings(excluded=False)
         close(results(metric), oracle.means(["mrr"], KS, rankings, problem.positives))
+
+
+@pytest.mark.parametrize("kind", ["dataset", "array", "BruteForce", "ScaNN"])
+@pytest.mark.parametrize("by_id", [True, False])
+def test_k_beyond_the_corpus(kind, by_id):
+    """The default `ks` go to 100; the corpus has 40."""
+    problem = Problem(6)
+    metric = CorpusRecall(**problem.source(kind))
+    rows = np.arange(B)
+    problem.positives = [[problem.ids[r]] for r in rows]
+    ids = np.array(problem.ids)[rows] if by_id else None
+    if kind == "ScaNN" and not by_id:
+        return  # It needs ids.
+    metric.update_state(problem.queries, problem.candidates[rows], ids)
+    rankings, ks = problem.rankings(excluded=False), (1, 5, 10, 50, 100)
+    expected = oracle.means(["hit_rate"], ks, rankings, problem.positives)
+    names = [f"top_{k}_categorical_accuracy" for k in ks]
+    close(results(metric), dict(zip(names, expected.values(), strict=True)))
+    assert results(metric)["top_100_categorical_accuracy"] == 1
+    # With more positives than candidates in reach, exclusions, and all measures.
+    problem = Problem(7)
+    metric = CorpusRecall(**problem.source(kind), ks=(39, 41, 60), measures=MEASURES)
+    metric.update_state(
+        problem.queries,
+        true_candidate_ids=problem.ragged(problem.positives),
+        excluded_ids=problem.ragged(problem.excluded),
+    )
+    sets = [set(p) for p in problem.positives]
+    expected = oracle.means(MEASURES, (39, 41, 60), problem.rankings(), sets)
+    close(results(metric), expected)
+
+
+def ranked_rows(query, corpus, ids, positives, excluded):
+    """Ids of all rows, best first; of equal scores positives come last."""
+    scores = np.float64(corpus) @ np.float64(query)
+    left = [r for r, i in enumerate(ids) if i in positives or i not in excluded]
+    order = sorted(left, key=lambda row: (-scores[row], ids[row] in positives))
+    return [ids[row] for row in order]
+
+
+@pytest.mark.parametrize("strings", [True, False])
+@pytest.mark.parametrize("alike", [True, False])
+def test_an_id_may_have_several_rows(strings, alike):
+    """As a catalogue's titles may; of the rows of a positive the best counts."""
+    rng = np.random.default_rng(8)
+    numbers = np.concatenate([np.arange(30), rng.integers(0, 30, 12), [3, 3]]) - 5
+    corpus = rng.normal(size=(44, 4)).astype("float32")
+    if alike:
+        corpus = corpus[numbers + 5]
+    order = rng.permutation(44)
+    numbers, corpus = numbers[order], corpus[order]
+    names = [f"title {n}" if n else "" for n in range(-5, 30)]
+    ids = [names[n + 5] for n in numbers] if strings else numbers.tolist()
+    queries = rng.normal(size=(25, 4)).astype("float32")
+    positives = [ids[i] for i in rng.integers(0, 44, 25)]
+    excluded = [[ids[i] for i in rng.integers(0, 44, 3)] for _ in queries]
+    dataset = tf.data.Dataset.from_tensor_slices((ids, corpus)).batch(9)
+    metric = CorpusRecall(dataset, ks=KS, measures=["mrr", "hit_rate"])
+    for out in (None, excluded):
+        metric.reset_state()
+        metric.update_state(queries, None, positives, excluded_ids=out)
+        rankings = [
+            ranked_rows(query, corpus, ids, {own}, set(out[row]) if out else ())
+            for row, (query, own) in enumerate(zip(queries, positives, strict=True))
+        ]
+        ranks = [r.index(own) + 1 for r, own in zip(rankings, positives, strict=True)]
+        expected = {f"mrr@{k}": np.mean([(r <= k) / r for r in ranks]) for k in KS}
+        hits = {f"hit_rate@{k}": np.mean([r <= k for r in ranks]) for k in KS}
+        close(results(metric), expected | hits)
+    if not IS_KERAS_3:
+        import tensorflow_recommenders as tfrs
+
+        theirs = tfrs.metrics.FactorizedTopK(dataset, ks=KS)
+        theirs.update_state(queries, queries, tf.constant(positives))
+        metric.reset_state()
+        metric.update_state(queries, None, positives)
+        found = [results(metric)[f"hit_rate@{k}"] for k in KS]
+        np.testing.assert_allclose(found, theirs.result(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("index_class", [BruteForce, ScaNN])
+def test_the_row_numbers_of_an_index_can_be_said(index_class):
+    corpus = np.eye(3, dtype="float32")
+    metric = CorpusRecall(index_class().index(corpus), [1], measures="hit_rate")
+    metric.update_state(corpus, true_candidate_ids=[0, 1, -1])
+    close(results(metric), {"hit_rate@1": 2 / 3})
+
+
+def test_names_in_the_logs():
+    """Its own where it is asked for more than TFRS's metric has."""
+    corpus, ks = np.eye(3, dtype="float32"), [1]
+    tfrs_name = "factorized_top_k/top_1_categorical_accuracy"
+    assert CorpusRecall(corpus, ks).names == [tfrs_name]
+    assert CorpusRecall(corpus, ks, measures="ndcg").names == ["corpus/ndcg@1"]
+    assert CorpusRecall(corpus, ks, "a", measures="mrr").names == ["a/mrr@1"]
+
+
+def foreign(ids, candidates):
+    """A layer of someone else's: scores and ids, and -inf where it finds fewer."""
+
+    def retrieve(queries, k):
+        scores = tf.matmul(queries, candidates, transpose_b=True)
+        found = tf.math.top_k(scores, tf.minimum(k, len(candidates)))
+        missing = [[0, 0], [0, k - tf.shape(found.values)[1]]]
+        return (
+            tf.pad(found.values, missing, constant_values=-np.inf),
+            # Whose id stands there is nobody's business.
+            tf.gather(ids, tf.pad(found.indices, missing)),
+        )
+
+    return retrieve
+
+
+SHIFTS = {
+    "plus one": lambda n: n + 1,
+    "minus 1000": lambda n: n - 1000,
+    "strings": lambda n: "" if n == 7 else f"item {n}",
+}
+SOURCES = {
+    "dataset": lambda ids, rows: tf.data.Dataset.from_tensors((ids, rows)),
+    "BruteForce": lambda ids, rows: BruteForce().index(rows, ids),
+    "ScaNN": lambda ids, rows: ScaNN().index(rows, ids),
+    "foreign": foreign,
+}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+@pytest.mark.parametrize("shift", SHIFTS)
+def test_results_do_not_depend_on_what_items_are_called(kind, shift):
+    rng = np.random.default_rng(9)
+    candidates, queries = rng.normal(size=(N, D)), rng.normal(size=(B, D))
+    candidates, queries = np.float32(candidates), np.float32(queries)
+    positives = [rng.integers(0, N + 3, size).tolist() for size in range(B)]
+    excluded = [rng.integers(0, N + 3, 9 - size).tolist() for size in range(B)]
+    positives[3].append(excluded[3][0])
+    rankings = [
+        oracle.ranked_ids(query, candidates, range(N), set(own), set(out))
+        for query, own, out in zip(queries, positives, excluded, strict=True)
+    ]
+    expected = oracle.means(MEASURES, KS, rankings, [set(p) for p in positives])
+    name = SHIFTS[shift]
+    ids = tf.constant([name(n) for n in range(N)])
+    positives, excluded = (
+        tf.ragged.constant([[name(n) for n in row] for row in rows], ids.dtype)
+        for rows in (positives, excluded)
+    )
+    source = SOURCES[kind](ids, tf.constant(candidates))
+    metric = CorpusRecall(source, KS, measures=MEASURES)
+    metric.update_state(queries, None, positives, None, excluded)
+    close(results(metric), expected)

@@ -25,7 +25,6 @@ def dataset(embeddings, ids=None, batch=2):
         ({"ks": [2, 2]}, "distinct values of k"),
         ({"ks": [0]}, "at least 1"),
         ({"ks": [1.5]}, "at least 1"),
-        ({"ks": [5]}, r"at most the number of candidates \(4\)"),
         ({"measures": ["precision"]}, "measures.*precision"),
         ({"popularity": [1, 2]}, "PopularityBands"),
         ({"candidates": [[1.0]]}, "received list"),
@@ -43,21 +42,22 @@ def dataset(embeddings, ids=None, batch=2):
 )
 def test_constructor(options, message):
     options = {"candidates": CORPUS, "ks": [1], **options}
+    if "popularity" in options:
+        options["candidate_ids"] = np.arange(4)
     with pytest.raises(ValueError, match=message):
         CorpusRecall(**options)
 
 
 SOURCES = {
-    "array": lambda: CORPUS,
-    "dataset": lambda: dataset(CORPUS),
-    "dataset with ids": lambda: dataset(CORPUS, np.arange(4)),
-    "ScaNN": lambda: ScaNN().index(CORPUS),
+    "array": lambda: {"candidates": CORPUS, "candidate_ids": np.arange(4)},
+    "dataset": lambda: {"candidates": dataset(CORPUS, np.arange(4))},
+    "ScaNN": lambda: {"candidates": ScaNN().index(CORPUS, np.arange(4))},
 }
 
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_calls(source):
-    metric = CorpusRecall(SOURCES[source](), ks=[1])
+    metric = CorpusRecall(**SOURCES[source](), ks=[1])
     metric.update_state(QUERY, true_candidate_ids=[0])
     for arguments, message in [
         ({}, "received neither"),
@@ -66,7 +66,7 @@ def test_calls(source):
         ({"true_candidate_ids": [0, 1]}, "true_candidate_ids"),
         ({"true_candidate_ids": [[[0]]]}, "rank 1 or 2"),
         ({"true_candidate_ids": [0.0]}, "integers or strings"),
-        ({"true_candidate_ids": ["a"]}, "(?i)row numbers|as strings|never be equal"),
+        ({"true_candidate_ids": ["a"]}, "as strings|never be equal"),
         ({"true_candidate_ids": [0], "sample_weight": [1.0, 2.0]}, "sample_weight"),
         ({"true_candidate_ids": [0], "excluded_ids": [1]}, "excluded_ids.*rank 2"),
         ({"true_candidate_ids": [0], "excluded_ids": [[1], [2]]}, "excluded_ids"),
@@ -98,21 +98,17 @@ def test_calls(source):
 
 
 @pytest.mark.parametrize(
-    "embeddings, ids, ks, message",
+    "embeddings, message",
     [
-        (CORPUS * np.nan, None, [1], "NaN or infinite.*diverged"),
-        (CORPUS * 1e20, None, [1], "NaN or infinite"),
-        (CORPUS, [1, 2, 2, 3], [1], "more than once"),
-        (CORPUS, ["a", "b", "", "c"], [1], "stand for none"),
-        (CORPUS, None, [1, 5], "at most the number of candidates"),
+        (CORPUS * np.nan, "NaN or infinite.*diverged"),
+        (CORPUS * 1e20, "NaN or infinite"),
     ],
 )
-def test_datasets_that_only_reading_tells_about(embeddings, ids, ks, message):
-    metric = CorpusRecall(dataset(embeddings, ids), ks=ks)
-    wanted = ["a"] if ids and isinstance(ids[0], str) else [1]
+def test_datasets_that_only_reading_tells_about(embeddings, message):
+    metric = CorpusRecall(dataset(embeddings, np.arange(4)), ks=[1])
     for _ in range(2):  # And what was refused is not kept.
         with pytest.raises(ValuesTell, match=message):
-            metric.update_state(QUERY, true_candidate_ids=wanted)
+            metric.update_state(QUERY, true_candidate_ids=[1])
     assert float(metric.result()[0]) == 0
 
 
@@ -122,37 +118,38 @@ def test_a_dataset_of_unknown_width():
     )
     metric = CorpusRecall(corpus, ks=[1])
     with pytest.raises(ValuesTell, match="as wide as the candidates"):
-        metric.update_state(CORPUS[:1, :3], true_candidate_ids=[1])
-    metric.update_state(CORPUS[:1], true_candidate_ids=[0])
+        metric.update_state(CORPUS[:1, :3], CORPUS[1:2, :3])
+    metric.update_state(CORPUS[:1], CORPUS[:1])
     assert float(metric.result()[0]) == 1
 
 
 @pytest.mark.parametrize("index_class", [BruteForce, ScaNN])
-def test_an_index_that_is_not_built_or_too_small(index_class):
-    index = index_class()
-    metric = CorpusRecall(index, ks=[5])
+def test_an_index_that_is_not_built(index_class):
+    metric = CorpusRecall(index_class(), ks=[5])
     with pytest.raises(ValueError, match="holds no candidates yet"):
         metric.update_state(QUERY, true_candidate_ids=[0])
-    index.index(CORPUS)
-    with pytest.raises(ValueError, match=r"number of candidates \(4\)"):
-        metric.update_state(QUERY, true_candidate_ids=[0])
 
 
-@pytest.mark.parametrize("index_class", [BruteForce, ScaNN])
-def test_an_index_with_negative_ids(index_class):
-    """They fill rows of positives; with them, half of a corpus would be unseen."""
-    index = index_class().index(CORPUS, [3, -5, 7, -2])
-    metric = CorpusRecall(index, ks=[1])
-    for arguments in ({"true_candidate_ids": [-5]}, {"true_candidate_ids": [3]}):
-        with pytest.raises(ValuesTell, match="holds negative ids.*other ids, from 0"):
-            metric.update_state(QUERY, **arguments)
-    index.index(CORPUS, [3, 5, 7, 2])
-    metric.update_state(QUERY, true_candidate_ids=[3])
-    assert float(metric.result()[0]) == 1
+WITHOUT_IDS = {
+    "array": lambda: CORPUS,
+    "dataset": lambda: dataset(CORPUS),
+}
+
+
+@pytest.mark.parametrize("source", WITHOUT_IDS)
+@pytest.mark.parametrize("ids", [[0], ["a"]])
+def test_candidates_without_ids(source, ids):
+    """Nobody said that their row numbers are their ids."""
+    metric = CorpusRecall(WITHOUT_IDS[source](), ks=[1])
+    with pytest.raises(ValueError, match="candidates were given no ids"):
+        metric.update_state(QUERY, true_candidate_ids=ids)
+    bands = PopularityBands([3, 2, 1, 1])
+    with pytest.raises(ValueError, match="`popularity` needs candidates with ids"):
+        CorpusRecall(WITHOUT_IDS[source](), ks=[1], popularity=bands)
 
 
 def test_candidates_whose_scores_would_overflow():
-    metric = CorpusRecall(BruteForce().index(CORPUS * 1e30), ks=[1])
+    metric = CorpusRecall(BruteForce().index(CORPUS * 1e30, np.arange(4)), ks=[1])
     with pytest.raises(ValuesTell, match="longer than 1e19"):
         metric.update_state(QUERY * 1e12, true_candidate_ids=[0])
 
@@ -161,7 +158,8 @@ def test_bands():
     for bands in ({}, {"a": 0.5}, {"a": 0.5, "b": 0.5, "c": 1.0}, {"a": 0, "b": 1}):
         with pytest.raises(ValueError, match="ascending shares"):
             PopularityBands([1, 2], bands=bands)
-    metric = CorpusRecall(CORPUS, ks=[1], popularity=PopularityBands([3, 2, 1, 1]))
+    options = {"ks": [1], "popularity": PopularityBands([3, 2, 1, 1])}
+    metric = CorpusRecall(CORPUS, candidate_ids=np.arange(4), **options)
     with pytest.raises(ValueError, match="needed for `popularity`"):
         metric.update_state(QUERY, QUERY)
     with pytest.raises(ValueError, match="can never equal"):

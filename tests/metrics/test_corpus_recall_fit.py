@@ -102,8 +102,9 @@ def test_two_replicas_of_unequal_rows(two_replicas):
     queries = rng.normal(size=(7, DIM)).astype("float32")
     positives = rng.integers(-1, ITEMS, (7, 3))
     excluded = rng.integers(-1, ITEMS, (7, 6))
+    ids = np.arange(ITEMS) - 1
     weights = rng.uniform(0.5, 2, 7)
-    dataset = tf.data.Dataset.from_tensor_slices((np.arange(ITEMS), corpus)).batch(9)
+    dataset = tf.data.Dataset.from_tensor_slices((ids, corpus)).batch(9)
     with two_replicas.scope():
         metric = CorpusRecall(dataset, KS, measures=["recall", "mrr"])
 
@@ -123,9 +124,9 @@ def test_two_replicas_of_unequal_rows(two_replicas):
             return tuple(tf.constant(part[here]) for part in batch)
 
         step(*two_replicas.experimental_distribute_values_from_function(values))
-    sets = [set(row) - {-1} for row in positives.tolist()]
+    sets = [set(row) for row in positives.tolist()]
     rankings = [
-        oracle.ranked_ids(query, corpus, range(ITEMS), own, set(out) - {-1})
+        oracle.ranked_ids(query, corpus, ids.tolist(), own, set(out))
         for query, own, out in zip(queries, sets, excluded.tolist(), strict=True)
     ]
     means = oracle.means(["recall", "mrr"], KS, rankings, sets, weights)

@@ -39,7 +39,7 @@ def negatives(**changes):
             positives=pairs(POSITIVES),
             column_ids=tf.constant(COLUMN_IDS, tf.int64),
             row_ids=tf.constant(ROW_IDS, tf.int64),
-            keys={None: tf.constant([3, 7, 3], tf.int64)},
+            keys={None: (tf.constant([3, 7, 3], tf.int64), None)},
         ),
         **changes,
     )
@@ -151,13 +151,25 @@ def test_string_ids():
 
 @pytest.mark.parametrize(
     "keys, expected",
-    # Rows with negative keys have none: each is a request by itself.
-    [([], 0), ([5], 1), ([5, 5, 5], 1), ([-1, 5, -1, 5, -1], 4)],
+    # Rows without a key, None here, are a request each; negative keys are keys.
+    [
+        ([], 0),
+        ([5], 1),
+        ([5, 5, 5], 1),
+        ([None], 1),
+        ([-1, 5, -1, 5, -1], 2),
+        ([-(2**63), None, -1, -1, None, 2**63 - 1, 0], 6),
+        ([None, 0, 0, None, None], 4),
+    ],
 )
 @pytest.mark.parametrize("compiled", [False, True])
 def test_distinct_keys(keys, expected, compiled):
     metric = metrics.DistinctKeys("request")
-    keys = {"request": tf.constant(keys, tf.int64), "user": tf.range(9)}
+    mask = [key is not None for key in keys]
+    # What stands where there is no key may be another's key.
+    keys = tf.constant([0 if key is None else key for key in keys], tf.int64)
+    mask = None if all(mask) else tf.constant(mask, tf.bool)
+    keys = {"request": (keys, mask), "user": (tf.range(9), None)}
 
     @tf.function(jit_compile=compiled)
     def update():

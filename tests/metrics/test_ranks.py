@@ -105,13 +105,15 @@ def test_float32_is_not_enough():
 
 
 def test_retrieved():
-    keys = [[5, 9, 2, 7, -1], [4, 3, 2, 1, 0]]
+    keys = [[5, 9, 2, 7, -1], [4, 3, 2, 1, -1]]
     scores = [[3.0, 2.0, 2.0, 2.0, -np.inf], [1.0, 1.0, 1.0, 1.0, 1.0]]
-    positives = [[2, 5, 8], [2, 0, -1]]
+    positives = [[2, 5, -1], [2, -1, -1]]
+    present = [[True, True, True], [True, True, False]]
     found = ranks.ranks_of_retrieved(
         tf.constant(keys, tf.int64),
         tf.constant(scores),
         tf.constant(positives, tf.int64),
+        tf.constant(present),
     )
     # 9 and 7 score as 2 does; three others as both positives of the second row.
     np.testing.assert_array_equal(found, [[4, 1, 0], [4, 5, 0]])
@@ -121,3 +123,32 @@ def test_scores():
     scores = tf.constant([[3.0, 2.0, 2.0, 1.0], [3.0, 2.0, np.nan, -np.inf]])
     found = ranks.ranks_of_scores(scores, tf.constant([[2.0], [2.5]]), 1e-6)
     np.testing.assert_array_equal(found, [[3], [2]])
+
+
+def by_loops(values, lists, present):
+    listed = [
+        {v for v, there in zip(row, here, strict=True) if there}
+        for row, here in zip(lists.tolist(), present.tolist(), strict=True)
+    ]
+    return [[v in own for v in row] for row, own in zip(values, listed, strict=True)]
+
+
+@pytest.mark.parametrize("shape", [(9, 12), (3, 1), (4, 0), (0, 5)])
+@pytest.mark.parametrize("dtype", ["int32", "int64"])
+def test_lists_of_which_some_entries_are_none(shape, dtype):
+    """Any number may be an entry: those that stand for none are among them."""
+    rng = np.random.default_rng(3)
+    extremes = np.iinfo(dtype)
+    pool = np.array([extremes.min, -2, -1, 0, 1, extremes.max], dtype)
+    lists, present = rng.choice(pool, shape), rng.random(shape) < 0.6
+    values = np.tile(pool, (shape[0], 1))
+    found = ranks.are_among(*map(tf.constant, (values, lists, present)))
+    assert found.numpy().tolist() == by_loops(values, lists, present)
+    first = ranks.first_occurrences(*map(tf.constant, (lists, present))).numpy()
+    for row in range(shape[0]):
+        met = set()
+        for value, here, is_first in zip(
+            lists[row], present[row], first[row], strict=True
+        ):
+            assert is_first == (here and value not in met)
+            met |= {value} if here else set()

@@ -111,8 +111,9 @@ def test_bad_corpus(corpus, options, message):
 @pytest.mark.parametrize(
     "ids, message",
     [
-        ([4, -5, 2], "non-negative.*1 others of 3"),
-        (["a", "", "b"], "non-empty.*1 others of 3"),
+        ([4, 5, 4], "each item once.*1 are repeats, .*4"),
+        ([4, -5, -5], "each item once.*1 are repeats, .*-5"),
+        (["a", "", ""], "each item once.*1 are repeats, b''"),
         ([[1], [2], [3]], "rank 1"),
     ],
 )

@@ -8,7 +8,9 @@ from sampler_oracles import check_distribution, collect, restricted, rows_datase
 
 from tfrs_negatives.samplers import Mined
 
-TABLE = np.array([[4, 2, 7, 1, 9], [0, 3, 5, -1, -1], [8, 6, 8, 6, 2], [-1] * 5])
+TABLE = [[4, 2, 7, 1, 9], [0, 3, 5], [8, 6, 8, 6, 2], []]
+# The same as a matrix, in which every entry is an id.
+FULL = np.array([[4, 2, 7, 1, 9], [0, 3, 5, 0, 0], [8, 6, 8, 6, 2], [1] * 5])
 ITEMS = np.arange(10)
 
 
@@ -43,8 +45,8 @@ def test_single_draws_are_uniform_over_the_range(start, stop):
         # A repeat of an item counts at its better rank.
         entries = [
             item
-            for rank, item in enumerate(TABLE[row].tolist())
-            if item >= 0 and item not in TABLE[row, :rank]
+            for rank, item in enumerate(TABLE[row])
+            if item not in TABLE[row][:rank]
             and start <= rank < (5 if stop is None else stop)
         ]  # fmt: skip
         here = mask[row::4]
@@ -55,7 +57,7 @@ def test_single_draws_are_uniform_over_the_range(start, stop):
             np.testing.assert_allclose(log_q[row::4], -np.log(len(entries)), rtol=1e-6)
 
 
-def test_a_row_never_repeats_an_item_and_pads_the_rest():
+def test_a_row_never_repeats_an_item_and_masks_the_rest():
     sampler = Mined({"id": ITEMS, "x": ITEMS * 1.5}, TABLE, "query", id_feature="id")
     sizes = [5, 3, 3, 0]
     for element in attached(sampler, 4, 50):
@@ -81,7 +83,7 @@ def test_every_order_of_several_draws_is_as_likely():
 
 
 def test_excluded_items_are_not_drawn():
-    known = np.array([[4, 9, 4], [5, -1, 77], [6, 8, 2], [1, 2, 3]])
+    known = np.array([[4, 9, 4], [5, 5, 77], [6, 8, 2], [1, 2, 3]])
     sampler = Mined(ITEMS, TABLE, "query")
     dataset = rows_dataset(20, 400, query=np.arange(4), known=known)
     dataset = sampler.attach(dataset, 1, per_row=True, exclude="known", seed=8)
@@ -96,9 +98,59 @@ def test_excluded_items_are_not_drawn():
             np.testing.assert_allclose(log_q[row::4], -np.log(len(left)), rtol=1e-6)
 
 
+SHIFTS = {
+    "plus one": lambda n: n + 1,
+    "minus 1000": lambda n: n - 1000,
+    "strings": lambda n: "" if n == 4 else f"item {n}",
+}
+
+
+@pytest.mark.parametrize("shift", SHIFTS)
+@pytest.mark.parametrize("form", ["lists", "ragged", "matrix"])
+def test_draws_do_not_depend_on_what_items_are_called(shift, form):
+    """Any number and any string is an id: of items, of rows, and of exclusions."""
+    name = SHIFTS[shift]
+    ids = np.array([name(n) for n in range(10)])
+    table = FULL.tolist() if form == "matrix" else TABLE
+    named = [[name(n) for n in row] for row in table]
+    if form != "lists":
+        named = tf.ragged.constant(named)
+    if form == "matrix":
+        named = named.to_tensor()
+    known = [[4, 9], [5], [], [1, 2, 4]]
+
+    def draw(items, table, rows, known):
+        sampler = Mined(items, table, "query", row_ids=rows)
+        elements = {"query": rows, "known": known}
+        dataset = tf.data.Dataset.from_tensors(elements).repeat(50)
+        options = {"per_row": True, "exclude": "known", "seed": 3}
+        names = "negatives", "negatives_log_q", "negatives_mask"
+        return *collect(sampler.attach(dataset, 3, **options), *names), sampler
+
+    draws, log_q, mask, sampler = draw(
+        ids, named, ids[:4], tf.ragged.constant([[name(n) for n in r] for r in known])
+    )
+    plain = draw(ITEMS, table, np.arange(4), tf.ragged.constant(known, tf.int64))
+    np.testing.assert_array_equal(sampler.table, plain[3].table)
+    np.testing.assert_array_equal(mask, plain[2])
+    np.testing.assert_allclose(log_q, plain[1])
+    expected = [[name(n) for n in row] for row in plain[0].tolist()]
+    assert tf.constant(draws).numpy().tolist() == tf.constant(expected).numpy().tolist()
+    for row in range(4):
+        left = set(table[row]) - set(known[row])
+        assert set(plain[0][row::4][plain[2][row::4]]) == left
+
+
+def test_an_empty_table_is_filled_later():
+    sampler = Mined(ITEMS, [[]] * 4, "query", range_min=1)
+    assert not drawn(sampler, 2)[2].any()
+    sampler.assign(TABLE)
+    assert set(drawn(sampler, 9)[0][0]) - {0} == {2, 7, 1, 9}
+
+
 def test_rows_and_items_are_named_by_ids():
     items = np.array(["i0", "i1", "i2"])
-    table = [["i2", ""], ["i0", "i1"]]
+    table = [["i2"], ["i0", "i1"]]
     sampler = Mined(items, table, "query", row_ids=np.array(["u7", "u1"]))
     dataset = rows_dataset(1, 3, query=np.array(["u1", "nobody", "u7"]))
     element = next(iter(sampler.attach(dataset, 2, per_row=True)))
@@ -127,7 +179,7 @@ def test_a_running_pipeline_sees_a_new_table_and_range():
         return [set(d[m]) for d, m in zip(draws.numpy(), mask.numpy(), strict=True)]
 
     assert after_those_under_way() == [{1, 2}, {3, 4}]
-    sampler.assign([[5, 6, 7], [8, 9, -1]], step=30)
+    sampler.assign([[5, 6, 7], [8, 9]], step=30)
     sampler.range_min.assign(1)
     assert after_those_under_way() == [{6, 7}, {9}]
     assert sampler.refreshed_at.numpy() == 30
@@ -140,7 +192,7 @@ def test_a_running_pipeline_sees_a_new_table_and_range():
 
 def test_a_checkpoint_has_table_range_and_step(tmp_path):
     sampler = Mined(ITEMS, TABLE, "query", range_max=4)
-    sampler.assign(TABLE[:, :3], step=12)
+    sampler.assign([row[:3] for row in TABLE], step=12)
     sampler.range_min.assign(2)
     drawn(sampler, 2)
     path = tf.train.Checkpoint(sampler=sampler).save(tmp_path / "sampler")
@@ -157,7 +209,7 @@ def test_a_checkpoint_has_table_range_and_step(tmp_path):
 def test_made_within_a_strategy(two_replicas):
     with two_replicas.scope():
         sampler = Mined(ITEMS, TABLE, "query")
-    sampler.assign(TABLE + 0)
+    sampler.assign(tf.ragged.constant(TABLE))
     draws, _, mask = drawn(sampler, 5)
     assert set(draws[0][mask[0]]) == set(TABLE[0])
     assert sampler.num_padded.numpy() == 2 + 2 + 5
@@ -176,7 +228,7 @@ def test_short_rows_are_told_before_training():
         full = np.arange(12).reshape(4, 3) % 10
         sampler.assign(full)
         assert len(caught) == 1
-        sampler.assign(np.array([[1, 2, -1]] * 4))
+        sampler.assign(np.array([[1, 2]] * 4))
         assert "4 of the mined table's 4 rows (100.0%)" in str(caught[1].message)
 
 
@@ -188,7 +240,7 @@ def test_a_warning_made_an_error_changes_nothing():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         with pytest.raises(UserWarning, match="1 of the mined table's 2 rows"):
-            sampler.assign([[1, -1], [2, 5]], step=5)
+            sampler.assign([[1], [2, 5]], step=5)
     np.testing.assert_array_equal(sampler.table, [[1, 2], [3, 4]])
     assert sampler.refreshed_at.numpy() == 1
 
@@ -203,7 +255,7 @@ def test_a_warning_made_an_error_changes_nothing():
     ],
 )
 def test_a_range_that_moves_to_where_rows_are_short_is_told_once(start, stop, message):
-    table = [[1, 2, 3, 4], [5, 6, 7, -1]]
+    table = [[1, 2, 3, 4], [5, 6, 7]]
     rows = rows_dataset(300, 3, query=np.array([0, 99, 1]))
     sampler = Mined(ITEMS, table, "query", range_max=2)
     iterator = iter(sampler.attach(rows, 2, per_row=True))
@@ -226,13 +278,15 @@ def test_a_range_that_moves_to_where_rows_are_short_is_told_once(start, stop, me
 @pytest.mark.parametrize(
     "table, message",
     [
-        ([1, 2, 3, 4], r"matrix.*received shape \(4,\)"),
-        (np.zeros((4, 0), int), r"matrix.*\(4, 0\)"),
+        ([1, 2, 3, 4], r"must have shape \[rows, ids\], received \(4,\)"),
+        ([[[1]]] * 4, r"sequence of vectors"),
+        (np.zeros((0, 3), int), "one row of ids.*received none"),
         (TABLE[:3], "expected 4 rows, received 3"),
-        (np.where(TABLE == 9, 19, np.where(TABLE == 7, -7, TABLE)), "1 entries.*: 19"),
+        (np.where(FULL == 9, 19, FULL), "1 entries.*: 19"),
+        (np.where(FULL == 7, -1, FULL), "1 entries.*: -1.*tf.RaggedTensor"),
         (np.array([["a"]] * 4), "`table` must hold integers.*string"),
-        (TABLE * 1.0, "must be integers or strings, received float64"),
-        (TABLE[:, :1], "wider than `range_min`.*more than 1.*received 1"),
+        (FULL * 1.0, "must be integers or strings, received float64"),
+        (FULL[:, :1], "wider than `range_min`.*more than 1.*received 1"),
     ],
 )
 def test_a_bad_table_changes_nothing(table, message):
@@ -253,7 +307,6 @@ def test_a_bad_table_changes_nothing(table, message):
         ({"range_min": -1}, "`range_min`.*at least 0.*-1"),
         ({"row_ids": [1, 2, 3]}, "expected 3 rows, received 4"),
         ({"row_ids": [1, 2, 3, 1]}, "`row_ids` must be distinct.*1 repeats"),
-        ({"row_ids": [1, 2, 3, -1]}, "`row_ids` must be non-negative"),
         ({"id_feature": "id"}, "`id_feature`.*'id'"),
     ],
 )

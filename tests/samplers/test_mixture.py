@@ -9,10 +9,10 @@ from tfrs_negatives.samplers import Mined, Mixture, Popularity, Uniform
 
 ITEMS = np.arange(8)
 COUNTS = np.array([5, 0, 1, 20, 3, 0, 9, 2])
-TABLE = np.array([[7, 1, 5], [3, -1, -1], [-1, -1, -1]])
+TABLE = [[7, 1, 5], [3], []]
 UNIFORM = np.full(8, 1 / 8)
 POPULAR = COUNTS / COUNTS.sum()
-EXCLUDED = [[3, 1], [3, 7], [0, -1]]
+EXCLUDED = [[3, 1], [3, 7], [0, 0]]
 
 
 def mixture(weights=(1.0, 2.0)):
@@ -54,10 +54,10 @@ def test_rows_draw_from_their_own_mixture(exclude):
         "negatives_mask",
     )
     for row in range(3):
-        excluded = {e for e in EXCLUDED[row] if e >= 0} if exclude else set()
+        excluded = set(EXCLUDED[row]) if exclude else set()
         mined = np.array([float(item in TABLE[row]) for item in ITEMS])
         mined[list(excluded)] = 0
-        # What the table lacks is padding, the last outcome here.
+        # What the table lacks is masked, the last outcome here.
         mined = np.append(mined, not mined.any()) / max(mined.sum(), 1)
         q = 0.5 * mined
         for other in (UNIFORM, POPULAR):
@@ -75,7 +75,7 @@ def test_several_draws_of_a_row_are_independent_and_of_the_reported_q(exclude):
     """More draws than a row has mined items; each pair of them by chi-square."""
     known = np.array([[5], [3], [7]])
     dataset = rows_dataset(100, 600, query=np.arange(3), known=known)
-    items, table = np.arange(5), [[1, 2, -1], [4, 0, 3], [2, -1, -1]]
+    items, table = np.arange(5), [[1, 2], [4, 0, 3], [2]]
     sampler = Mixture([Uniform(items), Mined(items, table, "query")], [1.0, 1.0])
     with pytest.warns(UserWarning, match="others are repeats"):
         dataset = sampler.attach(dataset, 8, per_row=True, exclude=exclude, seed=5)
@@ -102,9 +102,9 @@ def supply_warnings(caught):
     [((1, 3), 6), ((1, 0), 1), ((0, 1), 8), ((0.75, 0.25), 2), ((0.7, 0.3), 3)],
 )
 def test_short_supply_is_counted(weights, needed):
-    """By how many draws of the table's rows are expected; without any is padding."""
+    """By how many draws of the table's rows are expected; without any is masked."""
     sizes = [8, 7, 6, 5, 1, 0]
-    table = [[*range(size)] + [-1] * (8 - size) for size in sizes]
+    table = [[*range(size)] for size in sizes]
     sampler = Mixture([Uniform(ITEMS), Mined(ITEMS, table, "query")], weights)
     dataset = rows_dataset(1, 6, query=np.arange(6))
     short = sum(size < needed for size in sizes)
@@ -113,7 +113,7 @@ def test_short_supply_is_counted(weights, needed):
     (message,) = supply_warnings(caught)
     assert message.startswith(f"{short} of the mined table's 6 rows ({short / 6:.1%})")
     assert f"fewer than the {needed} negatives" in message
-    assert "draws of 1 without any are padding" in message
+    assert "draws of 1 without any are masked" in message
     full = [[*range(8)]] * 6
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -50,7 +50,7 @@ def test_excluded_items_are_not_drawn(power):
         np.testing.assert_allclose(np.exp(log_q[row::4]), q[draws[row::4]], rtol=1e-6)
 
 
-def test_rows_that_know_all_items_with_counts_are_padding():
+def test_rows_that_know_all_items_with_counts_are_masked():
     known = np.array([[0, 2, 3, 5, 6, 7, 8]])
     dataset = Popularity(np.arange(10), COUNTS).attach(
         rows_dataset(1, 1, known=known), 3, per_row=True, exclude="known"

@@ -157,7 +157,7 @@ def test_replicas_never_repeat_each_other(two_replicas, make, per_row, from_func
 @pytest.mark.parametrize("from_function", [False, True])
 def test_the_distribution_under_two_replicas(two_replicas, from_function):
     counts = np.array([5, 0, 1, 4])
-    table = [[2, 1, 0], [3, 2, -1]]
+    table = [[2, 1, 0], [3, 2]]
     known = np.array([[0], [2]])
 
     def make(context=None):

@@ -55,14 +55,15 @@ def tensors(users=USERS, shifts=SHIFTS, k=None):
 
 
 @pytest.mark.parametrize("version", [None, 1])
-@pytest.mark.parametrize("k", [1, 40])
+@pytest.mark.parametrize("k", [1, 40, None])
 def test_predict(stub, k, version):
+    """Without k it is that of the index, 10."""
     answer = stub.Predict(request(version=version, **tensors(k=k)), timeout=60)
     assert answer.model_spec.version.value == 1
     assert answer.model_spec.signature_name == "serving_default"
     found = {name: tf.make_ndarray(proto) for name, proto in answer.outputs.items()}
     assert sorted(found) == ["ids", "raw_bytes", "scores", "title"]
-    ids, scores = expected(1, USERS, SHIFTS, k)
+    ids, scores = expected(1, USERS, SHIFTS, k or 10)
     assert [[i.decode() for i in row] for row in found["ids"]] == ids
     np.testing.assert_allclose(found["scores"], scores, rtol=1e-4, atol=1e-5)
 

@@ -62,6 +62,22 @@ def test_columns_and_rows(client, k, path):
     check({name: [row[name] for row in answer["predictions"]] for name in names}, k)
 
 
+def test_k_may_be_left_out(client):
+    """It is then that of the index."""
+    check(client.predict({"inputs": COLUMNS})[1]["outputs"], 10)
+    answer = client.predict({"instances": rows(COLUMNS)})[1]["predictions"]
+    check({name: [row[name] for row in answer] for name in answer[0]}, 10)
+    exclusions = expected(1, USERS, SHIFTS, 2)[0]
+    request = {
+        "signature_name": "with_exclusions",
+        "inputs": {**COLUMNS, "exclusions": exclusions},
+    }
+    check(client.predict(request)[1]["outputs"], 10, exclusions)
+    some = [{**row, "k": 3} if n else row for n, row in enumerate(rows(COLUMNS))]
+    status, answer = client.predict({"instances": some})
+    assert status == 400 and "'k' must be the same in all rows" in answer["error"]
+
+
 def test_exclusions(client):
     best = expected(1, USERS, SHIFTS, 2)[0]
     exclusions = [[best[0][0], ""], [best[1][0], best[1][1]], ["", ""]]
@@ -148,8 +164,8 @@ ROW = {"user": "u3", "shift": [0.0], "k": 2}
         ({"inputs": ONE, "input": 1}, "received 'input', 'inputs'"),
         ({"inputs": ONE, "signature_name": 3}, '"signature_name" must be a string'),
         ({"inputs": ONE, "signature_name": "x"}, "a signature out of embed_query, ser"),
-        ({"inputs": {**ONE, "age": [1]}}, "the inputs k, shift, user, received age, k"),
-        ({"inputs": {"k": 2}}, "the inputs k, shift, user, received k."),
+        ({"inputs": {**ONE, "age": [1]}}, "may be left out), received age, k"),
+        ({"inputs": {"k": 2}}, "may be left out), received k."),
         ({"inputs": {}}, "received none"),
         ({"inputs": "u3"}, "received values without names"),
         ({"instances": []}, "at least one row, received an empty list"),
@@ -175,7 +191,7 @@ ROW = {"user": "u3", "shift": [0.0], "k": 2}
             % (b"[" * 40, b"]" * 40),
             "'k' must have shape (), received lists of depth",
         ),
-        ({"inputs": {**ONE, "a" * 9000: 1}}, "Expected the inputs k, shift, user, rec"),
+        ({"inputs": {**ONE, "a" * 9000: 1}}, "Expected the inputs k, shift, user (k"),
         ({"inputs": {**ONE, "k": 0}}, "k must be from 1 to the number of candidates"),
         ({"inputs": {**ONE, "k": 41}}, "candidates, 40, received 41"),
         ({"inputs": {**ONE, "k": -(2**31)}}, "k must be from 1"),

@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from tfrs_negatives.index.identifiers import check_distinct
+
 
 class Encoder:
     """Embeds a dataset of (ids, features) as often as asked, by one trace.
@@ -51,6 +53,12 @@ class Encoder:
             for _, features in self._dataset.take(1):
                 self._tower(features)
             self._traced = self._embed.get_concrete_function()
+
+    def check_distinct(self):
+        """Raises `ValueError` where an id has several rows, before any is embedded."""
+        ids = [batch.numpy() for batch in self._dataset.map(lambda ids, _: ids)]
+        if ids:
+            check_distinct(f"ids of {self._name}", np.concatenate(ids))
 
     def encode(self):
         """Embeds the whole dataset with the tower's present weights.

@@ -36,7 +36,7 @@ class EvaluateCorpus(keras.callbacks.Callback):
       candidate_tower: From features to embeddings `[b, d]`; a Keras layer or model,
         or a function.
       queries: Finite `tf.data.Dataset` of batches (features, targets). Targets are the
-        ids of positives, `[b]`, `[b, M]` padded, or ragged; or a dict of those as
+        ids of positives, `[b]`, `[b, M]`, or ragged; or a dict of those as
         "positive_ids" and, if there are, "excluded_ids" and "sample_weight": see
         `metrics.CorpusRecall.update_state`.
       query_tower: As `candidate_tower`.
@@ -47,9 +47,9 @@ class EvaluateCorpus(keras.callbacks.Callback):
       name: Prefix of the measures' names.
 
     Raises:
-      ValueError: Options out of range; datasets of another structure. At the end of an
-        epoch also embeddings that are NaN or infinite, repeated ids, and k beyond the
-        corpus.
+      ValueError: Options out of range; datasets of another structure. When training
+        begins, ids that repeat; at the end of an epoch, embeddings that are NaN or
+        infinite.
     """
 
     def __init__(
@@ -99,6 +99,10 @@ class EvaluateCorpus(keras.callbacks.Callback):
         # Without any positive, 0 as Keras's means are.
         values = sums[:, 0] / np.where(sums[:, 1] == 0, 1, sums[:, 1])
         return dict(zip(self._metric.names, values.tolist(), strict=True))
+
+    def on_train_begin(self, logs=None):
+        # What would end training after its first epoch.
+        self._corpus.check_distinct()
 
     def on_epoch_end(self, epoch, logs=None):
         if (epoch + 1) % self._every_epochs == 0:

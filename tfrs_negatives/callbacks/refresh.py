@@ -65,16 +65,22 @@ class Refresh:
                 "Margins lie below an item's product with itself, which the scores of "
                 "`score_function` cannot be compared with. Use `max_score`."
             )
-        _warn_of_ranks_never_kept(
-            mining, num_negatives or sampler.table.value().shape[1]
-        )
+        # Once: a table of short rows is narrower, and so would be those that follow.
+        num_negatives = num_negatives or sampler.table.value().shape[1]
+        if not num_negatives:
+            raise ValueError(
+                "The sampler's table is empty, which does not say how many negatives "
+                "to mine for a row. Pass `num_negatives`."
+            )
+        _warn_of_ranks_never_kept(mining, num_negatives)
         self._sampler, self._index = sampler, index
         self._candidates, self._queries = candidates, queries
         self._positives, self._num_negatives = positives, num_negatives
         self._mining = mining
 
     def trace(self):
-        """Traces both towers."""
+        """Traces both towers; says now what would make every refresh fail."""
+        self._candidates.check_distinct()
         self._candidates.trace()
         if self._queries is not None:
             self._queries.trace()
@@ -108,7 +114,7 @@ class Refresh:
         mined = mine(
             self._index,
             queries,
-            self._num_negatives or before.shape[1],
+            self._num_negatives,
             progress=False,
             **options,
         )

@@ -51,7 +51,8 @@ class RefreshNegatives(keras.callbacks.Callback):
         None: no bound.
       positives: Known positives of the table's rows, in their order, as for
         `index.mine_hard_negatives`. On the item side, beside each item itself.
-      num_negatives: Width of the table mined. None: the present one.
+      num_negatives: How many to mine for a row. None: the width of the sampler's
+        table when the callback is made.
       on_error: "warn", or "raise" to end training when a refresh fails.
       **mining: Options of `index.mine_hard_negatives`: `range_min`, `range_max`,
         `max_score`, `sampling` (here "top": the sampler draws at random), `seed`,

@@ -98,7 +98,7 @@ class BruteForce(TopK):
     Args:
       query_model: Keras model (or callable) from raw query features to embeddings
         `[B, d]`. None: the layer is called with query embeddings.
-      k: How many candidates to return by default.
+      k: How many candidates to return by default; all of them where they are fewer.
       name: Name of the layer.
 
     Example:

@@ -12,6 +12,7 @@ from tfrs_negatives.index.export_folder import (
     write_atomically,
 )
 from tfrs_negatives.index.scann_searcher import ScannSearcher
+from tfrs_negatives.index.signature_defaults import set_default
 from tfrs_negatives.index.top_k import TopK
 from tfrs_negatives.version import __version__
 
@@ -39,11 +40,16 @@ def export_retrieval(
     * `serving_default(<features>, k)` -> `ids` `[B, k]`, `scores` `[B, k]` float32 in
       descending order, and each payload column `[B, k]`; `k` is a scalar int32.
     * `with_exclusions(<features>, k, exclusions)` -> the same without the ids in
-      `exclusions` `[B, E]`, E of any size, short rows filled with -1 or "".
+      `exclusions` `[B, E]`, E of any size. Each of them counts: fill short rows with a
+      repeat, or with what is no candidate's id.
     * `embed_query(<features>)` -> `embeddings` `[B, d]` float32.
 
-    Where fewer than k candidates are left, a row ends in id -1 or "", score -inf and
-    zero or empty payload.
+    `k` may be left out, and is then the index's own, where `load_retrieval` loads the
+    model or `serving` answers, and with TensorFlow Serving over gRPC. Its REST and
+    `tf.saved_model.load` ask for it.
+
+    Where fewer than k candidates are left, a row ends in scores of -inf, by which
+    alone it is known; beside them the id is -1 or "" and the payload zero or empty.
 
     Args:
       path: The folder to write. Either all of it appears or none; the folder
@@ -108,6 +114,7 @@ def export_retrieval(
         "candidates": searcher.num_rows,
         "dimensions": searcher.width,
         "ids": searcher.identifiers.dtype.name,
+        "k": index.default_k(),
         "settings": searcher.settings(),
         "query": {
             name: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()}
@@ -117,7 +124,7 @@ def export_retrieval(
     }
     return write_atomically(
         path,
-        lambda folder: _save(module, folder, signatures),
+        lambda folder: _save(module, folder, signatures, index.default_k()),
         metadata,
         overwrite=overwrite,
         versioned=versioned,
@@ -227,8 +234,8 @@ def _build_module(tower, searcher, features, columns):
 
     @tf.function(autograph=False)
     def serve_excluding(**inputs):
-        embeddings, exclusions = embed(inputs), inputs["exclusions"]
-        return answer(*searcher.retrieve(embeddings, inputs["k"], exclusions))
+        excluded = searcher.identifiers.positions_of_exclusions(inputs["exclusions"])
+        return answer(*searcher.retrieve(embed(inputs), inputs["k"], excluded))
 
     k = tf.TensorSpec([], tf.int32, name="k")
     exclusions = tf.TensorSpec(
@@ -277,7 +284,7 @@ def _resources(query_tower):
     ]
 
 
-def _save(module, folder, signatures):
+def _save(module, folder, signatures, default_k):
     try:
         tf.saved_model.save(
             module,
@@ -292,3 +299,4 @@ def _save(module, folder, signatures):
             "`query_tower` uses a lookup table that no Keras object or tf.Module "
             "holds. Pass the model or module that has the table as an attribute."
         ) from error
+    set_default(folder, "k", tf.constant(default_k, tf.int32))

@@ -6,8 +6,9 @@ import itertools
 import numpy as np
 import tensorflow as tf
 
-# What fills a result row that has fewer than k hits. It can be no candidate's id.
-PADDING = {
+# What stands where a result row has no hit. It may be the id of a candidate as well:
+# what tells of a missing hit is its score, -inf.
+FILLERS = {
     tf.int32: -1,
     tf.int64: -1,
     tf.string: "",
@@ -24,17 +25,24 @@ class Identifiers(tf.__internal__.tracking.AutoTrackable):
 
     Ids are sorted by an int64 or float64 key (for strings a hash that no two ids
     of the corpus share), so that the row of an id is found by binary search inside
-    a graph, without a table of fixed content.
+    a graph, without a table of fixed content. Any number and any string can be an id,
+    negative numbers and "" among them.
 
     Args:
       ids: `[N]` distinct ids, as `checked` returns them.
+
+    Attributes:
+      are_row_numbers: Whether nobody gave ids, so that these are the row numbers. For
+        the owner to set.
     """
+
+    are_row_numbers = False
 
     def __init__(self, ids):
         super().__init__()
         keys, order, salt = _sorted_keys(ids)
-        padded = _padded(ids)
-        self._ids, self._numbers = _variable(padded, "ids"), _lent(padded)
+        filled = _filled(ids)
+        self._ids, self._numbers = _variable(filled, "ids"), _lent(filled)
         self._keys = _variable(keys, "keys")
         self._order = _variable(order, "order")
         self._salt = tf.Variable(salt, trainable=False, name="salt")
@@ -44,17 +52,12 @@ class Identifiers(tf.__internal__.tracking.AutoTrackable):
         """Dtype of the ids."""
         return self._ids.dtype
 
-    @property
-    def padding(self):
-        """The value that stands for "no id": -1, or "" for strings."""
-        return PADDING[self.dtype]
-
     def assign(self, ids):
         """Replaces all ids by others of the same dtype, in any number."""
         keys, order, salt = _sorted_keys(ids)
-        padded = _padded(ids)
-        self._ids.assign(padded)
-        self._numbers = _lent(padded)
+        filled = _filled(ids)
+        self._ids.assign(filled)
+        self._numbers = _lent(filled)
         self._keys.assign(keys)
         self._order.assign(order)
         self._salt.assign(salt)
@@ -67,15 +70,8 @@ class Identifiers(tf.__internal__.tracking.AutoTrackable):
         """Number of ids, a scalar int32 tensor."""
         return tf.shape(self._ids)[0] - 1
 
-    def any_negative(self):
-        """Whether some id is a number below 0, a scalar bool tensor."""
-        if self.dtype == tf.string:
-            return tf.constant(False)
-        # The keys of numbers are these, and sorted.
-        return tf.reduce_any(self._keys[:1] < 0)
-
     def gather(self, positions):
-        """Ids of the rows `positions` (int32, any shape); padding where -1."""
+        """Ids of the rows `positions` (int32, any shape); a filler where -1."""
         if self._numbers is not None and tf.executing_eagerly():
             # A third of the time of operations, which shows in a single query's.
             return tf.constant(self._numbers[np.asarray(positions) + 1])
@@ -94,15 +90,40 @@ class Identifiers(tf.__internal__.tracking.AutoTrackable):
         match = tf.equal(self.gather(candidate), flat)
         return tf.reshape(tf.where(match, candidate, -1), tf.shape(ids))
 
-    def convert(self, exclusions):
-        """Turns `exclusions` into a `[B, E]` tensor of ids.
+    def positions_of_any(self, name, ids):
+        """The same of ids of another integer type, which may be a wider one.
+
+        Raises:
+          ValueError: Strings for numbers, or the reverse.
+        """
+        if (ids.dtype == tf.string) != (self.dtype == tf.string):
+            raise ValueError(
+                f"`{name}` ({ids.dtype.name}) can never equal the ids of the index "
+                f"({self.dtype.name}): pass both as strings or both as numbers."
+            )
+        if ids.dtype == self.dtype:
+            return self.positions(ids)
+        # A cast to a narrower dtype would make other ids of them.
+        cast = tf.cast(ids, self.dtype)
+        is_same = tf.equal(tf.cast(cast, ids.dtype), ids)
+        return tf.where(is_same, self.positions(cast), -1)
+
+    def positions_of_exclusions(self, exclusions):
+        """Rows of excluded ids.
+
+        Args:
+          exclusions: Ids `[B, E]`, or a `tf.RaggedTensor`; Python lists too.
+
+        Returns:
+          `[B, E]` int32; -1 where the index has no such id and behind short rows.
 
         Raises:
           ValueError: for another dtype than the ids' or another rank than 2.
         """
         if isinstance(exclusions, tf.RaggedTensor):
             _check_exclusion_dtype(exclusions.dtype, self.dtype)
-            return exclusions.to_tensor(default_value=self.padding)
+            found = exclusions.with_flat_values(self.positions(exclusions.flat_values))
+            return found.to_tensor(-1)
         # Python numbers have no dtype of their own, arrays do.
         hint = None if hasattr(exclusions, "dtype") else self.dtype
         exclusions = tf.convert_to_tensor(exclusions, dtype_hint=hint)
@@ -110,9 +131,10 @@ class Identifiers(tf.__internal__.tracking.AutoTrackable):
         if exclusions.shape.rank not in (None, 2):
             raise ValueError(
                 "`exclusions` must have shape [queries, ids to exclude], received "
-                f"shape {exclusions.shape}. Fill short rows with {self.padding!r}."
+                f"shape {exclusions.shape}. Rows of different lengths are a "
+                "tf.RaggedTensor."
             )
-        return exclusions
+        return self.positions(exclusions)
 
 
 def checked(identifiers, num_rows):
@@ -124,7 +146,7 @@ def checked(identifiers, num_rows):
 
     Raises:
       ValueError: if they are no vector of that length, of no allowed dtype, not
-        distinct, NaN, or contain the padding id.
+        distinct, or NaN.
     """
     if identifiers is None:
         return tf.range(num_rows)
@@ -134,8 +156,8 @@ def checked(identifiers, num_rows):
             f"`identifiers` must have shape [{num_rows}], received shape "
             f"{ids.shape}. Pass one id per candidate row."
         )
-    if ids.dtype not in PADDING:
-        allowed = ", ".join(dtype.name for dtype in PADDING)
+    if ids.dtype not in FILLERS:
+        allowed = ", ".join(dtype.name for dtype in FILLERS)
         raise ValueError(
             f"`identifiers` must be one of {allowed}, received {ids.dtype.name}. "
             "Cast them first."
@@ -146,29 +168,22 @@ def checked(identifiers, num_rows):
             f"{ids.shape[0]}. Pass one id per candidate row, in the same order."
         )
     values = ids.numpy()
-    padding = np.asarray(PADDING[ids.dtype], values.dtype)
-    if ids.dtype == tf.string:
-        padding = b""
-    if (values == padding).any():
-        raise ValueError(
-            f"`identifiers` contains {PADDING[ids.dtype]!r}, which is kept for rows "
-            "of a result that have too few hits. Give that candidate another id."
-        )
     if values.dtype.kind == "f" and np.isnan(values).any():
         raise ValueError("`identifiers` contains NaN. Give each row a number.")
-    _check_distinct(values)
+    check_distinct("identifiers", values)
     return ids
 
 
-def _check_distinct(values):
+def check_distinct(name, values):
+    """Raises `ValueError` where an id of the array `values` occurs more than once."""
     if len(set(values.tolist())) == len(values):
         return
     counts = collections.Counter(values.tolist())
-    name, count = counts.most_common(1)[0]
+    example, count = counts.most_common(1)[0]
     repeated = sum(1 for c in counts.values() if c > 1)
     raise ValueError(
-        f"`identifiers` must be distinct, but {name!r} occurs {count} times "
-        f"({repeated} ids are repeated). Index each candidate once."
+        f"`{name}` must be distinct, but {example!r} occurs {count} times "
+        f"({repeated} ids are repeated). Keep one row of each."
     )
 
 
@@ -184,14 +199,14 @@ def _variable(value, name):
     return tf.Variable(value, shape=[None], trainable=False, name=name)
 
 
-def _padded(ids):
-    """With the padding first, so that position -1 is looked up like all others."""
-    return tf.concat([tf.constant([PADDING[ids.dtype]], ids.dtype), ids], axis=0)
+def _filled(ids):
+    """With the filler first, so that position -1 is looked up like all others."""
+    return tf.concat([tf.constant([FILLERS[ids.dtype]], ids.dtype), ids], axis=0)
 
 
-def _lent(padded):
+def _lent(filled):
     """The memory of eager numbers as a NumPy array, not copied; None for strings."""
-    return None if padded.dtype == tf.string else np.asarray(padded)
+    return None if filled.dtype == tf.string else np.asarray(filled)
 
 
 def _keys(ids, salt):

@@ -50,7 +50,7 @@ class ScaNN(TopK):
     Args:
       query_model: Keras model (or callable) from raw query features to embeddings
         `[B, d]`. None: the layer is called with query embeddings.
-      k: How many candidates to return by default.
+      k: How many candidates to return by default; all of them where they are fewer.
       distance_measure: "dot_product", the only one.
       num_leaves: Number of leaves. With fewer than 16 or than `num_leaves`
         candidates there are no leaves, and every candidate is scored exactly.

@@ -95,16 +95,17 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
         """Build settings worth writing down, a dict for JSON."""
         return {}
 
-    def retrieve(self, queries, k, exclusions=None):
-        """Checked search, with excluded ids taken out.
+    def retrieve(self, queries, k, excluded=None):
+        """Checked search, with excluded rows taken out.
 
-        A query that is NaN, infinite or longer than 1e19 gets padding only: one bad
-        row of a batch must not fail the others.
+        A query that is NaN, infinite or longer than 1e19 gets no hit: one bad row of a
+        batch must not fail the others.
 
         Args:
           queries: `[B, d]` floating-point tensor.
           k: Int or scalar integer tensor, from 1 to the number of rows.
-          exclusions: `[B, E]` ids, padded with -1 or "", or None.
+          excluded: `[B, E]` int32 row numbers, -1 for none, or None. See
+            `Identifiers.positions_of_exclusions`.
 
         Returns:
           Scores `[B, k]` float32, descending, and row numbers `[B, k]` int32. Where
@@ -126,10 +127,10 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
             norms = tf.reduce_sum(tf.square(queries), axis=1, keepdims=True)
             finite = tf.math.is_finite(norms)
             queries = tf.where(finite, queries, 0.0)
-        if exclusions is None:
+        if excluded is None:
             scores, positions = self.search(queries, k)
         else:
-            excluded = self._excluded_positions(queries, exclusions)
+            excluded = self._checked_excluded(queries, excluded)
             scores, positions = self._search_without(queries, k, excluded)
         if finite is not None or not (eager and _are_finite(scores)):
             found = tf.math.is_finite(scores)
@@ -147,9 +148,9 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
         Args:
           queries: `[B, d]`.
           k: An int or a scalar int32 tensor.
-          excluded: `[B, E + 1]` row numbers, ascending; -1 is padding.
+          excluded: `[B, E + 1]` row numbers, ascending; -1 is none.
         """
-        # The first is padding; the same again is lost once.
+        # The first is none; the same again is lost once.
         is_new = tf.not_equal(excluded[:, 1:], excluded[:, :-1])
         lost = tf.reduce_sum(tf.cast(is_new, tf.int32), axis=1)
         # The maximum over an empty batch is the lowest int32.
@@ -166,20 +167,19 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
         scores, kept = tf.math.top_k(scores, k)
         return scores, tf.gather(positions, kept, batch_dims=1)
 
-    def _excluded_positions(self, queries, exclusions):
-        exclusions = self.identifiers.convert(exclusions)
-        rows, expected = exclusions.shape[0], queries.shape[0]
+    def _checked_excluded(self, queries, excluded):
+        """Ascending, of as many rows as there are queries."""
+        rows, expected = excluded.shape[0], queries.shape[0]
         if None not in (rows, expected) and rows != expected:
             raise ValueError(
                 f"`exclusions` must have one row per query ({expected}), received "
-                f"shape {exclusions.shape}."
+                f"shape {excluded.shape}."
             )
         if None in (rows, expected):
-            same = tf.equal(tf.shape(exclusions)[0], tf.shape(queries)[0])
+            same = tf.equal(tf.shape(excluded)[0], tf.shape(queries)[0])
             check = _assert(same, "`exclusions` must have one row per query.")
             with tf.control_dependencies([check]):
-                exclusions = tf.identity(exclusions)
-        excluded = self.identifiers.positions(exclusions)
+                excluded = tf.identity(excluded)
         # One more column, so that a gather from it works without any exclusion.
         return tf.sort(tf.pad(excluded, [[0, 0], [0, 1]], constant_values=-1), axis=1)
 

@@ -22,7 +22,7 @@ class TopK(keras.Model, abc.ABC):
     Args:
       query_model: Keras model (or callable) from raw query features to embeddings
         `[B, d]`. None: the layer is called with query embeddings.
-      k: How many candidates to return by default.
+      k: How many candidates to return by default; all of them where they are fewer.
       name: Name of the layer.
     """
 
@@ -63,6 +63,15 @@ class TopK(keras.Model, abc.ABC):
     def is_exact(self):
         """Whether the true k best candidates are always found."""
 
+    def default_k(self):
+        """How many candidates a query without `k` gets, an int."""
+        return min(self._k, self.searcher.num_rows)
+
+    @property
+    def has_candidates(self):
+        """Whether `index` was called."""
+        return self._searcher is not None
+
     @property
     def searcher(self):
         """The built `Searcher`.
@@ -82,14 +91,14 @@ class TopK(keras.Model, abc.ABC):
 
         The number of candidates and their width may change: functions traced
         before keep working, and answer from the new candidates. When the dtype of
-        the ids changes, functions traced before raise an `InvalidArgumentError`
-        instead. Not to be called while other threads query the index.
+        the ids changes, or row numbers take the place of ids, functions traced before
+        raise an `InvalidArgumentError` instead. Not to be called while other threads
+        query the index.
 
         Args:
           candidates: `[N, d]` floating-point embeddings, searched in float32.
-          identifiers: `[N]` distinct ids: int32, int64, string, float32 or float64;
-            not -1 or "", which fill rows with too few hits. None: the row numbers,
-            as int32, whatever the ids were before.
+          identifiers: `[N]` distinct ids: int32, int64, string, float32 or float64.
+            None: the row numbers, as int32, whatever the ids were before.
 
         Returns:
           The index itself.
@@ -100,15 +109,21 @@ class TopK(keras.Model, abc.ABC):
             then stays what it was.
         """
         candidates = checked_candidates(candidates)
-        identifiers = ids_lib.checked(identifiers, candidates.shape[0])
+        ids = ids_lib.checked(identifiers, candidates.shape[0])
         searcher = self._searcher
-        if searcher is not None and searcher.identifiers.dtype == identifiers.dtype:
-            searcher.refresh(candidates, identifiers)
+        # What was traced for ids must not meet row numbers, int32 though both may be.
+        if (
+            searcher is not None
+            and searcher.identifiers.dtype == ids.dtype
+            and (identifiers is not None or searcher.identifiers.are_row_numbers)
+        ):
+            searcher.refresh(candidates, ids)
         else:
-            self._searcher = self._build_searcher(candidates, identifiers)
+            self._searcher = self._build_searcher(candidates, ids)
             if searcher is not None:
                 searcher.retire()
                 self._forget_traces()
+        self._searcher.identifiers.are_row_numbers = identifiers is None
         return self
 
     def index_from_dataset(self, candidates, *, verbose=0, **arguments):
@@ -158,11 +173,14 @@ class TopK(keras.Model, abc.ABC):
         Args:
           queries: What `query_model` takes, or query embeddings `[B, d]`.
           k: How many candidates: an int or a scalar int32 tensor, from 1 to the
-            number of candidates. None: the constructor's `k`.
+            number of candidates. None: the constructor's `k`, or all candidates
+            where they are fewer.
 
         Returns:
           Scores `[B, k]` float32 in descending order, and ids `[B, k]`. A row with
-          too few hits (or whose query is NaN or infinite) ends in -inf and -1 or "".
+          too few hits (or whose query is NaN or infinite) ends in scores of -inf, by
+          which alone a missing hit is known: the id beside it, -1 or "", may be a
+          candidate's too.
 
         Raises:
           ValueError: before `index`, for embeddings of the wrong shape and for `k`
@@ -179,14 +197,13 @@ class TopK(keras.Model, abc.ABC):
 
         Args:
           queries: As in `call`.
-          exclusions: `[B, E]` ids of the same dtype as the index's, E of any size;
-            short rows are filled with -1 or "". Ids that the index does not have are
-            ignored. Pass a tensor, an array or a `tf.RaggedTensor`; each new Python
-            list costs a trace.
+          exclusions: `[B, E]` ids of the same dtype as the index's, E of any size, or
+            a `tf.RaggedTensor` for rows of different lengths. Ids that the index does
+            not have are ignored. Each new Python list costs a trace.
           k: As in `call`.
 
         Returns:
-          As `call`; a row where fewer than k candidates remain is padded.
+          As `call`; where fewer than k candidates remain, a row ends in -inf.
 
         Raises:
           ValueError: as `call`, and for exclusions of another dtype, rank or number
@@ -204,10 +221,12 @@ class TopK(keras.Model, abc.ABC):
 
     def _search(self, queries, k, exclusions):
         searcher = self.searcher
-        scores, positions = searcher.retrieve(
-            queries, self._k if k is None else k, exclusions
-        )
-        return scores, searcher.identifiers.gather(positions)
+        identifiers, excluded = searcher.identifiers, None
+        if exclusions is not None:
+            excluded = identifiers.positions_of_exclusions(exclusions)
+        k = self.default_k() if k is None else k
+        scores, positions = searcher.retrieve(queries, k, excluded)
+        return scores, identifiers.gather(positions)
 
     def _forget_traces(self):
         """Lets `query_with_exclusions` be traced anew: its result dtype changed."""

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import _checks
+from tfrs_negatives.metrics.corpus_ids import KnownIds, ids_of_layer
 from tfrs_negatives.metrics.ranks import ranks_of_embeddings, ranks_of_positions
 
 _NORM_BLOCK = 2**16
@@ -14,11 +15,10 @@ _NORM_BLOCK = 2**16
 class Corpus(abc.ABC):
     """Ranks positives among candidates; what `CorpusRecall` asks.
 
-    `width` is d and `num_rows` N, ints, or None where only a step can tell.
+    `width` is d, an int, or None where only a step can tell.
     """
 
     width = None
-    num_rows = None
     # The searcher of an index, which a function keeps when it is traced.
     searcher = None
 
@@ -26,19 +26,23 @@ class Corpus(abc.ABC):
     def is_exact(self):
         """Whether ranks are those among all candidates."""
 
+    @abc.abstractmethod
+    def known_ids(self):
+        """`corpus_ids.KnownIds` of the candidates."""
+
     def invalidate(self):  # noqa: B027
         """A new evaluation begins: forgets what was read for the last one."""
 
     @abc.abstractmethod
-    def ranks_of_ids(self, queries, ids, present, excluded, deepest):
+    def ranks_of_ids(self, queries, positives, excluded, deepest):
         """Ranks of positives by id.
 
         Args:
           queries: `[B, d]` float32, finite.
-          ids: `[B, M]` ids.
-          present: `[B, M]` bool, which are no padding and none for a second time.
-          excluded: `[B, E]` ids, padded, or None.
-          deepest: An int: ranks beyond it need not be exact.
+          positives: `corpus_inputs.IdLists` `[B, M]`, none present for a second time.
+          excluded: `IdLists` `[B, E]`, or None.
+          deepest: An int: ranks beyond it need not be exact. May be more than there
+            are candidates.
 
         Returns:
           `[B, M]` int32, 0 for what was not found.
@@ -47,14 +51,6 @@ class Corpus(abc.ABC):
     @abc.abstractmethod
     def ranks_of_embeddings(self, queries, positives, deepest):
         """Ranks `[B, 1]` int32 of one positive of each query, `[B, d]`."""
-
-    def check_depth(self, deepest):
-        """Raises `ValueError` where k is known to be beyond the corpus."""
-        if self.num_rows is not None and deepest > self.num_rows:
-            raise ValueError(
-                f"`ks` must be at most the number of candidates ({self.num_rows}), "
-                f"received {deepest}. Leave out the larger ones."
-            )
 
 
 class EmbeddedCorpus(Corpus):
@@ -70,41 +66,51 @@ class EmbeddedCorpus(Corpus):
 
     @abc.abstractmethod
     def positions(self, name, ids):
-        """Row numbers of ids `[B, n]`, int32; -1 for padding and what is not there."""
+        """Row numbers of ids.
 
-    def ranks_of_ids(self, queries, ids, present, excluded, deepest):
-        embeddings, norm = self._read(queries, deepest)
-        positives = self.positions("true_candidate_ids", ids)
+        Args:
+          name: The argument's name, for messages.
+          ids: `[B, n]`.
+
+        Returns:
+          `[B, n, c]` int32: c is how many rows an id may have; -1 for none.
+        """
+
+    def ranks_of_ids(self, queries, positives, excluded, deepest):
+        embeddings, norm = self._read(queries)
+        rows = self._positions_of("true_candidate_ids", positives)
         if excluded is None:
-            excluded = tf.zeros(tf.stack([tf.shape(queries)[0], 0]), tf.int32)
+            out = tf.zeros(tf.stack([tf.shape(queries)[0], 0]), tf.int32)
         else:
-            excluded = self.positions("excluded_ids", excluded)
-        positives = tf.where(present, positives, -1)
-        return ranks_of_positions(
-            queries, embeddings, norm, positives, excluded, deepest
-        )
+            out = _flat(self._positions_of("excluded_ids", excluded))
+        ranks = ranks_of_positions(queries, embeddings, norm, _flat(rows), out, deepest)
+        # Of the rows of one id the best counts.
+        ranks = tf.reshape(ranks, tf.shape(rows))
+        ranks = tf.reduce_min(tf.where(ranks > 0, ranks, tf.int32.max), axis=2)
+        return tf.where(ranks < tf.int32.max, ranks, 0)
 
     def ranks_of_embeddings(self, queries, positives, deepest):
-        embeddings, norm = self._read(queries, deepest)
+        embeddings, norm = self._read(queries)
         return ranks_of_embeddings(queries, embeddings, norm, positives, deepest)
 
-    def _read(self, queries, deepest):
-        self.check_depth(deepest)
+    def _positions_of(self, name, lists):
+        rows = self.positions(name, lists.ids)
+        return tf.where(lists.present[:, :, tf.newaxis], rows, -1)
+
+    def _read(self, queries):
         embeddings, norm = self.read()
-        checks = [
-            tf.debugging.assert_less_equal(
-                deepest,
-                tf.shape(embeddings)[0],
-                "`ks` must be at most the number of candidates. Leave out the larger "
-                "ones.",
-            ),
-            tf.debugging.assert_equal(
-                tf.shape(queries)[1],
-                tf.shape(embeddings)[1],
-                "Query embeddings must be as wide as the candidates.",
-            ),
-        ]
-        return _checks.guard(embeddings, *checks), norm
+        check = tf.debugging.assert_equal(
+            tf.shape(queries)[1],
+            tf.shape(embeddings)[1],
+            "Query embeddings must be as wide as the candidates.",
+        )
+        return _checks.guard(embeddings, check), norm
+
+
+def _flat(rows):
+    """`[B, n * c]` of `[B, n, c]`."""
+    shape = tf.shape(rows)
+    return tf.reshape(rows, [shape[0], shape[1] * shape[2]])
 
 
 class IndexCorpus(EmbeddedCorpus):
@@ -112,10 +118,12 @@ class IndexCorpus(EmbeddedCorpus):
 
     Args:
       index: `index.BruteForce`.
+      row_numbers_are_ids: Whether candidates without ids are found by the row numbers
+        that the index answers with.
     """
 
-    def __init__(self, index):
-        self._index = index
+    def __init__(self, index, row_numbers_are_ids=True):
+        self._index, self._row_numbers_are_ids = index, row_numbers_are_ids
 
     @property
     def searcher(self):
@@ -125,9 +133,11 @@ class IndexCorpus(EmbeddedCorpus):
     def width(self):
         return self.searcher.width
 
-    @property
-    def num_rows(self):
-        return self.searcher.num_rows
+    def known_ids(self):
+        known = ids_of_layer(self._index)
+        if known.may_be_row_numbers and not self._row_numbers_are_ids:
+            return KnownIds(False)
+        return known
 
     def read(self):
         embeddings = tf.convert_to_tensor(self.searcher._candidates)
@@ -135,42 +145,14 @@ class IndexCorpus(EmbeddedCorpus):
         same = tf.debugging.assert_equal(
             self.searcher.identifiers.num_rows(),
             tf.shape(embeddings)[0],
-            "The index was built again with ids of another dtype, since this function "
-            "was traced. Trace it anew.",
+            "The index was built again with ids of another dtype or none, since this "
+            "function was traced. Trace it anew.",
         )
         return _checks.guard(embeddings, same, norm_check(norm)), norm
 
     def positions(self, name, ids):
-        identifiers = self.searcher.identifiers
-        return identifiers.positions(as_ids_of(name, ids, identifiers))
-
-
-def as_ids_of(name, ids, identifiers):
-    """Ids in the dtype of an index's; -1 for those that this dtype cannot hold.
-
-    Raises:
-      ValueError: They cannot be equal. `tf.errors.InvalidArgumentError` where the
-        index has negative ids, which stand for none here.
-    """
-    dtype = identifiers.dtype
-    if (ids.dtype == tf.string) != (dtype == tf.string):
-        raise ValueError(
-            f"`{name}` ({ids.dtype.name}) can never equal the ids of the index "
-            f"({dtype.name}): pass both as strings or both as numbers. An index made "
-            "without ids has row numbers."
-        )
-    check = tf.debugging.assert_equal(
-        identifiers.any_negative(),
-        False,
-        "The index holds negative ids, which stand for none in `true_candidate_ids` "
-        "and `excluded_ids`. Give these candidates other ids, from 0 or strings.",
-    )
-    ids = _checks.guard(ids, check)
-    if ids.dtype == dtype:
-        return ids
-    # A cast to a narrower dtype would make other ids of them.
-    cast = tf.cast(ids, dtype)
-    return tf.where(tf.equal(tf.cast(cast, ids.dtype), ids), cast, -1)
+        found = self.searcher.identifiers.positions_of_any(name, ids)
+        return found[:, :, tf.newaxis]
 
 
 def norm_check(largest_norm):

@@ -1,9 +1,18 @@
 """Checks of what `CorpusRecall` is given."""
 
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import _checks
+
+
+class IdLists(NamedTuple):
+    """Ids of each query, `[B, n]`, and `[B, n]` bool: which of them there are."""
+
+    ids: tf.Tensor
+    present: tf.Tensor
 
 
 def checked_ks(ks):
@@ -17,9 +26,11 @@ def checked_ks(ks):
 
 
 def checked_ids(name, ids, rows):
-    """Ids as a `[B, n]` tensor, padded."""
+    """Ids as `IdLists`: all those of a dense tensor, or a `tf.RaggedTensor`'s."""
+    present = None
     if isinstance(ids, tf.RaggedTensor):
-        ids = ids.to_tensor("" if ids.dtype == tf.string else -1)
+        present = tf.ones_like(ids, tf.bool).to_tensor(False)
+        ids = ids.to_tensor()
     ids = tf.convert_to_tensor(ids)
     if ids.dtype != tf.string and not ids.dtype.is_integer:
         raise ValueError(
@@ -27,11 +38,12 @@ def checked_ids(name, ids, rows):
             "the ids of the corpus."
         )
     ranks = (1, 2) if name == "true_candidate_ids" else (2,)
-    hint = 'Pass a row of ids for each query, short ones filled with -1 or "".'
+    hint = "Pass a row of ids for each query; of different lengths, a tf.RaggedTensor."
     _checks.check_rank(name, ids, ranks, hint)
     if ids.shape.rank == 1:
         ids = ids[:, tf.newaxis]
-    return _checks.check_size(name, ids, 0, rows, hint)
+    ids = _checks.check_size(name, ids, 0, rows, hint)
+    return IdLists(ids, tf.ones_like(ids, tf.bool) if present is None else present)
 
 
 def finite(name, embeddings):

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import _checks
-from tfrs_negatives._ids import as_int64, is_padding
+from tfrs_negatives._ids import as_int64
 from tfrs_negatives._keras import keras
 from tfrs_negatives.index.brute_force import BruteForce
 from tfrs_negatives.index.top_k import TopK
@@ -17,7 +17,8 @@ from tfrs_negatives.metrics.popularity_bands import PopularityBands
 from tfrs_negatives.metrics.ranks import first_occurrences
 from tfrs_negatives.metrics.retrieved_corpus import RetrievedCorpus
 
-# What TFRS calls the hit rate.
+# What TFRS calls its metric, and the hit rate.
+_TFRS_NAME = "factorized_top_k"
 _TFRS_MEASURE = "top_{}_categorical_accuracy"
 
 
@@ -25,8 +26,9 @@ class CorpusRecall(keras.layers.Layer):
     """Ranks positives among all candidates and averages measures of the ranks.
 
     A drop-in replacement for `tfrs.metrics.FactorizedTopK`, for the `metrics=` of a
-    retrieval task or to be called by itself: the same arguments, and the same names
-    in the logs while no `measures` are asked for. It differs in four ways:
+    retrieval task or to be called by itself: the same arguments, and, so that what
+    watches the logs goes on, the same names there while no `measures` are asked for.
+    It differs in four ways:
 
     * Ranks are counted in one pass over blocks of candidates, without sorting.
     * A dataset of candidates is embedded once in each evaluation, at the first update
@@ -36,10 +38,12 @@ class CorpusRecall(keras.layers.Layer):
       everything alike seems perfect). Scores are float64 dot products, and tie if
       float64 cannot tell them apart: those of copies always do.
     * Ids, when given, find the positive in the corpus, whose embedding counts; a
-      positive that is not there is a miss. Without ids, the candidate whose embedding
-      is the positive's up to rounding (1e-5 of its length) is the positive itself, and
-      further ones tie. Give ids where you can: embeddings cannot be told apart from
-      their copies, nor recognised if towers compute in half precision.
+      positive that is not there is a miss. An id that a dataset of candidates repeats
+      has several places in the list, of which the best counts. Without ids, the
+      candidate whose embedding is the positive's up to rounding (1e-5 of its length)
+      is the positive itself, and further ones tie. Give ids where you can: embeddings
+      cannot be told apart from their copies, nor recognised if towers compute in half
+      precision.
 
     A query's mean is over the queries with a positive, weighted by `sample_weight`.
     On several replicas the results are those of one with all rows.
@@ -50,31 +54,36 @@ class CorpusRecall(keras.layers.Layer):
         `index.BruteForce`, whatever it holds at the time; or a layer that retrieves,
         called as `layer(queries, k=k)`, such as `index.ScaNN` or those of TFRS. With
         such, ranks are among what was retrieved, and one that is not exact needs ids.
-      ks: Values of k, distinct and at most the size of the corpus.
-      name: Name of the layer, and the prefix of its measures' names.
-      candidate_ids: `[N]` distinct ids of an array of candidates. None: row numbers.
+      ks: Values of k, distinct. Where k is more than there are candidates, all of
+        them are among the first k.
+      name: Name of the layer, and the prefix of its measures' names. None: "corpus",
+        or TFRS's "factorized_top_k" without `measures`.
+      candidate_ids: `[N]` distinct ids of an array of candidates. None: they have no
+        ids, and positives are known by their embeddings.
       measures: None: the hit rate, by TFRS's name
         "factorized_top_k/top_10_categorical_accuracy". Or some of "recall", "ndcg",
-        "mrr" and "hit_rate", named as in "factorized_top_k/ndcg@10"; see
-        `metrics.measures`.
+        "mrr" and "hit_rate", named as in "corpus/ndcg@10"; see `metrics.measures`.
       popularity: `PopularityBands`, to average also over the positives of each band
-        alone, named as in "factorized_top_k/tail/ndcg@10"; needs ids.
+        alone, named as in "corpus/tail/ndcg@10"; needs ids.
 
     Raises:
       ValueError: Options out of range; candidates that are nothing of the above, NaN
-        or infinite; ids that are repeated or not one per candidate.
+        or infinite; ids that are repeated or not one per candidate; `popularity` of
+        candidates without ids.
     """
 
     def __init__(
         self,
         candidates,
         ks=(1, 5, 10, 50, 100),
-        name="factorized_top_k",
+        name=None,
         *,
         candidate_ids=None,
         measures=None,
         popularity=None,
     ):
+        if name is None:
+            name = _TFRS_NAME if measures is None else "corpus"
         super().__init__(name=name, dtype="float32")
         self._ks = checked_ks(ks)
         if measures is not None:
@@ -87,8 +96,14 @@ class CorpusRecall(keras.layers.Layer):
                 f"{type(popularity).__name__}. Make one of the items' counts."
             )
         # Not attributes that Keras would look into: an index is no part of a metric.
-        self._corpus = _Hidden(_corpus_of(candidates, candidate_ids, max(self._ks)))
+        self._corpus = _Hidden(_corpus_of(candidates, candidate_ids))
         self._bands = _Hidden(popularity)
+        if popularity is not None and self.known_ids().are_there is False:
+            raise ValueError(
+                "`popularity` needs candidates with ids, received candidates without. "
+                "Let the dataset yield (ids, embeddings), or pass `candidate_ids` "
+                "beside an array."
+            )
         averages = []
         for band in (None, *(popularity.names if popularity else ())):
             for measure in measures or [None]:
@@ -119,6 +134,12 @@ class CorpusRecall(keras.layers.Layer):
         """Names of the measures, in the order of `result`."""
         return [average.name for average in self._averages]
 
+    def known_ids(self):
+        """`corpus_ids.KnownIds` of the candidates, for `corpus_ids.eval_ids`."""
+        known = self._corpus.value.known_ids()
+        needed = known.are_needed or self._bands.value is not None
+        return known._replace(are_needed=needed)
+
     def update_state(
         self,
         query_embeddings,
@@ -133,22 +154,22 @@ class CorpusRecall(keras.layers.Layer):
           query_embeddings: `[B, d]` floating-point.
           true_candidate_embeddings: `[B, d]`, the positives; not looked at where there
             are ids.
-          true_candidate_ids: `[B]`, or `[B, M]` for several positives of a query,
-            filled with any negative number or "", or a `tf.RaggedTensor`. Ids of the
-            corpus, row numbers if it has none. Repeated ones count once.
+          true_candidate_ids: Ids of the corpus: `[B]`, or `[B, M]` for several
+            positives of a query, of which each counts; or a `tf.RaggedTensor`.
+            Repeated ones count once.
           sample_weight: `[B]` or `[B, 1]`, the queries' weights.
           excluded_ids: `[B, E]`, candidates that are no answer to a query, such as
-            what the user has seen; filled or ragged likewise. Ids that the corpus
-            does not have, and the query's own positives, are ignored.
+            what the user has seen; or ragged. Ids that the corpus does not have, and
+            the query's own positives, are ignored.
 
         Returns:
           An operation in a graph, None in eager mode.
 
         Raises:
           ValueError: Neither embeddings nor ids of positives; exclusions without ids;
-            shapes or dtypes that do not fit; k beyond the corpus; an index that is
-            not built. `tf.errors.InvalidArgumentError` where only the values tell,
-            also for NaN and infinite embeddings.
+            ids where the candidates have none; shapes or dtypes that do not fit; an
+            index that is not built. `tf.errors.InvalidArgumentError` where only the
+            values tell, also for NaN and infinite embeddings.
         """
         sums = self.sums(
             query_embeddings,
@@ -183,6 +204,7 @@ class CorpusRecall(keras.layers.Layer):
         given = {"queries": queries}
         rows = _checks.size(queries)
         if true_candidate_ids is not None:
+            self._check_has_ids()
             given["ids"] = checked_ids("true_candidate_ids", true_candidate_ids, rows)
         elif true_candidate_embeddings is None:
             raise ValueError(
@@ -257,6 +279,14 @@ class CorpusRecall(keras.layers.Layer):
         if needs:
             raise ValueError(f"`true_candidate_ids` are needed for {needs}.")
 
+    def _check_has_ids(self):
+        if self.known_ids().are_there is False:
+            raise ValueError(
+                "`true_candidate_ids` cannot be found: the candidates were given no "
+                "ids. Let the dataset yield (ids, embeddings), or pass `candidate_ids` "
+                "beside an array: np.arange(n) where row numbers are meant."
+            )
+
     def _measured(self, queries, ids=None, positives=None, excluded=None, weight=None):
         """Sums of measures and of weights, a pair for each average."""
         corpus = self._corpus.value
@@ -270,12 +300,12 @@ class CorpusRecall(keras.layers.Layer):
             ranks = corpus.ranks_of_embeddings(queries, positives, deepest)
             present = tf.ones_like(ranks, tf.bool)
         else:
-            present = ~is_padding(ids)
-            keys = tf.where(present, as_int64("true_candidate_ids", ids), -1)
-            present &= first_occurrences(keys)
-            ranks = corpus.ranks_of_ids(queries, ids, present, excluded, deepest)
+            keys = as_int64("true_candidate_ids", ids.ids)
+            present = first_occurrences(keys, ids.present)
+            ids = ids._replace(present=present)
+            ranks = corpus.ranks_of_ids(queries, ids, excluded, deepest)
         bands = self._bands.value
-        number = None if bands is None else bands(ids)
+        number = None if bands is None else bands(ids.ids)
         if weight is None:
             weight = tf.ones(tf.shape(queries)[:1], tf.float64)
         sums = []
@@ -297,7 +327,7 @@ class _Hidden:
         self.value = value
 
 
-def _corpus_of(candidates, ids, deepest):
+def _corpus_of(candidates, ids):
     if ids is not None and (
         isinstance(candidates, tf.data.Dataset) or callable(candidates)
     ):
@@ -312,9 +342,8 @@ def _corpus_of(candidates, ids, deepest):
     if isinstance(candidates, TopK) or callable(candidates):
         return RetrievedCorpus(candidates)
     if isinstance(candidates, (np.ndarray, tf.Tensor, tf.Variable)):
-        corpus = IndexCorpus(BruteForce().index(candidates, ids))
-        corpus.check_depth(deepest)
-        return corpus
+        index = BruteForce().index(candidates, ids)
+        return IndexCorpus(index, row_numbers_are_ids=False)
     raise ValueError(
         "`candidates` must be a tf.data.Dataset of batches of embeddings or of (ids, "
         "embeddings), an array of embeddings, or an index, received "

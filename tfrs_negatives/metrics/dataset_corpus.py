@@ -4,8 +4,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import distribute
-from tfrs_negatives._ids import as_int64, check_comparable, is_padding
+from tfrs_negatives._ids import as_int64, check_comparable
 from tfrs_negatives.metrics.corpus import EmbeddedCorpus, largest_norm, norm_check
+from tfrs_negatives.metrics.corpus_ids import ids_of_dataset
 
 
 class DatasetCorpus(EmbeddedCorpus):
@@ -16,7 +17,8 @@ class DatasetCorpus(EmbeddedCorpus):
 
     Args:
       dataset: Finite `tf.data.Dataset` of batches of embeddings `[b, d]`, or of pairs
-        (ids `[b]`, embeddings). Towers in its `map` are run anew each time.
+        (ids `[b]`, embeddings). Towers in its `map` are run anew each time. An id may
+        have several rows.
 
     Raises:
       ValueError: Elements of another structure, an endless dataset.
@@ -47,9 +49,14 @@ class DatasetCorpus(EmbeddedCorpus):
         self._embeddings = _local_variable(tf.zeros([0, 0]), [None, None])
         self._keys = _local_variable(tf.zeros([0], tf.int64), [None])
         self._rows = _local_variable(tf.zeros([0], tf.int32), [None])
+        # How many rows an id has at most.
+        self._most_rows = _local_variable(1, [])
         self._largest_norm = _local_variable(tf.zeros([], tf.float64), [])
         if embeddings.shape.rank is not None:
             self.width = embeddings.shape[1]
+
+    def known_ids(self):
+        return ids_of_dataset(self._dataset)
 
     def invalidate(self):
         # Lets go of the memory, too.
@@ -76,55 +83,40 @@ class DatasetCorpus(EmbeddedCorpus):
             keys = as_int64("ids of candidates", ids)
             rows = tf.argsort(keys)
             keys = tf.gather(keys, rows)
-            checks += [
+            checks.append(
                 tf.debugging.assert_equal(
                     tf.shape(ids)[:1],
                     tf.shape(embeddings)[:1],
                     "`candidates` must have one id for each embedding.",
-                ),
-                tf.debugging.assert_greater(
-                    keys[1:],
-                    keys[:-1],
-                    "`candidates` hold an id more than once. Keep one row of each.",
-                ),
-                tf.debugging.assert_equal(
-                    tf.reduce_any(is_padding(ids)),
-                    False,
-                    '`candidates` hold -1 or another negative id, or "", which stand '
-                    "for none. Give these candidates other ids.",
-                ),
-            ]
+                )
+            )
         with tf.control_dependencies([c for c in checks if c is not None]):
             self._embeddings.assign(embeddings)
             self._largest_norm.assign(norm)
             if ids is not None:
                 self._keys.assign(keys)
                 self._rows.assign(rows)
+                ends = tf.searchsorted(keys, keys, side="right")
+                starts = tf.searchsorted(keys, keys)
+                self._most_rows.assign(tf.reduce_max(ends - starts))
             self._is_read.assign(True)
         return True
 
     def positions(self, name, ids):
-        if not self._paired:
-            return _rows_by_number(name, ids, tf.shape(self._embeddings)[0])
         check_comparable(name, ids, "ids of candidates", self._id_spec)
-        keys = tf.convert_to_tensor(self._keys)
-        wanted = tf.reshape(as_int64(name, ids), [-1])
-        places = tf.minimum(tf.searchsorted(keys, wanted), tf.size(keys) - 1)
-        rows = tf.gather(tf.convert_to_tensor(self._rows), places)
-        rows = tf.where(tf.equal(tf.gather(keys, places), wanted), rows, -1)
-        rows = tf.reshape(rows, tf.shape(ids))
-        return tf.where(is_padding(ids), -1, rows)
-
-
-def _rows_by_number(name, ids, num_rows):
-    if not ids.dtype.is_integer:
-        raise ValueError(
-            f"`{name}` ({ids.dtype.name}) cannot be found: the dataset `candidates` "
-            "has no ids, so that they are row numbers. Let it yield (ids, embeddings)."
+        keys, rows, most = (
+            tf.convert_to_tensor(value)
+            for value in (self._keys, self._rows, self._most_rows)
         )
-    ids = tf.cast(ids, tf.int64)
-    inside = (ids >= 0) & (ids < tf.cast(num_rows, tf.int64))
-    return tf.cast(tf.where(inside, ids, -1), tf.int32)
+        wanted = tf.reshape(as_int64(name, ids), [-1])
+        first = tf.searchsorted(keys, wanted)
+        places = first[:, tf.newaxis] + tf.range(most)
+        places = tf.minimum(places, tf.size(keys) - 1)
+        same = tf.equal(tf.gather(keys, places), wanted[:, tf.newaxis])
+        # The last place stands for those beyond it, once too often.
+        same &= places == first[:, tf.newaxis] + tf.range(most)
+        found = tf.where(same, tf.gather(rows, places), -1)
+        return tf.reshape(found, tf.concat([tf.shape(ids), [most]], axis=0))
 
 
 def _local_variable(value, shape):

@@ -3,10 +3,9 @@
 import tensorflow as tf
 
 from tfrs_negatives import distribute
-from tfrs_negatives._ids import keys_or_own
 from tfrs_negatives._keras import keras
-from tfrs_negatives._xla import compiled_by_xla
 from tfrs_negatives.metrics.negative_metric import NegativeMetric
+from tfrs_negatives.metrics.ranks import first_occurrences
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -36,17 +35,10 @@ class DistinctKeys(NegativeMetric):
 
     def parts(self, negatives):
         keys, mask = self._chosen(negatives.keys)
-        keys = distribute.gather(keys)
-        if mask is not None:
-            places = tf.range(tf.size(keys, tf.int64))
-            keys = keys_or_own(keys, distribute.gather(mask), places)
-        if compiled_by_xla():
-            # It knows no sizes that depend on values.
-            keys = tf.sort(keys)
-            is_first = tf.concat([[True], tf.not_equal(keys[1:], keys[:-1])], axis=0)
-            distinct = tf.math.count_nonzero(is_first[: tf.size(keys)])
-        else:
-            distinct = tf.size(tf.unique(keys).y)
+        mask = tf.ones_like(keys, tf.bool) if mask is None else mask
+        keys, mask = distribute.gather(keys), distribute.gather(mask)
+        is_first = first_occurrences(keys[tf.newaxis], mask[tf.newaxis])[0]
+        distinct = tf.math.count_nonzero(is_first | ~mask)
         return tf.cast(distinct, tf.float64), tf.ones([], tf.float64)
 
     def _chosen(self, keys):

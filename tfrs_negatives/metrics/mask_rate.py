@@ -9,9 +9,9 @@ from tfrs_negatives.metrics.negative_metric import NegativeMetric, named
 class MaskRate(NegativeMetric):
     """The share of pairs that masks drop, or of rows that they leave no negative.
 
-    Masks are the rules on ids and keys and `score_mask`. Padding, and what
-    `negative_mask` says is none, are no negatives to begin with; the mining of hard
-    negatives is no mask. A row without negatives costs 0 and teaches nothing.
+    Masks are the rules on ids and keys and `score_mask`. What `negative_mask` says is
+    none is no negative to begin with; the mining of hard negatives is no mask. A row
+    without negatives costs 0 and teaches nothing.
 
     Args:
       source: One of `SOURCES`, to count its negatives alone; None: all.

@@ -20,7 +20,8 @@ class Negatives:
     in none of the matrices.
 
     Attributes:
-      offered: [r, W] bool, all pairs but the row's own positive and padding.
+      offered: [r, W] bool, all pairs but the row's own positive and what
+        `negative_mask` says is none.
       allowed: [r, W] bool, those that masks leave.
       kept: [r, W] bool, those of them that the mining of hard negatives leaves: what
         the loss sees.

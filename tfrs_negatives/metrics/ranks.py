@@ -56,7 +56,7 @@ def ranks_of_positions(queries, candidates, largest_norm, positives, excluded, d
             tf.fill(tf.shape(queries)[:1], deepest + num_members),
         )
         # Neither excluded candidates nor positives stand before it as others.
-        present = first_occurrences(members)
+        present = first_occurrences(members, members >= 0)
         counts -= count_among(queries, own, own_norms, scores, norms, present)
         places = tf.range(num_positives)
         missing = [[0, 0], [0, num_positives - tf.shape(own)[1]]]
@@ -102,20 +102,21 @@ def ranks_of_embeddings(queries, candidates, largest_norm, positives, deepest):
     return _by_blocks(rank, [queries, positives], _BLOCK_QUERIES, [None, 1])
 
 
-def ranks_of_retrieved(keys, scores, positives):
+def ranks_of_retrieved(keys, scores, positives, present):
     """Ranks of positives among what an index retrieved.
 
     Args:
-      keys: `[B, K]` int64 keys of the retrieved candidates, the best first.
+      keys: `[B, K]` integers that tell the retrieved candidates apart, the best first.
       scores: `[B, K]`, not finite where nothing was retrieved.
-      positives: `[B, M]` int64 keys, distinct in a row.
+      positives: `[B, M]` the same of the positives, distinct in a row.
+      present: `[B, M]` bool, which positives there are.
 
     Returns:
       `[B, M]` int32; 0 where the positive was not retrieved.
     """
     found = tf.math.is_finite(scores)
     match = tf.equal(positives[:, :, tf.newaxis], keys[:, tf.newaxis])
-    match &= found[:, tf.newaxis]
+    match &= present[:, :, tf.newaxis] & found[:, tf.newaxis]
     lowest = scores.dtype.min
     own = tf.reduce_max(tf.where(match, scores[:, tf.newaxis], lowest), axis=2)
     is_positive = tf.reduce_any(match, axis=1)
@@ -152,13 +153,47 @@ def ranks_of_scores(scores, positives, tolerance):
     return 1 + ahead - tf.minimum(same, 1)
 
 
-def first_occurrences(positions):
-    """`[B, R]` bool: row numbers that no earlier entry of the row has, and not -1."""
-    order = tf.argsort(positions, axis=1, stable=True)
-    ordered = tf.gather(positions, order, batch_dims=1)
-    before = tf.pad(ordered[:, :-1], [[0, 0], [1, 0]], constant_values=-1)
-    first = tf.not_equal(ordered, before)
-    return tf.gather(first, tf.argsort(order, axis=1), batch_dims=1)
+def first_occurrences(values, present):
+    """`[B, R]` bool: which are present and equal none that is present before them.
+
+    Args:
+      values: `[B, R]` integers.
+      present: `[B, R]` bool.
+    """
+    order = _by_value(values, present)
+    ordered = tf.gather(values, order, batch_dims=1)
+    differs = tf.not_equal(ordered[:, 1:], ordered[:, :-1])
+    first = tf.pad(differs, [[0, 0], [1, 0]], constant_values=True)
+    first = first[:, : tf.shape(values)[1]]  # Of no columns there is no first.
+    return present & tf.gather(first, tf.argsort(order, axis=1), batch_dims=1)
+
+
+def are_among(values, lists, present):
+    """Which of `values` `[B, n]` are in their row's list, `[B, n]` bool.
+
+    Args:
+      values: `[B, n]` integers.
+      lists: `[B, m]` integers of the same dtype.
+      present: `[B, m]` bool, which entries of the lists there are.
+    """
+    # One that is not present, so that there is one to look at.
+    lists = tf.pad(lists, [[0, 0], [0, 1]])
+    present = tf.pad(present, [[0, 0], [0, 1]], constant_values=False)
+    order = _by_value(lists, present)
+    lists = tf.gather(lists, order, batch_dims=1)
+    places = tf.searchsorted(lists, values)
+    places = tf.minimum(places, tf.shape(lists)[1] - 1)
+    same = tf.equal(tf.gather(lists, places, batch_dims=1), values)
+    order = tf.gather(order, places, batch_dims=1)
+    return same & tf.gather(present, order, batch_dims=1)
+
+
+def _by_value(values, present):
+    """The order of each row: by value, and of equal values those present first."""
+    order = tf.argsort(tf.cast(~present, tf.int32), axis=1, stable=True)
+    values = tf.gather(values, order, batch_dims=1)
+    by_value = tf.argsort(values, axis=1, stable=True)
+    return tf.gather(order, by_value, batch_dims=1)
 
 
 def _by_blocks(function, arguments, rows, shape):

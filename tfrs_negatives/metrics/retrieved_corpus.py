@@ -2,10 +2,16 @@
 
 import tensorflow as tf
 
-from tfrs_negatives._ids import as_int64, check_comparable, is_padding
+from tfrs_negatives import _checks
+from tfrs_negatives._ids import as_int64, check_comparable
 from tfrs_negatives.index.top_k import TopK
-from tfrs_negatives.metrics.corpus import Corpus, as_ids_of
-from tfrs_negatives.metrics.ranks import ranks_of_retrieved, ranks_of_scores
+from tfrs_negatives.metrics.corpus import Corpus
+from tfrs_negatives.metrics.corpus_ids import ids_of_layer
+from tfrs_negatives.metrics.ranks import (
+    are_among,
+    ranks_of_retrieved,
+    ranks_of_scores,
+)
 
 # Of the vectors' lengths: scores of one pair, computed in two ways, are nearer.
 _SAME_SCORE = 1e-5
@@ -15,8 +21,8 @@ class RetrievedCorpus(Corpus):
     """The candidates that a layer retrieves.
 
     Args:
-      layer: Called as `layer(queries, k=k)` for scores and ids, `[B, k]` both, and for
-        exclusions as `layer.query_with_exclusions(queries, ids, k=k)`.
+      layer: Called as `layer(queries, k=k)` for scores and ids, `[B, up to k]` both.
+        Where nothing was retrieved, scores that are not finite.
     """
 
     def __init__(self, layer):
@@ -31,56 +37,60 @@ class RetrievedCorpus(Corpus):
     def width(self):
         return self.searcher.width if self._is_ours else None
 
-    @property
-    def num_rows(self):
-        return self.searcher.num_rows if self._is_ours else None
+    def known_ids(self):
+        return ids_of_layer(self._layer)
 
     def is_exact(self):
         is_exact = getattr(self._layer, "is_exact", None)
         return bool(is_exact and is_exact())
 
-    def ranks_of_ids(self, queries, ids, present, excluded, deepest):
+    def ranks_of_ids(self, queries, positives, excluded, deepest):
+        find = self._ranks_in_index if self._is_ours else self._ranks_in_answer
+        return find(queries, positives, excluded, deepest)
+
+    def _ranks_in_index(self, queries, positives, excluded, deepest):
+        """By row numbers, of which -1 can stand for none."""
+        rows_of = self.searcher.identifiers.positions_of_any
+        wanted = rows_of("true_candidate_ids", positives.ids)
+        present = positives.present & (wanted >= 0)
         if excluded is not None:
-            excluded = _without_positives(excluded, ids)
-        scores, found = self._retrieve(queries, excluded, deepest)
-        check_comparable("true_candidate_ids", ids, "ids of the index", found)
-        if self._is_ours:
-            ids = as_ids_of("true_candidate_ids", ids, self.searcher.identifiers)
-        # What fills rows is no id.
-        scores = tf.where(is_padding(found), float("-inf"), scores)
-        keys = tf.where(present, as_int64("true_candidate_ids", ids), -1)
-        ranks = ranks_of_retrieved(as_int64("ids of the index", found), scores, keys)
-        return tf.where(present, ranks, 0)
+            rows = rows_of("excluded_ids", excluded.ids)
+            is_out = excluded.present & ~are_among(rows, wanted, present)
+            excluded = tf.where(is_out, rows, -1)
+        scores, found = self._search(queries, excluded, deepest)
+        return ranks_of_retrieved(found, scores, wanted, present)
+
+    def _ranks_in_answer(self, queries, positives, excluded, deepest):
+        """By the ids that a foreign layer answers with."""
+        num_excluded = 0 if excluded is None else _checks.size(excluded.ids, 1)
+        scores, found = self._layer(queries, k=deepest + num_excluded)
+        check_comparable("true_candidate_ids", positives.ids, "ids of the index", found)
+        found = as_int64("ids of the index", found)
+        wanted = as_int64("true_candidate_ids", positives.ids)
+        if excluded is not None:
+            name = "excluded_ids"
+            check_comparable(name, excluded.ids, "true_candidate_ids", positives.ids)
+            out = as_int64(name, excluded.ids)
+            is_out = are_among(found, out, excluded.present)
+            is_out &= ~are_among(found, wanted, positives.present)
+            scores = tf.where(is_out, float("-inf"), scores)
+        return ranks_of_retrieved(found, scores, wanted, positives.present)
 
     def ranks_of_embeddings(self, queries, positives, deepest):
-        scores, _ = self._retrieve(queries, None, deepest)
+        if self._is_ours:
+            scores, _ = self._search(queries, None, deepest)
+        else:
+            scores, _ = self._layer(queries, k=deepest)
         own = tf.reduce_sum(queries * positives, axis=1, keepdims=True)
         lengths = tf.norm(queries, axis=1, keepdims=True)
         lengths *= tf.norm(positives, axis=1, keepdims=True)
         return ranks_of_scores(scores, own, _SAME_SCORE * lengths)
 
-    def _retrieve(self, queries, excluded, deepest):
-        self.check_depth(deepest)
-        if self._is_ours:
-            searcher = self.searcher
-            if excluded is not None:
-                excluded = as_ids_of("excluded_ids", excluded, searcher.identifiers)
-            # One more, among which ties with the last are seen; as many as there are
-            # by then, after a refresh. And not by the layer's call: a query model of
-            # it has no part in this.
-            num_rows = searcher.identifiers.num_rows()
-            k = tf.clip_by_value(num_rows, deepest, deepest + 1)
-            scores, positions = searcher.retrieve(queries, k, excluded)
-            return scores, searcher.identifiers.gather(positions)
-        if excluded is None:
-            return self._layer(queries, k=deepest)
-        return self._layer.query_with_exclusions(queries, excluded, k=deepest)
-
-
-def _without_positives(excluded, ids):
-    """Exclusions, with padding for those that are positives of the query."""
-    check_comparable("excluded_ids", excluded, "true_candidate_ids", ids)
-    keys, ids = as_int64("excluded_ids", excluded), as_int64("true_candidate_ids", ids)
-    match = tf.equal(keys[:, :, tf.newaxis], ids[:, tf.newaxis])
-    padding = tf.constant("" if excluded.dtype == tf.string else -1, excluded.dtype)
-    return tf.where(tf.reduce_any(match, axis=2), padding, excluded)
+    def _search(self, queries, excluded, deepest):
+        """Scores and row numbers of the best candidates of an index of ours."""
+        # One more, among which ties with the last are seen; as many as there are by
+        # then, after a refresh. And not by the layer's call: a query model of it has
+        # no part in this.
+        num_rows = self.searcher.identifiers.num_rows()
+        k = tf.minimum(deepest + 1, num_rows)
+        return self.searcher.retrieve(queries, k, excluded)

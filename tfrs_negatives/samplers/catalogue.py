@@ -37,18 +37,25 @@ def tensors_of(features, id_feature=None):
     return tf.nest.map_structure(_dense, features)
 
 
-def check_distinct(ids):
+def check_distinct(name, ids):
     """Raises `ValueError` if an item's id comes twice.
 
     Each row is drawn as an item of its own: a column of interactions would be drawn
     by popularity, and said to be drawn uniformly.
+
+    Args:
+      name: What the ids are of, for the message.
+      ids: [N] integers or strings.
     """
-    keys = np.sort(as_int64("ids of the corpus", ids).numpy(), axis=None)
-    repeats = np.count_nonzero(keys[1:] == keys[:-1])
-    if repeats:
+    keys = as_int64(f"ids of {name}", ids).numpy()
+    order = np.argsort(keys, kind="stable")
+    repeats = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
+    if len(repeats):
+        example = ids[int(order[repeats[0]])].numpy()
         raise ValueError(
-            f"`corpus` must hold each item once, received {len(keys)} ids of which "
-            f"{repeats} are repeats. Drop them: `np.unique(ids)`."
+            f"`{name}` must hold each item once, received {len(keys)} ids of which "
+            f"{len(repeats)} are repeats, {example!r} for one. Drop them: "
+            "`np.unique(ids)`."
         )
 
 

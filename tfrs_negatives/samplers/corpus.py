@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import _checks
-from tfrs_negatives._ids import as_int64, is_padding
+from tfrs_negatives._ids import as_int64
 from tfrs_negatives.samplers.catalogue import check_distinct, tensors_of
 from tfrs_negatives.samplers.rows import search
 
@@ -49,7 +49,7 @@ class Corpus:
         self.num_items = lengths.pop()
         self.ids = self._find_ids(id_feature)
         if self.ids is not None and self.ids.shape.rank == 1:
-            check_distinct(self.ids)
+            check_distinct("corpus", self.ids)
 
     def _find_ids(self, id_feature):
         if id_feature is None:
@@ -84,14 +84,13 @@ class IdLookup:
 
     Args:
       name: What the ids are, for messages.
-      ids: [N] distinct non-negative integers or non-empty strings; or N, for the
-        ids 0 to N - 1.
+      ids: [N] distinct integers or strings, any at all; or N, for the ids 0 to N - 1.
 
     Attributes:
       size: N.
 
     Raises:
-      ValueError: Ids that repeat, or that stand for padding: negative, empty.
+      ValueError: Ids that repeat, or of another type or rank.
     """
 
     def __init__(self, name, ids):
@@ -108,25 +107,11 @@ class IdLookup:
             self.size = int(ids.shape[0])
             self.dtype = ids.dtype
             keys = as_int64(f"ids of {name}", ids).numpy()
-            padding = int(tf.math.count_nonzero(is_padding(ids)))
-            if padding:
-                raise ValueError(
-                    f"Ids of `{name}` must be non-negative integers or non-empty "
-                    f"strings, received {padding} others of {self.size}: those stand "
-                    "for padding. Number the ids anew."
-                )
             if ids.dtype != tf.string and np.array_equal(keys, np.arange(self.size)):
                 return
+            check_distinct(name, ids)
             order = np.argsort(keys, kind="stable")
-            keys = keys[order]
-            repeats = np.flatnonzero(keys[1:] == keys[:-1])
-            if len(repeats):
-                example = ids[int(order[repeats[0]])].numpy()
-                raise ValueError(
-                    f"Ids of `{name}` must be distinct, received {len(repeats)} "
-                    f"repeats, {example!r} for one."
-                )
-            self._keys = tf.constant(keys)
+            self._keys = tf.constant(keys[order])
             self._order = tf.constant(order)
 
     def __call__(self, name, ids):

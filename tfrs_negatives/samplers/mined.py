@@ -23,7 +23,7 @@ class Mined(Sampler):
     positives that nobody recorded are, so `range_min` skips them.
 
     Where a row has fewer items than are asked for, or is unknown to the table, the
-    rest is padding (mask False), never a repeat. `num_padded` counts it. A warning
+    rest is masked (mask False), never a repeat. `num_padded` counts it. A warning
     says how many rows of the table are short: before the pipeline is made, before
     another table is assigned, and in a running pipeline when a range that was
     assigned leaves rows short.
@@ -38,23 +38,26 @@ class Mined(Sampler):
 
     Args:
       corpus: The items' features; see `Sampler`.
-      table: [R, W] ids of items, best (hardest) rank first, padded with negative
-        numbers or "". An id that a row repeats counts once.
+      table: Ids of items, best (hardest) rank first: [R, W], of which each counts; or,
+        of different lengths, a `tf.RaggedTensor` as `index.mine_hard_negatives` returns
+        it, or a list of lists. An id that a row repeats counts once. `[[]] * R` is a
+        table that `callbacks.RefreshNegatives` will fill.
       row_feature: The elements' feature [B] that names each row's row of the table.
       row_ids: [R] distinct ids, one for each row of the table, as `row_feature` holds
         them. None: `row_feature` holds row numbers of the table.
       id_feature: Which feature of the corpus holds the ids; see `Sampler`.
       range_min: First column drawn from.
-      range_max: Column after the last drawn from; None for the table's width.
+      range_max: Column after the last drawn from; None for the table's width, the
+        length of its longest row.
 
     Attributes:
       num_items: N.
-      table: int32 variable [R, W], positions in the corpus, -1 for padding.
-      range_min, range_max: int32 variables. An empty range draws only padding.
+      table: int32 variable [R, W], positions in the corpus, -1 for none.
+      range_min, range_max: int32 variables. Of an empty range nothing is drawn.
       table_rows: Function from (name, ids) to where ids are among `row_ids`, R for
         those that are not.
       refreshed_at: int64 variable, the step last given to `assign`.
-      num_padded: int64 variable, how many draws were padding.
+      num_padded: int64 variable, how many draws there was nothing for.
 
     Raises:
       ValueError: Tables of another rank or height, or with ids that the corpus lacks;
@@ -115,7 +118,7 @@ class Mined(Sampler):
         """Puts another table in the place of this one, at once for all readers.
 
         Args:
-          table: [R, W], as in the constructor; W may differ.
+          table: As in the constructor; its width may differ.
           step: The training step that it was mined at, for `refreshed_at`; None
             leaves that as it is.
 
@@ -159,9 +162,9 @@ class Mined(Sampler):
         )
         if self._told <= told:
             return
-        rest = "the rest of their draws is padding"
+        rest = "the rest of their draws is masked"
         if self._replacement:
-            rest = f"draws of {empty} without any are padding, others are repeats"
+            rest = f"draws of {empty} without any are masked, others are repeats"
         columns = f"from {start}" + ("" if stop == _NO_END else f" up to {stop}")
         warnings.warn(
             f"{short.sum()} of the {whose} {len(counts)} rows ({short.mean():.1%}) "
@@ -203,7 +206,8 @@ def _state(name, value, dtype):
 
 
 def _check_width(positions, range_min):
-    if positions.shape[1] <= range_min:
+    # A table without any item is to be filled later.
+    if 0 < positions.shape[1] <= range_min:
         raise ValueError(
             f"`table` must be wider than `range_min`, expected more than {range_min} "
             f"columns, received {positions.shape[1]}: nothing would be drawn."

@@ -9,7 +9,7 @@ class MinedRows:
     """Draws from the mined items of each row, as `Sampler._proposal` says.
 
     Args:
-      entries: [B, w] int64 positions that the rows may draw from, -1 for padding.
+      entries: [B, w] int64 positions that the rows may draw from, -1 for none.
       rows: `Rows`.
       num_items: N.
     """

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tfrs_negatives._ids import is_padding
+from tfrs_negatives._id_lists import flattened
 
 # Rows looked up at once, so that what a table needs on the way stays small.
 _ROWS = 2**16
@@ -13,45 +13,49 @@ def table_positions(table, lookup, num_rows):
     """Turns a table of ids into one of positions.
 
     Args:
-      table: [R, W] ids, best rank first, padded with negative numbers or "".
+      table: Ids, best rank first: `[R, W]`, of which each counts; or, of different
+        lengths, a `tf.RaggedTensor` or a sequence of R sequences.
       lookup: The corpus's `IdLookup`.
       num_rows: The expected R, or None.
 
     Returns:
-      [R, W] int32 array, -1 where padded and where a row repeats an id of a better
-      rank.
+      [R, W] int32 array, W the length of the longest row; -1 behind shorter rows and
+      where a row repeats an id of a better rank.
 
     Raises:
-      ValueError: Not a matrix, another height than R, no column, ids that are not in
-        the corpus.
+      ValueError: Of another rank or height, ids that are not in the corpus.
     """
-    shape = np.shape(table)
-    if len(shape) != 2 or 0 in shape:
+    values, lengths = flattened("table", table, ranks=(2,))
+    if not len(lengths):
         raise ValueError(
-            "`table` must be a matrix [R, W] of ids, one row a query or item, received "
-            f"shape {tuple(shape)}."
+            "`table` must have one row of ids for each query or item, received none."
         )
-    if num_rows is not None and shape[0] != num_rows:
+    if num_rows is not None and len(lengths) != num_rows:
         raise ValueError(
             f"`table` must have one row for each row id: expected {num_rows} rows, "
-            f"received {shape[0]}. Mine for all rows, and pad those without items."
+            f"received {len(lengths)}. Mine for all rows, and leave those empty that "
+            "have no items."
         )
-    positions = np.empty(shape, np.int32)
+    width = lengths.max()
+    positions = np.full([len(lengths), width], -1, np.int32)
+    starts = np.concatenate([[0], np.cumsum(lengths)])
     absent = []
-    for start in range(0, shape[0], _ROWS):
+    for start in range(0, len(lengths), _ROWS):
+        rows = slice(start, start + _ROWS)
+        first, *_, last = starts[start : start + _ROWS + 1]
+        if first == last:
+            continue
         with tf.device("CPU:0"):
-            ids = tf.convert_to_tensor(table[start : start + _ROWS])
+            ids = tf.convert_to_tensor(values[first:last])
             found = lookup("table", ids).numpy()
-            padding = is_padding(ids).numpy()
-        unknown = (found == lookup.size) & ~padding
-        absent.extend(ids.numpy()[unknown].tolist())
-        positions[start : start + _ROWS] = np.where(padding, -1, found)
+        absent.extend(ids.numpy()[found == lookup.size].tolist())
+        positions[rows][np.arange(width) < lengths[rows, np.newaxis]] = found
     if absent:
         examples = ", ".join(repr(i) for i in list(dict.fromkeys(absent))[:5])
         raise ValueError(
-            f"`table` must hold ids of the corpus, or negative numbers or '' as "
-            f"padding, received {len(absent)} entries of other ids: {examples}. Mine "
-            "over the corpus that the sampler draws from."
+            f"`table` must hold ids of the corpus, received {len(absent)} entries of "
+            f"other ids: {examples}. Mine over the corpus that the sampler draws from; "
+            "rows of different lengths are a tf.RaggedTensor."
         )
     _drop_repeats(positions)
     return positions
@@ -61,7 +65,7 @@ def count_in_range(table, start, stop):
     """[R], how many items each row has in columns start to stop.
 
     Args:
-      table: [R, W] positions, an array or tensor, -1 for padding.
+      table: [R, W] positions, an array or tensor, -1 for none.
       start, stop: Columns.
     """
     counts = [
@@ -72,7 +76,7 @@ def count_in_range(table, start, stop):
 
 
 def _drop_repeats(positions):
-    """Pads, in place, where a row has the same position further left."""
+    """Puts -1, in place, where a row has the same position further left."""
     ordered = np.sort(positions, axis=1)
     repeats = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)
     for row in np.flatnonzero(repeats.any(axis=1)):

@@ -18,8 +18,8 @@ class Mixture(Sampler):
     log q of an item is that of the mixture, log sum_c w_c q_c(item), whichever
     sampler it came from (the balance heuristic, Veach & Guibas, SIGGRAPH 1995); with
     rows, q_c is that of the row. A sampler that has nothing for a row (`Mined`, when
-    the table lacks the row) turns its draws into padding, mask False; they are
-    counted, and the other samplers' draws keep their share.
+    the table lacks the row) leaves its draws out, mask False. They are counted, and
+    the other samplers' draws keep their share.
 
     With a `Mined` among the samplers there are only `per_row` negatives. All draws
     are with replacement, those of mined items too: without it, a row that has fewer
@@ -35,7 +35,7 @@ class Mixture(Sampler):
     Attributes:
       num_items: N.
       weights: float32 variable [S]. A running pipeline follows what is assigned.
-      num_padded: int64 variable, how many draws were padding.
+      num_padded: int64 variable, how many draws there was nothing for.
       log_q: A layer giving log q of ids with the present weights; a number if all
         samplers are `Uniform`. A model that is saved with the layer and loaded again
         has the weights of when it was saved, and follows this variable no more.
@@ -80,7 +80,7 @@ class Mixture(Sampler):
         weights = np.maximum(self.weights.numpy(), 0)
         total = weights.sum()
         for sampler, weight in zip(self.samplers, weights, strict=True):
-            # Less what rounding may add; and one, which padding is known by.
+            # Less what rounding may add; and one, by which empty rows are known.
             expected = math.ceil(num_negatives * weight / total - 1e-3) if weight else 1
             sampler._check_supply(max(expected, 1), replacement=True)
 

@@ -43,7 +43,7 @@ class Sampler(tf.Module):
     _rows_only = False
     # Features of the elements that draws depend on.
     _needs = ()
-    # int64 variable of samplers whose draws can be padding.
+    # int64 variable of samplers that may have nothing to draw for a row.
     num_padded = None
 
     def __init__(self, corpus, id_feature=None):
@@ -107,8 +107,8 @@ class Sampler(tf.Module):
           num_negatives: K or M, at least 1.
           per_row: Whether every row has its own negatives.
           exclude: With `per_row`, the feature that holds each row's known positives,
-            ids [B, P], [B] or ragged, padded with negative numbers or "". None of
-            them is drawn for the row. Ids that the corpus lacks change nothing.
+            ids [B, P] or [B], of which each counts, or ragged. None of them is drawn
+            for the row. Ids that the corpus lacks change nothing.
           name: What the negatives are called.
           seed: Equal seeds and names draw equal items; passes over the dataset draw
             differently.
@@ -159,7 +159,7 @@ class Sampler(tf.Module):
         positions = tf.where(mask, positions, 0)
         static = [num] if element is None else [tf.get_static_value(rows.size), num]
         positions.set_shape(static)
-        mask = self._note_padding(mask)
+        mask = self._counted(mask)
         log_q = tf.ensure_shape(tf.where(mask, log_q, 0.0), static)
         features = tf.nest.map_structure(
             lambda feature: tf.gather(feature, positions), self._corpus.features
@@ -168,12 +168,15 @@ class Sampler(tf.Module):
 
     def _positions(self, element, exclude):
         ids = element[exclude]
-        if isinstance(ids, tf.RaggedTensor):
-            ids = ids.to_tensor("" if ids.dtype == tf.string else -1)
         _checks.check_rank(exclude, ids, (1, 2), "Pass known positives [B, P].")
-        if ids.shape.rank == 1:
-            ids = ids[:, tf.newaxis]
-        return sorted_sets(self._corpus.lookup(exclude, ids), self.num_items)
+        if isinstance(ids, tf.RaggedTensor):
+            found = self._corpus.lookup(exclude, ids.flat_values)
+            found = ids.with_flat_values(found).to_tensor(self.num_items)
+        else:
+            found = self._corpus.lookup(exclude, ids)
+        if found.shape.rank == 1:
+            found = found[:, tf.newaxis]
+        return sorted_sets(found, self.num_items)
 
     def _check_element(self, spec, names, per_row, exclude):
         taken = [n for n in names if isinstance(spec, dict) and n in spec]
@@ -211,8 +214,8 @@ class Sampler(tf.Module):
           replacement: Whether by draws with replacement: `Rows.replacement`.
         """
 
-    def _note_padding(self, mask):
-        """Returns `mask`, having counted its padding where the sampler does so."""
+    def _counted(self, mask):
+        """Returns `mask`, having counted what was not drawn where the sampler does."""
         if self.num_padded is None:
             return mask
 

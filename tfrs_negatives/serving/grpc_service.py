@@ -66,7 +66,7 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         signature = request.model_spec.signature_name or "serving_default"
         specs = version.signature_inputs(signature)
         # Before any is made an array: a message can name thousands, of 32 MiB each.
-        check_names(specs, request.inputs)
+        check_names(specs, request.inputs, version.defaults[signature])
         most = self._service.limits.max_request_bytes
         inputs = {
             name: _array(name, proto, specs, most)

@@ -53,7 +53,7 @@ def parse_request(body):
     return signature, layouts[0], request[layouts[0]]
 
 
-def to_arrays(layout, values, specs):
+def to_arrays(layout, values, specs, optional=()):
     """The inputs of a request as arrays.
 
     Rows hold all inputs; a scalar such as k must be the same in each of them.
@@ -62,6 +62,7 @@ def to_arrays(layout, values, specs):
       layout: "instances" or "inputs".
       values: What stands there.
       specs: The signature's inputs, a dict from name to `tf.TensorSpec`.
+      optional: Names of inputs that may be missing.
 
     Returns:
       Dict from name to array, of the dtypes of `specs`.
@@ -73,10 +74,10 @@ def to_arrays(layout, values, specs):
         columns = values
         if not isinstance(values, dict) or _is_bytes(values):
             columns = {_only_name(specs): values}
-        check_names(specs, columns)
+        check_names(specs, columns, optional)
     else:
-        columns = _columns(values, specs)
-    return {name: _array(columns[name], specs[name]) for name in specs}
+        columns = _columns(values, specs, optional)
+    return {name: _array(value, specs[name]) for name, value in columns.items()}
 
 
 def to_json(layout, outputs):
@@ -102,7 +103,7 @@ def to_json(layout, outputs):
     return json.dumps(answer, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _columns(rows, specs):
+def _columns(rows, specs, optional):
     if not isinstance(rows, list) or not rows:
         raise RequestError(
             f'"{_ROWS}" must be a list of at least one row, received '
@@ -114,13 +115,16 @@ def _columns(rows, specs):
     for place, row in enumerate(rows):
         if not isinstance(row, dict):
             raise RequestError(f"All rows must be objects; row {place} is not.")
-        check_names(specs, row)
+        check_names(specs, row, optional)
         for name, value in row.items():
             columns[name].append(value)
-    for name, spec in specs.items():
-        if spec.shape.rank == 0:
-            first, *others = columns[name]
-            if any(type(o) is not type(first) or o != first for o in others):
+    columns = {name: values for name, values in columns.items() if values}
+    for name, values in columns.items():
+        if specs[name].shape.rank == 0:
+            first = values[0]
+            if len(values) < len(rows) or any(
+                type(one) is not type(first) or one != first for one in values
+            ):
                 raise RequestError(f"{name!r} must be the same in all rows.")
             columns[name] = first
     return columns

@@ -40,7 +40,8 @@ def rest_app(service):
         body = await _body(request, service.limits)
         signature, layout, values = json_tensors.parse_request(body)
         specs = version.signature_inputs(signature)
-        inputs = json_tensors.to_arrays(layout, values, specs)
+        optional = version.defaults[signature]
+        inputs = json_tensors.to_arrays(layout, values, specs, optional)
         outputs = await service.predict(version, signature, inputs)
         return _json(json_tensors.to_json(layout, outputs))
 

@@ -76,7 +76,7 @@ class Service:
         Args:
           version: What `version` returned.
           signature: Name of the signature.
-          inputs: Dict from name to array.
+          inputs: Dict from name to array; those with a default may be missing.
 
         Returns:
           Dict from name to array.
@@ -85,6 +85,7 @@ class Service:
           RequestError: The request does not fit the signature or the limits, or fails.
         """
         specs = version.signature_inputs(signature)
+        inputs = {**version.defaults[signature], **inputs}
         check_names(specs, inputs)
         rows = _check_inputs(specs, inputs)
         k = 1
@@ -112,11 +113,18 @@ class Service:
         self.batcher.close()
 
 
-def check_names(specs, names):
-    """Raises `RequestError` unless the names are those of the signature's inputs."""
-    if set(names) != set(specs):
+def check_names(specs, names, optional=()):
+    """Raises `RequestError` unless the names are those of the signature's inputs.
+
+    Args:
+      specs: The inputs, a dict from name.
+      names: Those of a request.
+      optional: Which of the inputs may be missing.
+    """
+    if set(specs) != set(names) | set(optional):
+        may = f" ({', '.join(sorted(optional))} may be left out)" if optional else ""
         raise RequestError(
-            f"Expected the inputs {', '.join(sorted(specs))}, received "
+            f"Expected the inputs {', '.join(sorted(specs))}{may}, received "
             f"{', '.join(sorted(names)) or 'none'}."
         )
 

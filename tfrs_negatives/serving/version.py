@@ -22,6 +22,8 @@ class Version:
       model: `SavedRetrieval`.
       num_candidates: The greatest k.
       inputs: Dict from signature to dict from name to `tf.TensorSpec`.
+      defaults: Dict from signature to dict from name to array: inputs that may be left
+        out.
       signature_defs: Dict from signature to TensorFlow's `SignatureDef`.
 
     Raises:
@@ -41,6 +43,14 @@ class Version:
                     tf.TensorShape(info.tensor_shape), tf.as_dtype(info.dtype), name
                 )
                 for name, info in definition.inputs.items()
+            }
+            for signature, definition in self.signature_defs.items()
+        }
+
+        self.defaults = {
+            signature: {
+                name: tf.make_ndarray(value)
+                for name, value in definition.defaults.items()
             }
             for signature, definition in self.signature_defs.items()
         }

@@ -12,6 +12,7 @@ from tfrs_negatives.losses.dense_scores import DenseScores
 from tfrs_negatives.losses.inputs import check_negatives, check_scored, computed_in
 from tfrs_negatives.losses.repeats import Layout
 from tfrs_negatives.losses.sampled_loss import SampledLoss
+from tfrs_negatives.metrics.corpus_ids import eval_ids
 from tfrs_negatives.tasks import row_negatives
 from tfrs_negatives.tasks.columns import Columns
 from tfrs_negatives.tasks.keys import Keys, vector
@@ -307,9 +308,10 @@ class Retrieval(keras.layers.Layer, Task):
             distinct. (With hard negatives, `negative_embeddings`, `score_mask`,
             another loss, batch metrics or under XLA they are just gathered.)
           candidate_rows: [C], the same for `candidate_embeddings` [V, d].
-          eval_candidate_ids: [B], ids of the true candidates for id-based corpus
-            metrics; None for score-based ones. The default takes
-            `candidate_ids`, as TFRS does.
+          eval_candidate_ids: [B], ids by which corpus metrics find the true
+            candidates; None to compare scores. The default takes `candidate_ids`, as
+            TFRS does, for metrics whose candidates have ids, and compares scores for
+            others.
           training: Whether `sampling_correction` learns from this batch.
 
         Returns:
@@ -338,6 +340,11 @@ class Retrieval(keras.layers.Layer, Task):
             candidate_ids = vector("candidate_ids", candidate_ids, num_columns)
         dtype = computed_in(query_embeddings, candidate_embeddings)
         labels = self._checked_labels(labels, num_rows, dtype)
+        # Also where they are not computed, so that an error comes before training.
+        true_ids = [
+            eval_ids(metric, _first(candidate_ids, num_rows), eval_candidate_ids)
+            for metric in self._factorized_metrics
+        ]
         by_id = {
             "remove_accidental_hits": self._remove_accidental_hits,
             "known_positive_ids": known_positive_ids,
@@ -500,16 +507,14 @@ class Retrieval(keras.layers.Layer, Task):
 
         updates = [metric.update_state(loss) for metric in self._loss_metrics]
         if compute_metrics and query_embeddings.shape.rank == 2:
-            if isinstance(eval_candidate_ids, str):
-                eval_candidate_ids = _first(candidate_ids, num_rows)
             updates += [
                 metric.update_state(
                     query_embeddings,
                     candidate_embeddings[:num_rows],
-                    true_candidate_ids=eval_candidate_ids,
+                    true_candidate_ids=ids,
                     sample_weight=sample_weight,
                 )
-                for metric in self._factorized_metrics
+                for metric, ids in zip(self._factorized_metrics, true_ids, strict=True)
             ]
         if updates_batch_metrics:
             updates += [dense.update(metric) for metric in self._batch_metrics]

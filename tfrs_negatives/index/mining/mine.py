@@ -4,6 +4,7 @@ import dataclasses
 import warnings
 
 import numpy as np
+import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives._keras import keras
@@ -63,12 +64,13 @@ def mine_hard_negatives(
       index: A built `BruteForce` or `ScaNN` (queried by embeddings, whatever its
         `query_model`); a `RankedPairs` (queried by query ids); a searcher of
         `scann.scann_ops_pybind` by dot product; or a function from (queries, k) to
-        (scores, ids), `[b, up to k]` each, best first, filled with -inf and -1 or "".
+        (scores, ids), `[b, up to k]` each, best first. Where it found fewer, a score
+        of -inf says so, whatever the id.
       queries: `[Q, d]` embeddings, or `[Q]` ids for `RankedPairs`; or a finite
         `tf.data.Dataset` of batches of them, read once.
       num_negatives: M.
-      positives: Known positives: ids `[Q]`, or `[Q, P]` filled with negative numbers
-        or "", a `tf.RaggedTensor`, or a sequence of Q sequences.
+      positives: Known positives: ids `[Q]`, or `[Q, P]`, of which each counts; or, of
+        different lengths, a `tf.RaggedTensor` or a sequence of Q sequences.
       range_min: How many of the best candidates to skip.
       range_max: How many candidates to look at. None: `range_min` plus the larger of
         100 and 10 M.
@@ -83,7 +85,8 @@ def mine_hard_negatives(
         score.
       sampling: "uniform": M at random from the range; "top": the M best.
       score_function: Function from (rows `[b]` of the queries, ids `[b, k]`) to scores
-        `[b, k]`, such as a ranking model. Ids are padded where fewer were found.
+        `[b, k]`, such as a ranking model. Where fewer were found, an id of the batch
+        is repeated, and its score is not looked at.
       ids: `[N]` ids of the rows of a scann_ops_pybind searcher.
       seed: For "uniform". What a row draws depends on the seed, the row number and
         what is in its range, not on `batch_size`.
@@ -91,9 +94,18 @@ def mine_hard_negatives(
       progress: Whether to show how many queries were mined.
 
     Returns:
-      `(ids, scores)`: NumPy arrays `[Q, M]`, best rank first. Ids are of the index's
-      dtype (strings as bytes); rows with fewer than M are filled with -1 or "" and
-      score -inf. A `UserWarning` counts them.
+      `(ids, scores)`: `tf.RaggedTensor`s `[Q, up to M]`, best rank first: ids of the
+      index's dtype, and float32. A `UserWarning` counts the rows with fewer than M;
+      without such rows `.to_tensor()` is `[Q, M]`. `samplers.Mined` takes the ids.
+
+    Example:
+      >>> index = BruteForce().index(tf.eye(3), tf.constant(["a", "b", "c"]))
+      >>> queries = tf.constant([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]])
+      >>> ids, scores = mine_hard_negatives(
+      ...     index, queries, 2, positives=["a", "b"], sampling="top", progress=False
+      ... )
+      >>> ids.to_list()
+      [[b'b', b'c'], [b'c', b'a']]
 
     Raises:
       ValueError: No queries, NaN or infinite ones, `range_min >= range_max`, other
@@ -120,11 +132,11 @@ def mine_hard_negatives(
         progress=progress,
     )
     if mined.num_short_rows:
-        rows = len(mined.ids)
+        rows = mined.ids.shape[0]
         warnings.warn(
             f"{mined.num_short_rows} of {rows} rows "
             f"({mined.num_short_rows / rows:.1%}) have fewer than {num_negatives} "
-            "negatives in the range and are padded. Raise `range_max`, lower "
+            "negatives in the range. Raise `range_max`, lower "
             "`num_negatives` or `range_min`, or loosen the filters.",
             stacklevel=2,
         )
@@ -133,10 +145,10 @@ def mine_hard_negatives(
 
 @dataclasses.dataclass(frozen=True)
 class Mined:
-    """What `mine` found: ids and scores `[Q, M]`, and how many rows have padding."""
+    """What `mine` found, and how many rows have fewer than was asked for."""
 
-    ids: np.ndarray
-    scores: np.ndarray
+    ids: tf.RaggedTensor
+    scores: tf.RaggedTensor
     num_short_rows: int
 
 
@@ -173,8 +185,17 @@ def mine(index, queries, num_negatives, *, ids=None, progress=True, **options):
         raise ValueError("`queries` must hold at least one query, received none.")
     _check_heights(heights, start)
     positions, scores = (np.concatenate(part) for part in zip(*parts, strict=True))
-    short = int((positions[:, -1] < 0).sum())
-    return Mined(source.ids(positions), scores, short)
+    is_hit = positions >= 0
+    lengths = np.count_nonzero(is_hit, axis=1)
+    ids = _tensor(source.ids(positions[is_hit]))
+    ids = tf.RaggedTensor.from_row_lengths(ids, lengths)
+    scores = ids.with_flat_values(scores[is_hit])
+    return Mined(ids, scores, np.count_nonzero(lengths < num_negatives))
+
+
+def _tensor(ids):
+    # Of no strings at all, a tensor would be of numbers.
+    return tf.constant(ids, tf.string if ids.dtype == object else None)
 
 
 def check_options(options):
@@ -206,7 +227,7 @@ def _find(source, known, queries, start, range_max, score_function):
     if not source.complete:
         _check_distinct(positions)
     if score_function is not None:
-        scores = _scored(score_function, rows, source.ids(positions), positions)
+        scores = _scored(score_function, rows, source, positions)
         positions, scores = ordered(
             np.argsort(-scores, kind="stable"), positions, scores
         )
@@ -215,8 +236,13 @@ def _find(source, known, queries, start, range_max, score_function):
     return positions[:, :range_max], scores[:, :range_max]
 
 
-def _scored(score_function, rows, ids, positions):
+def _scored(score_function, rows, source, positions):
     """Scores of the score function, -inf where there is no candidate."""
+    some = positions.max(initial=-1)
+    if some < 0:
+        return np.full(positions.shape, -np.inf)
+    # A function may not know what to make of an id that is none.
+    ids = source.ids(np.where(positions < 0, some, positions))
     scores = np.asarray(score_function(rows, ids), np.float64)
     if scores.shape != positions.shape:
         raise ValueError(

@@ -23,7 +23,8 @@ class RankedPairs(IdentifiedSource):
         dict of columns.
       query, item, score: Names of the columns. Ids are integers or strings. An id
         column of a `.csv` is read as integers if all of it are such as `int` prints
-        them, and else as text: with "007" among them, "7" is text too.
+        them, and else as text: with "007" among them, "7" is text too. An empty field
+        of a file is a null.
 
     Raises:
       ValueError: A file of another kind, columns that are missing or have nulls,
@@ -33,8 +34,8 @@ class RankedPairs(IdentifiedSource):
     Example:
       >>> pairs = RankedPairs({"query": [7, 7], "item": [1, 2], "score": [0.1, 0.9]})
       >>> ids, scores = mine_hard_negatives(pairs, [7], 2, progress=False)
-      >>> ids
-      array([[2, 1]])
+      >>> ids.to_list()
+      [[2, 1]]
     """
 
     # A ranker scores some items of each query; others are no mistake.
@@ -125,6 +126,13 @@ def _read(path, columns):
         table = pandas.read_csv(
             path, keep_default_na=False, dtype=dict.fromkeys(ids, str)
         )
+        for name in ids:
+            empty = int((table[name] == "").sum()) if name in table else 0
+            if empty:
+                raise ValueError(
+                    f"Column {name!r} must hold ids without nulls, received {empty} "
+                    f"empty fields in {path!r}. Drop those rows."
+                )
         return {
             name: _integers_if_all(column) if name in ids else column
             for name, column in table.items()

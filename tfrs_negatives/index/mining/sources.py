@@ -6,10 +6,10 @@ mining compares integers only. It has
 * `num_items`: how many items it holds, or None;
 * `complete`: whether an id that it does not know is a mistake;
 * `dot_products`: whether its scores can be dot products of embeddings;
-* `find(queries, k)`: scores `[b, k]`, best first, and int64 positions `[b, k]`; -1
-  fills short rows;
+* `find(queries, k)`: scores `[b, k]`, best first, and int64 positions `[b, k]` from 0;
+  behind short rows -1;
 * `positions(ids)`: int64 positions of a vector of ids, -1 where there is none;
-* `ids(positions)`: the ids, -1 or "" where the position is -1.
+* `ids(positions)`: the ids of positions from 0, an array of their shape.
 """
 
 import numpy as np
@@ -143,7 +143,7 @@ class SearcherSource(IdentifiedSource):
 class FunctionSource:
     """A function from (queries, k) to (scores, ids).
 
-    Integer ids are their own positions; strings are numbered as they are met.
+    Ids are numbered as they are met. Where the score is -inf there is no id.
     """
 
     num_items = None
@@ -153,9 +153,11 @@ class FunctionSource:
 
     def __init__(self, function):
         self._function = function
-        self._dtype = None  # Of integer ids.
+        self._dtype = None  # Of the ids returned.
         self._kind = None
-        self._numbers, self._names = {}, []
+        self._numbers = {}
+        # The reverse, a list: an array would be made again for each batch.
+        self._names = []
 
     def find(self, queries, k):
         scores, ids = (np.asarray(part) for part in self._function(queries, k))
@@ -170,10 +172,13 @@ class FunctionSource:
                 "`index` must return (scores, ids) with integer or string ids, "
                 f"received ids of type {ids.dtype.name}. Is the order right?"
             )
-        if ids.dtype.kind in "iu":
-            self._dtype = ids.dtype
-        positions = self.positions(ids.ravel()).reshape(ids.shape)
-        return scores.astype(np.float64), positions
+        self._dtype = ids.dtype if ids.dtype.kind in "iu" else np.dtype(object)
+        scores = scores.astype(np.float64)
+        # Where it is NaN too, for which mining has a message.
+        is_hit = ~np.isneginf(scores)
+        positions = np.full(ids.shape, -1, np.int64)
+        positions[is_hit] = self.positions(ids[is_hit])
+        return scores, positions
 
     def positions(self, ids):
         ids = np.asarray(ids)
@@ -184,27 +189,22 @@ class FunctionSource:
                 f"received {self._kind} and {kind}."
             )
         self._kind = kind if ids.size else self._kind
-        if kind == "integers":
-            return np.maximum(ids.astype(np.int64), -1)
-        distinct, places = np.unique(_as_bytes(ids), return_inverse=True)
+        ids = ids if kind == "integers" else _as_bytes(ids)
+        distinct, places = np.unique(ids, return_inverse=True)
         numbers = [self._number(name) for name in distinct.tolist()]
         return np.array(numbers, np.int64)[places.ravel()]
 
     def _number(self, name):
-        if not name:
-            return -1
         number = self._numbers.setdefault(name, len(self._names))
         if number == len(self._names):
             self._names.append(name)
         return number
 
     def ids(self, positions):
-        if self._dtype is not None:
-            return positions.astype(self._dtype)
         # Only the names of these positions: there may be millions of others.
         distinct, places = np.unique(positions, return_inverse=True)
-        names = [self._names[p] if p >= 0 else b"" for p in distinct.tolist()]
-        return np.array(names, object)[places.reshape(positions.shape)]
+        names = np.array([self._names[p] for p in distinct.tolist()], self._dtype)
+        return names[places.reshape(positions.shape)]
 
 
 def _as_bytes(ids):
