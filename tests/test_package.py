@@ -6,6 +6,7 @@ import sys
 import pytest
 
 import tfrs_negatives
+from tfrs_negatives import layers, losses, metrics, samplers
 
 
 def test_public_names():
@@ -116,3 +117,21 @@ def test_version_is_the_literal():
     version = importlib.import_module("tfrs_negatives.version").__version__
     assert tfrs_negatives.__version__ == version
     assert importlib.metadata.version("tfrs_negatives") == version
+
+
+@pytest.mark.parametrize(
+    "make, name",
+    [
+        (lambda: layers.StreamingFrequency(learning_rate="0.1"), "learning_rate"),
+        (lambda: layers.StreamingFrequency(initial_gap="100"), "initial_gap"),
+        (lambda: layers.StaticFrequency([1, 2], smoothing="1"), "smoothing"),
+        (lambda: layers.CrossBatchMemory("100", 8), "capacity"),
+        (lambda: losses.SampledSigmoid(negative_weight="2"), "negative_weight"),
+        (lambda: losses.SampledSoftmax("0.1"), "temperature"),
+        (lambda: metrics.PopularityShare([1, 2], top="0.5"), "top"),
+        (lambda: samplers.Popularity([7, 8], [1, 2], power="0.75"), "power"),
+    ],
+)
+def test_text_for_a_number_is_named(make, name):
+    with pytest.raises(ValueError, match=f"`{name}` must be .*received '"):
+        make()

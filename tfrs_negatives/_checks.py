@@ -6,6 +6,8 @@ tell are checked by `tf.debugging` asserts, which raise
 depend on them.
 """
 
+import numbers
+
 import tensorflow as tf
 
 
@@ -115,6 +117,12 @@ def guard(tensor, *assertions):
     """
     with tf.control_dependencies([a for a in assertions if a is not None]):
         return tf.identity(tensor)
+
+
+def check_number(name, value):
+    """Raises `ValueError` unless `value` is a number, such as 0.1 and not "0.1"."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool):
+        raise ValueError(f"`{name}` must be a number, received {value!r}.")
 
 
 def check_at_least(name, value, minimum):

@@ -237,6 +237,13 @@ def test_rebuilt_from_its_config(towers):
     "options, message",
     [
         ({"temperature": 0}, "temperature.*positive"),
+        ({"temperature": float("nan")}, "temperature.*positive"),
+        ({"temperature": "0.1"}, "temperature.*number or a scalar.*received '0.1'"),
+        ({"temperature": [0.1]}, "temperature.*number or a scalar"),
+        ({"temperature": tf.constant([0.1])}, "temperature.*number or a scalar"),
+        ({"num_hard_negatives": "5"}, "num_hard_negatives.*received '5'"),
+        ({"num_hard_negatives": tf.Variable(5.0)}, "num_hard_negatives.*int32"),
+        ({"row_block": "8"}, "row_block.*received '8'"),
         ({"positive": "some"}, "positive.*received 'some'"),
         ({"reduction": "mean"}, "reduction.*received 'mean'"),
         ({"row_block": -1}, "row_block.*at least 1"),
@@ -265,6 +272,25 @@ IDS = np.arange(C)
             "expected `query_keys`",
         ),
         ({}, {"candidate_keys": IDS}, "expected `query_keys`"),
+        (
+            {},
+            {
+                "candidate_ids": IDS,
+                "known_positive_ids": tf.sparse.from_dense(np.ones((B, 2), int)),
+            },
+            "known_positive_ids.*cannot be sparse.*from_sparse",
+        ),
+        ({}, {"candidate_ids": tf.ragged.constant([[1], [2]])}, "must be dense"),
+        ({}, {"query_keys": IDS[:B], "query_key_mask": IDS[:B]}, "mask.*bool.*int64"),
+        ({}, {"query_keys": IDS[:B], "query_key_mask": [True]}, "mask.*size 4"),
+        (
+            {},
+            {"query_keys": IDS[:B], "query_key_mask": {"user": [True] * B}},
+            "query_key_mask.*names",
+        ),
+        ({}, {"query_key_mask": [True] * B}, "query_key_mask.*names"),
+        ({}, {"candidate_key_mask": [True] * C}, "candidate_key_mask.*names"),
+        ({}, {"sample_weight": tf.sparse.from_dense(np.ones(B))}, "cannot be sparse"),
         ({}, {"candidate_ids": IDS[:B]}, "candidate_ids.*size 6.*received"),
         ({}, {"candidate_ids": IDS[:, np.newaxis]}, "candidate_ids.*rank 1"),
         ({}, {"query_keys": IDS}, "query_keys.*size 4"),
@@ -347,5 +373,24 @@ def test_strings_under_xla():
     def step():
         return Retrieval()(queries, queries, query_keys=users)
 
-    with pytest.raises(ValueError, match="query_keys.*strings.*input pipeline"):
+    with pytest.raises(
+        ValueError, match="query_keys.*strings.*input pipeline"
+    ) as caught:
         step()
+    assert_ends_with_the_reason(caught.value)
+
+
+def assert_ends_with_the_reason(error):
+    """Keras would list all arguments of the call behind it."""
+    assert "rguments received" not in str(error)
+    assert "sample_weight" not in str(error)
+
+
+@pytest.mark.parametrize("in_graph", [False, True])
+def test_an_error_ends_with_its_reason(towers, in_graph):
+    def step():
+        return Retrieval()(*towers, query_keys=IDS)
+
+    with pytest.raises(ValueError, match="query_keys.*size 4") as caught:
+        (tf.function(step) if in_graph else step)()
+    assert_ends_with_the_reason(caught.value)

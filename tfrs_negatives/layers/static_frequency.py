@@ -59,6 +59,7 @@ class StaticFrequency(keras.layers.Layer):
     def __init__(self, counts, *, batch_size=None, smoothing=0.0, name=None):
         if batch_size is not None:
             _checks.check_at_least("batch_size", batch_size, 1)
+        _checks.check_number("smoothing", smoothing)
         if not 0 <= smoothing < math.inf:
             raise ValueError(
                 f"`smoothing` must be at least 0 and finite, received {smoothing}. It "

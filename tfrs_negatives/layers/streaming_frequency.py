@@ -130,11 +130,14 @@ class StreamingFrequency(keras.layers.Layer):
         if num_hashes is None:
             num_hashes = 1 if dense else 2
         _checks.check_at_least("num_hashes", num_hashes, 1)
+        _checks.check_number("learning_rate", learning_rate)
         if not 0 < learning_rate <= 1:
             raise ValueError(
                 f"`learning_rate` must be in (0, 1], received {learning_rate}. The "
                 "paper uses 0.01; more follows drift faster, with more noise."
             )
+        if initial_gap is not None:
+            _checks.check_number("initial_gap", initial_gap)
         if initial_gap is not None and not initial_gap >= 1:
             raise ValueError(
                 f"`initial_gap` must be at least 1, received {initial_gap}. A gap of 1 "

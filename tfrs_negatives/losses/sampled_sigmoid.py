@@ -55,6 +55,8 @@ class SampledSigmoid(SampledLoss):
         super().__init__(
             temperature, positive, num_hard_negatives, reduction, row_block
         )
+        if negative_weight is not None:
+            _checks.check_number("negative_weight", negative_weight)
         if negative_weight is not None and not 0 < negative_weight < math.inf:
             raise ValueError(
                 "`negative_weight` must be positive and finite, received "

@@ -36,6 +36,7 @@ class PopularityShare(NegativeMetric):
     NEEDS = ("ids",)
 
     def __init__(self, counts, *, top=0.01, by="count", source=None, name=None):
+        _checks.check_number("top", top)
         if not 0 < top <= 1:
             raise ValueError(
                 f"`top` must be in (0, 1], the share of items that is popular, "

@@ -5,6 +5,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
+from tfrs_negatives import _checks
 from tfrs_negatives.layers.counts import checked_counts, have_ids
 from tfrs_negatives.samplers.inverse_cdf import InverseCDFSampler
 from tfrs_negatives.samplers.popularity_log_q import PopularityLogQ
@@ -44,6 +45,7 @@ class Popularity(InverseCDFSampler):
     """
 
     def __init__(self, corpus, counts, power=0.75, *, id_feature=None):
+        _checks.check_number("power", power)
         if not 0 <= power <= 1:
             raise ValueError(
                 f"`power` must be from 0 (items alike) to 1 (as often as they occur), "
