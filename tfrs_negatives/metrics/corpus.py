@@ -142,17 +142,20 @@ class IndexCorpus(EmbeddedCorpus):
     def read(self):
         embeddings = tf.convert_to_tensor(self.searcher._candidates)
         norm = largest_norm(embeddings)
-        same = tf.debugging.assert_equal(
+        return _checks.guard(embeddings, self._is_there(), norm_check(norm)), norm
+
+    def positions(self, name, ids):
+        ids = _checks.guard(ids, self._is_there())
+        found = self.searcher.identifiers.positions_of_any(name, ids)
+        return found[:, :, tf.newaxis]
+
+    def _is_there(self):
+        return tf.debugging.assert_equal(
             self.searcher.identifiers.num_rows(),
-            tf.shape(embeddings)[0],
+            tf.shape(self.searcher._candidates)[0],
             "The index was built again with ids of another dtype or none, since this "
             "function was traced. Trace it anew.",
         )
-        return _checks.guard(embeddings, same, norm_check(norm)), norm
-
-    def positions(self, name, ids):
-        found = self.searcher.identifiers.positions_of_any(name, ids)
-        return found[:, :, tf.newaxis]
 
 
 def norm_check(largest_norm):
