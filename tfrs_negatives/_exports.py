@@ -12,7 +12,7 @@ from tfrs_negatives import _manifest
 DESCRIPTION = os.path.join("assets.extra", "tfrs_negatives.json")
 
 # Raised when an older tfrs_negatives could not load what this one writes.
-FORMAT = 1
+FORMAT = 2
 
 
 def find_versions(path):

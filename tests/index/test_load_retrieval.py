@@ -153,7 +153,7 @@ def describe(path, **changes):
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"tensorflow": "2.20.0"}'])
 def test_a_description_that_is_not_whole(copied, content):
     (copied / DESCRIPTION).write_text(content)
-    with pytest.raises(ValueError, match="is no JSON|an export of format 1, received"):
+    with pytest.raises(ValueError, match="is no JSON|an export of format 2, received"):
         load_retrieval(copied)
 
 
@@ -168,7 +168,7 @@ def test_nothing_there(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"format": 2}, ValueError, "format 1, received .* of format 2"),
+        ({"format": 1}, ValueError, "format 2, received .* of format 1"),
         (
             {"tensorflow": "2.21.0"},
             ValueError,
