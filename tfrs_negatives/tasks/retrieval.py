@@ -9,6 +9,7 @@ from tfrs_negatives._summaries import histogram
 from tfrs_negatives.losses import SampledSoftmax
 from tfrs_negatives.losses.dense_scores import DenseScores
 from tfrs_negatives.losses.inputs import check_negatives, check_scored
+from tfrs_negatives.losses.reductions import of_keras_loss
 from tfrs_negatives.losses.repeats import Layout
 from tfrs_negatives.losses.sampled_loss import SampledLoss
 from tfrs_negatives.tasks import row_negatives
@@ -27,6 +28,7 @@ from tfrs_negatives.tasks.negative_rules import (
     insert,
     vector,
 )
+from tfrs_negatives.tasks.noted_losses import note
 from tfrs_negatives.tasks.observed_rows import ObservedRows, check_metrics
 from tfrs_negatives.tasks.repeats import Repeats, distinct_columns
 
@@ -169,6 +171,11 @@ class Retrieval(keras.layers.Layer, Task):
     @factorized_metrics.setter
     def factorized_metrics(self, value):
         self._factorized_metrics = _as_list(value)
+
+    @property
+    def reduction(self):
+        """How rows' losses become the batch's, as in `losses.reductions`."""
+        return of_keras_loss(self._loss or self._sampled)
 
     def get_config(self):
         def serialize(objects):
@@ -496,7 +503,9 @@ class Retrieval(keras.layers.Layer, Task):
                 self._sampled, scoring, labels, sample_weight, columns, column_ids
             )
         with tf.control_dependencies([u for u in updates if u is not None]):
-            return tf.identity(loss)
+            loss = tf.identity(loss)
+        note(loss, self.reduction, sample_weight, num_rows)
+        return loss
 
     def _columns(self, num_rows, num_candidates, score_mask):
         columns = Columns(
