@@ -140,25 +140,3 @@ def test_compute_loss_must_be_written():
     model = Model()
     with pytest.raises(NotImplementedError, match="compute_loss"):
         model.compute_loss({})
-
-
-def logged_tags(folder):
-    """Tags of all summaries in a folder of event files."""
-    tags = set()
-    for path in folder.rglob("*tfevents*"):
-        for record in tf.data.TFRecordDataset(str(path)):
-            event = tf.compat.v1.Event.FromString(record.numpy())
-            tags |= {value.tag for value in event.summary.value}
-    return tags
-
-
-@pytest.mark.parametrize("corrected", [False, True])
-def test_tensorboard_gets_a_histogram_of_log_q(tmp_path, corrected):
-    correction = StreamingFrequency(100) if corrected else None
-    model = TwoTower(sampling_correction=correction)
-    model.compile(optimizer="adam")
-    callback = keras.callbacks.TensorBoard(str(tmp_path), update_freq=1)
-    model.fit(interactions(), epochs=1, verbose=0, callbacks=[callback])
-    tags = logged_tags(tmp_path)
-    assert any("loss" in tag for tag in tags)
-    assert any(tag.endswith("log_q") for tag in tags) == corrected

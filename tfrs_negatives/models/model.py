@@ -117,8 +117,10 @@ class Model(_Base):
         return super().make_test_function(force)
 
     def _new_train_function(self):
+        current = self.train_function
         super().make_train_function(force=True)
-        return self.train_function
+        made, self.train_function = self.train_function, current
+        return made
 
     def _step(self):
         iterations = self.optimizer.iterations
