@@ -4,6 +4,8 @@ A page's function returns the names that its blocks use and do not define. Lists
 are ragged. `CHECKS` call what a page only defines.
 """
 
+import collections
+
 import numpy as np
 import tensorflow as tf
 
@@ -66,7 +68,7 @@ def distribution(folder):
         "tasks": tn.tasks,
         "layers": tn.layers,
         "TwoTower": TwoTower,
-        "optimizer": keras.optimizers.SGD(0.1),
+        "optimizer": "sgd",
         "batches": rows().batch(16),
     }
 
@@ -110,7 +112,7 @@ def metrics(folder):
     lists = tf.RaggedTensor.from_row_lengths(DRAWN["item"], [1] * ROWS)
     return {
         "tf": tf,
-        "item_counts": tn.data.count_ids(DRAWN["item"]),
+        "item_counts": collections.Counter(DRAWN["item"].tolist()),
         "queries": tf.random.normal([ROWS, DIM]),
         "items": tf.random.normal([ROWS, DIM]),
         "features": {**names, "items_of_user": lists},
@@ -138,6 +140,16 @@ def mining(folder):
         "queries": queries,
         "model": model,
         "dataset": rows().batch(16),
+    }
+
+
+def models(folder):
+    return {
+        "keras": keras,
+        "user_ids": list(USER_IDS),
+        "item_ids": list(ITEM_IDS),
+        "batches": rows().batch(16),
+        "held_out": rows().batch(16).take(2),
     }
 
 
@@ -189,6 +201,7 @@ SETUPS = {
     "docs/index.md": index,
     "docs/metrics.md": metrics,
     "docs/mining.md": mining,
+    "docs/models.md": models,
     "docs/negatives.md": negatives,
     "docs/ranking.md": ranking,
     "docs/requests.md": requests,
@@ -220,6 +233,12 @@ def _check_metrics(names):
     assert np.isfinite(loss) and np.isfinite(names["loss"])
 
 
+def _check_models(names):
+    ids = tf.constant(ITEM_IDS[:3])
+    found, expected = (names[name].item_tower(ids) for name in ("other", "model"))
+    np.testing.assert_array_equal(found, expected)
+
+
 def _check_negatives(names):
     batch = next(iter(names["dataset"]))
     assert batch["mined"]["item"].shape == [USERS, 8]
@@ -245,6 +264,7 @@ CHECKS = {
     "docs/evaluation.md": _check_evaluation,
     "docs/index.md": _check_index,
     "docs/metrics.md": _check_metrics,
+    "docs/models.md": _check_models,
     "docs/negatives.md": _check_negatives,
     "docs/ranking.md": _check_ranking,
     "docs/requests.md": _check_requests,

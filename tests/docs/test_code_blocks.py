@@ -20,7 +20,14 @@ for _block in blocks("python"):
     PYTHON[_block.page].append(_block)
 
 
-@pytest.mark.parametrize("page", PYTHON)
+# Four replicas take long to trace.
+SLOW = ("docs/distribution.md",)
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(p, marks=pytest.mark.slow if p in SLOW else ()) for p in PYTHON],
+)
 def test_python(page, tmp_path, monkeypatch):
     if page in ("docs/index.md", "docs/mining.md"):
         pytest.importorskip("scann")
@@ -46,6 +53,8 @@ def commands():
     for language in ("sh", ""):
         for block in blocks(language):
             for line in block.text.replace("\\\n", " ").splitlines():
+                if not language and not line.startswith(("python ", "pip ")):
+                    continue  # A drawing.
                 words = shlex.split(line, comments=True)
                 if words:
                     yield block.page, words
