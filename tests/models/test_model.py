@@ -140,3 +140,28 @@ def test_compute_loss_must_be_written():
     model = Model()
     with pytest.raises(NotImplementedError, match="compute_loss"):
         model.compute_loss({})
+
+
+class WithTemperature(TwoTower):
+    def __init__(self, temperature):
+        super().__init__()
+        self.temperature = temperature
+        self.task = Retrieval(temperature=temperature)
+
+
+@pytest.mark.skipif(not IS_KERAS_3, reason="Keras 2 trains a `tf.Variable`")
+def test_a_variable_that_keras_does_not_hold_is_named():
+    model = WithTemperature(tf.Variable(1.0, name="of_the_user"))
+    model.compile(optimizer=keras.optimizers.SGD(0.1))
+    with pytest.warns(UserWarning, match="not trained or saved.*of_the_user"):
+        model.fit(interactions(), verbose=0)
+    assert model.temperature.numpy() == 1.0
+
+
+@pytest.mark.skipif(not IS_KERAS_3, reason="Keras 2 has no such variables")
+def test_a_variable_of_keras_is_trained(recwarn):
+    model = WithTemperature(keras.Variable(1.0))
+    model.compile(optimizer=keras.optimizers.SGD(0.1))
+    model.fit(interactions(), verbose=0)
+    assert model.temperature.numpy() != 1.0
+    assert not any("not trained" in str(warning.message) for warning in recwarn)

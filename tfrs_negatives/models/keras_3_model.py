@@ -1,6 +1,7 @@
 """What `tfrs.Model` is, for Keras 3, where TensorFlow Recommenders does not run."""
 
 import contextlib
+import warnings
 
 import tensorflow as tf
 
@@ -33,6 +34,7 @@ class Keras3Model(keras.Model):
             # Replicas' gradients are added up: each takes its part of what all have.
             total_loss = loss + regularization_loss / distribute.num_replicas()
             scaled_loss = self.optimizer.scale_loss(total_loss)
+        self._warn_of_untracked(tape)
         variables = self.trainable_variables
         gradients = tape.gradient(scaled_loss, variables)
         self.optimizer.apply(gradients, variables)
@@ -75,6 +77,25 @@ class Keras3Model(keras.Model):
             # Keras averages them over replicas along an axis.
             logs = {name: tf.reshape(value, [1]) for name, value in logs.items()}
         return logs
+
+    def _warn_of_untracked(self, tape):
+        """Keras 3 neither trains nor saves what is a `tf.Variable` by itself."""
+        if distribute.num_replicas() > 1:
+            return  # Which have parts of variables.
+        tracked = {id(variable.value) for variable in self.variables}
+        names = [
+            variable.name
+            for variable in tape.watched_variables()
+            if id(variable) not in tracked
+        ]
+        if names:
+            warnings.warn(
+                f"The loss depends on variables that {type(self).__name__} does not "
+                f"hold as Keras 3 wants it, which are not trained or saved: {names}. "
+                "Make a `tf.Variable` a `keras.Variable`, and layers attributes of the "
+                "model; or pass `trainable=False`.",
+                stacklevel=2,
+            )
 
     def _symbolic_build(self, *args, **kwargs):
         """Does nothing: `compute_loss` decides what is called, and with what.

@@ -77,8 +77,8 @@ class Retrieval(keras.layers.Layer, Task):
         again; needs `candidate_ids`.
       name: Name of the layer.
       sampling_correction: A layer that gives log q for `candidate_ids`, such as
-        `layers.StreamingFrequency` or `layers.MixedLogQ`. Under
-        `keras.callbacks.TensorBoard(update_freq=n)` its histogram is logged.
+        `layers.StreamingFrequency` or `layers.MixedLogQ`. In a `models.Model`,
+        `keras.callbacks.TensorBoard(update_freq=n)` logs its histogram.
       positive: What log q does to a row's own positive: "all", "negatives" or
         "refined"; see `losses.SampledSoftmax`.
       memory: A `layers.CrossBatchMemory`, whose entries are negatives of all rows
