@@ -165,3 +165,23 @@ def test_a_variable_of_keras_is_trained(recwarn):
     model.fit(interactions(), verbose=0)
     assert model.temperature.numpy() != 1.0
     assert not any("not trained" in str(warning.message) for warning in recwarn)
+
+
+@pytest.mark.skipif(not IS_KERAS_3, reason="Keras 2 and TFRS hand a tuple on")
+def test_a_batch_by_itself():
+    """Keras 3 adds targets and weights to it, None both."""
+    model, whole = TwoTower(), TwoTower()
+    batch = next(iter(interactions()))
+    for each in (model, whole):
+        each.compile(optimizer=keras.optimizers.SGD(0.5))
+    whole.fit(tf.data.Dataset.from_tensors(batch), verbose=0)
+    model.train_on_batch(batch)
+    for found, expected in zip(model.weights, whole.weights, strict=True):
+        np.testing.assert_allclose(found.numpy(), expected.numpy(), atol=1e-6)
+    logs = [
+        model.test_on_batch(batch, return_dict=True),
+        whole.evaluate(
+            tf.data.Dataset.from_tensors(batch), verbose=0, return_dict=True
+        ),
+    ]
+    assert logs[0]["loss"] == pytest.approx(logs[1]["loss"], rel=1e-5)

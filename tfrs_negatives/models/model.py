@@ -204,12 +204,10 @@ class Model(_Base):
 
 def _alone(features):
     """Features without the targets and weights that Keras 3 adds to a batch."""
-    if (
-        isinstance(features, tuple)
-        and len(features) == 3
-        and features[1:] == (None,) * 2
-    ):
-        return features[0]
+    if isinstance(features, tuple) and len(features) == 3:
+        values, targets, weights = features
+        if targets is None and weights is None:
+            return values
     return features
 
 
