@@ -192,6 +192,7 @@ def test_a_model_that_was_called_before_it_is_trained():
     assert np.abs(model(batch).numpy() - before).max() > 0.01
 
 
+@pytest.mark.slow
 def test_a_tuner_loads_the_best_model(tmp_path):
     if not IS_KERAS_3:
         pytest.skip("KerasTuner runs the package keras, which is Keras 3")

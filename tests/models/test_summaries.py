@@ -32,7 +32,7 @@ def fit(model, folder=None, update_freq=1, epochs=1):
     model.fit(interactions(), epochs=epochs, verbose=0, callbacks=callbacks)
 
 
-@pytest.mark.parametrize("update_freq", [1, 2, 5])
+@pytest.mark.parametrize("update_freq", [1, 2, pytest.param(5, marks=pytest.mark.slow)])
 def test_every_nth_step(tmp_path, update_freq):
     model = compiled()
     fit(model, tmp_path, update_freq, epochs=2)
@@ -92,6 +92,7 @@ def test_no_correction_no_histogram(tmp_path):
     assert list(tmp_path.rglob("*tfevents*"))
 
 
+@pytest.mark.slow
 def test_on_two_replicas(two_replicas, tmp_path):
     with two_replicas.scope():
         model = compiled()

@@ -121,8 +121,15 @@ CASES = {
 }
 
 
+# The rest differ from these in how the task reduces, not in how terms are told apart.
+QUICK = ("weighted sum", "weights over rows", "a sum and a mean", "in a function")
+
+
 @pytest.mark.parametrize("eagerly", [False, True])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(c, marks=() if c in QUICK else pytest.mark.slow) for c in CASES],
+)
 def test_the_mean_over_all_rows(case, eagerly):
     options, combine, expected = CASES[case]
     model = Own(combine, **options)
