@@ -75,3 +75,14 @@ def note_inputs(model, inputs):
     """
     if not IS_KERAS_3 and model._saved_model_inputs_spec is None:
         model._set_save_spec(inputs)
+
+
+class Untracked:
+    """Holds what Keras must neither track, save, nor wrap.
+
+    Attributes:
+      value: What is held.
+    """
+
+    def __init__(self, value):
+        self.value = value

@@ -13,3 +13,39 @@ def histogram(name, values):
     """
     if tf.summary.experimental.get_step() is not None and not compiled_by_xla():
         tf.summary.histogram(name, values)
+
+
+class RecordingSteps:
+    """A function of training steps in two forms, with summaries and without.
+
+    What a `tf.function` writes, where to, and at which step is settled when it is
+    traced, while Keras's callback decides anew at each step. So one form is traced
+    where nothing is recorded, the other where something is.
+
+    Args:
+      make: Returns a function that runs training steps, not traced yet.
+      get_step: Returns the variable that counts them.
+    """
+
+    def __init__(self, make, get_step):
+        self._make, self._get_step = make, get_step
+        self._silent = make()
+        self._recording = None
+
+    def begin(self):
+        """Begins another `fit`, whose callbacks write to files of their own."""
+        self._recording = None
+
+    def __call__(self, iterator):
+        if not tf.summary.should_record_summaries():
+            with tf.summary.record_if(False):
+                return self._silent(iterator)
+        if self._recording is None:
+            self._recording = self._make()
+        step = tf.summary.experimental.get_step()
+        tf.summary.experimental.set_step(self._get_step())
+        try:
+            with tf.summary.record_if(True):
+                return self._recording(iterator)
+        finally:
+            tf.summary.experimental.set_step(step)

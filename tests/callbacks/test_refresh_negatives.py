@@ -23,7 +23,7 @@ from refresh_model import (
     sampler,
 )
 
-from tfrs_negatives._keras import keras
+from tfrs_negatives._keras import IS_KERAS_3, keras
 from tfrs_negatives.callbacks import RefreshNegatives
 from tfrs_negatives.index import BruteForce, ScaNN
 from tfrs_negatives.samplers import Mined
@@ -59,7 +59,7 @@ def test_three_rounds_reach_a_traced_step():
         model, mined, 4, refresher(mined, model, every_epochs=1), recorder, epochs=4
     )
     traces = model.num_traces
-    assert traces <= 2  # A symbolic build may be one.
+    assert traces <= 2 + IS_KERAS_3  # Which builds the model first.
     assert recorder.refreshed_at == [0] * 4 + [4] * 4 + [8] * 4 + [12] * 4
     for first in (4, 8, 12):
         # What the NumPy search finds with the weights that the epoch starts with.

@@ -10,6 +10,7 @@ from tfrs_negatives._summaries import histogram
 from tfrs_negatives.losses import SampledSoftmax
 from tfrs_negatives.losses.dense_scores import DenseScores
 from tfrs_negatives.losses.inputs import check_negatives, check_scored, computed_in
+from tfrs_negatives.losses.reductions import of_keras_loss
 from tfrs_negatives.losses.repeats import Layout
 from tfrs_negatives.losses.sampled_loss import SampledLoss
 from tfrs_negatives.metrics.corpus_ids import eval_ids
@@ -29,6 +30,7 @@ from tfrs_negatives.tasks.negative_rules import (
     ids_of_columns,
     insert,
 )
+from tfrs_negatives.tasks.noted_losses import note
 from tfrs_negatives.tasks.observed_rows import ObservedRows, check_metrics
 from tfrs_negatives.tasks.repeats import Repeats, distinct_columns
 
@@ -77,8 +79,8 @@ class Retrieval(keras.layers.Layer, Task):
         again; needs `candidate_ids`.
       name: Name of the layer.
       sampling_correction: A layer that gives log q for `candidate_ids`, such as
-        `layers.StreamingFrequency` or `layers.MixedLogQ`. Under
-        `keras.callbacks.TensorBoard(update_freq=n)` its histogram is logged.
+        `layers.StreamingFrequency` or `layers.MixedLogQ`. In a `models.Model`,
+        `keras.callbacks.TensorBoard(update_freq=n)` logs its histogram.
       positive: What log q does to a row's own positive: "all", "negatives" or
         "refined"; see `losses.SampledSoftmax`.
       memory: A `layers.CrossBatchMemory`, whose entries are negatives of all rows
@@ -171,6 +173,11 @@ class Retrieval(keras.layers.Layer, Task):
     @factorized_metrics.setter
     def factorized_metrics(self, value):
         self._factorized_metrics = _as_list(value)
+
+    @property
+    def reduction(self):
+        """How rows' losses become the batch's, as in `losses.reductions`."""
+        return of_keras_loss(self._loss or self._sampled)
 
     def get_config(self):
         def serialize(objects):
@@ -523,7 +530,9 @@ class Retrieval(keras.layers.Layer, Task):
                 self._sampled, scoring, labels, sample_weight, columns, column_ids
             )
         with tf.control_dependencies([u for u in updates if u is not None]):
-            return tf.identity(loss)
+            loss = tf.identity(loss)
+        note(loss, self.reduction, sample_weight, num_rows)
+        return loss
 
     def _columns(self, num_rows, num_candidates, score_mask):
         columns = Columns(

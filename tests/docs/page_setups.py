@@ -1,0 +1,271 @@
+"""What the code of each page takes for granted: small data, towers, a model.
+
+A page's function returns the names that its blocks use and do not define. Lists of ids
+are ragged. `CHECKS` call what a page only defines.
+"""
+
+import collections
+
+import numpy as np
+import tensorflow as tf
+
+import tfrs_negatives as tn
+from tfrs_negatives._keras import keras
+
+USERS, ITEMS, ROWS, DIM = 20, 600, 64, 8
+
+
+def strings(name, size):
+    return np.array([f"{name} {i}" for i in range(size)])
+
+
+def tower(ids):
+    return keras.Sequential(
+        [
+            keras.layers.StringLookup(vocabulary=list(ids)),
+            keras.layers.Embedding(len(ids) + 1, DIM),
+        ]
+    )
+
+
+USER_IDS, ITEM_IDS = strings("user", USERS), strings("item", ITEMS)
+RNG = np.random.default_rng(0)
+DRAWN = {
+    "user": RNG.choice(USER_IDS, ROWS),
+    "item": RNG.choice(ITEM_IDS, ROWS),
+    "request": RNG.integers(0, 16, ROWS),
+}
+EMBEDDINGS = {
+    name: RNG.normal(size=[size, DIM]).astype(np.float32)
+    for name, size in (("user", USERS), ("item", ITEMS))
+}
+LISTS = tf.RaggedTensor.from_row_lengths(RNG.choice(ITEM_IDS, 2 * USERS), [2] * USERS)
+
+
+class TwoTower(tn.models.Model):
+    def __init__(self, task):
+        super().__init__()
+        self.user_tower, self.item_tower = tower(USER_IDS), tower(ITEM_IDS)
+        self.task = task
+
+    def compute_loss(self, features, training=False):
+        return self.task(
+            self.user_tower(features["user"]),
+            self.item_tower(features["item"]),
+            candidate_ids=features["item"],
+            training=training,
+        )
+
+
+def rows():
+    return tf.data.Dataset.from_tensor_slices(DRAWN)
+
+
+def distribution(folder):
+    return {
+        "tf": tf,
+        "keras": keras,
+        "tasks": tn.tasks,
+        "layers": tn.layers,
+        "TwoTower": TwoTower,
+        "optimizer": "sgd",
+        "batches": rows().batch(16),
+    }
+
+
+def evaluation(folder):
+    users, items = tower(USER_IDS), tower(ITEM_IDS)
+    truth = tf.RaggedTensor.from_row_lengths(ITEM_IDS[:USERS], [1] * USERS)
+    lists = {"positive_ids": truth, "excluded_ids": LISTS}
+    held_out_rows = ({"user_id": USER_IDS}, lists)
+    return {
+        "tf": tf,
+        "callbacks": tn.callbacks,
+        "items": tf.data.Dataset.from_tensor_slices({"item_id": ITEM_IDS}),
+        "item_tower": lambda row: items(row["item_id"]),
+        "user_tower": lambda row: users(row["user_id"]),
+        "item_embeddings": EMBEDDINGS["item"],
+        "item_ids": ITEM_IDS,
+        "user_embeddings": EMBEDDINGS["user"],
+        "held_out": truth,
+        "seen": LISTS,
+        "weights": np.ones(USERS, np.float32),
+        "held_out_rows": tf.data.Dataset.from_tensor_slices(held_out_rows),
+        "features": {"user_id": USER_IDS, "item_id": ITEM_IDS[:USERS]},
+    }
+
+
+def index(folder):
+    return {
+        "item_embeddings": EMBEDDINGS["item"],
+        "item_ids": ITEM_IDS,
+        "query_embeddings": EMBEDDINGS["user"],
+        "some_query_embeddings": EMBEDDINGS["user"],
+        "seen_ids": LISTS,
+        "user_tower": tower(["ann", "bob"]),
+        "titles": strings("title", ITEMS),
+    }
+
+
+def metrics(folder):
+    names = {name: tf.constant(values) for name, values in DRAWN.items()}
+    lists = tf.RaggedTensor.from_row_lengths(DRAWN["item"], [1] * ROWS)
+    return {
+        "tf": tf,
+        "item_counts": collections.Counter(DRAWN["item"].tolist()),
+        "queries": tf.random.normal([ROWS, DIM]),
+        "items": tf.random.normal([ROWS, DIM]),
+        "features": {**names, "items_of_user": lists},
+        "training": True,
+    }
+
+
+def mining(folder):
+    model = TwoTower(tn.tasks.Retrieval())
+    model.compile(keras.optimizers.SGD(0.1))
+    candidates, queries = (
+        tf.data.Dataset.from_tensor_slices((ids, ids)).batch(50)
+        for ids in (ITEM_IDS, USER_IDS)
+    )
+    return {
+        "item_tower": model.item_tower,
+        "user_tower": model.user_tower,
+        "items": tf.constant(ITEM_IDS),
+        "item_ids": ITEM_IDS,
+        "users": tf.constant(USER_IDS),
+        "user_ids": USER_IDS,
+        "history": LISTS,
+        "item_features": {"item_id": ITEM_IDS},
+        "candidates": candidates,
+        "queries": queries,
+        "model": model,
+        "dataset": rows().batch(16),
+    }
+
+
+def models(folder):
+    return {
+        "keras": keras,
+        "user_ids": list(USER_IDS),
+        "item_ids": list(ITEM_IDS),
+        "batches": rows().batch(16),
+        "held_out": rows().batch(16).take(2),
+    }
+
+
+def negatives(folder):
+    with_history = {
+        "user": USER_IDS,
+        "history": tf.RaggedTensor.from_row_lengths(ITEM_IDS[:USERS], [1] * USERS),
+    }
+    return {
+        "samplers": tn.samplers,
+        "layers": tn.layers,
+        "tasks": tn.tasks,
+        "item_ids": ITEM_IDS,
+        "genres": RNG.integers(0, 5, ITEMS),
+        "rows": tf.data.Dataset.from_tensor_slices(with_history),
+        "table": np.stack([RNG.permutation(ITEM_IDS)[:50] for _ in range(USERS)]),
+        "user_ids": USER_IDS,
+    }
+
+
+def ranking(folder):
+    strategy = tf.distribute.OneDeviceStrategy("CPU:0")
+    with strategy.scope():
+        optimizer = keras.optimizers.SGD(0.1)
+    return {"keras": keras, "strategy": strategy, "optimizer": optimizer}
+
+
+def requests(folder):
+    import pandas as pd
+
+    table = {
+        "user": DRAWN["user"],
+        "item": DRAWN["item"],
+        "request_id": np.sort(DRAWN["request"]),
+        "time": np.arange(ROWS),
+    }
+    pd.DataFrame(table).to_parquet(folder / "log.parquet")
+    return {"user_model": tower(USER_IDS), "item_model": tower(ITEM_IDS)}
+
+
+def serving(folder):
+    index = tn.index.BruteForce(k=10).index(EMBEDDINGS["item"], ITEM_IDS)
+    return {"user_tower": tower(["ann", "bob"]), "index": index}
+
+
+SETUPS = {
+    "docs/distribution.md": distribution,
+    "docs/evaluation.md": evaluation,
+    "docs/index.md": index,
+    "docs/metrics.md": metrics,
+    "docs/mining.md": mining,
+    "docs/models.md": models,
+    "docs/negatives.md": negatives,
+    "docs/ranking.md": ranking,
+    "docs/requests.md": requests,
+    "docs/serving.md": serving,
+}
+
+
+def _check_evaluation(names):
+    loss = names["compute_loss"](names["features"], training=False)
+    assert np.isfinite(loss)
+    result = dict(zip(names["metric"].names, names["metric"].result(), strict=True))
+    assert 0.0 <= result["factorized_top_k/recall@100"] <= 1.0
+
+
+def _check_index(names):
+    assert names["answer"]["ids"].shape == [2, 10]
+    assert b"item 3" not in names["answer"]["ids"].numpy()[1]
+
+
+def _check_metrics(names):
+    task = tn.tasks.Retrieval(negative_metrics=[names["FalseGradient"]()])
+    features = names["features"]
+    loss = task(
+        names["queries"],
+        names["items"],
+        candidate_ids=features["item"],
+        measured_positive_ids=features["items_of_user"],
+    )
+    assert np.isfinite(loss) and np.isfinite(names["loss"])
+
+
+def _check_models(names):
+    ids = tf.constant(ITEM_IDS[:3])
+    found, expected = (names[name].item_tower(ids) for name in ("other", "model"))
+    np.testing.assert_array_equal(found, expected)
+
+
+def _check_negatives(names):
+    batch = next(iter(names["dataset"]))
+    assert batch["mined"]["item"].shape == [USERS, 8]
+    assert batch["negatives"]["item"].shape == [1024]
+
+
+def _check_ranking(names):
+    x, y = np.ones([4, 3], np.float32), np.ones([4, 1], np.float32)
+    names["ranker"].fit(x, y, verbose=0)
+
+
+def _check_requests(names):
+    for batch in names["batches"]:
+        assert np.isfinite(names["compute_loss"](batch, training=True))
+
+
+def _check_distribution(names):
+    assert names["model"].optimizer.iterations.numpy() == 2 * ROWS // 16
+
+
+CHECKS = {
+    "docs/distribution.md": _check_distribution,
+    "docs/evaluation.md": _check_evaluation,
+    "docs/index.md": _check_index,
+    "docs/metrics.md": _check_metrics,
+    "docs/models.md": _check_models,
+    "docs/negatives.md": _check_negatives,
+    "docs/ranking.md": _check_ranking,
+    "docs/requests.md": _check_requests,
+}
