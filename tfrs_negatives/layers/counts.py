@@ -39,8 +39,13 @@ def checked_counts(counts):
             f"{len(counts)} counts."
         )
     keys = as_int64("ids", ids).numpy()
-    if len(np.unique(keys)) < len(keys):
-        raise ValueError("`ids` must be distinct, received some more than once.")
+    order = np.argsort(keys, kind="stable")
+    repeats = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
+    if len(repeats):
+        raise ValueError(
+            f"`ids` must be distinct, received {len(repeats)} repeats, "
+            f"{ids[order[repeats[0]]]!r} for one. Add their counts up."
+        )
     return ids, keys, counts
 
 

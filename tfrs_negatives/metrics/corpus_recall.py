@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives._ids import as_int64
-from tfrs_negatives._keras import keras
+from tfrs_negatives._keras import Untracked, keras
 from tfrs_negatives.index.brute_force import BruteForce
 from tfrs_negatives.index.top_k import TopK
 from tfrs_negatives.metrics.average import Average
@@ -96,8 +96,8 @@ class CorpusRecall(keras.layers.Layer):
                 f"{type(popularity).__name__}. Make one of the items' counts."
             )
         # Not attributes that Keras would look into: an index is no part of a metric.
-        self._corpus = _Hidden(_corpus_of(candidates, candidate_ids))
-        self._bands = _Hidden(popularity)
+        self._corpus = Untracked(_corpus_of(candidates, candidate_ids))
+        self._bands = Untracked(popularity)
         if popularity is not None and self.known_ids().are_there is False:
             raise ValueError(
                 "`popularity` needs candidates with ids, received candidates without. "
@@ -119,8 +119,8 @@ class CorpusRecall(keras.layers.Layer):
         # At once: Keras 2 tracks the metrics that a list holds when it is assigned.
         self._averages = averages
         # A function that Keras saw would be exported, with the corpus.
-        self._measure = _Hidden(None)
-        self._traced_for = _Hidden(None)
+        self._measure = Untracked(None)
+        self._traced_for = Untracked(None)
         self.built = True
 
     def get_config(self):
@@ -318,13 +318,6 @@ class CorpusRecall(keras.layers.Layer):
             weights = tf.where(counts > 0, weight, 0.0)
             sums.append((tf.reduce_sum(weights * values), tf.reduce_sum(weights)))
         return sums
-
-
-class _Hidden:
-    """Holds what Keras must not track."""
-
-    def __init__(self, value):
-        self.value = value
 
 
 def _corpus_of(candidates, ids):
