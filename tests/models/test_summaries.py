@@ -58,7 +58,7 @@ def test_they_hold_log_q_of_the_batch(tmp_path):
     model = TwoTower()
     counts = np.arange(1.0, 31.0)
     ids = np.array([str(i) for i in range(30)])
-    model.task = Retrieval(sampling_correction=StaticFrequency(counts, ids))
+    model.task = Retrieval(sampling_correction=StaticFrequency((ids, counts)))
     model.compile(keras.optimizers.SGD(0.1))
     fit(model, tmp_path)
     batches = [np.int64(batch["item"].numpy()) for batch in interactions()]

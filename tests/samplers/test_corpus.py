@@ -83,11 +83,11 @@ def test_lists_are_features(corpus):
         (pd.DataFrame(CATALOGUE["id"]), {}, "a dict of features.* DataFrame"),
         (pd.Series([5, 5, 6]).value_counts(), {}, "index of its own.*to_numpy"),
         ({"id": np.ones(3)}, {"id_feature": "id"}, "integers or strings"),
-        (np.array([4, 5, 4]), {}, "each item once.* 3 ids of which 1 are repeats"),
+        (np.array([4, 5, 4]), {}, "each id once.* 3 ids of which 1 are repeats"),
         (
             {"id": np.array(["a", "a"]), "x": np.zeros(2)},
             {"id_feature": "id"},
-            "each item once",
+            "each id once",
         ),
         ({"a": np.zeros(3)}, {"id_feature": "b"}, r"'b' and \['a'\]"),
         (np.zeros(3), {"id_feature": "b"}, "'b' and a corpus that is not a dict"),
@@ -111,9 +111,9 @@ def test_bad_corpus(corpus, options, message):
 @pytest.mark.parametrize(
     "ids, message",
     [
-        ([4, 5, 4], "each item once.*1 are repeats, .*4"),
-        ([4, -5, -5], "each item once.*1 are repeats, .*-5"),
-        (["a", "", ""], "each item once.*1 are repeats, b''"),
+        ([4, 5, 4], "each id once.*1 are repeats, .*4"),
+        ([4, -5, -5], "each id once.*1 are repeats, .*-5"),
+        (["a", "", ""], "each id once.*1 are repeats, b''"),
         ([[1], [2], [3]], "rank 1"),
     ],
 )
@@ -122,8 +122,8 @@ def test_bad_ids_are_told_when_ids_are_needed(ids, message):
     with pytest.raises(ValueError, match=message):
         Mined(corpus, [[1]], "row", id_feature="id")
     dataset = rows_dataset(1, 2, known=np.array([[1], [2]]))
-    sampler = Uniform(corpus, id_feature="id")
     with pytest.raises(ValueError, match=message):
+        sampler = Uniform(corpus, id_feature="id")
         sampler.attach(dataset, 2, per_row=True, exclude="known")
 
 

@@ -306,7 +306,7 @@ def test_a_bad_table_changes_nothing(table, message):
         ({"range_min": 3, "range_max": 3}, "range_min < range_max.*3 and 3"),
         ({"range_min": -1}, "`range_min`.*at least 0.*-1"),
         ({"row_ids": [1, 2, 3]}, "expected 3 rows, received 4"),
-        ({"row_ids": [1, 2, 3, 1]}, "`row_ids` must be distinct.*1 repeats"),
+        ({"row_ids": [1, 2, 3, 1]}, "`row_ids` must hold each id once.*1 are repeats"),
         ({"id_feature": "id"}, "`id_feature`.*'id'"),
     ],
 )

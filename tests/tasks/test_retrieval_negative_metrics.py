@@ -36,7 +36,7 @@ def all_metrics(id_type="int64"):
     for options in ({"by": "count"}, {"by": "mass"}):
         kind = metrics.PopularityShare
         ids = typed(range(ITEMS), id_type).numpy()
-        options |= {"counts": COUNTS, "ids": ids, "top": 0.25}
+        options |= {"counts": (ids, COUNTS), "top": 0.25}
         found += [kind(**options), *kind.each_source(**options)]
     return found
 

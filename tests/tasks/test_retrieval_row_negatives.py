@@ -105,7 +105,7 @@ def arguments(batch, combination, id_type="int64"):
 def counted(batch):
     """The layer that knows q."""
     ids = np.arange(FIRST_ID, FIRST_ID + 6)
-    return StaticFrequency(counts=batch["q"] * 1000, ids=ids)
+    return StaticFrequency((ids, batch["q"] * 1000))
 
 
 @pytest.mark.parametrize("id_type", ["int32", "int64", "string"])

@@ -148,8 +148,9 @@ def test_a_graph_equals_eager(num_rows, extra, static, kind):
     graph = tf.function(
         step_of(make, shared), input_signature=tf.nest.map_structure(spec, inputs)
     )
-    # The second step finds what the first has left in memory.
-    for _ in range(2):
+    # The second step finds what the first has left, in state and in buffers.
+    for sign in (1.0, -1.0):
+        inputs = (*(sign * part for part in embeddings), given)
         expected, found = eager(*inputs), graph(*inputs)
         for one, other in zip(found, expected, strict=True):
             assert np.isfinite(other).all()

@@ -4,7 +4,6 @@ import tensorflow as tf
 
 from tfrs_negatives.losses.overwrite import (
     get_each,
-    overwrite,
     row_starts,
     set_each,
 )
@@ -31,12 +30,13 @@ def spread(values, columns, num_columns):
     """Puts values of what `hardest` returned back to their columns, 0 elsewhere."""
     num_rows = tf.shape(values)[0]
     places = row_starts(num_rows, num_columns)[:, tf.newaxis] + columns[:, 1:]
-    matrix = overwrite(
-        tf.zeros([num_rows, num_columns], values.dtype),
-        tf.reshape(places, [-1]),
+    # A matrix of zeros may be a constant of the graph, which nothing may write to.
+    flat = tf.scatter_nd(
+        tf.reshape(places, [-1, 1]),
         tf.reshape(values[:, 1:], [-1]),
-        in_place=True,
+        [num_rows * num_columns],
     )
+    matrix = tf.reshape(flat, [num_rows, num_columns])
     # Last: where fewer negatives are allowed than kept, the positive's own column is
     # among those of -inf.
     return set_each(matrix, columns[:, 0], values[:, 0], in_place=True)

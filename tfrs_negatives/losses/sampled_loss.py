@@ -365,30 +365,25 @@ class SampledLoss(abc.ABC):
             sizes.append((negatives, 1))
         if queries.shape.rank == 3:
             sizes.append((queries, 1))
-        static = [tensor.shape[axis] for tensor, axis in sizes]
-        if None not in static:
-            # Constants: inside of a loop XLA cuts blocks of a size that it knows, else
-            # each is as large as the batch.
-            with tf.init_scope():
-                partition = self._partition_of(
-                    queries.shape.rank == 3, *map(tf.constant, static)
-                )
-                num_blocks, overlap = (part.numpy().item() for part in partition)
-            return row_blocks.Partition(num_blocks, tf.constant(overlap))
-        return self._partition_of(
-            queries.shape.rank == 3, *(tf.shape(tensor)[axis] for tensor, axis in sizes)
-        )
+        numbers = [tensor.shape[axis] for tensor, axis in sizes]
+        if None in numbers:
+            numbers = [tf.shape(tensor)[axis] for tensor, axis in sizes]
+        # As integers where they are known: inside of a loop XLA cuts blocks of a size
+        # that it knows, else each is as large as the batch.
+        return self._partition_of(queries.shape.rank == 3, *numbers)
 
     def _partition_of(self, has_heads, num_rows, num_candidates, *others):
-        """The same from scalars: of the rows' own negatives and heads, if any."""
+        """The same from sizes, the rows' own negatives and heads last, if any."""
         num_heads = others[-1] if has_heads else 1
         num_columns = num_candidates + sum(others[: len(others) - has_heads])
         scores_a_row = num_columns * num_heads
         row_block = self._rows_of_block(num_columns, scores_a_row)
         return row_blocks.Partition(
             # One at least, of no rows where a replica has none.
-            num_blocks=tf.maximum(-(-num_rows // row_block), 1),
-            overlap=row_block * scores_a_row <= _OVERLAPPING_SCORES,
+            num_blocks=_largest(-(-num_rows // row_block), 1),
+            overlap=tf.convert_to_tensor(
+                row_block * scores_a_row <= _OVERLAPPING_SCORES
+            ),
         )
 
     def check_before(self, dtype, is_corrected):
@@ -421,16 +416,17 @@ class SampledLoss(abc.ABC):
         )
 
     def _rows_of_block(self, num_columns, scores_a_row):
-        """How many rows to score at once, scalar int32."""
+        """How many rows to score at once, an int if the arguments are."""
         # A replica without rows has no columns either.
-        scores_a_row = tf.maximum(scores_a_row, 1)
+        scores_a_row = _largest(scores_a_row, 1)
         if self.row_block is not None:
             row_block = self.row_block
         else:
-            block = tf.clip_by_value(256 * num_columns, *_BLOCK_SCORES)
-            block = tf.maximum(block, 112 * num_columns)
-            row_block = tf.maximum(block // scores_a_row, 1)
-        return tf.minimum(row_block, tf.int32.max // scores_a_row)
+            least, most = _BLOCK_SCORES
+            block = _least(_largest(256 * num_columns, least), most)
+            block = _largest(block, 112 * num_columns)
+            row_block = _largest(block // scores_a_row, 1)
+        return _least(row_block, tf.int32.max // scores_a_row)
 
     def _prepare(self, embeddings, columns):
         """Checks and casts the arguments of a call.
@@ -476,6 +472,17 @@ _Columns = collections.namedtuple(
 # by_head: the products alone, [n, H, width], None without heads; mined: None, or
 # where the logits came from, as columns of the `width` scored.
 Scored = collections.namedtuple("Scored", "logits positives by_head mined width")
+
+
+def _largest(one, other):
+    """The larger of two sizes, integers or scalars."""
+    return tf.maximum(one, other) if tf.is_tensor(one) else max(one, other)
+
+
+def _least(one, other):
+    """The smaller, likewise."""
+    tensors = tf.is_tensor(one) or tf.is_tensor(other)
+    return tf.minimum(one, other) if tensors else min(one, other)
 
 
 def _check_number(name, value, dtypes):

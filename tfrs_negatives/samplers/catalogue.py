@@ -52,8 +52,9 @@ def check_distinct(name, ids):
     repeats = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
     if len(repeats):
         example = ids[int(order[repeats[0]])].numpy()
+        example = example if isinstance(example, bytes) else int(example)
         raise ValueError(
-            f"`{name}` must hold each item once, received {len(keys)} ids of which "
+            f"`{name}` must hold each id once, received {len(keys)} ids of which "
             f"{len(repeats)} are repeats, {example!r} for one. Drop them: "
             "`np.unique(ids)`."
         )
