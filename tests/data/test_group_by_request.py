@@ -220,7 +220,7 @@ def test_of_several_keys_none_may_be_missing():
 
 def test_results_do_not_depend_on_how_ids_are_numbered():
     """Moving ids, even below 0, or writing them as strings changes no batch."""
-    stream = streams.random_stream(9)
+    stream = streams.random_stream(9, num_rows=500)
     places = []
     for form in (
         lambda keys: keys + 1,

@@ -5,12 +5,14 @@ import sys
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from pyarrow import csv
 
 NUM_ROWS = 40_000
 LONG = "x" * 8_000
 
 
+@pytest.mark.slow
 def test_one_long_id_costs_its_length(tmp_path):
     """As fixed-width strings it would be 1.2 GiB a column."""
     user = [f"u{row % 997}" for row in range(NUM_ROWS)]

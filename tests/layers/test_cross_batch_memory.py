@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfrs_negatives import distribute
 from tfrs_negatives.layers import CrossBatchMemory
 
 
@@ -264,3 +265,23 @@ def test_entries_without_an_id_are_no_item():
     layer(tf.ones([1, 2]), ids=tf.constant([-1]), training=True)
     _, found = layer.staleness([0, -1], tf.ones([2, 2]))
     np.testing.assert_array_equal(found, [0, 1])
+
+
+def test_what_is_not_finite_on_a_replica_is_left_out_on_all(two_replicas):
+    """Two replicas of two rows each: a row of the second is not finite."""
+    with two_replicas.scope():
+        layer = CrossBatchMemory(6, width=1)
+
+    def step():
+        place = tf.cast(distribute.place(), tf.float32)
+        rows = tf.stack([10 * place + 1, 10 * place + 2])[:, tf.newaxis]
+        is_bad = (place > 0) & (rows > 11)
+        rows = tf.where(is_bad, np.nan, rows)
+        layer(rows, ids=tf.cast([place, place], tf.int64), training=True)
+        return layer(tf.zeros([0, 1])).embeddings
+
+    found = tf.function(lambda: two_replicas.run(step))()
+    for entries in two_replicas.experimental_local_results(found):
+        assert entries.numpy().ravel().tolist() == [11, 2, 1]
+    for count in two_replicas.experimental_local_results(layer.num_not_finite):
+        assert int(count) == 1

@@ -425,7 +425,7 @@ def test_half_precision_and_float64():
 
 
 @pytest.mark.parametrize("kind", ["dataset", "array", "BruteForce", "ScaNN"])
-@pytest.mark.parametrize("by_id", [True, False])
+@pytest.mark.parametrize("by_id", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_k_beyond_the_corpus(kind, by_id):
     """The default `ks` go to 100; the corpus has 40."""
     problem = Problem(6)
@@ -462,7 +462,7 @@ def ranked_rows(query, corpus, ids, positives, excluded):
     return [ids[row] for row in order]
 
 
-@pytest.mark.parametrize("strings", [True, False])
+@pytest.mark.parametrize("strings", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("alike", [True, False])
 def test_an_id_may_have_several_rows(strings, alike):
     """As a catalogue's titles may; of the rows of a positive the best counts."""

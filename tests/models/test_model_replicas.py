@@ -127,6 +127,7 @@ def test_a_checkpoint_of_two_goes_on_with_one(two_replicas, tmp_path):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not IS_KERAS_3, reason="tfrs.Model counts it once for each replica")
 def test_regularization_counts_once(two_replicas):
     states, logged = [], []

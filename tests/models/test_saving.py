@@ -120,6 +120,7 @@ class Epochs(keras.callbacks.Callback):
         self.begun.append(epoch)
 
 
+@pytest.mark.slow
 def test_backup_and_restore(tmp_path):
     """Interrupted after two epochs of four: a new object goes on from there."""
     keras.utils.set_random_seed(3)
@@ -137,6 +138,7 @@ def test_backup_and_restore(tmp_path):
     assert_equal(arrays(resumed.weights), arrays(whole.weights), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_clone_takes_the_weights(model):
     clone = keras.models.clone_model(model)
     clone.build_from_config(model.get_build_config())
@@ -172,6 +174,7 @@ def test_a_model_with_a_call_predicts_and_is_exported(model, tmp_path):
     np.testing.assert_allclose(served.serve(next(iter(rows))), expected[:16], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_model_without_a_call_cannot_be_called(tmp_path):
     model = trained(epochs=1)
     with pytest.raises(NotImplementedError, match="call"):

@@ -43,6 +43,7 @@ def test_every_nth_step(tmp_path, update_freq):
     assert all(buckets[:, 2].sum() == 16 for buckets in values)
 
 
+@pytest.mark.slow
 def test_after_a_fit_without_and_in_folders_of_their_own(tmp_path):
     model = compiled()
     fit(model)
@@ -69,6 +70,7 @@ def test_they_hold_log_q_of_the_batch(tmp_path):
         assert buckets[-1, 1] == pytest.approx(log_q.max(), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_what_the_user_writes_is_recorded_too(tmp_path):
     class Writing(TwoTower):
         def compute_loss(self, features, training=False):

@@ -137,6 +137,7 @@ def seconds_an_element(dataset):
     return np.median(times[10:])
 
 
+@pytest.mark.slow
 def test_ten_million_items_are_held_once(tmp_path):
     """Neither elements, nor iterators, nor their checkpoints copy the corpus."""
 

@@ -179,6 +179,13 @@ RULES = {
         "query_keys": rows["user"],
         "mask_shared_positives": True,
     },
+    "keys with a mask": lambda rows: {
+        "query_keys": {"user": rows["user"], "request": rows["request"] - 2},
+        "query_key_mask": {"user": tf.not_equal(rows["user"] % 3, 0)},
+        "mask_shared_positives": True,
+        "negative_ids": rows["hard"],
+        "negative_mask": rows["hard"] >= 0,
+    },
     "known": lambda rows: {"known_positive_ids": rows["known"]},
     "weights": lambda rows: {"sample_weight": rows["weight"]},
     "hard": lambda rows: {"negative_ids": rows["hard"]},
@@ -189,9 +196,11 @@ def all_rules(rows):
     return {
         "query_keys": {"user": rows["user"], "request": rows["request"]},
         "mask_shared_positives": True,
+        "query_key_mask": {"request": tf.not_equal(rows["request"], 1)},
         "known_positive_ids": rows["known"],
         "sample_weight": rows["weight"],
         "negative_ids": rows["hard"],
+        "negative_mask": rows["hard"] >= 0,
     }
 
 
@@ -235,7 +244,7 @@ def test_everything_on_four(four_replicas):
 def all_rules_on_columns(rows):
     given = all_rules(rows)
     # A row's own negatives are scored row by row.
-    del given["negative_ids"]
+    del given["negative_ids"], given["negative_mask"]
     return given
 
 
