@@ -46,8 +46,7 @@ def split(table, validation=False):
       `Split`.
 
     Raises:
-      CommandError: Fewer than two items to train on, nothing held out, or an item
-        id that an index cannot hold.
+      CommandError: Fewer than two items to train on, or nothing held out.
     """
     every_user, user = codes(table.user)
     every_item, item = codes(table.item)
@@ -63,7 +62,11 @@ def split(table, validation=False):
         item[train], return_index=True, return_inverse=True
     )
     item_ids = every_item[items]
-    _check_item_ids(item_ids)
+    if len(item_ids) < 2:
+        raise CommandError(
+            f"Expected at least 2 items to train on, received {len(item_ids)} in the "
+            "training part. Load more interactions."
+        )
     pairs = np.stack([np.searchsorted(users, user[test]), item[test]], axis=1)
     first_pair = np.unique(pairs, axis=0, return_index=True)[1]
     held_out_user = pairs[first_pair, 0]
@@ -100,17 +103,3 @@ def _contains(user, item, other_user, other_item, num_items):
     keys = user.astype(np.int64) * num_items + item
     other = other_user.astype(np.int64) * num_items + other_item
     return np.isin(other, keys) & (other_item >= 0)
-
-
-def _check_item_ids(item_ids):
-    if len(item_ids) < 2:
-        raise CommandError(
-            f"Expected at least 2 items to train on, received {len(item_ids)} in the "
-            "training part. Load more interactions."
-        )
-    reserved = -1 if item_ids.dtype.kind == "i" else ""
-    if (item_ids == reserved).any():
-        raise CommandError(
-            f"Item ids must differ from {reserved!r}, which stands for no item in "
-            "answers of an index; received it. Rename that item."
-        )

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import layers, models, samplers, tasks
@@ -32,8 +33,9 @@ def id_tower(ids, dim, hidden, seed):
             unknown += "]"
         lookup = keras.layers.StringLookup(vocabulary=list(ids), oov_token=unknown)
     else:
-        # What stands for unknown ids must be no id; -1 may be one.
-        unknown = int(ids.min()) - 1
+        # What stands for unknown ids must be no id, as the default, -1, may be: of one
+        # number more than there are ids, one is free.
+        unknown = int(np.setdiff1d(np.arange(len(ids) + 1), ids)[0])
         lookup = keras.layers.IntegerLookup(vocabulary=ids, oov_token=unknown)
     seeds = iter(range(1000 * seed, 1000 * seed + 1000))
     stack = [
