@@ -63,3 +63,9 @@ def id_column(name, values):
             "rows without."
         )
     return array.astype(np.int64)
+
+
+def places_of_repeats(keys):
+    """Places in a vector of keys that hold a key which was there before."""
+    order = np.argsort(keys, kind="stable")
+    return order[1:][keys[order[1:]] == keys[order[:-1]]]

@@ -5,7 +5,12 @@ import collections.abc
 import numpy as np
 import tensorflow as tf
 
-from tfrs_negatives._id_columns import id_column, is_frame, is_series
+from tfrs_negatives._id_columns import (
+    id_column,
+    is_frame,
+    is_series,
+    places_of_repeats,
+)
 from tfrs_negatives._ids import as_int64
 
 
@@ -39,12 +44,11 @@ def checked_counts(counts):
             f"{len(counts)} counts."
         )
     keys = as_int64("ids", ids).numpy()
-    order = np.argsort(keys, kind="stable")
-    repeats = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
+    repeats = places_of_repeats(keys)
     if len(repeats):
         raise ValueError(
             f"`ids` must be distinct, received {len(repeats)} repeats, "
-            f"{ids[order[repeats[0]]]!r} for one. Add their counts up."
+            f"{ids[repeats[0]]!r} for one. Add their counts up."
         )
     return ids, keys, counts
 

@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tfrs_negatives._id_columns import is_frame, is_series
+from tfrs_negatives._id_columns import is_frame, is_series, places_of_repeats
 from tfrs_negatives._ids import as_int64
 
 # Rows read at once from a dataset; by single rows it would take minutes.
@@ -48,10 +48,9 @@ def check_distinct(name, ids):
       ids: [N] integers or strings.
     """
     keys = as_int64(f"ids of {name}", ids).numpy()
-    order = np.argsort(keys, kind="stable")
-    repeats = np.flatnonzero(keys[order[1:]] == keys[order[:-1]])
+    repeats = places_of_repeats(keys)
     if len(repeats):
-        example = ids[int(order[repeats[0]])].numpy()
+        example = ids[int(repeats[0])].numpy()
         example = example if isinstance(example, bytes) else int(example)
         raise ValueError(
             f"`{name}` must hold each id once, received {len(keys)} ids of which "
