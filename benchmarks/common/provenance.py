@@ -6,12 +6,14 @@ import pathlib
 import platform
 import subprocess
 
+PROJECT = pathlib.Path(__file__).parents[2]
+FIELDS = ["device", "versions", "commit"]
+
 
 def provenance(names):
     """Device, versions of the packages `names` that are installed, and commit.
 
-    Of the device's cores it says how many this thread may use. A commit ends in "+"
-    where tracked Python files have changed since.
+    Of the device's cores it says how many this thread may use.
     """
     versions = []
     for name in names:
@@ -19,9 +21,6 @@ def provenance(names):
             versions.append(f"{name} {importlib.metadata.version(name)}")
         except importlib.metadata.PackageNotFoundError:
             continue
-    commit = _git("rev-parse", "--short", "HEAD")
-    if _git("diff", "HEAD", "--name-only", "--", ":/*.py"):
-        commit += "+"
     model = platform.processor() or platform.machine()
     for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
@@ -30,8 +29,19 @@ def provenance(names):
     return {
         "device": f"{model}, {_cores()}",
         "versions": "; ".join(versions),
-        "commit": commit,
+        "commit": commit_of(PROJECT),
     }
+
+
+def commit_of(folder):
+    """The commit that a checkout stands at, or nothing where there is none.
+
+    Ends in "+" where tracked Python files have changed since.
+    """
+    commit = _git(folder, "rev-parse", "--short", "HEAD")
+    if _git(folder, "diff", "HEAD", "--name-only", "--", ":/*.py"):
+        commit += "+"
+    return commit
 
 
 def _cores():
@@ -39,12 +49,8 @@ def _cores():
     return f"{every} cores" if mine == every else f"{mine} of {every} cores"
 
 
-def _git(*words):
-    """What git prints about this repository, or nothing where there is none."""
+def _git(folder, *words):
+    """What git prints about a checkout, or nothing where there is none."""
     return subprocess.run(
-        ["git", *words],
-        cwd=pathlib.Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        check=False,
+        ["git", *words], cwd=folder, capture_output=True, text=True, check=False
     ).stdout.strip()
