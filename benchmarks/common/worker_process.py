@@ -10,6 +10,11 @@ import tempfile
 from benchmarks.common.provenance import PROJECT
 
 
+def module_command(module, *arguments):
+    """`python -m module` with arguments, to be run in the project's root."""
+    return [sys.executable, "-m", module, *map(str, arguments)]
+
+
 class WorkerProcess:
     """`python -m module` with arguments; each line sent is answered by one of JSON.
 
@@ -25,7 +30,7 @@ class WorkerProcess:
         self.name = " ".join(map(str, (module, *arguments)))
         self._errors = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", module, *map(str, arguments)],
+            module_command(module, *arguments),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

@@ -22,14 +22,14 @@ the peak exceeded what was in use before the first step, the least of all proces
 Values are compared step by step; it fails where they differ by more than 1e-5.
 """
 
-import argparse
 import pathlib
 import statistics
 import sys
 
-from benchmarks.common import csv_rows
+from benchmarks.common import command_line, csv_rows
 from benchmarks.common.checkouts import package_of
 from benchmarks.common.costs import now, since
+from benchmarks.common.provenance import FIELDS as WHERE
 from benchmarks.common.provenance import provenance
 from benchmarks.common.worker_process import SteppingWorker
 
@@ -37,11 +37,12 @@ PACKAGES = "tensorflow", "tensorflow-recommenders", "tf-keras", "keras", "numpy"
 CALLS = "plain", "corrected", "requests"
 SIDES = "old", "new"
 BATCHES = {"task": [512, 4096, 8192], "task-eager": [32]}
-FIELDS = (
+FIGURES = (
     "subject call batch width keras old new turns steps wall_ms_old wall_ms_new "
     "wall_new_over_old cpu_ms_old cpu_ms_new cpu_new_over_old memory_mib_old "
-    "memory_mib_new value_difference device versions commit"
+    "memory_mib_new value_difference"
 ).split()
+FIELDS = [*FIGURES, *WHERE]
 TURN_SECONDS = 0.1  # Many steps a turn where they are short.
 MOST_STEPS_A_TURN = 50
 TOLERANCE = 1e-5
@@ -115,9 +116,7 @@ def _take_turns(words, folders, keras, seconds, least):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.parser(__doc__)
     parser.add_argument("old", help="commit, or folder of a checkout")
     parser.add_argument("new", help="commit, or folder of a checkout")
     parser.add_argument("--subject", choices=BATCHES, default="task")
@@ -128,8 +127,9 @@ def main():
     parser.add_argument("--seconds", type=float, default=20, help="a call and size")
     parser.add_argument("--processes", type=int, default=2, help="of each side")
     parser.add_argument("--output", type=pathlib.Path, help="rows are added to it")
-    arguments = parser.parse_args()
-
+    arguments = command_line.parse(
+        parser, calls=["corrected"], batch=[64], seconds=0.1, processes=1
+    )
     about, differing = provenance(PACKAGES), []
     with package_of(arguments.old) as old, package_of(arguments.new) as new:
         folders, names = {"old": old[0], "new": new[0]}, {"old": old[1], "new": new[1]}
@@ -150,7 +150,7 @@ def main():
                         arguments.seconds,
                     ),
                 }
-                print("  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
+                csv_rows.show(row)
                 if arguments.output:
                     csv_rows.append(arguments.output, FIELDS, {**row, **about})
                 if float(row["value_difference"]) > TOLERANCE:

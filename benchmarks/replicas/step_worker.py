@@ -1,6 +1,6 @@
 """Training steps on some replicas, in a process of its own, stepping when told to.
 
-    replica_steps.py WAY REPLICAS
+    python -m benchmarks.replicas.step_worker WAY REPLICAS
 
 Way: "global", "global bfloat16", "local" or "tfrs". With TF_CONFIG in the environment
 it is one of two workers with a replica each, and REPLICAS counts both. Reads "BATCH
@@ -9,20 +9,17 @@ bytes" prints what crosses between replicas in a step; see `Counter` and
 `received_by_sockets`.
 """
 
-import json
 import os
 import pathlib
 import socket
 import struct
 import sys
 import threading
-import time
-
-os.environ["TF_USE_LEGACY_KERAS"] = "1"  # For TFRS.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
+
+from benchmarks.common import costs, worker
 
 WIDTH, IDS, DISTINCT_BATCHES = 64, 20_000, 4
 
@@ -83,7 +80,7 @@ def received_by_sockets():
 
 def make_strategy(replicas):
     """GPUs if there are any, else logical processors; and what they are."""
-    if "TF_CONFIG" in os.environ:
+    if os.environ.get("TF_CONFIG"):
         return tf.distribute.MultiWorkerMirroredStrategy(), "loopback"
     gpus = tf.config.list_physical_devices("GPU")
     physical = gpus or tf.config.list_physical_devices("CPU")
@@ -178,14 +175,12 @@ class Trainer:
 
     def timed(self, batch, steps):
         iterator = self.iterator(batch)
-        wall, cpu = time.perf_counter(), time.process_time()
+        start = costs.now()
         for _ in range(steps):
             loss, _ = self.step(iterator)
             self._local(loss)[0].numpy()
-        return {
-            "wall": (time.perf_counter() - wall) / steps,
-            "cpu": (time.process_time() - cpu) / steps,
-        }
+        wall, cpu = costs.since(start)
+        return {"wall": wall / steps, "cpu": cpu / steps}
 
     def crossing(self, batch, steps=5):
         iterator = self.iterator(batch)
@@ -205,19 +200,16 @@ class Trainer:
 
 def main(way, replicas):
     trainer = Trainer(way, int(replicas))
-    print(json.dumps({"device": trainer.device}), flush=True)
+    worker.say(device=trainer.device)
     for line in sys.stdin:
         batch, asked = line.split()
         if asked == "bytes":
             answer = trainer.crossing(int(batch))
         else:
             answer = trainer.timed(int(batch), int(asked))
-        print(json.dumps(answer), flush=True)
+        worker.say(**answer)
 
 
 if __name__ == "__main__":
-    # Libraries talk on standard output; only our lines may go there.
-    out = os.dup(1)
-    os.dup2(2, 1)
-    sys.stdout = os.fdopen(out, "w")
+    worker.keep_output_clean()
     main(*sys.argv[1:])

@@ -1,28 +1,13 @@
-"""One subject over one corpus, in a process of its own, evaluating when told to.
+"""One subject over one corpus, in a process of its own, evaluating when told to."""
 
-Prints one line of JSON when ready and one after every line it reads: wall and process
-CPU seconds of an evaluation, by how many bytes peak memory has ever exceeded what was
-in use before, and the measures.
-"""
-
-import json
-import os
 import sys
-import time
 
 import numpy as np
 import tensorflow as tf
 
+from benchmarks.common import worker
+
 WIDTH, BATCH, CANDIDATE_BATCH = 64, 1000, 4096
-
-
-def memory(field):
-    """A memory figure of this process, in bytes: VmRSS now, VmHWM its peak."""
-    with open("/proc/self/status") as status:
-        for line in status:
-            if line.startswith(field):
-                return 1024 * int(line.split()[1])
-    raise ValueError(f"no {field} in /proc/self/status")
 
 
 def data(num_queries, num_candidates):
@@ -65,10 +50,6 @@ def make_step(subject, metric):
     return step
 
 
-def say(**figures):
-    print(json.dumps(figures), flush=True)
-
-
 def main(subject, num_queries, num_candidates):
     # Traces and loads what an evaluation needs.
     queries, candidates, rows = data(8, 200)
@@ -79,28 +60,17 @@ def main(subject, num_queries, num_candidates):
     metric = make_metric(subject, candidates)
     step = make_step(subject, metric)
     step.get_concrete_function()
-    with open("/proc/self/clear_refs", "w") as refs:
-        refs.write("5")  # Resets the peak to the present.
-    before = memory("VmRSS")
-    say(ready=True)
-    for _ in sys.stdin:
+
+    def evaluate():
         metric.reset_states()
-        wall, cpu = time.perf_counter(), time.process_time()
         for start in range(0, num_queries, BATCH):
             some = rows[start : start + BATCH]
             step(queries[start : start + BATCH], candidates[some], some)
-        values = [float(value) for value in metric.result()]
-        say(
-            wall=time.perf_counter() - wall,
-            cpu=time.process_time() - cpu,
-            growth=memory("VmHWM") - before,
-            values=values,
-        )
+        return [float(value) for value in metric.result()]
+
+    worker.answer(evaluate)
 
 
 if __name__ == "__main__":
-    # Libraries talk on standard output; only our lines may go there.
-    out = os.dup(1)
-    os.dup2(2, 1)
-    sys.stdout = os.fdopen(out, "w")
+    worker.keep_output_clean()
     main(sys.argv[1], *map(int, sys.argv[2:]))

@@ -3,8 +3,7 @@
 import json
 import statistics
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from benchmarks.common import plots
 
 # BARS leaderboard: Mao et al., SimpleX and UltraGCN, both CIKM 2021.
 BEST_PUBLISHED = {
@@ -29,14 +28,12 @@ def draw(name, rows, path):
     """
     if name not in TITLES:
         return False
-    chart = Figure(figsize=(7, 4.5), layout="constrained")
-    FigureCanvasAgg(chart)
+    chart = plots.new(7, 4.5)
     chart.suptitle(TITLES[name])
     PAINTERS[name](chart, rows)
     for axes in chart.axes:
         axes.grid(alpha=0.3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    chart.savefig(path, dpi=150)
+    plots.save(chart, path)
     return True
 
 
