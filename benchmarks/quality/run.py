@@ -12,10 +12,13 @@ Recall@20 then trains with three seeds and is measured on the held-out interacti
 Trials are rows of `searches/TABLE.csv`, runs of `runs/TABLE.csv`; each is a process of
 its own and writes its rows when it ends. What these files hold is not run again: a
 runner that was cut goes on where it was. Needs what
-`benchmarks/quality/requirements.txt` names beside the package.
+`benchmarks/quality/requirements.txt` names beside the package. `--quick` is for the
+table gowalla: popularity, once, and no page is written.
 """
 
+import pathlib
 import subprocess
+import tempfile
 
 from benchmarks.common import command_line
 from benchmarks.common.provenance import PROJECT
@@ -26,7 +29,7 @@ from benchmarks.quality import jobs, report, results, tables
 def parse():
     """The table, and the arguments with all of its `sets` and `subjects` where none are
     named."""
-    parser = command_line.parser(__doc__, data=True, quick=False)
+    parser = command_line.parser(__doc__, data=True)
     parser.add_argument("table", choices=tables.NAMES)
     parser.add_argument("--sets", nargs="+", help="only these data sets of the table")
     parser.add_argument("--subjects", nargs="+", help="only these rows of the table")
@@ -35,7 +38,19 @@ def parse():
         "--parallel", type=int, default=1, help="runs at a time, which share the cores"
     )
     parser.add_argument("--search-only", action="store_true", help="only the trials")
-    arguments = command_line.parse(parser)
+    parser.add_argument(
+        "--folder",
+        type=pathlib.Path,
+        default=results.HERE,
+        help="where `runs` and `searches` lie (default: beside this script)",
+    )
+    arguments = command_line.parse(
+        parser,
+        subjects=["popularity"],
+        seeds=[0],
+        folder=pathlib.Path(tempfile.mkdtemp(prefix="quick_benchmark_")),
+    )
+    results.HERE = arguments.folder
     table = tables.load(arguments.table)
     for name, known in (("sets", table.data), ("subjects", table.subjects)):
         named = getattr(arguments, name) or list(known)
@@ -104,7 +119,8 @@ def main():
         wanted = runs(arguments.table, arguments)
         path = results.runs_file(arguments.table)
         failed += jobs.run_all(wanted, path, arguments.parallel)
-        report.write()
+        if not arguments.quick:
+            report.write()
     if failed:
         raise SystemExit(f"{failed} runs failed; the same command runs them again.")
 

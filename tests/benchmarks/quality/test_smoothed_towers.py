@@ -4,8 +4,8 @@ import numpy as np
 
 
 def test_suggestions_are_shares_of_what_teachers_rank_highest(split, monkeypatch):
-    from models import teachers
-    from peers import ease
+    from benchmarks.quality.models import teachers
+    from benchmarks.quality.peers import ease
 
     monkeypatch.setattr(teachers, "NEIGHBOURS", 4)
     monkeypatch.setattr(teachers, "BLOCK", 25)
@@ -35,7 +35,8 @@ def test_suggestions_are_shares_of_what_teachers_rank_highest(split, monkeypatch
 
 def test_smoothed_towers_learn_a_softmax_over_items_that_a_user_lacks(keras_2, split):
     import tensorflow as tf
-    from models import smoothed_towers, teachers
+
+    from benchmarks.quality.models import smoothed_towers, teachers
 
     setting = {"width": 8, "temperature": 0.3, "layers": 2, "share": 0.5}
     setting |= {"users": 13, "taught": 0, "epochs": 1, **smoothed_towers.PARTS}

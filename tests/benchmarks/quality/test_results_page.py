@@ -5,10 +5,12 @@ import re
 
 import pytest
 
+from benchmarks.common import csv_rows
+from benchmarks.quality import report, results, subjects, tables
+from benchmarks.requests import recovery_runs
+
 
 def test_claims_hold_where_all_seeds_say_so():
-    import report
-
     def runs(*recalls):
         return [{"recall_at_20": str(recall), "ndcg_at_20": "1"} for recall in recalls]
 
@@ -28,12 +30,8 @@ def test_claims_hold_where_all_seeds_say_so():
 
 
 def test_report_has_a_line_for_each_variant(tmp_path, monkeypatch):
-    import report
-    import results
-    import tables
-
-    subject = tables.Subject("m", {"width": 8}, {"a": [1]})
-    table = tables.Table(data=("data",), trials=1, subjects={"row": subject})
+    subject = subjects.Subject("m", {"width": 8}, {"a": [1]})
+    table = subjects.Table(data=("data",), trials=1, subjects={"row": subject})
     monkeypatch.setattr(results, "HERE", tmp_path)
     monkeypatch.setattr(tables, "load", lambda name: table)
     row = dict.fromkeys([*results.MEASURES, *results.COSTS], "0.5")
@@ -56,8 +54,6 @@ def test_report_has_a_line_for_each_variant(tmp_path, monkeypatch):
 def test_report_of_requests_takes_the_rate_of_the_best_validation(
     tmp_path, monkeypatch
 ):
-    import report
-    import results
 
     rows = []
     for rate, seed, validation, recall in (
@@ -72,9 +68,9 @@ def test_report_of_requests_takes_the_rate_of_the_best_validation(
         row |= {"validation_recall_at_20": validation, "recall_at_100": 0.5}
         row |= {"false_negatives": 0.25, "requests_a_batch": 4, "cpu_seconds": 9}
         rows.append(row | {"peak_mib": "" if seed else 70})
-    path = tmp_path / "requests" / "recovery.csv"
-    results.csv_rows.write(path, list(rows[0]), rows)
-    monkeypatch.setattr(results, "HERE", tmp_path / "quality")
+    path = tmp_path / "recovery.csv"
+    csv_rows.write(path, list(rows[0]), rows)
+    monkeypatch.setattr(recovery_runs, "ROWS", path)
     *_, last, _, unfinished = report.requests_text().splitlines()
     assert unfinished.startswith("Not chosen from yet: 1 of these rates")
     figures = "0.6000 ± 0.1414 | 0.5000 ± 0.0000 | 0.2500 ± 0.0000 | 4.0 ± 0.0"
@@ -82,8 +78,6 @@ def test_report_of_requests_takes_the_rate_of_the_best_validation(
 
 
 def test_report_writes_between_markers():
-    import report
-
     page = "Mine.\n<!-- scale: begin -->\nold\n<!-- scale: end -->\nMine too.\n"
     written = report.between(page, "scale", "new")
     assert written == report.between(written, "scale", "new")
@@ -95,7 +89,6 @@ def test_report_writes_between_markers():
 
 def test_page_is_what_the_rows_say(tmp_path):
     pytest.importorskip("matplotlib", reason="needs the extra `demo`, to draw")
-    import report
 
     written = (report.DOCS / "results.md").read_text(encoding="utf-8")
     page, images = tmp_path / "results.md", tmp_path / "images"
@@ -110,8 +103,7 @@ def test_page_is_what_the_rows_say(tmp_path):
 def test_plots_show_every_row(tmp_path):
     figure = pytest.importorskip("matplotlib.figure", reason="needs the extra `demo`")
     image_lib = pytest.importorskip("matplotlib.image", reason="needs the extra `demo`")
-    import plots
-    import results
+    from benchmarks.quality import table_plots
 
     def run(recall):
         setting = {"batch": 64, "replicas": recall * 8, "global_negatives": True}
@@ -120,7 +112,7 @@ def test_plots_show_every_row(tmp_path):
         return row | {"setting": json.dumps(setting), "others": json.dumps(others)}
 
     rows = [("one", [run(0.25)] * 3), ("two", [run(0.5)])]
-    for name, paint in plots.PAINTERS.items():
+    for name, paint in table_plots.PAINTERS.items():
         chart = figure.Figure()
         paint(chart, rows)
         marks = 0
@@ -129,9 +121,9 @@ def test_plots_show_every_row(tmp_path):
             marks += sum(len(line.get_xdata()) for line in axes.lines)
         # Two bars and the two ends of a line, twice; two points, four times.
         assert marks == {"gowalla": 8, "ablation": 8}.get(name, 2), name
-        assert plots.draw(name, rows, tmp_path / "new" / f"{name}.png")
+        assert table_plots.draw(name, rows, tmp_path / "new" / f"{name}.png")
         image = image_lib.imread(tmp_path / "new" / f"{name}.png")
         assert image.std() > 0.05
-    assert set(plots.PAINTERS) == set(plots.TITLES)
-    assert not plots.draw("requests", rows, tmp_path / "none.png")
+    assert set(table_plots.PAINTERS) == set(table_plots.TITLES)
+    assert not table_plots.draw("requests", rows, tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()

@@ -2,32 +2,29 @@
 
 import json
 
+from benchmarks.quality import results, subjects, tables
+
 
 def test_longer_search_begins_with_the_shorter():
-    import tables
-
     grid = {"a": [1, 2, 3], "b": [4, 5]}
-    subject = tables.Subject("m", {"width": 64}, grid, ({"a": 7, "b": 8},))
+    subject = subjects.Subject("m", {"width": 64}, grid, ({"a": 7, "b": 8},))
     assert subject.trials(3)[:3] == subject.trials(5)[:3]
     found = [json.loads(trial) for trial in subject.trials(100)]
     assert len({(trial["a"], trial["b"]) for trial in found}) == len(found) == 7
     assert found[-1] == {"a": 7, "b": 8, "width": 64}
     assert all(trial["width"] == 64 for trial in found)
-    assert tables.Subject("m", {"width": 64}).trials(3) == []
+    assert subjects.Subject("m", {"width": 64}).trials(3) == []
 
 
 def test_runner_takes_the_best_of_a_complete_search(tmp_path, monkeypatch):
-    import results
-    import tables
-
-    table = tables.Table(
+    table = subjects.Table(
         trials=2,
         subjects={
-            "searched": tables.Subject(
+            "searched": subjects.Subject(
                 "m", grid={"a": [1, 2]}, second_round=({"a": 3},), earlier=7
             ),
-            "fixed": tables.Subject("m", {"b": 1}),
-            "alike": tables.Subject("m", {"b": 2}, like=("gowalla", "searched")),
+            "fixed": subjects.Subject("m", {"b": 1}),
+            "alike": subjects.Subject("m", {"b": 2}, like=("gowalla", "searched")),
         },
     )
     monkeypatch.setattr(results, "HERE", tmp_path)
@@ -36,7 +33,7 @@ def test_runner_takes_the_best_of_a_complete_search(tmp_path, monkeypatch):
     def add(data, subject, value, recall):
         row = dict.fromkeys(results.FIELDS, "")
         row |= {"data": data, "subject": subject, "recall_at_20": recall}
-        row["setting"] = results.as_text({"a": value})
+        row["setting"] = subjects.as_text({"a": value})
         results.append(results.search_file("gowalla"), row)
 
     def settings():
@@ -56,9 +53,8 @@ def test_runner_takes_the_best_of_a_complete_search(tmp_path, monkeypatch):
     assert budgets == ["7 + 3", "0", "7 + 3"]
 
 
-def test_every_config_loads(quality):
-    import tables
-
+def test_every_config_loads():
+    folder = results.HERE
     for name in tables.NAMES:
         table = tables.load(name)
         assert table.scripts or table.subjects
@@ -72,4 +68,4 @@ def test_every_config_loads(quality):
             assert len(set(trials)) == len(trials)
             if subject.like:
                 assert tables.load(subject.like[0]).subjects[subject.like[1]].grid
-            assert (quality / f"{subject.module.replace('.', '/')}.py").exists()
+            assert (folder / f"{subject.module.replace('.', '/')}.py").exists()

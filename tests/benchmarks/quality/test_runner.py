@@ -10,6 +10,10 @@ import threading
 import numpy as np
 import pytest
 
+from benchmarks.common.provenance import PROJECT
+from benchmarks.common.worker_process import module_command
+from benchmarks.quality import jobs, report, results, run, subjects, tables
+
 
 class Workers:
     """Stands in for processes of workers; notes what it was asked for."""
@@ -23,19 +27,13 @@ class Workers:
         self.cores.append(sorted(os.sched_getaffinity(0)))
         if job["seed"] in self._fail:
             raise subprocess.CalledProcessError(9, command)
-        import results
-
         recall = str(job["setting"].get("rate", 0.5))
         row = dict.fromkeys([*results.MEASURES, *results.COSTS], recall)
         return [json.dumps({"variant": name, "others": "{}", **row}) for name in "ab"]
 
 
 def test_runner_resumes(tmp_path):
-    import jobs
-    import results
-    import tables
-
-    subject, path = tables.Subject("peers.popularity"), tmp_path / "runs.csv"
+    subject, path = subjects.Subject("peers.popularity"), tmp_path / "runs.csv"
     wanted = [("gowalla", "name", subject, "{}", seed, False) for seed in range(3)]
     first, second = Workers(fail=[1]), Workers()
     assert jobs.run_all(wanted, path, start=first) == 1
@@ -52,12 +50,11 @@ def test_runner_resumes(tmp_path):
 
 
 def test_parallel_runs_share_the_cores(tmp_path):
-    import jobs
-    import results
-    import tables
-
     before = sorted(os.sched_getaffinity(0))
-    subject, both = tables.Subject("peers.popularity"), threading.Barrier(2, timeout=60)
+    subject, both = (
+        subjects.Subject("peers.popularity"),
+        threading.Barrier(2, timeout=60),
+    )
     wanted = [("gowalla", "name", subject, "{}", seed, False) for seed in range(6)]
     workers = Workers()
 
@@ -75,21 +72,15 @@ def test_parallel_runs_share_the_cores(tmp_path):
 
 
 def test_one_command_searches_runs_and_reports(tmp_path, monkeypatch):
-    import jobs
-    import report
-    import results
-    import run
-    import tables
-
-    searched = tables.Subject("m", grid={"rate": [0.1, 0.3, 0.2]})
+    searched = subjects.Subject("m", grid={"rate": [0.1, 0.3, 0.2]})
     known = {
-        "gowalla": tables.Table(("data",), {"first": searched}, trials=3),
-        "scale": tables.Table(
+        "gowalla": subjects.Table(("data",), {"first": searched}, trials=3),
+        "scale": subjects.Table(
             data=("data",),
             subjects={
-                "alike": tables.Subject("m", {"b": 1}, like=("gowalla", "first")),
-                "fixed": tables.Subject("m", {"b": 2}, seeded=False),
-                "own": tables.Subject("m", grid={"rate": [0.4, 0.6]}),
+                "alike": subjects.Subject("m", {"b": 1}, like=("gowalla", "first")),
+                "fixed": subjects.Subject("m", {"b": 2}, seeded=False),
+                "own": subjects.Subject("m", grid={"rate": [0.4, 0.6]}),
             },
             trials=2,
         ),
@@ -115,17 +106,15 @@ def test_one_command_searches_runs_and_reports(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_worker_measures_popularity_on_gowalla(quality, data_dir):
+def test_worker_measures_popularity_on_gowalla(data_dir):
     path = data_dir / "gowalla.npz"
     if not path.exists():
         pytest.skip(f"needs {path}")
     job = {"module": "peers.popularity", "setting": {}, "data": "gowalla", "seed": 0}
+    words = json.dumps({**job, "validation": False})
     process = subprocess.run(
-        [
-            sys.executable,
-            quality / "worker.py",
-            json.dumps({**job, "validation": False}),
-        ],
+        module_command("benchmarks.quality.worker", words),
+        cwd=PROJECT,
         env={**os.environ, "TFRS_NEGATIVES_DATA": str(data_dir)},
         stdout=subprocess.PIPE,
         check=True,

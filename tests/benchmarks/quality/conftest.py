@@ -1,38 +1,19 @@
-"""The modules of benchmarks/quality/, and small data for them."""
-
-import pathlib
-import sys
+"""Small data for the quality benchmark."""
 
 import numpy as np
 import pytest
 
-FOLDER = pathlib.Path(__file__).parents[2] / "benchmarks" / "quality"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quality():
-    """The benchmark's folder, whose modules import each other by their bare names."""
-    before = set(sys.modules)
-    sys.path.insert(0, str(FOLDER))
-    yield FOLDER
-    sys.path.remove(str(FOLDER))
-    for name in set(sys.modules) - before:
-        if str(FOLDER) in str(getattr(sys.modules[name], "__file__", "")):
-            del sys.modules[name]
+from benchmarks.quality import rankers, shared_work, splits
 
 
 @pytest.fixture(autouse=True)
-def shared_folder(quality, tmp_path, monkeypatch):
+def shared_folder(tmp_path, monkeypatch):
     """Nothing is taken from earlier runs, nor left for later ones."""
-    import shared_work
-
     monkeypatch.setattr(shared_work, "FOLDER", tmp_path / "shared")
 
 
 @pytest.fixture
 def split():
-    import splits
-
     rng = np.random.default_rng(0)
     users, items = rng.integers(0, 60, 1500), rng.integers(0, 90, 1500) ** 2 // 90
     pairs = np.unique(np.stack([users, items]), axis=1).astype(np.int32)
@@ -43,8 +24,6 @@ def split():
 
 @pytest.fixture
 def factors():
-    import rankers
-
     rng = np.random.default_rng(1)
     sizes = (60, 8), (90, 8)
     return rankers.Factors(*(rng.normal(size=s).astype(np.float32) for s in sizes))
@@ -53,8 +32,6 @@ def factors():
 @pytest.fixture
 def planted():
     """Users who take items of their own third alone, all equally popular."""
-    import splits
-
     users, items = np.meshgrid(np.arange(60), np.arange(90), indexing="ij")
     kept = (users % 3 == items % 3) & ((users + items // 3) % 2 == 0)
     pairs = np.stack([users[kept], items[kept]]).astype(np.int32)

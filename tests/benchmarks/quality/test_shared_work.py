@@ -2,11 +2,11 @@
 
 import numpy as np
 
+from benchmarks.common import costs
+from benchmarks.quality import shared_work
+
 
 def test_what_runs_share_is_computed_once_and_charged_to_each(tmp_path):
-    import costs
-    import shared_work
-
     source, calls = tmp_path / "how.py", []
     source.write_text("first")
 

@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from benchmarks.quality import splits
+
 
 def test_held_out_interactions_are_not_of_training(split):
-    import splits
-
     train = split.train
     with pytest.raises(ValueError, match="among those of training"):
         splits.Split(train, train.users[:1], train.items[:1])
@@ -24,8 +24,6 @@ def test_validation_is_taken_from_training_alone(split):
 
 
 def test_validation_follows_time_where_the_test_does():
-    import splits
-
     rng = np.random.default_rng(0)
     pairs = np.unique(rng.integers(0, 20, [2, 600]), axis=1).astype(np.int32)
     times = rng.permutation(pairs.shape[1])

@@ -1,6 +1,5 @@
 """What the quality benchmark trains."""
 
-import importlib
 import json
 import subprocess
 import sys
@@ -8,11 +7,15 @@ import sys
 import numpy as np
 import pytest
 
+from benchmarks.common.provenance import PROJECT
+from benchmarks.quality import evaluate
+from benchmarks.quality.subjects import module_of
+
 COMMON = {"width": 8, "temperature": 0.2, "rate": 0.05}
 
 
 def test_ease_equals_the_closed_form_among_items(split):
-    from peers import ease
+    from benchmarks.quality.peers import ease
 
     matrix = np.zeros([60, 90])
     matrix[split.train.users, split.train.items] = 1
@@ -76,8 +79,6 @@ def test_ease_equals_the_closed_form_among_items(split):
     ],
 )
 def test_models_learn(module, setting, planted, keras_2):
-    import evaluate
-
     package = {"peers.torch_two_tower": "torch"}.get(module)
     if module in ("peers.als", "peers.bpr"):
         package, setting = "implicit", {"factors": 7, "iterations": 100, **setting}
@@ -86,7 +87,7 @@ def test_models_learn(module, setting, planted, keras_2):
     if package:
         reason = f"needs benchmarks/quality/requirements.txt, for {package}"
         pytest.importorskip(package, reason=reason)
-    fit = importlib.import_module(module).fit
+    fit = module_of(module).fit
     factors = fit(planted.train, setting, 0)
     assert (len(factors.users), len(factors.items)) == (60, 90)
     assert factors.users.shape[1] == factors.items.shape[1] <= 8
@@ -106,8 +107,7 @@ def test_keras_rs_learns(planted):
     pytest.importorskip(
         "keras_rs", reason="needs benchmarks/quality/requirements.txt, for keras-rs"
     )
-    import evaluate
-    from peers import keras_rs_two_tower
+    from benchmarks.quality.peers import keras_rs_two_tower
 
     setting = {"epochs": 15, "batch": 50, **COMMON}
     factors = keras_rs_two_tower.fit(planted.train, setting, 0)
@@ -115,12 +115,11 @@ def test_keras_rs_learns(planted):
 
 
 REPLICAS = """
-import json, sys
-sys.path.insert(0, {folder!r})
+import json
 import numpy as np
-import splits
-from evaluate import evaluate
-from models import replicas
+from benchmarks.quality import splits
+from benchmarks.quality.evaluate import evaluate
+from benchmarks.quality.models import replicas
 with np.load({data!r}) as file:
     train = splits.Interactions(*file["train"], num_users=60, num_items=90)
     split = splits.Split(train, *file["test"])
@@ -130,7 +129,7 @@ print(json.dumps(evaluate(replicas.fit(split.train, {setting!r}, 0), split)))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["local", "global"])
-def test_replicas_learn(kind, planted, quality, keras_2, tmp_path):
+def test_replicas_learn(kind, planted, keras_2, tmp_path):
     """In a process of its own, since it lays out the devices."""
     setting = {**COMMON, "base_batch": 50}
     setting |= {"epochs": 15, "batch": 50, "replicas": 2, "distinct": True}
@@ -141,19 +140,20 @@ def test_replicas_learn(kind, planted, quality, keras_2, tmp_path):
         train=[train.users, train.items],
         test=[planted.test_users, planted.test_items],
     )
-    code = REPLICAS.format(
-        folder=str(quality), data=str(tmp_path / "data.npz"), setting=setting
-    )
+    code = REPLICAS.format(data=str(tmp_path / "data.npz"), setting=setting)
     process = subprocess.run(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True
+        [sys.executable, "-c", code],
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     assert json.loads(process.stdout.splitlines()[-1])["recall_at_20"] > 0.9
 
 
 def test_served_variants_find_what_exact_search_finds(planted, keras_2):
     pytest.importorskip("scann", reason="needs ScaNN, to search by")
-    import evaluate
-    from models import served
+    from benchmarks.quality.models import served
 
     setting = {
         "model": "models.two_tower",

@@ -5,6 +5,8 @@ import math
 import numpy as np
 import pytest
 
+from benchmarks.quality import compare_evaluators, evaluate, rankers
+
 
 def expected(factors, split):
     """Measures by a loop over users, in float64."""
@@ -30,9 +32,6 @@ def expected(factors, split):
 
 
 def test_evaluator_equals_a_loop_over_users(split, factors):
-    import evaluate
-    import rankers
-
     other = rankers.Scores(lambda users: factors.users[users] @ factors.items.T)
     for ranker in factors, other:
         measures = evaluate.evaluate(ranker, split)
@@ -46,10 +45,10 @@ def test_evaluator_agrees_with_ir_measures(split, factors):
     pytest.importorskip(
         "ir_measures", reason="needs ir-measures, of the extra `test`, to compare with"
     )
-    import evaluate
 
     ours, theirs = (
-        f(factors, split) for f in (evaluate.evaluate, evaluate.of_ir_measures)
+        f(factors, split)
+        for f in (evaluate.evaluate, compare_evaluators.of_ir_measures)
     )
     assert set(theirs) == {"recall_at_20", "ndcg_at_20"}
     for measure, value in theirs.items():
