@@ -22,11 +22,17 @@ class WorkerProcess:
       module: Its name, such as "benchmarks.kernel.worker".
       *arguments: Its arguments.
       folder: Where it runs; packages that lie there are imported before others.
-      environment: Variables set for it, besides those of this process.
+      environment: Variables set for it, besides those of this process; None unsets.
     """
 
     def __init__(self, module, *arguments, folder=PROJECT, environment=None):
+        # What is not in `folder` comes from this project.
         paths = [str(PROJECT), os.environ.get("PYTHONPATH", "")]
+        variables = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
+            **(environment or {}),
+        }
         self.name = " ".join(map(str, (module, *arguments)))
         self._errors = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
@@ -36,12 +42,7 @@ class WorkerProcess:
             stderr=self._errors,
             text=True,
             cwd=folder,
-            env={
-                **os.environ,
-                # What is not in `folder` comes from this project.
-                "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-                **(environment or {}),
-            },
+            env={k: v for k, v in variables.items() if v is not None},
         )
 
     def send(self, line):

@@ -16,6 +16,7 @@ from scann import scann_ops
 
 from benchmarks.common import command_line, costs, csv_rows
 from benchmarks.common.clusters import clusters
+from benchmarks.common.keras_version import KERAS
 from benchmarks.common.provenance import FIELDS as WHERE
 from benchmarks.common.provenance import provenance
 from tfrs_negatives.index import ScaNN
@@ -101,7 +102,7 @@ def main():
                 wall, cpu = measure(pair, batches, repeats, arguments.rounds)
                 added = wall[1] - wall[0]
                 row = {
-                    "keras": tf.keras.__version__[0],
+                    "keras": KERAS,
                     "items": count,
                     "batch": size,
                     "mode": mode,

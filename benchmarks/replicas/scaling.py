@@ -34,8 +34,9 @@ PACKAGES = "tensorflow", "tensorflow-recommenders", "tf-keras", "numpy"
 WIDTH, KEYS = 64, 1
 WAYS = "global", "global bfloat16", "local", "tfrs"
 # Way, replicas, processes.
+FLOOR = "global", 1, 1
 CONFIGURATIONS = [
-    ("global", 1, 1),
+    FLOOR,
     ("tfrs", 1, 1),
     *[(way, replicas, 1) for replicas in (2, 4) for way in WAYS],
     *[(way, 2, 2) for way in WAYS],
@@ -61,7 +62,7 @@ class Configuration:
                 WorkerProcess(
                     "benchmarks.replicas.step_worker",
                     *(way, replicas),
-                    environment={"TF_CONFIG": config if processes > 1 else ""},
+                    environment={"TF_CONFIG": config if processes > 1 else None},
                 )
             )
         self.replicas_on = self._read()[0]["device"]
@@ -117,7 +118,7 @@ def formula(way, replicas, batch):
 
 def summary(configurations, batch):
     """Rows of the table for one batch size."""
-    one = configurations["global", 1, 1].times[batch]
+    one = configurations[FLOOR].times[batch]
     by_sockets = {}
     for key, configuration in configurations.items():
         by_collectives, by_sockets[key] = configuration.received(batch)
@@ -144,12 +145,14 @@ def summary(configurations, batch):
 def main():
     parser = command_line.parser(__doc__, ROWS)
     parser.add_argument("--batch", type=int, nargs="+", default=[1024, 8192])
+    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
     parser.add_argument("--turns", type=int, default=9)
-    arguments = command_line.parse(parser, batch=[64], turns=1)
+    arguments = command_line.parse(parser, batch=[1024], ways=["global"], turns=1)
     configurations, rows, about = {}, [], provenance(PACKAGES)
     try:
         for key in CONFIGURATIONS:
-            configurations[key] = Configuration(*key)
+            if key == FLOOR or key[0] in arguments.ways:
+                configurations[key] = Configuration(*key)
         for batch in arguments.batch:
             for configuration in configurations.values():
                 configuration.ask(batch, 2)  # Traces.

@@ -80,7 +80,7 @@ def received_by_sockets():
 
 def make_strategy(replicas):
     """GPUs if there are any, else logical processors; and what they are."""
-    if os.environ.get("TF_CONFIG"):
+    if "TF_CONFIG" in os.environ:
         return tf.distribute.MultiWorkerMirroredStrategy(), "loopback"
     gpus = tf.config.list_physical_devices("GPU")
     physical = gpus or tf.config.list_physical_devices("CPU")

@@ -5,6 +5,7 @@ import pandas as pd
 import tensorflow as tf
 
 from benchmarks.common.data_files import data_file
+from benchmarks.common.keras_version import KERAS
 from tfrs_negatives.layers import OncePerKey
 from tfrs_negatives.tasks import Retrieval
 
@@ -108,7 +109,7 @@ def losses(query_tower, item_tower):
         "distinct": distinct,
         "distinct loss": distinct_loss,
     }
-    if tf.keras.__version__.startswith("2."):
+    if KERAS == 2:
         import tensorflow_recommenders as tfrs
 
         theirs = tfrs.tasks.Retrieval(temperature=0.1, remove_accidental_hits=True)
