@@ -6,6 +6,7 @@ import tensorflow as tf
 from oracles import dropped_pairs, numeric_gradient, row_losses
 
 from tfrs_negatives.losses import SampledSoftmax, rules
+from tfrs_negatives.losses.block_sizes import partition_of
 
 B, C, D = 5, 8, 3
 
@@ -270,7 +271,7 @@ def test_blocks_change_nothing(batch, row_block):
     ],
 )
 def test_automatic_blocks_follow_the_columns(rows, columns, num_blocks, overlap):
-    partition = SampledSoftmax()._partition(tf.zeros(rows), tf.zeros([columns, 2]))
+    partition = partition_of(tf.zeros(rows), tf.zeros([columns, 2]))
     assert int(partition.num_blocks) == num_blocks
     assert bool(partition.overlap) == overlap
 
