@@ -6,7 +6,7 @@ import functools
 
 import tensorflow as tf
 
-from tfrs_negatives._gather import gather_rows
+from tfrs_negatives._gather_rows import gather_rows
 from tfrs_negatives.losses.repeat_groups import Groups, Layout
 from tfrs_negatives.losses.scoring import Scoring
 from tfrs_negatives.tasks.batch import Batch

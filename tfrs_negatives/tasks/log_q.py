@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import tensorflow as tf
 
 from tfrs_negatives import _checks
-from tfrs_negatives._summaries import histogram
+from tfrs_negatives._tensorboard import histogram
 from tfrs_negatives.losses.inputs import check_finite_log_q, check_log_q
 from tfrs_negatives.tasks.options import Options
 from tfrs_negatives.tasks.row_negatives import RowNegatives

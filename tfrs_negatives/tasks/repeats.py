@@ -5,7 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfrs_negatives import _checks
-from tfrs_negatives._gather import gather_rows
+from tfrs_negatives._gather_rows import gather_rows
 from tfrs_negatives.losses.inputs import check_distinct, check_numbers
 from tfrs_negatives.tasks.keys import vector
 from tfrs_negatives.types import TensorLike
