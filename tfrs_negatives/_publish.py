@@ -4,7 +4,7 @@ import errno
 import os
 import uuid
 
-from tfrs_negatives._exchange import exchange
+from tfrs_negatives._folder_exchange import exchange
 from tfrs_negatives._manifest import remove
 
 
