@@ -5,7 +5,9 @@ The active Keras is `tf.keras`: Keras 2 (`tf_keras`) when
 otherwise. TensorFlow Recommenders needs Keras 2 and is imported only there.
 """
 
+import os
 import re
+import textwrap
 
 import tensorflow as tf
 
@@ -60,12 +62,27 @@ def add_state(layer, name, shape, dtype, initializer="zeros"):
 
 
 def without_arguments(error):
-    """The `ValueError` of a layer's call without the list of all its arguments.
+    """The `ValueError` of a layer's call, its reason alone.
 
-    Keras puts them behind the reason: a screen of them for a call that takes many.
+    Keras puts all arguments behind it, a screen of them for a call that takes many. In
+    a graph, lines of code come before it; those of this package help nobody.
     """
     reason = re.split(r"\s*(?:Call a|A)rguments received by ", str(error))[0]
-    return ValueError(reason).with_traceback(error.__traceback__)
+    if "in user code:" not in reason:
+        return ValueError(reason).with_traceback(error.__traceback__)
+    # The traceback would bring the lines back.
+    reason = _OWN_LINES.sub("", reason)
+    if not _LINES.search(reason):
+        reason = textwrap.dedent(re.split(r"\n *ValueError: ", reason)[-1])
+    return ValueError(reason.strip())
+
+
+# What autograph writes of a line of code: its file, and the line itself.
+_LINES = re.compile(r' *File "[^"]*", line .*\n.*\n+')
+_OWN_LINES = re.compile(
+    rf' *File "(?:{re.escape(os.path.dirname(__file__))}|[^"]*__autograph_generated_file)'
+    r'[^"]*", line .*\n.*\n+'
+)
 
 
 def note_inputs(model, inputs):

@@ -161,11 +161,15 @@ def task_of(case, form):
         "reduction": case.reduction,
     }
     memory = memory_of(case) if case.remembered else None
-    hits = case.remove_accidental_hits
-    if not case.sigmoid:
-        return Retrieval(remove_accidental_hits=hits, memory=memory, **options)
-    loss = SampledSigmoid(negative_weight=case.negative_weight, **options)
-    return Retrieval(loss, remove_accidental_hits=hits, memory=memory)
+    if case.sigmoid:
+        loss = SampledSigmoid(negative_weight=case.negative_weight, **options)
+        options = {"loss": loss}
+    return Retrieval(
+        remove_accidental_hits=case.remove_accidental_hits,
+        mask_shared_positives=case.mask_shared_positives,
+        memory=memory,
+        **options,
+    )
 
 
 def arguments(case, form):
@@ -233,7 +237,6 @@ def computed(case, form):
             loss = task(
                 queries,
                 candidates,
-                mask_shared_positives=case.mask_shared_positives,
                 training=False,
                 **given,
             )

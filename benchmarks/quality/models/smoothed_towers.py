@@ -55,6 +55,7 @@ class SmoothedTowers(models.Model):
         self.task = tasks.Retrieval(
             positive="refined" if setting["log_q"] else "all",
             reduction="sum_over_batch_size",
+            mask_shared_positives=setting["masks"],
         )
 
     def towers(self):
@@ -92,7 +93,6 @@ class SmoothedTowers(models.Model):
             options["candidate_log_q"] = self.log_q(ids)
         if self.setting["masks"]:
             options["query_keys"] = tf.gather(batch["users"], batch["rows"])
-            options["mask_shared_positives"] = True
         distinct, places = tf.unique(ids)
         return self.task(
             queries,

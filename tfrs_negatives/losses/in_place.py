@@ -1,11 +1,15 @@
 """Writing few places of a large matrix without copying the rest."""
 
+from __future__ import annotations
+
 import tensorflow as tf
 
 from tfrs_negatives._xla import compiled_by_xla
 
 
-def overwrite(matrix, places, values, in_place):
+def overwrite(
+    matrix: tf.Tensor, places: tf.Tensor, values: tf.Tensor, in_place: bool
+) -> tf.Tensor:
     """Returns `matrix` with other values at some places.
 
     `tf.tensor_scatter_nd_update` copies the matrix first, which costs as much as
@@ -28,21 +32,28 @@ def overwrite(matrix, places, values, in_place):
         flat = tf.raw_ops.InplaceUpdate(x=flat, i=places, v=values)
     else:
         flat = tf.tensor_scatter_nd_update(flat, places[:, tf.newaxis], values)
+    if matrix.shape.is_fully_defined():
+        return tf.reshape(flat, matrix.shape)
     return tf.ensure_shape(tf.reshape(flat, tf.shape(matrix)), matrix.shape)
 
 
-def get_each(matrix, columns):
+def get_each(matrix: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     """`matrix[i, columns[i]]` for each row i."""
     return tf.gather(matrix, columns, batch_dims=1)
 
 
-def set_each(matrix, columns, values, in_place):
+def set_each(
+    matrix: tf.Tensor, columns: tf.Tensor, values: tf.Tensor, in_place: bool
+) -> tf.Tensor:
     """`matrix` with `matrix[i, columns[i]] = values[i]`, `values` read before."""
-    places = row_starts(*tf.unstack(tf.shape(matrix))) + columns
+    sizes = matrix.shape
+    if not sizes.is_fully_defined():
+        sizes = tf.unstack(tf.shape(matrix))
+    places = row_starts(*sizes) + columns
     with tf.control_dependencies([values]):
         return overwrite(matrix, places, values, in_place)
 
 
-def row_starts(num_rows, num_columns):
+def row_starts(num_rows: int | tf.Tensor, num_columns: int | tf.Tensor) -> tf.Tensor:
     """[n] int32, the place of each row's first column."""
     return tf.range(num_rows) * num_columns
