@@ -9,7 +9,6 @@ import sys
 
 from benchmarks.common import costs
 
-
 _answers = sys.stdout
 
 
