@@ -79,8 +79,9 @@ def without_arguments(error):
 
 # What autograph writes of a line of code: its file, and the line itself.
 _LINES = re.compile(r' *File "[^"]*", line .*\n.*\n+')
+_OWN_FOLDER = re.escape(os.path.dirname(__file__))
 _OWN_LINES = re.compile(
-    rf' *File "(?:{re.escape(os.path.dirname(__file__))}|[^"]*__autograph_generated_file)'
+    rf' *File "(?:{_OWN_FOLDER}|[^"]*__autograph_generated_file)'
     r'[^"]*", line .*\n.*\n+'
 )
 
