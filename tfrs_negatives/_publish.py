@@ -7,7 +7,7 @@ import os
 import uuid
 from collections.abc import Callable
 
-from tfrs_negatives._exchange import exchange
+from tfrs_negatives._folder_exchange import exchange
 from tfrs_negatives._manifest import remove
 
 

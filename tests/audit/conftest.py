@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfrs_negatives.audit.table import AuditTable
+from tfrs_negatives.audit.audit_table import AuditTable
 
 
 def _table(seed=0, num_rows=120, num_users=9, num_items=17, shared_requests=False):

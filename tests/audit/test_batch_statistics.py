@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tfrs_negatives.audit.batches import batch_statistics
-from tfrs_negatives.audit.known import KnownPositives
+from tfrs_negatives.audit.batch_statistics import batch_statistics
+from tfrs_negatives.audit.positive_pairs import PositivePairs
 
 
 def loops(table, order, size):
@@ -42,7 +42,7 @@ def loops(table, order, size):
 def test_all_batches_equal_loops(make_table, shared_requests):
     table = make_table(shared_requests=shared_requests)
     order = np.random.default_rng(1).permutation(len(table))
-    known = KnownPositives(table.user, table.item, table.num_users, table.num_items)
+    known = PositivePairs(table.user, table.item, table.num_users, table.num_items)
     # Five batches, the last of 8 rows.
     found = batch_statistics(order, 28, table, known, 9, np.random.default_rng(0))
     assert found["batches"] == found["batches_measured"] == 5
@@ -70,7 +70,7 @@ def test_all_batches_equal_loops(make_table, shared_requests):
 
 def test_sampled_batches_are_within_their_standard_errors(make_table):
     table = make_table(num_rows=4000, num_users=80, num_items=120)
-    known = KnownPositives(table.user, table.item, table.num_users, table.num_items)
+    known = PositivePairs(table.user, table.item, table.num_users, table.num_items)
     order = np.random.default_rng(1).permutation(len(table))
     exact = batch_statistics(order, 20, table, known, 200, np.random.default_rng(0))
     truth = exact["levels"]["none"]["false_negative_rate"]["value"]

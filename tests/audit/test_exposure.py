@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tfrs_negatives.audit.exposure import items_seen
-from tfrs_negatives.audit.known import KnownPositives
-from tfrs_negatives.audit.orders import request_order
+from tfrs_negatives.audit.positive_pairs import PositivePairs
+from tfrs_negatives.audit.row_orders import request_order
 
 
 def oracle(order, size, table):
@@ -33,7 +33,7 @@ def test_seen_items_equal_loops(make_table, seed, size, sorted_order, shared_req
     order = np.random.default_rng(seed).permutation(60)
     if sorted_order:
         order = request_order(table.request, seed, 0)
-    known = KnownPositives(table.user, table.item, table.num_users, table.num_items)
+    known = PositivePairs(table.user, table.item, table.num_users, table.num_items)
     wanted = np.arange(table.num_items) % 3 > 0
     found = items_seen(order, size, table, known, wanted)
     expected = {item for item in oracle(order, size, table) if wanted[item]}

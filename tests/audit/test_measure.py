@@ -7,8 +7,12 @@ import pytest
 from mixture_oracle import gradient_by_row
 
 from tfrs_negatives import audit
-from tfrs_negatives.audit.recommendations import THRESHOLDS, percent, recommendations
-from tfrs_negatives.audit.summary import facts
+from tfrs_negatives.audit.audit_summary import facts
+from tfrs_negatives.audit.recommended_settings import (
+    THRESHOLDS,
+    percent,
+    recommendations,
+)
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tfrs_negatives.audit import probes as probes_module
-from tfrs_negatives.audit.known import KnownPositives
-from tfrs_negatives.audit.popularity import head_items
+from tfrs_negatives.audit.popularity_skew import head_items
+from tfrs_negatives.audit.positive_pairs import PositivePairs
 from tfrs_negatives.audit.probes import Probes
 
 UNKNOWN_ITEM = 3
@@ -17,7 +17,7 @@ def case(make_table, make_model):
     """A table, a model that does not know one item, and probes of it."""
     table = make_table(num_rows=150, num_items=40, num_users=9)
     model = make_model(table, unknown_item=UNKNOWN_ITEM)
-    known = KnownPositives(table.user, table.item, table.num_users, table.num_items)
+    known = PositivePairs(table.user, table.item, table.num_users, table.num_items)
     tail = ~head_items(table.item, table.num_items)
     rng = np.random.default_rng(5)
     return table, model, tail, Probes(model, table, known, tail, TEMPERATURE, 30, rng)
@@ -143,7 +143,7 @@ def test_uniform_and_bands_equal_loops(case, name, monkeypatch):
 def test_models_that_know_no_row(make_table, make_model):
     table = make_table()
     model = make_model(table)
-    known = KnownPositives(table.user, table.item, table.num_users, table.num_items)
+    known = PositivePairs(table.user, table.item, table.num_users, table.num_items)
     tail = np.zeros(table.num_items, bool)
     model.knows_user[:] = False
     with pytest.raises(ValueError, match="must know a row of a table"):

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tfrs_negatives.cli import arguments, batches
-from tfrs_negatives.cli.split import Split
+from tfrs_negatives.cli import arguments, request_batches
+from tfrs_negatives.cli.time_split import Split
 
 pytestmark = pytest.mark.usefixtures("keras_2")
 
@@ -50,10 +50,10 @@ def oracle(split, chosen, keys, same_item=True):
 
 def measured(split, size, seed=2, change=None):
     """What the command reports of a model that has not been trained."""
-    from tfrs_negatives.cli import false_negatives, two_towers
+    from tfrs_negatives.cli import compared_models, false_negatives
 
     options = arguments.parse(["train", "--dim", "4"])
-    model = two_towers.right_negatives_model(split, options, seed)
+    model = compared_models.right_negatives_model(split, options, seed)
     if change:
         change(model)
     return false_negatives.false_negative_rates(model, split, size, seed)
@@ -65,7 +65,7 @@ def measured(split, size, seed=2, change=None):
 def test_rates_equal_loops(keys, strings):
     split = make_split(shared_requests=len(keys) == 2, strings=strings)
     found = measured(split, 16)
-    chosen = batches.request_batches(split, 16, 2, epoch=0)
+    chosen = request_batches.request_batches(split, 16, 2, epoch=0)
     expected = oracle(split, chosen, keys)
     assert found == pytest.approx(expected, rel=1e-6)
     assert 0 < expected[1] < expected[0]
@@ -89,7 +89,7 @@ def without_accidental_hits(model):
 def test_a_mask_that_is_off_shows(change, keys, same_item):
     split = make_split()
     found = measured(split, 16, change=change)
-    chosen = batches.request_batches(split, 16, 2, epoch=0)
+    chosen = request_batches.request_batches(split, 16, 2, epoch=0)
     expected = oracle(split, chosen, keys, same_item)
     assert found == pytest.approx(expected, rel=1e-6)
     assert expected[1] > oracle(split, chosen, ("user",))[1]
@@ -106,7 +106,7 @@ def test_a_sample_of_many_batches_is_spread_over_them(monkeypatch):
 
     split = make_split()
     monkeypatch.setattr(false_negatives, "_NUM_BATCHES", 4)
-    chosen = batches.request_batches(split, 10, 2, epoch=0)[0:8:2]
+    chosen = request_batches.request_batches(split, 10, 2, epoch=0)[0:8:2]
     expected = oracle(split, chosen, ("user",))
     assert measured(split, 10) == pytest.approx(expected, rel=1e-6)
 

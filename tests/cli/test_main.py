@@ -7,7 +7,7 @@ import pytest
 
 import tfrs_negatives
 from tfrs_negatives.cli import arguments, main
-from tfrs_negatives.cli.errors import CommandError
+from tfrs_negatives.cli.command_error import CommandError
 
 
 @pytest.mark.parametrize("command", [["--help"], ["train", "--help"], ["--version"]])

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from tfrs_negatives import _exchange, _publish
-from tfrs_negatives.cli.errors import CommandError
+from tfrs_negatives import _folder_exchange, _publish
+from tfrs_negatives.cli.command_error import CommandError
 from tfrs_negatives.cli.output_folder import OutputFolder
 
 COMMAND = "tfrs-negatives train"
@@ -33,7 +33,7 @@ def everything(path):
 def exchange(request, monkeypatch):
     """Both ways to exchange two folders."""
     if request.param == "by three renames":
-        monkeypatch.setattr(_exchange, "_system_call", lambda: None)
+        monkeypatch.setattr(_folder_exchange, "_system_call", lambda: None)
 
 
 @pytest.mark.parametrize("name", ["new", "deep/er/new"])
@@ -208,7 +208,7 @@ def test_a_file_written_at_the_last_moment_stays(
         def exchange(one, other):
             if not done:
                 done.append(add_file(out))
-            _exchange.exchange(one, other)
+            _folder_exchange.exchange(one, other)
 
         monkeypatch.setattr(_publish, "exchange", exchange)
         assert write(out, "new") == f"{out}-1"
@@ -231,11 +231,11 @@ def test_a_file_written_at_the_last_moment_stays(
 
 CRASH = """
 import os, sys
-from tfrs_negatives import _exchange
+from tfrs_negatives import _folder_exchange
 from tfrs_negatives.cli.output_folder import OutputFolder
 path, step = sys.argv[1], int(sys.argv[2])
 if sys.argv[3] == "False":
-    _exchange._system_call = lambda: None
+    _folder_exchange._system_call = lambda: None
 with OutputFolder(path, "tfrs-negatives train") as output:
     with open(os.path.join(output.folder, "text"), "w") as file:
         file.write("two")
@@ -248,11 +248,11 @@ with OutputFolder(path, "tfrs-negatives train") as output:
                 os._exit(3)
     sys.addaudithook(audited)
     if sys.argv[3] != "False":
-        call = _exchange._system_call()
+        call = _folder_exchange._system_call()
         def counted(*paths):
             audited("os.rename", paths)
             return call(*paths)
-        _exchange._system_call = lambda: counted
+        _folder_exchange._system_call = lambda: counted
 """
 
 

@@ -8,8 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tfrs_negatives import audit
-from tfrs_negatives.cli import audit as audit_command
-from tfrs_negatives.cli import main
+from tfrs_negatives.cli import audit_command, main
 from tfrs_negatives.data import (
     interactions,
     stream_interactions,

@@ -9,9 +9,8 @@ import tensorflow as tf
 
 from tfrs_negatives import audit
 from tfrs_negatives._ids import as_int64
-from tfrs_negatives.cli import main
-from tfrs_negatives.cli import train as train_command
-from tfrs_negatives.cli.errors import CommandError
+from tfrs_negatives.cli import main, train_command
+from tfrs_negatives.cli.command_error import CommandError
 from tfrs_negatives.data import interactions, stream_interactions
 
 ROLES = ("user", "item", "request", "time", "label", "title")

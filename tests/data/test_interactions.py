@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrs_negatives.data import Interactions, interactions, sources
+from tfrs_negatives.data import Interactions, interactions, table_sources
 
 pd = pytest.importorskip("pandas")
 
@@ -343,7 +343,7 @@ def test_tfds_that_is_not_there(tmp_path):
 def test_tfds_without_rows(monkeypatch):
     rows = tf.data.Dataset.from_tensor_slices({"u": [1], "i": [2]}).take(0)
     found = rows, {"user": "u", "item": "i"}, "TFDS 'x'"
-    monkeypatch.setattr(sources, "tfds_dataset", lambda *_: found)
+    monkeypatch.setattr(table_sources, "tfds_dataset", lambda *_: found)
     assert "'x' must hold interactions" in message_of(interactions, tfds="x")
 
 

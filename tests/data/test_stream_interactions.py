@@ -10,8 +10,8 @@ import tensorflow as tf
 from tfrs_negatives.data import (
     RequestCounts,
     group_by_request,
-    sources,
     stream_interactions,
+    table_sources,
     text_parts,
 )
 
@@ -127,7 +127,7 @@ def test_tfds(data_dir):
 def test_tfds_with_bad_numbers(monkeypatch, role, values, message):
     rows = tf.data.Dataset.from_tensor_slices({"u": [1, 2], "i": [3, 4], "x": values})
     names = {"user": "u", "item": "i", role: "x"}
-    monkeypatch.setattr(sources, "tfds_dataset", lambda *_: (rows, names, "TFDS"))
+    monkeypatch.setattr(table_sources, "tfds_dataset", lambda *_: (rows, names, "TFDS"))
     with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match=message):
         list(stream_interactions(tfds="some/name"))
 

@@ -47,12 +47,14 @@ def test_dates_written_as_one_number_are_refused(form, convert):
 def test_days_are_refused_in_tfds_as_well(monkeypatch, entry):
     import tensorflow as tf
 
-    from tfrs_negatives.data import sources
+    from tfrs_negatives.data import table_sources
 
     columns = {"u": [1, 2], "i": [3, 4], "t": [20240131, 20240201]}
     rows = tf.data.Dataset.from_tensor_slices(columns)
     names = {"user": "u", "item": "i", "time": "t"}
-    monkeypatch.setattr(sources, "tfds_dataset", lambda *_: (rows, names, "TFDS 'x'"))
+    monkeypatch.setattr(
+        table_sources, "tfds_dataset", lambda *_: (rows, names, "TFDS 'x'")
+    )
     with pytest.raises(ValueError, match="'t' of TFDS 'x'.*20240131.*YYYYMMDD"):
         entry(tfds="x")
 

@@ -6,7 +6,7 @@ import tensorflow as tf
 from mining_oracle import eligible, integers, table
 
 from tfrs_negatives.index import BruteForce, RankedPairs, mine_hard_negatives
-from tfrs_negatives.index.mining.sources import FunctionSource
+from tfrs_negatives.index.mining.mining_sources import FunctionSource
 
 ITEMS, QUERIES = integers(0, 40, 5), integers(1, 11, 5)
 SCORES = QUERIES.astype(float) @ ITEMS.T.astype(float)

@@ -6,7 +6,7 @@ import tensorflow as tf
 from string_towers import Scoring, TwoTower, compiled, interactions, trained
 
 from tfrs_negatives._keras import IS_KERAS_3, keras
-from tfrs_negatives.models import rebuilding
+from tfrs_negatives.models import input_specs
 
 
 def arrays(variables):
@@ -265,7 +265,7 @@ def test_weights_of_layers_that_were_never_called_are_not_passed_over(tmp_path):
 
 def test_a_model_that_cannot_be_rebuilt_says_so():
     specs = {"person": tf.TensorSpec([None], tf.string)}
-    config = {"features": rebuilding.to_config(specs), "training": True}
+    config = {"features": input_specs.to_config(specs), "training": True}
     with pytest.raises(ValueError, match="person.*cannot be restored.*load_weights"):
         TwoTower().build_from_config(config)
 
@@ -280,7 +280,7 @@ def test_specs_of_all_kinds_come_back():
         },
         tf.constant(1.0),
     )
-    specs = rebuilding.specs_of(features)
+    specs = input_specs.specs_of(features)
     assert specs == (
         {
             "dense": tf.TensorSpec([None, 4], tf.float32),
@@ -290,5 +290,5 @@ def test_specs_of_all_kinds_come_back():
         },
         tf.TensorSpec([], tf.float32),
     )
-    assert rebuilding.from_config(rebuilding.to_config(specs)) == specs
-    assert rebuilding.specs_of(specs) == specs
+    assert input_specs.from_config(input_specs.to_config(specs)) == specs
+    assert input_specs.specs_of(specs) == specs

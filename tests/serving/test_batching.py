@@ -8,8 +8,8 @@ import pytest
 import served_models  # noqa: F401
 
 from tfrs_negatives.serving.batching import Batcher
-from tfrs_negatives.serving.errors import RequestError
-from tfrs_negatives.serving.limits import Limits
+from tfrs_negatives.serving.request_error import RequestError
+from tfrs_negatives.serving.server_limits import Limits
 
 
 class Model:

@@ -15,7 +15,7 @@ def items_seen(order, batch_size, table, known, wanted):
       order: [n] row numbers of the epoch.
       batch_size: Rows in a batch; the last may have fewer.
       table: `AuditTable`.
-      known: Its `KnownPositives`.
+      known: Its `PositivePairs`.
       wanted: [N] bool, the items to look at.
 
     Returns:

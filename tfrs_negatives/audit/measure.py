@@ -4,13 +4,13 @@ import numpy as np
 
 from tfrs_negatives import _checks
 from tfrs_negatives._keras import keras
-from tfrs_negatives.audit import orders as all_orders
-from tfrs_negatives.audit.batches import batch_statistics
+from tfrs_negatives.audit import row_orders
+from tfrs_negatives.audit.batch_statistics import batch_statistics
 from tfrs_negatives.audit.exposure import items_seen
-from tfrs_negatives.audit.known import KnownPositives
-from tfrs_negatives.audit.popularity import HEAD_SHARE, head_items, popularity
+from tfrs_negatives.audit.popularity_skew import HEAD_SHARE, head_items, popularity
+from tfrs_negatives.audit.positive_pairs import PositivePairs
 from tfrs_negatives.audit.probes import Probes
-from tfrs_negatives.audit.recommendations import THRESHOLDS, recommendations
+from tfrs_negatives.audit.recommended_settings import THRESHOLDS, recommendations
 from tfrs_negatives.version import __version__
 
 SCHEMA_VERSION = 1
@@ -22,7 +22,7 @@ def measure(
     model=None,
     *,
     batch_sizes=BATCH_SIZES,
-    orders=all_orders.ORDERS,
+    orders=row_orders.ORDERS,
     max_batches=64,
     spread_buffer=16,
     temperature=1.0,
@@ -63,7 +63,7 @@ def measure(
             f"Batches must be of at most {len(table)} rows, those of {table.name}, "
             f"received {sorted(set(batch_sizes))}. Name a smaller batch size."
         )
-    known = KnownPositives(table.user, table.item, table.num_users, table.num_items)
+    known = PositivePairs(table.user, table.item, table.num_users, table.num_items)
     tail = ~head_items(table.item, table.num_items)
     rng = np.random.default_rng([seed, 2])
     probes = None
@@ -80,10 +80,10 @@ def measure(
         for size in sizes:
             order, spread = base, None
             if name == "spread":
-                spread = all_orders.spread_settings(
+                spread = row_orders.spread_settings(
                     size, len(table), table.num_requests, spread_buffer
                 )
-                order, spread["short_batches"] = all_orders.spread_order(
+                order, spread["short_batches"] = row_orders.spread_order(
                     base, table.request, size, seed=seed, **spread
                 )
             setting = {"order": name, "batch_size": size}
@@ -129,8 +129,8 @@ def measure(
 
 def _base_order(name, table, seed):
     if name == "shuffled":
-        return all_orders.shuffled_order(len(table), seed)
-    return all_orders.request_order(table.request, seed, epoch=0).astype(np.int32)
+        return row_orders.shuffled_order(len(table), seed)
+    return row_orders.request_order(table.request, seed, epoch=0).astype(np.int32)
 
 
 def _facts(table, known):
@@ -161,7 +161,7 @@ def _check(batch_sizes, orders, temperature):
     if not orders or len(set(orders)) < len(orders):
         raise ValueError(f"`orders` must be distinct and not empty, received {orders}.")
     for name in orders:
-        _checks.check_choice("orders", name, all_orders.ORDERS)
+        _checks.check_choice("orders", name, row_orders.ORDERS)
     if not batch_sizes:
         raise ValueError("`batch_sizes` must not be empty: name at least one.")
     for size in batch_sizes:

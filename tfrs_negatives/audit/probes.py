@@ -10,8 +10,8 @@ weight ("log mean weight"), from which the shares of any mixture follow.
 import numpy as np
 
 from tfrs_negatives.audit.held_out import last_interactions
-from tfrs_negatives.audit.known import KnownPositives
-from tfrs_negatives.audit.pairs import LEVELS
+from tfrs_negatives.audit.negative_pairs import LEVELS
+from tfrs_negatives.audit.positive_pairs import PositivePairs
 
 BAND_EDGES = (0, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000)
 
@@ -29,9 +29,9 @@ class Probes:
     ("later"). Without that mask, false negatives are the items of all the user's rows.
 
     Args:
-      model: As `models.load_model` returns it.
+      model: As `audited_models.load_model` returns it.
       table: `AuditTable`, read with `for_model`.
-      known: Its `KnownPositives`.
+      known: Its `PositivePairs`.
       tail: [N] bool, which items are tail items.
       temperature: Scores are divided by it.
       num_probes: How many rows, fewer where the items are many.
@@ -45,7 +45,7 @@ class Probes:
         most = max(_LEAST_PROBES, _SCORES // table.num_items)
         time = np.arange(len(table)) if table.time is None else table.time
         held = last_interactions(table.user, time)
-        earlier = KnownPositives(
+        earlier = PositivePairs(
             table.user[~held], table.item[~held], table.num_users, table.num_items
         )
         # Who has taken every item has no negatives.

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives._keras import keras
-from tfrs_negatives.callbacks.encoding import Encoder
+from tfrs_negatives.callbacks.tower_encoder import TowerEncoder
 from tfrs_negatives.index import BruteForce
 from tfrs_negatives.index.top_k import TopK
 from tfrs_negatives.metrics import CorpusRecall
@@ -73,7 +73,7 @@ class EvaluateCorpus(keras.callbacks.Callback):
                 "`index` must be a BruteForce or ScaNN of tfrs_negatives.index, "
                 f"received {type(index).__name__}."
             )
-        self._corpus = Encoder("candidates", candidates, candidate_tower)
+        self._corpus = TowerEncoder("candidates", candidates, candidate_tower)
         _check_queries(queries, query_tower)
         self._queries, self._embed = queries, tf.function(query_tower)
         self._every_epochs = every_epochs

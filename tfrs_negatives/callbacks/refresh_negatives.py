@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives._keras import keras
-from tfrs_negatives.callbacks.encoding import Encoder
-from tfrs_negatives.callbacks.refresh import Refresh
+from tfrs_negatives.callbacks.mining_pass import MiningPass
+from tfrs_negatives.callbacks.tower_encoder import TowerEncoder
 
 
 class RefreshNegatives(keras.callbacks.Callback):
@@ -104,10 +104,10 @@ class RefreshNegatives(keras.callbacks.Callback):
                 "`queries` and `query_tower` go together: pass both, or neither to "
                 "mine from the item side."
             )
-        corpus = Encoder("candidates", candidates, candidate_tower)
+        corpus = TowerEncoder("candidates", candidates, candidate_tower)
         if queries is not None:
-            queries = Encoder("queries", queries, query_tower)
-        self._refresh = Refresh(
+            queries = TowerEncoder("queries", queries, query_tower)
+        self._refresh = MiningPass(
             sampler, index, corpus, queries, mining, positives, num_negatives
         )
         self._sampler = sampler

@@ -7,7 +7,7 @@ import os
 import sys
 
 from tfrs_negatives.cli import arguments
-from tfrs_negatives.cli.errors import CommandError
+from tfrs_negatives.cli.command_error import CommandError
 
 
 def main(argv=None):
@@ -26,13 +26,13 @@ def main(argv=None):
     try:
         options = arguments.parse(argv)
         if options.command == "train":
-            from tfrs_negatives.cli.train import train as command
+            from tfrs_negatives.cli.train_command import train as command
         elif options.command == "audit":
-            from tfrs_negatives.cli.audit import audit as command
+            from tfrs_negatives.cli.audit_command import audit as command
         elif options.command == "serve":
-            from tfrs_negatives.cli.serve import serve as command
+            from tfrs_negatives.cli.serve_command import serve as command
         else:
-            from tfrs_negatives.cli.query import query as command
+            from tfrs_negatives.cli.query_command import query as command
         command(options)
     except CommandError as error:
         message = " ".join(str(error).split())

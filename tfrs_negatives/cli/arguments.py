@@ -3,7 +3,7 @@
 import argparse
 import math
 
-from tfrs_negatives.cli.errors import CommandError
+from tfrs_negatives.cli.command_error import CommandError
 from tfrs_negatives.version import __version__
 
 # A SavedModel is a program: its initialisers can write files, for one.

@@ -1,6 +1,6 @@
 """How often an in-batch negative is a known positive of the row's user."""
 
-from tfrs_negatives.cli import batches
+from tfrs_negatives.cli import request_batches
 from tfrs_negatives.data import positives_of
 from tfrs_negatives.metrics import FalseNegativeRate
 
@@ -16,7 +16,7 @@ def false_negative_rates(model, split, batch_size, seed):
     with. Extra negatives are not counted: the rate is the batch's own.
 
     Args:
-      model: `two_towers.RightNegativesModel`; its weights do not matter.
+      model: `compared_models.RightNegativesModel`; its weights do not matter.
       split: `Split`.
       batch_size: Rows in a batch.
       seed: Seed of the orders, as in training.
@@ -27,7 +27,7 @@ def false_negative_rates(model, split, batch_size, seed):
     positives = positives_of(
         {"user": split.user_ids[split.user], "item": split.item_ids[split.item]}
     )
-    rows = batches.dataset(split, batch_size, seed)
+    rows = request_batches.dataset(split, batch_size, seed)
     every = max(1, int(rows.cardinality()) // _NUM_BATCHES)
     rows = rows.shard(every, 0).take(_NUM_BATCHES)
     rows = positives.attach(rows, "user", model.POSITIVES)

@@ -8,7 +8,7 @@ import sys
 
 from tfrs_negatives import _manifest
 from tfrs_negatives._publish import hidden_sibling, publish
-from tfrs_negatives.cli.errors import CommandError
+from tfrs_negatives.cli.command_error import CommandError
 from tfrs_negatives.cli.output_lock import OutputLock
 
 MANIFEST = "manifest.json"

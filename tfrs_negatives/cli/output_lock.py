@@ -6,7 +6,7 @@ import hashlib
 import os
 import socket
 
-from tfrs_negatives.cli.errors import CommandError
+from tfrs_negatives.cli.command_error import CommandError
 
 
 class OutputLock:

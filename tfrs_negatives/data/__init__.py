@@ -1,6 +1,6 @@
 """Interaction data: tables of who took what, when, and in which request."""
 
-from tfrs_negatives.data.counting import count_ids
+from tfrs_negatives.data.count_ids import count_ids
 from tfrs_negatives.data.group_by_request import group_by_request
 from tfrs_negatives.data.interactions import Interactions, interactions
 from tfrs_negatives.data.positives_of import Positives, positives_of

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from tfrs_negatives.data import sources
+from tfrs_negatives.data import table_sources
 from tfrs_negatives.data.time_range import time_range
 
 
@@ -112,12 +112,12 @@ def interactions(
         "label": label,
         "title": title,
     }
-    return _build(sources.parts(path, tfds, data_dir, named))
+    return _build(table_sources.parts(path, tfds, data_dir, named))
 
 
 def _build(parts):
     """The object from a table's parts."""
-    from tfrs_negatives.data import columns
+    from tfrs_negatives.data import arrow_columns
 
     found, num_read = {role: [] for role in parts.names}, 0
     for part in parts.checked():
@@ -125,16 +125,20 @@ def _build(parts):
         kept = part["label"] > 0 if "label" in part else slice(None)
         for role, column in part.items():
             found[role].append(column[kept])
-    built = {role: columns.joined(found.pop(role)) for role in list(found)}
+    built = {role: arrow_columns.joined(found.pop(role)) for role in list(found)}
     num_rows = len(built["user"])
-    sources.check_positive(parts, num_rows, num_read)
+    table_sources.check_positive(parts, num_rows, num_read)
     codes = {}
     for role in ("user", "item", "request"):
         if role not in built:
             continue
-        if isinstance(built[role], columns.Text):
+        if isinstance(built[role], arrow_columns.Text):
             codes[role] = built[role].codes
-            whole = columns.whole_numbers(built[role].values) if parts.is_text else None
+            whole = (
+                arrow_columns.whole_numbers(built[role].values)
+                if parts.is_text
+                else None
+            )
             if whole is not None:
                 built[role] = whole[codes[role]]
             else:
@@ -142,7 +146,7 @@ def _build(parts):
         else:
             codes[role] = built[role]
     for role in ("user", "item"):
-        sources.check_several(parts, role, codes[role])
+        table_sources.check_several(parts, role, codes[role])
     if "title" in built:
         built["title"] = built["title"].strings()
     has_time = "time" in built

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tfrs_negatives.data import columns
+from tfrs_negatives.data import arrow_columns
 from tfrs_negatives.data.file_state import FileState
 from tfrs_negatives.data.table_parts import Parts
 
@@ -68,7 +68,7 @@ class ParquetParts(Parts):
         try:
             # Text that repeats stays in its dictionary.
             file = pq.ParquetFile(self._path)
-            names = [f.name for f in file.schema_arrow if columns.is_text(f.type)]
+            names = [f.name for f in file.schema_arrow if arrow_columns.is_text(f.type)]
             with pq.ParquetFile(self._path, read_dictionary=names) as file:
                 yield file
         except (pa.ArrowException, OSError) as error:

@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives._ids import as_int64, pairs
-from tfrs_negatives.data import sources
+from tfrs_negatives.data import table_sources
 
 # A part of a table takes as long to ask for as this many rows take to read.
 _MIN_PART = 8_192
@@ -75,11 +75,11 @@ def stream_interactions(
         "label": label,
         "title": title,
     }
-    sources.check_one(path, tfds, data_dir)
+    table_sources.check_one(path, tfds, data_dir)
     if path is not None:
-        batches = _from_parts(sources.parts_of_file(path, named), batch_size)
+        batches = _from_parts(table_sources.parts_of_file(path, named), batch_size)
     elif tfds is not None:
-        dataset, names, source = sources.tfds_dataset(tfds, data_dir, named)
+        dataset, names, source = table_sources.tfds_dataset(tfds, data_dir, named)
         if "time" in names:
             _check_form_of_times(dataset, names["time"], source)
         batches = dataset.batch(batch_size).map(lambda row: _features(row, names))
@@ -132,7 +132,7 @@ def _features(row, names):
     features = {}
     for role, name in names.items():
         column = row[name]
-        if role in sources.ID_ROLES:
+        if role in table_sources.ID_ROLES:
             is_string = column.dtype == tf.string
             if not (is_string or column.dtype.is_integer):
                 raise ValueError(

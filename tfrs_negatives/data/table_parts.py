@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import tensorflow as tf
 
-from tfrs_negatives.data import columns, times
-from tfrs_negatives.data.sources import ID_ROLES
+from tfrs_negatives.data import arrow_columns, times
+from tfrs_negatives.data.table_sources import ID_ROLES
 
 # The order in which columns' mistakes are told.
 _ROLES = ("label", *ID_ROLES, "time", "title")
@@ -50,7 +50,7 @@ class Parts:
             if role in names:
                 kind = types[role]
                 kind = kind.value_type if _is_list(kind) else kind
-                is_integer = columns.id_type(kind) == "integers"
+                is_integer = arrow_columns.id_type(kind) == "integers"
                 self.dtypes[role] = tf.int64 if is_integer else tf.string
 
     def read(self, position, num):
@@ -62,7 +62,7 @@ class Parts:
 
         Returns:
           Dict from role to checked column: int64 or float64 arrays, or
-          `columns.Text`; and the next position, or -1.
+          `arrow_columns.Text`; and the next position, or -1.
         """
         raw, after = self._columns(position, num)
         checks = _Checks(self)
@@ -115,7 +115,7 @@ class Parts:
         if _is_list(table.field(self.names["item"]).type):
             table = _exploded(table, self.names["item"])
         # Two roles may have one column.
-        raw = {r: columns.plain(table.column(n)) for r, n in self.names.items()}
+        raw = {r: arrow_columns.plain(table.column(n)) for r, n in self.names.items()}
         return raw, after
 
     def _read(self, position, num):
@@ -165,7 +165,7 @@ class _Checks:
         found = {}
         for role, column in raw.items():
             if role != "title":
-                self._nulls[role] += columns.num_nulls(column)
+                self._nulls[role] += arrow_columns.num_nulls(column)
             if self._nulls[role] or role in self._errors:
                 continue
             try:
@@ -191,15 +191,15 @@ class _Checks:
         if not len(column):  # Of whatever type: it has no wrong values.
             dtype = self._parts.dtypes[role]
             if dtype == tf.string:
-                return columns.text(pa.array([], pa.string()), name, source)
+                return arrow_columns.text(pa.array([], pa.string()), name, source)
             return np.zeros(0, dtype.as_numpy_dtype)
         if role == "title":
-            return columns.text(column, name, source)
+            return arrow_columns.text(column, name, source)
         if role == "time":
             return times.seconds(column, self._parts.time_form, name, source)
         if role == "label":
-            return columns.numbers(column, name, source)
-        return columns.ids(column, name, source)
+            return arrow_columns.numbers(column, name, source)
+        return arrow_columns.ids(column, name, source)
 
 
 def _is_list(kind):

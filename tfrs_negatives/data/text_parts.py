@@ -101,7 +101,7 @@ class TextParts(Parts):
             strings_can_be_null=True,
             quoted_strings_can_be_null=True,
         )
-        return _Rows(
+        return _RowReader(
             _Bytes(self._path, f"\n{end}\n"),
             csv.ReadOptions(use_threads=False, block_size=self._block),
             self._parse_options(handle),
@@ -144,7 +144,7 @@ def _is_too_long(error):
     return str(error).startswith("straddling object")
 
 
-class _Rows:
+class _RowReader:
     """The rows of an open file, one after the other.
 
     Args:

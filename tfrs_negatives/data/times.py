@@ -6,7 +6,7 @@ import datetime
 import numpy as np
 import pyarrow as pa
 
-from tfrs_negatives.data import columns
+from tfrs_negatives.data import arrow_columns
 
 # Above it, a number of seconds is past the year 5000: another unit, most likely.
 LATEST_TIME = 1e11
@@ -46,7 +46,7 @@ def form(column):
     are written as one number, such as 20240131.
 
     Args:
-      column: Plain Arrow array, as of `columns.plain`.
+      column: Plain Arrow array, as of `arrow_columns.plain`.
 
     Returns:
       `Form`, or None for a column of nulls or of a type that holds no times.
@@ -57,13 +57,13 @@ def form(column):
         return None
     if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
         return Form(False)
-    if columns.is_text(kind):
-        if columns.parsed(column[:1]) is None:
+    if arrow_columns.is_text(kind):
+        if arrow_columns.parsed(column[:1]) is None:
             return Form(False)
-        column = columns.parsed(column)
+        column = arrow_columns.parsed(column)
         if column is None:  # Numbers, and what `seconds` will refuse.
             return Form(True)
-    elif not columns.is_number(kind):
+    elif not arrow_columns.is_number(kind):
         return None
     values = column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     values = values[np.isfinite(values) & (values != 0)]  # 0 often stands for none.
@@ -104,7 +104,7 @@ def seconds(column, form, name, source):
         )
     if form.is_number:
         alike = expected + ", all written alike"
-        values = columns.numbers(column, name, source, alike)
+        values = arrow_columns.numbers(column, name, source, alike)
         latest = np.abs(values).max(initial=0)
         if latest > LATEST_TIME:
             unit, factor = next((u, f) for bound, u, f in _UNITS if latest < bound)
@@ -113,8 +113,8 @@ def seconds(column, form, name, source):
             )
         whole = values.astype(np.int64)
         return whole if (whole == values).all() else values
-    if columns.is_text(column.type):
-        return _of_words(columns.text(column, name, source), expected)
+    if arrow_columns.is_text(column.type):
+        return _of_words(arrow_columns.text(column, name, source), expected)
     return _of_dates(column)
 
 

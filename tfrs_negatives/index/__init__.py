@@ -2,9 +2,9 @@
 
 from tfrs_negatives._saved_retrieval import load_retrieval
 from tfrs_negatives.index.brute_force import BruteForce
-from tfrs_negatives.index.export import export_retrieval
+from tfrs_negatives.index.export_retrieval import export_retrieval
 from tfrs_negatives.index.mining import RankedPairs, mine_hard_negatives
-from tfrs_negatives.index.quality import quality_report
+from tfrs_negatives.index.quality_report import quality_report
 from tfrs_negatives.index.scann import ScaNN
 
 __all__ = [

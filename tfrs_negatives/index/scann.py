@@ -8,8 +8,8 @@ import dataclasses
 import math
 
 from tfrs_negatives._checks import check_choice
-from tfrs_negatives.index.embeddings import checked_queries
-from tfrs_negatives.index.recall import RecallSample, choose_breadth, sample_rows
+from tfrs_negatives.index.checked_embeddings import checked_queries
+from tfrs_negatives.index.recall_sample import RecallSample, choose_breadth, sample_rows
 from tfrs_negatives.index.scann_searcher import ScannSearcher, ScannSettings, scann_ops
 from tfrs_negatives.index.top_k import TopK
 

@@ -8,7 +8,7 @@ import weakref
 import numpy as np
 import tensorflow as tf
 
-from tfrs_negatives.index.embeddings import squared_norms
+from tfrs_negatives.index.checked_embeddings import squared_norms
 from tfrs_negatives.index.searcher import Searcher
 
 # The tensors of a ScaNN index, in the order in which `scann_to_tensors` returns them.

@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from tfrs_negatives._keras import keras, note_inputs
 from tfrs_negatives.index import identifiers as ids_lib
-from tfrs_negatives.index.collect import collect
-from tfrs_negatives.index.embeddings import checked_candidates
+from tfrs_negatives.index.checked_embeddings import checked_candidates
+from tfrs_negatives.index.collect_embeddings import collect
 
 
 class TopK(keras.Model, abc.ABC):

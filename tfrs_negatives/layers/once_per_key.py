@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tfrs_negatives import _checks
-from tfrs_negatives._gather import gather_rows
+from tfrs_negatives._gather_rows import gather_rows
 from tfrs_negatives._ids import as_int64, keys_or_own, pairs
 from tfrs_negatives._keras import keras
 from tfrs_negatives._xla import compiled_by_xla

@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfrs_negatives import _checks
 from tfrs_negatives._ids import as_int64
 from tfrs_negatives._keras import add_state, keras
-from tfrs_negatives.layers.counts import checked_counts, from_config, to_config
+from tfrs_negatives.layers.id_counts import checked_counts, from_config, to_config
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")

@@ -9,7 +9,7 @@ from tfrs_negatives import _checks, distribute
 from tfrs_negatives._ids import as_int64, salted
 from tfrs_negatives._keras import add_state, keras
 from tfrs_negatives._xla import compiled_by_xla
-from tfrs_negatives.layers.counts import checked_counts
+from tfrs_negatives.layers.id_counts import checked_counts
 
 MODES = ("count", "hit")
 

@@ -8,12 +8,12 @@ from tfrs_negatives._ids import as_int64
 from tfrs_negatives._keras import Untracked, keras
 from tfrs_negatives.index.brute_force import BruteForce
 from tfrs_negatives.index.top_k import TopK
-from tfrs_negatives.metrics.average import Average
-from tfrs_negatives.metrics.corpus import IndexCorpus
+from tfrs_negatives.metrics.candidate_corpus import IndexCorpus
 from tfrs_negatives.metrics.corpus_inputs import checked_ids, checked_ks, finite
 from tfrs_negatives.metrics.dataset_corpus import DatasetCorpus
-from tfrs_negatives.metrics.measures import MEASURES
+from tfrs_negatives.metrics.evaluation_mean import EvaluationMean
 from tfrs_negatives.metrics.popularity_bands import PopularityBands
+from tfrs_negatives.metrics.rank_measures import MEASURES
 from tfrs_negatives.metrics.ranks import first_occurrences
 from tfrs_negatives.metrics.retrieved_corpus import RetrievedCorpus
 
@@ -108,7 +108,7 @@ class CorpusRecall(keras.layers.Layer):
         for band in (None, *(popularity.names if popularity else ())):
             for measure in measures or [None]:
                 for k in self._ks:
-                    average = Average(
+                    average = EvaluationMean(
                         _name_of(name, band, measure, k),
                         MEASURES[measure or "hit_rate"],
                         k,

@@ -5,7 +5,11 @@ import tensorflow as tf
 
 from tfrs_negatives import distribute
 from tfrs_negatives._ids import as_int64, check_comparable
-from tfrs_negatives.metrics.corpus import EmbeddedCorpus, largest_norm, norm_check
+from tfrs_negatives.metrics.candidate_corpus import (
+    EmbeddedCorpus,
+    largest_norm,
+    norm_check,
+)
 from tfrs_negatives.metrics.corpus_ids import ids_of_dataset
 
 

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tfrs_negatives._keras import keras
-from tfrs_negatives.layers.counts import from_config
+from tfrs_negatives.layers.id_counts import from_config
 from tfrs_negatives.layers.static_frequency import StaticFrequency
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives._ids import as_int64, check_comparable
-from tfrs_negatives.layers.counts import checked_counts
+from tfrs_negatives.layers.id_counts import checked_counts
 
 
 class PopularityBands:

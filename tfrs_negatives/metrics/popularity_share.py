@@ -8,7 +8,7 @@ import tensorflow as tf
 from tfrs_negatives import _checks
 from tfrs_negatives._ids import check_comparable
 from tfrs_negatives._keras import keras
-from tfrs_negatives.layers.counts import checked_counts, from_config, to_config
+from tfrs_negatives.layers.id_counts import checked_counts, from_config, to_config
 from tfrs_negatives.metrics.negative_metric import NegativeMetric, named
 from tfrs_negatives.metrics.negatives import only
 

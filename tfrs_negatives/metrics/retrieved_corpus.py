@@ -5,7 +5,7 @@ import tensorflow as tf
 from tfrs_negatives import _checks
 from tfrs_negatives._ids import as_int64, check_comparable
 from tfrs_negatives.index.top_k import TopK
-from tfrs_negatives.metrics.corpus import Corpus
+from tfrs_negatives.metrics.candidate_corpus import CandidateCorpus
 from tfrs_negatives.metrics.corpus_ids import ids_of_layer
 from tfrs_negatives.metrics.ranks import (
     are_among,
@@ -17,7 +17,7 @@ from tfrs_negatives.metrics.ranks import (
 _SAME_SCORE = 1e-5
 
 
-class RetrievedCorpus(Corpus):
+class RetrievedCorpus(CandidateCorpus):
     """The candidates that a layer retrieves.
 
     Args:

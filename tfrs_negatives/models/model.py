@@ -4,9 +4,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives._keras import IS_KERAS_3, Task, Untracked
-from tfrs_negatives._summaries import RecordingSteps
+from tfrs_negatives._tensorboard import RecordingSteps
 from tfrs_negatives.losses.reductions import of_keras_loss
-from tfrs_negatives.models import log_names, rebuilding
+from tfrs_negatives.models import input_specs, log_names
 from tfrs_negatives.models.row_means import RowMeans
 from tfrs_negatives.tasks.noted_losses import NotedLosses
 from tfrs_negatives.tasks.retrieval import Retrieval
@@ -135,7 +135,7 @@ class Model(_Base):
         specs, training = self._seen.value
         if specs is None:
             return super().get_build_config()
-        return {"features": rebuilding.to_config(specs), "training": training}
+        return {"features": input_specs.to_config(specs), "training": training}
 
     def build_from_config(self, config):
         """Makes the variables of a model from what another was trained on.
@@ -146,7 +146,7 @@ class Model(_Base):
         if "features" not in config:
             super().build_from_config(config)
             return
-        specs = rebuilding.from_config(config["features"])
+        specs = input_specs.from_config(config["features"])
         try:
             self._build_on(specs, config["training"])
         except Exception as error:
@@ -158,8 +158,8 @@ class Model(_Base):
 
     def _build_on(self, features, training=True):
         """Makes the variables without running anything; `features` may be specs."""
-        specs = rebuilding.specs_of(_alone(features))
-        rebuilding.trace(self, specs, training)
+        specs = input_specs.specs_of(_alone(features))
+        input_specs.trace(self, specs, training)
         self._note_step(specs, training)
 
     def load_weights(self, filepath, *args, **kwargs):
@@ -196,7 +196,7 @@ class Model(_Base):
     def _note_step(self, features, training):
         """Remembers that all that `compute_loss` calls is built, and by what."""
         self.built = True
-        specs = rebuilding.specs_of(features)
+        specs = input_specs.specs_of(features)
         # An evaluation may lack what training needs.
         if specs is not None and training >= self._seen.value[1]:
             self._seen.value = specs, training

@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfrs_negatives.samplers.rows import members
+from tfrs_negatives.samplers.row_sets import members
 from tfrs_negatives.samplers.sampler import Sampler
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import _checks
-from tfrs_negatives.samplers.corpus import IdLookup
+from tfrs_negatives.samplers.item_corpus import IdLookup
 from tfrs_negatives.samplers.mined_rows import MinedRows
 from tfrs_negatives.samplers.mined_table import count_in_range, table_positions
 from tfrs_negatives.samplers.sampler import Sampler

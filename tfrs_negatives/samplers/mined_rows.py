@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tfrs_negatives.samplers.rows import fit, members, sorted_sets
+from tfrs_negatives.samplers.row_sets import fit, members, sorted_sets
 
 
 class MinedRows:
@@ -10,7 +10,7 @@ class MinedRows:
 
     Args:
       entries: [B, w] int64 positions that the rows may draw from, -1 for none.
-      rows: `Rows`.
+      rows: `DrawContext`.
       num_items: N.
     """
 

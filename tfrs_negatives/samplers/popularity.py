@@ -6,10 +6,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import _checks
-from tfrs_negatives.layers.counts import checked_counts, have_ids
+from tfrs_negatives.layers.id_counts import checked_counts, have_ids
 from tfrs_negatives.samplers.inverse_cdf import InverseCDFSampler
 from tfrs_negatives.samplers.popularity_log_q import PopularityLogQ
-from tfrs_negatives.samplers.rows import search
+from tfrs_negatives.samplers.row_sets import search
 
 # Masses are whole numbers so that sums of them are exact, in doubles too.
 _TOTAL = 2**51

@@ -4,8 +4,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import _checks
-from tfrs_negatives.samplers.corpus import Corpus
-from tfrs_negatives.samplers.rows import Rows, sorted_sets
+from tfrs_negatives.samplers.draw_context import DrawContext
+from tfrs_negatives.samplers.item_corpus import ItemCorpus
+from tfrs_negatives.samplers.row_sets import sorted_sets
 
 
 class Sampler(tf.Module):
@@ -49,7 +50,7 @@ class Sampler(tf.Module):
     def __init__(self, corpus, id_feature=None):
         super().__init__()
         self._corpus = (
-            corpus if isinstance(corpus, Corpus) else Corpus(corpus, id_feature)
+            corpus if isinstance(corpus, ItemCorpus) else ItemCorpus(corpus, id_feature)
         )
         self.num_items = self._corpus.num_items
 
@@ -59,7 +60,7 @@ class Sampler(tf.Module):
         raise NotImplementedError
 
     def _proposal(self, rows):
-        """The distribution for these `Rows`.
+        """The distribution for these `DrawContext`.
 
         Returns:
           An object with `draw(num, seed)`, giving positions [B, num] int64 in [0, N),
@@ -148,11 +149,11 @@ class Sampler(tf.Module):
         """Features, log q and mask: [B, num], or [num] where `element` is None."""
         seeds = tf.random.split(seed, 2)
         if element is None:
-            rows = Rows(seeds[0], tf.constant(1))
+            rows = DrawContext(seeds[0], tf.constant(1))
         else:
             excluded = None if exclude is None else self._positions(element, exclude)
             names = [*self._needs, *([exclude] if exclude else [])]
-            rows = Rows(seeds[0], _num_rows(element, names), element, excluded)
+            rows = DrawContext(seeds[0], _num_rows(element, names), element, excluded)
         positions, log_q, mask = self._proposal(rows).draw(num, seeds[1])
         if element is None:
             positions, log_q, mask = positions[0], log_q[0], mask[0]
@@ -211,7 +212,7 @@ class Sampler(tf.Module):
 
         Args:
           num_negatives: How many a row is asked for.
-          replacement: Whether by draws with replacement: `Rows.replacement`.
+          replacement: Whether by draws with replacement: `DrawContext.replacement`.
         """
 
     def _counted(self, mask):

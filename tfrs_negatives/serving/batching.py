@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tfrs_negatives.serving.errors import RequestError
+from tfrs_negatives.serving.request_error import RequestError
 
 
 @dataclasses.dataclass

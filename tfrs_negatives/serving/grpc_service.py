@@ -16,7 +16,7 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from tfrs_negatives.serving.errors import RequestError
+from tfrs_negatives.serving.request_error import RequestError
 from tfrs_negatives.serving.service import check_names
 
 

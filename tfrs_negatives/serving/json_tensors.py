@@ -10,7 +10,7 @@ import json
 import numpy as np
 import tensorflow as tf
 
-from tfrs_negatives.serving.errors import RequestError
+from tfrs_negatives.serving.request_error import RequestError
 from tfrs_negatives.serving.service import check_names
 
 _ROWS, _COLUMNS = "instances", "inputs"

@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from tensorflow_serving.apis import get_model_metadata_pb2
 
 from tfrs_negatives.serving import json_tensors
-from tfrs_negatives.serving.errors import RequestError
+from tfrs_negatives.serving.request_error import RequestError
 
 _MODEL = "/v1/models/{name}"
 _VERSION = _MODEL + "/versions/{number:int}"

@@ -3,9 +3,9 @@
 import functools
 
 from tfrs_negatives.serving.batching import Batcher
-from tfrs_negatives.serving.errors import RequestError
-from tfrs_negatives.serving.limits import Limits
-from tfrs_negatives.serving.versions import Versions
+from tfrs_negatives.serving.model_versions import ModelVersions
+from tfrs_negatives.serving.request_error import RequestError
+from tfrs_negatives.serving.server_limits import Limits
 
 
 class Service:
@@ -23,7 +23,7 @@ class Service:
     def __init__(self, path, name="retrieval", limits=None):
         self.name = name
         self.limits = limits or Limits()
-        self.versions = Versions(path, self.limits.max_batch)
+        self.versions = ModelVersions(path, self.limits.max_batch)
         self.batcher = Batcher(self.limits)
 
     def version(self, name, number=None):
@@ -55,7 +55,7 @@ class Service:
             )
 
     def states(self, number=None):
-        """Number, state and message of each version, or of one; see `Versions`.
+        """Number, state and message of each version, or of one; see `ModelVersions`.
 
         Raises:
           RequestError: There is no such version.

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 from tfrs_negatives import _checks, distribute
-from tfrs_negatives._gather import gather_rows
+from tfrs_negatives._gather_rows import gather_rows
 from tfrs_negatives.losses import repeats
 from tfrs_negatives.losses.inputs import check_distinct
 from tfrs_negatives.tasks.keys import KnownPositives, row_keys, vector

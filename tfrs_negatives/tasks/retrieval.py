@@ -3,10 +3,10 @@
 import tensorflow as tf
 
 from tfrs_negatives import _checks, distribute
-from tfrs_negatives._gather import gather_rows
+from tfrs_negatives._gather_rows import gather_rows
 from tfrs_negatives._ids import as_int64
 from tfrs_negatives._keras import Task, keras, without_arguments
-from tfrs_negatives._summaries import histogram
+from tfrs_negatives._tensorboard import histogram
 from tfrs_negatives.losses import SampledSoftmax
 from tfrs_negatives.losses.dense_scores import DenseScores
 from tfrs_negatives.losses.inputs import check_negatives, check_scored, computed_in

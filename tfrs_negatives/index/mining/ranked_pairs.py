@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives.index.identifiers import Identifiers, checked
-from tfrs_negatives.index.mining.sources import IdentifiedSource
+from tfrs_negatives.index.mining.mining_sources import IdentifiedSource
 
 
 class RankedPairs(IdentifiedSource):

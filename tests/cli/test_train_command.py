@@ -1,0 +1,296 @@
+"""`tfrs-negatives train` in process: outputs, fairness, and refusals."""
+
+import json
+import os
+
+import matplotlib.image
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfrs_negatives._keras import IS_KERAS_3
+from tfrs_negatives.cli import comparison, main
+
+FAST = ["--batch-size", "64", "--epochs", "2", "--dim", "8", "--verbose", "0"]
+
+
+def files(path):
+    return sorted(p.relative_to(path).as_posix() for p in path.rglob("*"))
+
+
+def test_writes_figures_plot_and_model(trained):
+    folder, _ = trained
+    found = {name for name in files(folder) if "/" not in name}
+    assert found == {"figures.json", "figures.png", "manifest.json", "model"}
+    assert files(folder.parent)[0] == "out"  # No sibling left behind.
+    assert matplotlib.image.imread(folder / "figures.png").ndim == 3
+
+    written = json.loads((folder / "figures.json").read_text())
+    assert written["command"] == "tfrs-negatives train"
+    assert written["notes"] == []  # All items are in training, of head and tail.
+    assert written["settings"]["seeds"] == [4, 7]
+    assert written["model"] == {"trained as": "ours", "seed": 7, "index": "ScaNN"}
+    assert written["data"]["users"] == 30
+    assert written["data"]["items"] == 40
+    assert written["data"]["interactions"] == 900
+    assert written["seconds"] > 0 and written["peak memory, MiB"] > 100
+    names = [
+        "recall@10", "recall@50", "recall@100", "ndcg@10", "head recall@50",
+        "tail recall@50", comparison.STEP_TIME, comparison.BEFORE, comparison.AFTER,
+    ]  # fmt: skip
+    for model in ("plain TFRS", "ours"):
+        assert list(written["figures"][model]) == names
+        for name in names:
+            values = written["figures"][model][name]["by_seed"]
+            assert len(values) == 2 and all(0 <= v < np.inf for v in values)
+            assert written["figures"][model][name]["mean"] == np.mean(values)
+    before = written["figures"]["ours"][comparison.BEFORE]["mean"]
+    assert written["figures"]["ours"][comparison.AFTER]["mean"] < before
+    assert written["figures"]["plain TFRS"][comparison.AFTER]["mean"] == before
+
+
+def test_prints_the_table_of_those_figures(trained):
+    folder, printed = trained
+    figures = json.loads((folder / "figures.json").read_text())["figures"]
+    assert comparison.table(figures, [4, 7]) in printed
+    assert "held-out pairs: " in printed
+    assert "times: 2017-07-14 02:40:00 to 2017-08-20 13:40:00 UTC\n" in printed
+    assert "recall@50, seed 4" in printed
+    assert "tfrs-negatives query" in printed
+
+
+def test_learns_the_tastes(trained):
+    # Half of the 40 items are of the other taste; chance is 10 of about 28 unseen.
+    figures = json.loads((trained[0] / "figures.json").read_text())["figures"]
+    assert figures["ours"]["recall@10"]["mean"] > 0.6
+
+
+def test_exported_scores_are_those_of_the_towers(trained):
+    from scann import scann_ops  # noqa: F401  Registers its operations.
+
+    model = tf.saved_model.load(str(trained[0] / "model"))
+    answer = model.signatures["serving_default"](
+        user=tf.constant([f"u{user}" for user in range(30)]), k=tf.constant(15)
+    )
+    ids = [[i.decode() for i in row] for row in answer["ids"].numpy()]
+    titles = [[t.decode() for t in row] for row in answer["title"].numpy()]
+    assert titles == [[f"Thing {i[1:]}" for i in row] for row in ids]
+    # Of all users: one alone may have learned little in three epochs.
+    own = [[int(i[1:]) % 2 == user % 2 for i in row] for user, row in enumerate(ids)]
+    assert np.mean(own) > 0.9
+    scores = answer["scores"].numpy()
+    assert (np.diff(scores, axis=1) <= 0).all()
+    assert (np.abs(scores) <= 1.0001).all()  # Cosines.
+
+
+def test_both_models_start_alike_and_see_the_same_batches(keras_2, tmp_path, make_csv):
+    from tfrs_negatives.cli import (
+        arguments,
+        compared_models,
+        request_batches,
+        time_split,
+    )
+    from tfrs_negatives.data import interactions
+
+    make_csv(tmp_path / "table.csv")
+    table = interactions(tmp_path / "table.csv", user="who", item="what")
+    parts = time_split.split(table)
+    options = arguments.parse(["train", "--hidden", "12", "6"])
+    plain = compared_models.plain_model(parts, options, seed=3)
+    ours = compared_models.right_negatives_model(parts, options, seed=3)
+    other = compared_models.plain_model(parts, options, seed=4)
+    pairs = 0
+    for one in ("user_tower", "item_tower"):
+        weights = [getattr(m, one).get_weights() for m in (plain, ours, other)]
+        for first, second, third in zip(*weights, strict=True):
+            if first.dtype.kind == "f":
+                np.testing.assert_array_equal(first, second)
+                if first.any():
+                    assert np.abs(first - third).max() > 0
+                    pairs += 1
+    assert pairs == 8  # Four matrices in each tower.
+
+    rows = request_batches.dataset(parts, 100, seed=3)
+    with_negatives = compared_models.sampler(parts, options).attach(
+        request_batches.dataset(parts, 100, seed=3), 5, seed=3
+    )
+    for one, other in zip(rows, with_negatives, strict=True):
+        for name in ("user", "item", "request"):
+            np.testing.assert_array_equal(one[name], other[name])
+        assert other["negatives"].shape == [5]
+
+
+def test_towers_of_any_ids(keras_2):
+    from tfrs_negatives.cli.compared_models import average_unknown, id_tower
+
+    for ids, unknown in (
+        (np.array(["[UNK]", "[UNK]]", "a"]), "b"),
+        (np.array([-1, -7, 3]), 5),
+        (np.array([0, 1, 2]), -1),
+    ):
+        tower = id_tower(ids, dim=4, hidden=[], seed=0)
+        known = tower(tf.constant(ids)).numpy()
+        np.testing.assert_allclose(np.linalg.norm(known, axis=1), 1, rtol=1e-5)
+        assert len({tuple(row) for row in known.round(6)}) == 3
+        average_unknown(tower)
+        np.testing.assert_array_equal(tower(tf.constant(ids)).numpy(), known)
+        table = tower.layers[1].embeddings.numpy()[1:].mean(axis=0)
+        found = tower(tf.constant([unknown])).numpy()[0]
+        np.testing.assert_allclose(found, table / np.linalg.norm(table), rtol=1e-4)
+
+
+def test_keys_are_requests_too_only_where_users_share_them(keras_2, tmp_path):
+    from tfrs_negatives.cli import compared_models, time_split
+    from tfrs_negatives.data import interactions
+
+    lines = ["user,item,own,shared"]
+    lines += [f"{n % 4},{n % 41},{n % 4}-{n // 8},{n // 8}" for n in range(60)]
+    (tmp_path / "table.csv").write_text("\n".join(lines))
+    for column, keys in (("own", ("user",)), ("shared", ("user", "request"))):
+        table = interactions(tmp_path / "table.csv", request=column)
+        assert compared_models.query_keys(time_split.split(table)) == keys
+
+
+@pytest.mark.slow
+def test_options_seeds_and_a_second_run_into_the_same_folder(
+    keras_2, tmp_path, make_csv, capsys
+):
+    data = make_csv(tmp_path / "table.csv")
+
+    def figures(name, *options):
+        out = ["--output", str(tmp_path / name), "--seeds", "5"]
+        assert main(["train", *data, *FAST, *out, *options]) == 0
+        return json.loads((tmp_path / name / "figures.json").read_text())
+
+    options = ["--hidden", "8", "--num-negatives", "0", "--validation"]
+    other, first, second = figures("a", *options), figures("a"), figures("b")
+    assert files(tmp_path)[0] == "a"
+    assert {name.split("/")[0] for name in files(tmp_path)} == {"a", "b", "table.csv"}
+
+    assert other["settings"]["hidden"] == [8]
+    assert first["settings"]["hidden"] == []
+    train, fewer = (f["data"]["training interactions"] for f in (first, other))
+    assert 0.75 * train < fewer < 0.85 * train
+
+    # The same seed gives the same figures, apart from the time.
+    for model in comparison.MODELS:
+        for run in (first, second):
+            del run["figures"][model][comparison.STEP_TIME]
+        assert first["figures"][model] == second["figures"][model]
+    assert first["figures"]["ours"] != first["figures"]["plain TFRS"]
+    capsys.readouterr()
+
+
+def test_ids_of_any_number_are_trained_on_alike(keras_2, tmp_path, monkeypatch, capsys):
+    """And a figure that there is none of is null, with its reason."""
+    monkeypatch.setattr("tfrs_negatives.cli.train_command._export", lambda *_: {})
+    # All take item 0, then one of their own, and last the next user's or a new one:
+    # items 0, 20 and 21 are the head, which nobody takes last.
+    last = [900, *range(22, 32), 901]
+    rows = [(u, i) for u in range(12) for i in (0, 0, 0, 20 + u, last[u])]
+    found = []
+    # From -9 on, and from the least number on.
+    for shift in (1, -9, -(2**63)):
+        lines = ["user,item", *(f"{u + shift},{i + shift}" for u, i in rows)]
+        (tmp_path / "table.csv").write_text("\n".join(lines))
+        output = ["--output", str(tmp_path / "out"), "--seeds", "0"]
+        assert (
+            main(["train", "--data", str(tmp_path / "table.csv"), *FAST, *output]) == 0
+        )
+        text = (tmp_path / "out" / "figures.json").read_text()
+        written = json.loads(text, parse_constant=pytest.fail)
+        for model in comparison.MODELS:
+            del written["figures"][model][comparison.STEP_TIME]
+        found.append((written["figures"], written["notes"]))
+    assert found[0] == found[1] == found[2]
+    figures, notes = found[0]
+    for model in comparison.MODELS:
+        assert figures[model]["head recall@50"]["mean"] is None
+        assert figures[model]["recall@50"]["mean"] == pytest.approx(10 / 12)
+        assert figures[model]["tail recall@50"]["mean"] == 1
+    assert (
+        figures["ours"][comparison.AFTER]["mean"]
+        < figures["ours"][comparison.BEFORE]["mean"]
+    )
+    assert "2 of 12 held-out pairs are of items never in training" in notes[0]
+    assert "no held-out pair is of an item of the head" in notes[1]
+    printed = capsys.readouterr().out
+    assert all(note in printed for note in notes)
+    assert [c for c in printed.splitlines() if c.startswith("head recall")][0].split()[
+        -2:
+    ] == ["none", "none"]
+
+
+BAD = {
+    "no file": (["--data", "absent.csv"], "absent.csv"),
+    "extension": (["--data", "table.xlsx"], "table.xlsx"),
+    "column": (["--data", "table.csv", "--user", "nobody"], "'nobody'"),
+    "default column": (["--data", "table.csv"], "'user'"),
+    "nulls": (["--data", "nulls.csv"], "1 nulls"),
+    "one user": (["--data", "one_user.csv"], "at least 2 users"),
+    "one item": (["--data", "one_item.csv"], "at least 2 items"),
+    "nothing new": (["--data", "old.csv"], "nothing to evaluate"),
+    "tfds": (["--tfds", "movielens/100k-ratings", "--data-dir", "."], "100k-ratings"),
+    "output": (["--data", "good.csv", "--output", "full"], "something else"),
+    "output file": (["--data", "good.csv", "--output", "good.csv"], "is a file"),
+    "diverged": (
+        ["--data", "good.csv", "--learning-rate", "1e38", *FAST],
+        "diverged",
+    ),
+}
+
+
+@pytest.fixture
+def bad_files(tmp_path, monkeypatch, make_csv):
+    monkeypatch.chdir(tmp_path)
+    make_csv(tmp_path / "table.csv")
+    good = "".join(f"{n % 5},{n % 47}\n" for n in range(60))
+    tables = {
+        "good": good,
+        "nulls": "1,2\n,3\n2,3\n",
+        "one_user": "1,2\n1,3\n",
+        "one_item": "1,2\n2,2\n",
+        "old": "1,2\n1,2\n2,3\n2,3\n",
+    }
+    for name, rows in tables.items():
+        (tmp_path / f"{name}.csv").write_text("user,item\n" + rows)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "precious").write_text("precious")
+    return tmp_path
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_line_and_leaves_nothing(keras_2, bad_files, capsys, case):
+    arguments, expected = BAD[case]
+    before = files(bad_files)
+    output = [] if "--output" in arguments else ["--output", "new/out"]
+    assert main(["train", *arguments, *output, "--seeds", "0"]) == 2
+    error = capsys.readouterr().err.splitlines()
+    error = [line for line in error if line.startswith("tfrs-negatives")]
+    assert len(error) == 1
+    assert error[0].startswith("tfrs-negatives: error: ")
+    assert expected in error[0]
+    assert files(bad_files) == before
+
+
+def test_interrupt_leaves_nothing(keras_2, bad_files, capsys, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tfrs_negatives.cli.train_command._export", interrupted)
+    before = files(bad_files)
+    arguments = ["--data", "good.csv", *FAST, "--seeds", "0", "--output", "out"]
+    assert main(["train", *arguments]) == 130
+    assert capsys.readouterr().err.strip().endswith("nothing was written")
+    assert files(bad_files) == before
+
+
+@pytest.mark.skipif(not IS_KERAS_3, reason="trains under Keras 2: see the others")
+def test_keras_3_is_a_clear_error(bad_files, capsys):
+    before = files(bad_files)
+    assert main(["train", "--data", "good.csv", "--output", "out"]) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert len(error) == 1
+    assert "TF_USE_LEGACY_KERAS" in error[0]
+    assert repr(os.environ.get("TF_USE_LEGACY_KERAS")) in error[0]
+    assert files(bad_files) == before

@@ -1,0 +1,65 @@
+"""What the batches of one order and size hold."""
+
+import numpy as np
+
+from tfrs_negatives.audit.negative_pairs import LEVELS, count_pairs
+from tfrs_negatives.audit.sampled_ratios import ratio, sampled_batches
+
+_QUANTILES = {"p5": 0.05, "median": 0.5}
+
+
+def batch_statistics(order, batch_size, table, known, max_batches, rng):
+    """Statistics of the batches that an order is cut into.
+
+    Args:
+      order: [n] row numbers of an epoch.
+      batch_size: Rows in a batch; the last may have fewer.
+      table: `AuditTable`.
+      known: Its `PositivePairs`.
+      max_batches: How many batches to look at, drawn without replacement.
+      rng: NumPy generator that draws them.
+
+    Returns:
+      Dict of
+      "batches", "batches_measured";
+      "distinct_users", "distinct_requests", "distinct_items": a batch's mean;
+      "levels": for each of `negative_pairs.LEVELS`, "false_negative_rate" (of the pairs
+      of a row and another's column that are left), "mask_rate" (of all such pairs) and
+      "columns_left" of a row: mean, "p5", "median" and "min" over the rows measured.
+      Means and rates are as `sampled_ratios.ratio` returns them.
+    """
+    num_batches = -(-len(order) // batch_size)
+    chosen = sampled_batches(num_batches, max_batches, rng)
+    distinct = {"users": [], "requests": [], "items": []}
+    sizes, left = [], {level: [] for level in LEVELS}
+    false, dropped = {level: [] for level in LEVELS}, {level: [] for level in LEVELS}
+    for number in chosen:
+        rows = order[number * batch_size : (number + 1) * batch_size]
+        user, item = table.user[rows], table.item[rows]
+        request = table.request[rows]
+        sizes.append(len(rows))
+        for name, values in zip(distinct, (user, request, item), strict=True):
+            distinct[name].append(len(np.unique(values)))
+        for level, (gone, wrong) in count_pairs(user, item, request, known).items():
+            dropped[level].append(gone.sum())
+            false[level].append(wrong.sum())
+            left[level].append(len(rows) - 1 - gone)
+    sizes = np.array(sizes, np.int64)
+    pairs = sizes * (sizes - 1)
+    ones = np.ones(len(sizes))
+    found = {"batches": num_batches, "batches_measured": len(chosen)}
+    for name, counts in distinct.items():
+        found[f"distinct_{name}"] = ratio(counts, ones, num_batches)
+    found["levels"] = {}
+    for level in LEVELS:
+        gone, columns = np.array(dropped[level]), np.concatenate(left[level])
+        found["levels"][level] = {
+            "false_negative_rate": ratio(false[level], pairs - gone, num_batches),
+            "mask_rate": ratio(gone, pairs, num_batches),
+            "columns_left": {
+                **ratio(pairs - gone, sizes, num_batches),
+                **{n: float(np.quantile(columns, q)) for n, q in _QUANTILES.items()},
+                "min": int(columns.min()),
+            },
+        }
+    return found

@@ -1,0 +1,64 @@
+"""Fitting a model, with its step time, and reading its embeddings."""
+
+import time
+
+import numpy as np
+import tensorflow as tf
+
+from tfrs_negatives._keras import keras
+from tfrs_negatives.cli import request_batches
+
+# Steps that still trace functions and fill caches.
+_WARM_UP_STEPS = 5
+
+_EMBED_ROWS = 8192
+
+
+class StepTimer(keras.callbacks.Callback):
+    """Measures training steps, from fetching a batch to updated weights."""
+
+    def __init__(self):
+        super().__init__()
+        self._seconds = []
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._start = time.perf_counter()
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._seconds.append(time.perf_counter() - self._start)
+
+    def median_ms(self):
+        """Median in milliseconds, without the first steps if there are others."""
+        return 1000 * float(np.median(self._seconds[_WARM_UP_STEPS:] or self._seconds))
+
+
+def fit(model, split, options, seed, negatives=None):
+    """Trains a model on request-sorted batches, with Keras's progress.
+
+    Args:
+      model: Uncompiled `models.Model`.
+      split: `Split`.
+      options: The command's arguments.
+      seed: Decides the batches.
+      negatives: A sampler to attach as the feature "negatives", or None.
+
+    Returns:
+      Median time of a training step, in milliseconds.
+    """
+    rows = request_batches.dataset(split, options.batch_size, seed)
+    if negatives is not None:
+        rows = negatives.attach(rows, options.num_negatives, seed=seed)
+    timer = StepTimer()
+    model.compile(keras.optimizers.Adam(options.learning_rate))
+    model.fit(rows, epochs=options.epochs, verbose=options.verbose, callbacks=[timer])
+    return timer.median_ms()
+
+
+def embed(tower, ids):
+    """Embeddings of ids, [n, d] float32."""
+    return np.concatenate(
+        [
+            tower(tf.constant(ids[start : start + _EMBED_ROWS])).numpy()
+            for start in range(0, len(ids), _EMBED_ROWS)
+        ]
+    )

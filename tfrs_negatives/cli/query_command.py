@@ -1,0 +1,145 @@
+"""`tfrs-negatives query`: asks an exported model.
+
+Loads the SavedModel alone, without Keras, to start fast.
+"""
+
+import os
+import sys
+import uuid
+
+from tfrs_negatives import _exports
+from tfrs_negatives.cli.command_error import CommandError, told_in_one_line
+
+
+def query(options):
+    """Runs the command.
+
+    Args:
+      options: Namespace from `arguments.parse`.
+
+    Raises:
+      CommandError: No model there, ids that are none of its, k too large.
+    """
+    path = find_model(options.model)
+    with told_in_one_line():
+        description = _exports.read_description(path)
+    user_dtype = _user_dtype(description, path)
+    user = _parse("--user", options.user, user_dtype)
+    exclude = [
+        _parse("--exclude", item, description["ids"]) for item in options.exclude
+    ]
+    if options.k > description["candidates"]:
+        raise CommandError(
+            f"--k must be at most {description['candidates']}, the number of items in "
+            f"{path!r}, received {options.k}. Ask for fewer."
+        )
+
+    import tensorflow as tf
+
+    from tfrs_negatives._saved_retrieval import load_retrieval
+
+    with told_in_one_line():
+        model = load_retrieval(path)
+    if _is_unknown(model, user, user_dtype):
+        print(
+            f"note: user {options.user} was not in the training data; these are the "
+            "items for an average user",
+            file=sys.stderr,
+        )
+    inputs = {
+        "user": tf.constant([user], user_dtype),
+        "k": tf.constant(options.k, tf.int32),
+    }
+    name = "serving_default"
+    if exclude:
+        name = "with_exclusions"
+        inputs["exclusions"] = tf.constant([exclude], description["ids"])
+    answer = {
+        key: value.numpy()[0].tolist()
+        for key, value in model.signatures[name](**inputs).items()
+    }
+    print("\n".join(_lines(answer)))
+
+
+def find_model(path):
+    """The export in what `train` wrote, or at `path`; of versions the highest.
+
+    Raises:
+      CommandError: There is none that `export_retrieval` wrote.
+    """
+    versions = _exports.find_versions(find_served(path))
+    return versions[max(versions)]
+
+
+def find_served(path):
+    """`path`, or the folder in it where `train` put the export.
+
+    Raises:
+      CommandError: There is none that `export_retrieval` wrote.
+    """
+    for folder in (os.path.join(path, "model"), path):
+        if _exports.find_versions(folder):
+            return folder
+    raise CommandError(
+        f"Expected the output of `tfrs-negatives train`, its folder model/, or a "
+        f"folder of versions of it, received {path!r}, which holds no exported model. "
+        "Train one, or name its folder."
+    )
+
+
+def _user_dtype(description, path):
+    if list(description["query"]) != ["user"]:
+        raise CommandError(
+            f"Expected a model of users' ids, received {path!r}, whose queries are "
+            f"{', '.join(description['query'])}. Call its signatures from Python."
+        )
+    return description["query"]["user"]["dtype"]
+
+
+def _parse(option, text, dtype):
+    if dtype == "string":
+        return text
+    try:
+        value = int(text)
+        if abs(value) < 2**63:
+            return value
+    except ValueError:
+        pass
+    raise CommandError(
+        f"{option} must be a whole number, as the ids in this model are, received "
+        f"{text!r}. Pass one of them."
+    )
+
+
+def _is_unknown(model, user, dtype):
+    """Whether a user gets the embedding that every unknown id gets."""
+    import numpy as np
+    import tensorflow as tf
+
+    # No data set has this id: a random one.
+    stranger = uuid.uuid4().hex if dtype == "string" else uuid.uuid4().int % 2**62
+    ids = tf.constant([user, stranger], dtype)
+    embeddings = model.signatures["embed_query"](user=ids)["embeddings"].numpy()
+    return np.array_equal(embeddings[0], embeddings[1])
+
+
+def _lines(answer):
+    """The answer as aligned columns; rows without an item are left out."""
+    found = [i for i, score in enumerate(answer["scores"]) if score != float("-inf")]
+    rows = [("rank", "id", *(["title"] if "title" in answer else []), "score")]
+    for rank, i in enumerate(found, start=1):
+        texts = [_text(answer["ids"][i])]
+        if "title" in answer:
+            texts.append(_text(answer["title"][i]))
+        rows.append((str(rank), *texts, f"{answer['scores'][i]:.4f}"))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [
+        "  ".join(
+            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _text(value):
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)

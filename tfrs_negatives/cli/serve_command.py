@@ -1,0 +1,54 @@
+"""`tfrs-negatives serve`: answers over TensorFlow Serving's protocols."""
+
+import dataclasses
+import logging
+import signal
+import threading
+
+from tfrs_negatives.cli.command_error import CommandError, told_in_one_line
+from tfrs_negatives.cli.query_command import find_served
+
+
+def serve(options):
+    """Runs the command, until the process is told to end (SIGTERM or SIGINT).
+
+    Args:
+      options: Namespace from `arguments.parse`.
+
+    Raises:
+      CommandError: No model there, the extra is not installed, a port is taken.
+    """
+    path = find_served(options.model)
+    try:
+        from tfrs_negatives.serving import Limits, Server
+    except ImportError as error:
+        raise CommandError(
+            f"Serving needs packages that cannot be imported ({error}). Run "
+            "`pip install tfrs_negatives[serve]`."
+        ) from error
+    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
+    limits = {
+        field.name: getattr(options, field.name) for field in dataclasses.fields(Limits)
+    }
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    with told_in_one_line():
+        server = Server(
+            path,
+            name=options.name,
+            host=options.host,
+            port=options.port,
+            grpc_port=options.grpc_port,
+            limits=Limits(**limits),
+            poll_seconds=options.poll_seconds,
+        )
+        server.start()
+    print(
+        f"Serving {path} as {options.name!r}: REST at http://{options.host}:"
+        f"{server.port}/v1/models/{options.name}, gRPC at {options.host}:"
+        f"{server.grpc_port}",
+        flush=True,
+    )
+    ended.wait()
+    server.stop()

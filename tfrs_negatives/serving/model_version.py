@@ -1,0 +1,147 @@
+"""One version of a model, loaded and warmed up."""
+
+import os
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
+
+from tfrs_negatives._saved_retrieval import load_retrieval
+from tfrs_negatives.serving.request_error import RequestError
+
+
+class ModelVersion:
+    """An export that answers.
+
+    Args:
+      number: Its version.
+      folder: The export.
+
+    Attributes:
+      number: Its version.
+      model: `SavedRetrieval`.
+      num_candidates: The greatest k.
+      inputs: Dict from signature to dict from name to `tf.TensorSpec`.
+      defaults: Dict from signature to dict from name to array: inputs that may be left
+        out.
+      signature_defs: Dict from signature to TensorFlow's `SignatureDef`.
+
+    Raises:
+      ValueError, ImportError: The export cannot be loaded; see `load_retrieval`.
+    """
+
+    def __init__(self, number, folder):
+        self.number = number
+        self.model = load_retrieval(folder)
+        description = self.model.description
+        self.num_candidates = description["candidates"]
+        self._exact = description["index"] == "BruteForce"
+        self.signature_defs = _signature_defs(folder)
+        self.inputs = {
+            signature: {
+                name: tf.TensorSpec(
+                    tf.TensorShape(info.tensor_shape), tf.as_dtype(info.dtype), name
+                )
+                for name, info in definition.inputs.items()
+            }
+            for signature, definition in self.signature_defs.items()
+        }
+
+        self.defaults = {
+            signature: {
+                name: tf.make_ndarray(value)
+                for name, value in definition.defaults.items()
+            }
+            for signature, definition in self.signature_defs.items()
+        }
+
+    def signature_inputs(self, signature):
+        """The inputs of a signature: dict from name to `tf.TensorSpec`.
+
+        Raises:
+          RequestError: There is no such signature.
+        """
+        try:
+            return self.inputs[signature]
+        except KeyError:
+            raise RequestError(
+                f"Expected a signature out of {', '.join(sorted(self.inputs))}, "
+                f"received {signature!r}."
+            ) from None
+
+    def merges(self, signature):
+        """Whether rows get the same answers whatever else is in their batch.
+
+        Excluded candidates make an approximate search look further, for all rows.
+        """
+        return self._exact or "exclusions" not in self.inputs[signature]
+
+    def run(self, signature, inputs):
+        """Answers.
+
+        Args:
+          signature: One of `inputs`.
+          inputs: Dict from name to array, of the dtypes and shapes of the signature.
+
+        Returns:
+          Dict from name to array.
+
+        Raises:
+          RequestError: The model refuses the values, or fails.
+        """
+        specs = self.inputs[signature]
+        tensors = {
+            name: tf.constant(value, specs[name].dtype)
+            for name, value in inputs.items()
+        }
+        try:
+            outputs = self.model.signatures[signature](**tensors)
+        except tf.errors.InvalidArgumentError as error:
+            raise RequestError(_cause(error)) from error
+        except tf.errors.OpError as error:
+            raise RequestError(_cause(error), "INTERNAL") from error
+        return {name: output.numpy() for name, output in outputs.items()}
+
+    def warm_up(self, max_batch):
+        """Runs every signature, so that no client waits for what a first run makes.
+
+        Raises:
+          RequestError: The model fails.
+        """
+        for signature, specs in self.inputs.items():
+            for rows in (1, max_batch):
+                inputs = {name: _made_up(spec, rows) for name, spec in specs.items()}
+                try:
+                    self.run(signature, inputs)
+                except RequestError as error:
+                    # A tower may refuse values that are made up.
+                    if error.code != "INVALID_ARGUMENT":
+                        raise
+
+
+def _signature_defs(folder):
+    model = saved_model_pb2.SavedModel()
+    with open(os.path.join(folder, "saved_model.pb"), "rb") as file:
+        model.ParseFromString(file.read())
+    definitions = model.meta_graphs[0].signature_def
+    # The copies do without the graph. Names with two underscores are TensorFlow's own.
+    return {
+        name: type(definition).FromString(definition.SerializeToString())
+        for name, definition in definitions.items()
+        if not name.startswith("__")
+    }
+
+
+def _made_up(spec, rows):
+    if spec.shape.rank == 0:
+        return np.ones([], spec.dtype.as_numpy_dtype)
+    shape = [rows, *(size or 1 for size in spec.shape.as_list()[1:])]
+    if spec.dtype == tf.string:
+        return np.full(shape, b"", object)
+    return np.zeros(shape, spec.dtype.as_numpy_dtype)
+
+
+def _cause(error):
+    """The line of TensorFlow's message that says what is wrong."""
+    before_the_node = str(error).split("\n\t [[")[0]
+    return (before_the_node.splitlines() or [type(error).__name__])[-1]
