@@ -24,7 +24,6 @@ NOT_ALL_ANNOTATED = (
     "callbacks",
     "cli",
     "data",
-    "index",
     "layers",
     "losses",
     "metrics",
