@@ -23,7 +23,6 @@ NOT_ALL_ANNOTATED = (
     "audit",
     "callbacks",
     "cli",
-    "data",
     "layers",
     "losses",
     "metrics",

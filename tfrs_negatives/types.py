@@ -33,6 +33,9 @@ ListsLike: TypeAlias = "TensorLike | tf.RaggedTensor"
 #: Vectors by name, or one vector without a name.
 NamedLike: TypeAlias = "TensorLike | Mapping[str, TensorLike]"
 
+#: Columns by name: a dict of arrays, a data frame, an Arrow table, `data.Interactions`.
+TableLike: TypeAlias = Any
+
 #: A number, or a scalar that may change or be trained.
 ScalarLike: TypeAlias = "float | np.number | tf.Tensor | tf.Variable"
 
