@@ -20,7 +20,6 @@ PACKAGE = ROOT / "tfrs_negatives"
 
 # As in `pyproject.toml`.
 NOT_ALL_ANNOTATED = (
-    "audit",
     "callbacks",
     "cli",
     "layers",

@@ -12,7 +12,6 @@ from typing import Any
 import tensorflow as tf
 
 from tfrs_negatives import _exports, _manifest
-from tfrs_negatives._exports import DESCRIPTION as MARKER  # noqa: F401
 from tfrs_negatives._publish import hidden_sibling, publish
 from tfrs_negatives.types import PathLike
 
