@@ -27,7 +27,6 @@ NOT_ALL_ANNOTATED = (
     "metrics",
     "models",
     "samplers",
-    "serving",
     "tasks",
 )
 
