@@ -21,7 +21,8 @@ PACKAGE = ROOT / "tfrs_negatives"
 # As in `pyproject.toml`.
 NOT_ALL_ANNOTATED = (
     "callbacks",
-    "cli",
+    "cli/held_out_figures.py",
+    "cli/popularity_discount.py",
     "layers",
     "losses",
     "metrics",
@@ -71,8 +72,8 @@ def missing_annotations(source):
 def test_every_public_function_is_annotated():
     missing, count = [], 0
     for path in sorted(PACKAGE.rglob("*.py")):
-        module = path.relative_to(PACKAGE)
-        if module.parts[0] in NOT_ALL_ANNOTATED:
+        module = path.relative_to(PACKAGE).as_posix()
+        if module.startswith(NOT_ALL_ANNOTATED):
             continue
         functions = missing_annotations(path.read_text(encoding="utf-8"))
         count += len(functions)
