@@ -35,6 +35,15 @@ class SavedRetrieval:
         }
         self._model = model
 
+    def __repr__(self) -> str:
+        description = self.description
+        return (
+            f"SavedRetrieval(path={self.path!r}, index={description['index']!r}, "
+            f"num_items={description['candidates']}, "
+            f"width={description['dimensions']}, ids={description['ids']!r}, "
+            f"default_k={description['k']})"
+        )
+
     def release(self) -> None:
         """Frees what the process, not this object, keeps of a ScaNN index.
 

@@ -142,9 +142,9 @@ class ScaNN(TopK):
         self._storage, self._recall_target = storage, recall_target
         self._sample_queries = None
 
-    def get_config(self) -> Config:
+    def _options(self) -> Config:
         return {
-            **super().get_config(),
+            **super()._options(),
             "distance_measure": "dot_product",
             **self._counts,
             "parallelize_batch_searches": self._parallel,

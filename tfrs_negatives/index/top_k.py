@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives._keras import keras, note_inputs
+from tfrs_negatives._repr import described
 from tfrs_negatives.index import identifiers as ids_lib
 from tfrs_negatives.index.checked_embeddings import checked_candidates
 from tfrs_negatives.index.collect_embeddings import collect
@@ -53,7 +54,24 @@ class TopK(keras.Model, abc.ABC):
         query_model = self.query_model
         if query_model is not None:
             query_model = keras.layers.serialize(query_model)
-        return {"query_model": query_model, "k": self._k, "name": self.name}
+        return {"query_model": query_model, **self._options()}
+
+    def _options(self) -> Config:
+        """Constructor arguments but for the query model."""
+        return {"name": self.name, "k": self._k}
+
+    def __repr__(self) -> str:
+        held = {}
+        if self.has_candidates:
+            searcher = self.searcher
+            held = {
+                "num_items": searcher.num_rows,
+                "width": searcher.width,
+                "ids": searcher.identifiers.dtype.name,
+                "default_k": self.default_k(),
+            }
+        options = {"query_model": self.query_model, **self._options()}
+        return described(self, **options, **held)
 
     @classmethod
     def from_config(

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
+from tfrs_negatives._repr import described
 from tfrs_negatives.index.identifiers import Identifiers, checked
 from tfrs_negatives.index.mining.mining_sources import IdentifiedSource
 from tfrs_negatives.types import PathLike
@@ -89,6 +90,14 @@ class RankedPairs(IdentifiedSource):
         self._items, self._scores = places[kept], scores[kept]
         self._starts = np.searchsorted(
             rows[kept], np.arange(len(self._queries) + 1), side="left"
+        )
+
+    def __repr__(self) -> str:
+        return described(
+            self,
+            num_queries=len(self._queries),
+            num_items=self.num_items,
+            num_pairs=len(self._items),
         )
 
     def find(self, queries: ArrayLike, k: int) -> tuple[np.ndarray, np.ndarray]:
