@@ -21,8 +21,6 @@ PACKAGE = ROOT / "tfrs_negatives"
 # As in `pyproject.toml`.
 NOT_ALL_ANNOTATED = (
     "callbacks",
-    "cli/held_out_figures.py",
-    "cli/popularity_discount.py",
     "layers",
     "losses",
     "metrics",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tfrs_negatives.version import __version__
 
 if TYPE_CHECKING:
+    # What editors and type checkers see of the names that load when used.
     from tfrs_negatives import (
         audit,
         callbacks,
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         metrics,
         models,
         samplers,
+        serving,
         tasks,
     )
 
@@ -38,6 +40,7 @@ __all__ = [
     "metrics",
     "models",
     "samplers",
+    "serving",
     "tasks",
 ]
 

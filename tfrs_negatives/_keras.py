@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import textwrap
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -102,12 +103,15 @@ def with_signature_of(
 
 
 def without_arguments(error: ValueError) -> ValueError:
-    """The error of a layer's call without the list of all its arguments.
+    """The `ValueError` of a layer's call, its reason alone.
 
-    Keras puts them behind the reason: a screen of them for a call that takes many.
+    Keras puts all arguments behind it, a screen of them for a call that takes many, and
+    a graph puts lines of the layer's own code before it.
     """
     reason = re.split(r"\s*(?:Call a|A)rguments received by ", str(error))[0]
-    return ValueError(reason).with_traceback(error.__traceback__)
+    if "in user code:" in reason:
+        reason = textwrap.dedent(re.split(r"\n *ValueError: ", reason)[-1])
+    return ValueError(reason.strip()).with_traceback(error.__traceback__)
 
 
 def note_inputs(model: KerasModel, inputs: Any) -> None:

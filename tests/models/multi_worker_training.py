@@ -1,4 +1,4 @@
-"""One of several workers, or none, that train the model of `test_model_replicas`.
+"""One of several workers, or none, that train the model of `replicated_two_tower`.
 
 multi_worker_training.py RESULT [BACKUP [KILL_AFTER]]: writes what was learned to
 RESULT, if it is the chief's to write; resumes from BACKUP; with KILL_AFTER the
@@ -12,7 +12,7 @@ import sys
 
 import numpy as np
 import tensorflow as tf
-from test_model_replicas import TwoTower, rows, state
+from replicated_two_tower import TwoTower, rows, state
 
 from tfrs_negatives._keras import keras
 

@@ -7,7 +7,7 @@ estimator and queue.
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_model_replicas import TwoTower, one_replica, rows, state
+from replicated_two_tower import TwoTower, one_replica, rows, state
 
 from tfrs_negatives._keras import keras
 from tfrs_negatives.callbacks import NegativesCurriculum

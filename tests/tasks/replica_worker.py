@@ -9,8 +9,8 @@ metrics. Workers find each other by TF_CONFIG.
 import sys
 
 import numpy as np
+import replica_training as replicas
 import tensorflow as tf
-import test_retrieval_replicas as replicas
 
 from tfrs_negatives import metrics
 from tfrs_negatives._keras import keras

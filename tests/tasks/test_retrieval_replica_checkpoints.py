@@ -6,8 +6,8 @@ curriculum assigns before each step.
 
 import numpy as np
 import pytest
+import replica_training as replicas
 import tensorflow as tf
-import test_retrieval_replicas as replicas
 
 NUM_HARD = [9, 7, 5, 4, 3]
 

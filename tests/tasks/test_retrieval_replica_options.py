@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from test_retrieval_replicas import ITEMS, check, trainable
+from replica_training import ITEMS, check, trainable
 
 from tfrs_negatives.layers import CrossBatchMemory, StaticFrequency, StreamingFrequency
 from tfrs_negatives.losses import SampledSigmoid, SampledSoftmax

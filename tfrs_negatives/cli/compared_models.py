@@ -12,13 +12,16 @@ import tensorflow as tf
 
 from tfrs_negatives import layers, models, samplers, tasks
 from tfrs_negatives._keras import keras
-from tfrs_negatives.cli.popularity_discount import PopularityDiscount
 from tfrs_negatives.cli.time_split import Split
 from tfrs_negatives.types import Features, KerasLayer, KerasMetric, KerasModel
 
 # Rows of a batch whose negatives are counted, evenly spaced: the memory that takes
 # grows with them times the columns.
 _COUNTED_ROWS = 1024
+
+# Of the probability of a uniform draw: a share of it that keeps the rarest items, whose
+# frequency is little more than noise, from the largest bonus of the discount.
+_FLOOR = 0.2
 
 
 def id_tower(ids: np.ndarray, dim: int, hidden: Sequence[int], seed: int) -> KerasModel:
@@ -186,8 +189,10 @@ def right_negatives_model(
     correction = frequency
     if options.num_negatives:
         correction = layers.MixedLogQ([frequency, -math.log(len(split.item_ids))])
-    correction = PopularityDiscount(
-        correction, frequency, len(split.item_ids), options.popularity_discount
+    correction = layers.ScaledLogQ(
+        correction,
+        strength=1 - options.popularity_discount,
+        floor=_FLOOR / len(split.item_ids),
     )
     task_options = {
         "temperature": options.temperature,

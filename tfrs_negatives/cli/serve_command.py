@@ -26,8 +26,8 @@ def serve(options: argparse.Namespace) -> None:
         from tfrs_negatives.serving import Limits, Server
     except ImportError as error:
         raise CommandError(
-            f"Serving needs packages that cannot be imported ({error}). Run "
-            "`pip install tfrs_negatives[serve]`."
+            "Serving needs packages that cannot be imported "
+            f"({error.__cause__ or error}). Run `pip install tfrs_negatives[serve]`."
         ) from error
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     limits = {
