@@ -5,15 +5,22 @@ The active Keras is `tf.keras`: Keras 2 (`tf_keras`) when
 otherwise. TensorFlow Recommenders needs Keras 2 and is imported only there.
 """
 
+from __future__ import annotations
+
+import inspect
 import re
 import textwrap
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import tensorflow as tf
+
+from tfrs_negatives.types import KerasLayer, KerasModel
 
 keras = tf.keras
 IS_KERAS_3 = hasattr(keras, "ops")  # Keras 2's `tf.keras` carries no version.
 
-if IS_KERAS_3:
+if TYPE_CHECKING or IS_KERAS_3:
 
     class Task:
         """Marks a layer as a task; `tfrs.tasks.Task` under Keras 2."""
@@ -21,8 +28,17 @@ if IS_KERAS_3:
 else:
     from tensorflow_recommenders.tasks import Task  # noqa: F401
 
+_Arguments = ParamSpec("_Arguments")
+_Returned = TypeVar("_Returned")
 
-def add_state(layer, name, shape, dtype, initializer="zeros"):
+
+def add_state(
+    layer: KerasLayer,
+    name: str,
+    shape: Sequence[int | None],
+    dtype: str,
+    initializer: Any = "zeros",
+) -> tf.Variable:
     """Adds a non-trainable variable that all replicas share.
 
     Every replica is expected to apply the same update, so the first replica's
@@ -60,7 +76,33 @@ def add_state(layer, name, shape, dtype, initializer="zeros"):
     )
 
 
-def without_arguments(error):
+def with_signature_of(
+    call: Callable[_Arguments, _Returned],
+) -> Callable[[Callable[..., Any]], Callable[_Arguments, _Returned]]:
+    """Makes a layer's `__call__` show the arguments and documentation of its `call`.
+
+    Keras's own shows `*args, **kwargs` to `help` and to editors. Use:
+
+    ```python
+    class Layer(keras.layers.Layer):
+        def call(self, ids: TensorLike) -> tf.Tensor:
+            ...
+
+        @with_signature_of(call)
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            return super().__call__(*args, **kwargs)
+    ```
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[_Arguments, _Returned]:
+        function.__doc__ = call.__doc__
+        function.__signature__ = inspect.signature(call)  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+def without_arguments(error: ValueError) -> ValueError:
     """The `ValueError` of a layer's call, its reason alone.
 
     Keras puts all arguments behind it, a screen of them for a call that takes many, and
@@ -72,7 +114,7 @@ def without_arguments(error):
     return ValueError(reason.strip()).with_traceback(error.__traceback__)
 
 
-def note_inputs(model, inputs):
+def note_inputs(model: KerasModel, inputs: Any) -> None:
     """Tells a model what it is called with, where another method than `call` is used.
 
     Keras 2 cannot save a model as a SavedModel before it knows that.
@@ -88,5 +130,5 @@ class Untracked:
       value: What is held.
     """
 
-    def __init__(self, value):
+    def __init__(self, value: Any) -> None:
         self.value = value

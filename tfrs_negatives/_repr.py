@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 # Entries of a list or a dict that are shown.
@@ -35,7 +35,7 @@ def described(instance: object, **options: Any) -> str:
     return f"{type(instance).__name__}({', '.join(shown)})"
 
 
-def _are_same(value, default):
+def _are_same(value: Any, default: Any) -> bool:
     if value is default:
         return True
     if _is_array(value) or _is_array(default):
@@ -43,11 +43,11 @@ def _are_same(value, default):
     return type(value) is type(default) and value == default
 
 
-def _is_array(value):
+def _is_array(value: object) -> bool:
     return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
-def _text(value):
+def _text(value: Any) -> str:
     if isinstance(value, float):
         # Without what rounding has left behind: 1 - 0.85 is 0.15.
         return f"{value:.6g}" if math.isfinite(value) else repr(value)
@@ -69,7 +69,7 @@ def _text(value):
     return type(value).__name__
 
 
-def _few(entries, text):
+def _few(entries: Collection[Any], text: Callable[[Any], str]) -> str:
     shown = [text(entry) for entry in itertools.islice(entries, _MOST)]
     if len(entries) > _MOST:
         shown.append(f"... {len(entries)} in all")

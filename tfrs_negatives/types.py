@@ -6,36 +6,49 @@ shows these names and not what they stand for.
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-import tensorflow as tf
+# Names of TensorFlow's are in quotes, as commands start without it, and serving runs
+# without Keras.
+if TYPE_CHECKING:
+    import numpy as np
+    import tensorflow as tf
+
+# mypy takes it for True. To mypy, TensorFlow's classes are Any: a union with them would
+# check nothing, and yet complain where an optional argument was made a tensor.
+MYPY = False
 
 #: What `tf.convert_to_tensor` takes.
-TensorLike: TypeAlias = (
-    tf.Tensor | tf.Variable | np.ndarray | np.generic | float | str | Sequence[Any]
-)
+if MYPY:
+    TensorLike: TypeAlias = Any
+else:
+    TensorLike: TypeAlias = (
+        "tf.Tensor | tf.Variable | np.ndarray | np.generic | float | str "
+        "| Sequence[Any]"
+    )
 
 #: A list for each row: ragged where lists differ in length.
-ListsLike: TypeAlias = TensorLike | tf.RaggedTensor
+ListsLike: TypeAlias = "TensorLike | tf.RaggedTensor"
 
 #: Vectors by name, or one vector without a name.
-NamedLike: TypeAlias = TensorLike | Mapping[str, TensorLike]
+NamedLike: TypeAlias = "TensorLike | Mapping[str, TensorLike]"
+
+#: Columns by name: a dict of arrays, a data frame, an Arrow table, `data.Interactions`.
+TableLike: TypeAlias = Any
 
 #: A number, or a scalar that may change or be trained.
-ScalarLike: TypeAlias = float | np.number | tf.Tensor | tf.Variable
+ScalarLike: TypeAlias = "float | np.number | tf.Tensor | tf.Variable"
 
 #: An element of a dataset: tensors by name.
 Features: TypeAlias = dict[str, Any]
 
-# In quotes, as a name of Keras's would load Keras, which serving does without.
 KerasLayer: TypeAlias = "tf.keras.layers.Layer"
 KerasMetric: TypeAlias = "tf.keras.metrics.Metric"
 KerasLoss: TypeAlias = "tf.keras.losses.Loss"
 KerasModel: TypeAlias = "tf.keras.Model"
 
 #: A model, or any function from features of a batch to embeddings [B, d].
-Tower: TypeAlias = Callable[..., tf.Tensor]
+Tower: TypeAlias = "Callable[..., tf.Tensor]"
 
 #: What `get_config` returns and `from_config` takes.
 Config: TypeAlias = dict[str, Any]
