@@ -36,15 +36,32 @@ NamedLike: TypeAlias = "TensorLike | Mapping[str, TensorLike]"
 #: Columns by name: a dict of arrays, a data frame, an Arrow table, `data.Interactions`.
 TableLike: TypeAlias = Any
 
+#: How often each id occurs: a vector, a mapping or a Series from id to count, a pair of
+#: ids and counts, or a dataset of ids.
+if MYPY:
+    CountsLike: TypeAlias = Any
+else:
+    CountsLike: TypeAlias = "TensorLike | Mapping[Any, float] | tf.data.Dataset"
+
+#: The items of a corpus, one row an item: features by name, one feature, or a dataset.
+if MYPY:
+    CorpusLike: TypeAlias = Any
+else:
+    CorpusLike: TypeAlias = "TensorLike | Mapping[str, TensorLike] | tf.data.Dataset"
+
 #: A number, or a scalar that may change or be trained.
 ScalarLike: TypeAlias = "float | np.number | tf.Tensor | tf.Variable"
 
 #: An element of a dataset: tensors by name.
 Features: TypeAlias = dict[str, Any]
 
+#: Where log q of ids comes from: a layer, or a number where all are alike.
+LogQSource: TypeAlias = "KerasLayer | float"
+
 KerasLayer: TypeAlias = "tf.keras.layers.Layer"
 KerasMetric: TypeAlias = "tf.keras.metrics.Metric"
 KerasLoss: TypeAlias = "tf.keras.losses.Loss"
+KerasSchedule: TypeAlias = "tf.keras.optimizers.schedules.LearningRateSchedule"
 KerasModel: TypeAlias = "tf.keras.Model"
 
 #: A model, or any function from features of a batch to embeddings [B, d].
