@@ -6,6 +6,7 @@ otherwise. TensorFlow Recommenders needs Keras 2 and is imported only there.
 """
 
 import re
+import textwrap
 
 import tensorflow as tf
 
@@ -60,12 +61,15 @@ def add_state(layer, name, shape, dtype, initializer="zeros"):
 
 
 def without_arguments(error):
-    """The `ValueError` of a layer's call without the list of all its arguments.
+    """The `ValueError` of a layer's call, its reason alone.
 
-    Keras puts them behind the reason: a screen of them for a call that takes many.
+    Keras puts all arguments behind it, a screen of them for a call that takes many, and
+    a graph puts lines of the layer's own code before it.
     """
     reason = re.split(r"\s*(?:Call a|A)rguments received by ", str(error))[0]
-    return ValueError(reason).with_traceback(error.__traceback__)
+    if "in user code:" in reason:
+        reason = textwrap.dedent(re.split(r"\n *ValueError: ", reason)[-1])
+    return ValueError(reason.strip()).with_traceback(error.__traceback__)
 
 
 def note_inputs(model, inputs):

@@ -4,14 +4,14 @@ import tensorflow as tf
 from oracles import dropped_pairs
 
 from tfrs_negatives.losses import rules
-from tfrs_negatives.losses.row_blocks import Rows
+from tfrs_negatives.losses.row_blocks import RowBlock
 
 B, C = 9, 14
 
 
 def listed(rule, begin=0, end=B):
     """The rule's pairs as a matrix; the own positive is not exempt here."""
-    block = Rows(begin, end - begin)
+    block = RowBlock(begin, end - begin)
     starts = tf.range(end - begin) * C
     places = rule.places(block, starts).numpy()
     assert int(rule.num_pairs(block)) == len(places)
@@ -84,7 +84,7 @@ def test_no_matches_lists_no_pairs():
     columns = rules.SortedColumns(tf.constant([3, 4, 5], tf.int64), 3)
     rule = rules.same_key(tf.constant([1, 2], tf.int64), columns)
     starts = tf.constant([0, 3])
-    assert rule.places(Rows(0, 2), starts).shape == (0,)
+    assert rule.places(RowBlock(0, 2), starts).shape == (0,)
 
 
 # Keys at the ends of int64, where a value in place of a mask would be a key.
@@ -131,5 +131,5 @@ def test_cost_follows_the_pairs():
     """A block lists its collisions, not its rows x columns."""
     keys = tf.range(1000, dtype=tf.int64)
     rule = rules.same_key(keys, rules.SortedColumns(keys, 1000))
-    places = rule.places(Rows(0, 1000), 1000 * tf.range(1000))
+    places = rule.places(RowBlock(0, 1000), 1000 * tf.range(1000))
     assert places.shape == (1000,)

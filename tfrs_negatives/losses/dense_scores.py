@@ -6,10 +6,15 @@ smoothing then costs 1e34 (tensorflow/recommenders #489). Instead the rows that
 keep equally many columns are handed over together, without the dropped ones.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives.losses import reductions
+from tfrs_negatives.types import KerasLoss, KerasMetric
 
 
 class DenseScores:
@@ -23,13 +28,19 @@ class DenseScores:
         get the whole rectangle in one call.
     """
 
-    def __init__(self, logits, positives, sample_weight, masked):
+    def __init__(
+        self,
+        logits: tf.Tensor,
+        positives: tf.Tensor,
+        sample_weight: tf.Tensor | None,
+        masked: bool,
+    ) -> None:
         self._logits = logits
         self._labels = tf.one_hot(positives, tf.shape(logits)[1], dtype=logits.dtype)
         self._sample_weight = sample_weight
         self._masked = masked
 
-    def loss(self, keras_loss):
+    def loss(self, keras_loss: KerasLoss) -> tf.Tensor:
         """Returns the Keras loss, with its own reduction."""
         if not self._masked:
             return keras_loss(
@@ -46,25 +57,29 @@ class DenseScores:
             return losses
         return reductions.normalise(tf.reduce_sum(losses), weights, reduction)
 
-    def update(self, metric):
+    def update(self, metric: KerasMetric) -> tf.Operation | tf.Tensor | None:
         """Updates the Keras metric; returns the update operation, if any."""
         if not self._masked:
             return metric.update_state(
                 self._labels, self._logits, sample_weight=self._sample_weight
             )
 
-        def one_width(labels, logits, weights):
+        def one_width(
+            labels: tf.Tensor, logits: tf.Tensor, weights: tf.Tensor
+        ) -> tuple[tf.Tensor, list]:
             operation = metric.update_state(labels, logits, sample_weight=weights)
             return tf.zeros_like(weights), [] if operation is None else [operation]
 
         weights = self._weights()
         return self._each_width(one_width, weights)
 
-    def _weights(self):
+    def _weights(self) -> tf.Tensor:
         num_rows = _checks.size(self._logits)
         return reductions.row_weights(self._sample_weight, num_rows, self._logits.dtype)
 
-    def _each_width(self, function, weights):
+    def _each_width(
+        self, function: Callable[..., tuple[tf.Tensor, list]], weights: tf.Tensor
+    ) -> tf.Tensor:
         """Calls `function` on the rows of each width, dropped columns deleted.
 
         Args:
@@ -80,7 +95,7 @@ class DenseScores:
         widths = tf.reduce_sum(tf.cast(kept, tf.int32), axis=1)
         distinct_widths = tf.unique(widths).y
 
-        def one_width(step, values):
+        def one_width(step: tf.Tensor, values: tf.Tensor) -> tuple:
             width = distinct_widths[step]
             places = tf.where(tf.equal(widths, width))
             rows = tf.squeeze(places, axis=1)

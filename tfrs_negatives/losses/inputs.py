@@ -1,36 +1,36 @@
 """Checks of what the loss is given."""
 
+from __future__ import annotations
+
 import tensorflow as tf
 
 from tfrs_negatives import _checks
-from tfrs_negatives.losses import reductions
+from tfrs_negatives.types import TensorLike
 
 
-def computed_in(*embeddings):
+def computed_in(*embeddings: tf.Tensor) -> tf.DType:
     """The dtype that a loss computes in: float64 if any of them is, else float32."""
     double = tf.float64 in [tensor.dtype for tensor in embeddings]
     return tf.float64 if double else tf.float32
 
 
-def check_scored(queries, candidates, score_mask=None, sample_weight=None):
-    """Checks what is scored, for callers that change state before the loss.
-
-    Args and errors as in `SampledSoftmax.__call__`.
+def check_scored(
+    queries: TensorLike, candidates: TensorLike
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Checks embeddings [B, d] or [B, H, d], and [C, d] with C >= B.
 
     Returns:
-      The arguments, as tensors that are computed only once the checks hold.
+      Both, as tensors that are computed only once the checks hold.
+
+    Raises:
+      ValueError, tf.errors.InvalidArgumentError: As `SampledSoftmax.__call__`.
     """
     queries, candidates = check_distinct(queries, candidates)
-    num_rows = _checks.size(queries)
-    queries = check_numbers(queries, num_rows, _checks.size(candidates))
-    if score_mask is not None:
-        score_mask = _check_score_mask(score_mask, num_rows, _checks.size(candidates))
-    if sample_weight is not None:
-        sample_weight = reductions.check_row_weights(sample_weight, num_rows)
-    return queries, candidates, score_mask, sample_weight
+    num_rows, num_columns = _checks.size(queries), _checks.size(candidates)
+    return check_numbers(queries, num_rows, num_columns), candidates
 
 
-def _as_float(name, embeddings):
+def _as_float(name: str, embeddings: TensorLike) -> tf.Tensor:
     embeddings = _checks.dense(name, embeddings)
     if not embeddings.dtype.is_floating:
         raise ValueError(
@@ -40,7 +40,9 @@ def _as_float(name, embeddings):
     return embeddings
 
 
-def check_distinct(queries, candidates):
+def check_distinct(
+    queries: TensorLike, candidates: TensorLike
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Checks embeddings that rows and columns share.
 
     Args:
@@ -68,7 +70,9 @@ def check_distinct(queries, candidates):
     )
 
 
-def check_numbers(queries, num_rows, num_columns):
+def check_numbers(
+    queries: tf.Tensor, num_rows: tf.Tensor, num_columns: tf.Tensor
+) -> tf.Tensor:
     """Checks that there is a column for each row; there may be none of both.
 
     Args:
@@ -87,27 +91,43 @@ def check_numbers(queries, num_rows, num_columns):
     if static_rows is not None and static_columns is not None:
         if static_columns < static_rows:
             raise ValueError(f"{too_few} ({static_rows}), received {static_columns}.")
+        return queries
     return _checks.guard(
         queries,
         tf.debugging.assert_less_equal(num_rows, num_columns, message=too_few),
     )
 
 
-def check_log_q(log_q, num_columns):
-    """Returns log q, checked to be [C] and finite."""
+def check_log_q(
+    log_q: TensorLike | None, num_columns: tf.Tensor, dtype: tf.DType | None = None
+) -> tf.Tensor | None:
+    """Returns log q, checked to be [C] and finite, of a dtype if one is given."""
+    if log_q is None:
+        return None
+    log_q = log_q if dtype is None else tf.cast(log_q, dtype)
     hint = "Pass one log probability for each candidate, extra negatives included."
     _checks.check_rank("candidate_log_q", log_q, (1,), hint)
     log_q = _checks.check_size("candidate_log_q", log_q, 0, num_columns, hint)
+    return check_finite_log_q(log_q)
+
+
+def check_finite_log_q(log_q: tf.Tensor) -> tf.Tensor:
+    """Returns log q of any shape, computed only if all of it is finite."""
     message = "log q must be finite: an item that can be drawn has q > 0. Received:"
     is_finite = tf.reduce_all(tf.math.is_finite(log_q))
     return _checks.guard(log_q, tf.debugging.Assert(is_finite, [message, log_q]))
 
 
-def check_negatives(negatives, log_q, mask, queries):
-    """Checks the negatives of single rows, for callers that change state.
+def check_negatives(
+    negatives: TensorLike | None,
+    log_q: TensorLike | None,
+    mask: TensorLike | None,
+    queries: tf.Tensor,
+) -> tuple[tf.Tensor | None, tf.Tensor | None, tf.Tensor | None]:
+    """Checks the negatives of single rows.
 
     Args:
-      negatives: [B, M, d].
+      negatives: [B, M, d]; None for none, and then nothing of them.
       log_q: [B, M] or None.
       mask: [B, M] bool or None.
       queries: [B, ..., d], checked already.
@@ -115,6 +135,8 @@ def check_negatives(negatives, log_q, mask, queries):
     Returns:
       `(negatives, log_q, mask)`, as tensors.
     """
+    if negatives is None:
+        return None, None, None
     negatives = _as_float("negative_embeddings", negatives)
     hint = "Pass [B, M, d]: M negatives for each row, padded and masked."
     _checks.check_rank("negative_embeddings", negatives, (3,), hint)
@@ -122,7 +144,7 @@ def check_negatives(negatives, log_q, mask, queries):
     negatives = _checks.check_size("negative_embeddings", negatives, 0, num_rows, hint)
     negatives = _checks.check_size("negative_embeddings", negatives, 2, width, hint)
 
-    def checked(name, values):
+    def checked(name: str, values: tf.Tensor) -> tf.Tensor:
         _checks.check_rank(name, values, (2,), f"Pass [B, M]. {hint}")
         values = _checks.check_size(name, values, 0, num_rows, hint)
         return _checks.check_size(name, values, 1, _checks.size(negatives, 1), hint)
@@ -143,7 +165,9 @@ def check_negatives(negatives, log_q, mask, queries):
     return negatives, log_q, mask
 
 
-def check_both_corrected(log_q, negative_log_q):
+def check_both_corrected(
+    log_q: tf.Tensor | None, negative_log_q: tf.Tensor | None
+) -> None:
     """Raises `ValueError` unless columns and negatives have log q, or neither."""
     if (negative_log_q is None) != (log_q is None):
         raise ValueError(
@@ -153,24 +177,12 @@ def check_both_corrected(log_q, negative_log_q):
         )
 
 
-def check_refined(log_q, queries):
-    """Returns log q [C], checked to be given and below 0 for each positive."""
-    if log_q is None:
-        raise ValueError(
-            '`positive="refined"` corrects by log q: expected `candidate_log_q` of '
-            "shape [C], received None. Pass it, or give the task a "
-            "`sampling_correction`."
-        )
-    return _checks.guard(
-        log_q,
-        tf.debugging.assert_negative(
-            log_q[: tf.shape(queries)[0]],
-            message='`positive="refined"` divides by 1 - q(positive): expected q < 1.',
-        ),
-    )
-
-
-def _check_score_mask(mask, num_rows, num_columns):
+def check_score_mask(
+    mask: TensorLike | None, num_rows: tf.Tensor, num_columns: tf.Tensor
+) -> tf.Tensor | None:
+    """Returns a mask or None, checked to be [B, C] and to leave all positives."""
+    if mask is None:
+        return None
     mask = _checks.dense("score_mask", mask)
     hint = "Pass a boolean [B, C], True where the pair may be scored."
     if mask.dtype != tf.bool:

@@ -1,21 +1,32 @@
 """From the losses of rows to the loss of a batch, stated by name."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import tensorflow as tf
 
 from tfrs_negatives import _checks, distribute
+from tfrs_negatives.types import TensorLike
 
 REDUCTIONS = ("sum", "sum_over_batch_size", "mean_with_sample_weight", "none")
 
 
-def row_weights(sample_weight, num_rows, dtype):
-    """Returns [B] weights of a dtype; None means 1."""
+def row_weights(
+    sample_weight: tf.Tensor | None, num_rows: tf.Tensor, dtype: tf.DType
+) -> tf.Tensor:
+    """Returns [B] weights of a dtype, from those of `check_row_weights`."""
     if sample_weight is None:
         return tf.ones(num_rows[tf.newaxis], dtype)
-    return tf.cast(check_row_weights(sample_weight, num_rows), dtype)
+    return tf.cast(sample_weight, dtype)
 
 
-def check_row_weights(sample_weight, num_rows):
+def check_row_weights(
+    sample_weight: TensorLike | None, num_rows: tf.Tensor
+) -> tf.Tensor | None:
     """Returns `sample_weight` as [B], from [B] or [B, 1]; raises otherwise."""
+    if sample_weight is None:
+        return None
     weights = _checks.dense("sample_weight", sample_weight)
     hint = "Pass one weight for each row, [B]."
     _checks.check_rank("sample_weight", weights, (1, 2), hint)
@@ -26,7 +37,7 @@ def check_row_weights(sample_weight, num_rows):
     return weights
 
 
-def normalise(total, weights, reduction):
+def normalise(total: tf.Tensor, weights: tf.Tensor, reduction: str) -> tf.Tensor:
     """Turns the weighted sum over rows into the named reduction.
 
     Args:
@@ -48,7 +59,7 @@ def normalise(total, weights, reduction):
     return total
 
 
-def of_keras_loss(loss):
+def of_keras_loss(loss: Any) -> str:
     """The reduction of a Keras loss, by its name here.
 
     Raises:

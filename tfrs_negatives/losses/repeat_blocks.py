@@ -11,24 +11,37 @@ n' being the copies of its positive that other rows brought. So a block takes
 
 * R(g), the sum over columns that are no row's positive of the group (the bulk);
 * for each part (the columns that some rows of the group lose), its sum; and for each
-  row the sum of all parts but its own (`exclusive`).
+  row the sum of all parts but its own (`leave_one_out`).
 
 With a_i = weight x f'(L_i), the derivative in s(g, v) is n exp s sum_i a_i exp(-L_i)
 over the rows i whose sum has v. Each exponent below is at most 0.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
 import tensorflow as tf
 
-from tfrs_negatives.losses import exclusive
-from tfrs_negatives.losses.overwrite import overwrite, row_starts
-from tfrs_negatives.losses.row_blocks import Rows
+from tfrs_negatives.losses import leave_one_out
+from tfrs_negatives.losses.in_place import overwrite, row_starts
+from tfrs_negatives.losses.repeat_groups import Layout
+from tfrs_negatives.losses.row_blocks import RowBlock
 
 
-def run(layout, log_q, corrects_own, row_loss, num_blocks, inputs, weights):
+def run(
+    layout: Layout,
+    log_q: tf.Tensor | None,
+    corrects_own: bool,
+    row_loss: Callable[..., tuple[tf.Tensor, tf.Tensor]],
+    num_blocks: tf.Tensor,
+    inputs: Sequence[tf.Tensor],
+    weights: tf.Tensor | None,
+) -> tuple[tf.Tensor, tuple[tf.Tensor, ...] | None]:
     """The losses and, given weights, the gradients of their weighted sum.
 
     Args:
-      layout: `repeats.Layout` of B rows in G groups and V distinct columns.
+      layout: `repeat_groups.Layout` of B rows in G groups and V distinct columns.
       log_q: [V], or None.
       corrects_own: Whether log q corrects the positive too.
       row_loss: Function from `(log_sums, own, num_negatives, own_log_q)`, [n] each
@@ -47,9 +60,14 @@ def run(layout, log_q, corrects_own, row_loss, num_blocks, inputs, weights):
     if weights is not None:
         weights = tf.gather(weights, layout.order)
 
-    def one_block(index, losses, d_queries, d_candidates):
+    def one_block(
+        index: tf.Tensor,
+        losses: tf.TensorArray,
+        d_queries: tf.TensorArray,
+        d_candidates: tf.Tensor,
+    ) -> tuple:
         begin = tf.minimum(index * size, num_groups)
-        groups = Rows(begin, tf.minimum(begin + size, num_groups) - begin)
+        groups = RowBlock(begin, tf.minimum(begin + size, num_groups) - begin)
         scaled = groups.of(queries) / temperature
         block = _Block(layout, groups, scaled, candidates, log_q)
         here, slopes = block.losses(corrects_own, row_loss)
@@ -60,7 +78,7 @@ def run(layout, log_q, corrects_own, row_loss, num_blocks, inputs, weights):
             d_candidates += tf.matmul(scaled, d_scores, transpose_a=True)
         return index + 1, losses, d_queries, d_candidates
 
-    def array(shape):
+    def array(shape: list[int | None]) -> tf.TensorArray:
         return tf.TensorArray(
             queries.dtype, size=num_blocks, infer_shape=False, element_shape=shape
         )
@@ -91,11 +109,18 @@ class _Block:
     All numbers of groups, rows, parts and pairs are within the block.
     """
 
-    def __init__(self, layout, groups, queries, candidates, log_q):
+    def __init__(
+        self,
+        layout: Layout,
+        groups: RowBlock,
+        queries: tf.Tensor,
+        candidates: tf.Tensor,
+        log_q: tf.Tensor | None,
+    ) -> None:
         self._layout, self._groups, self._log_q = layout, groups, log_q
         begin, end = groups.begin, groups.begin + groups.size
 
-        def within(sorted_groups):
+        def within(sorted_groups: tf.Tensor) -> tf.Tensor:
             return tf.searchsorted(sorted_groups, tf.stack([begin, end]))
 
         self._rows = within(layout.group_of_row)
@@ -115,18 +140,20 @@ class _Block:
         self._pair_places = tf.gather(starts, group_of_pair) + columns
         self._score(queries, candidates, starts)
 
-    def of_rows(self, values):
+    def of_rows(self, values: tf.Tensor) -> tf.Tensor:
         """The block's part of [B] values in the order of groups."""
         return _slice(values, self._rows)
 
-    def losses(self, corrects_own, row_loss):
+    def losses(
+        self, corrects_own: bool, row_loss: Callable[..., tuple[tf.Tensor, tf.Tensor]]
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """The rows' losses [n] and slopes [n]."""
         self._rest = tf.reduce_logsumexp(self._bulk, axis=1)
-        sums = exclusive.segment_logsumexp(
+        sums = leave_one_out.segment_logsumexp(
             self._pair_logits, self._part_of_pair, self._num_parts
         )
-        self._split = exclusive.split(sums, self._group_of_part, self._groups.size)
-        others = exclusive.log_sums_of_others(self._split)
+        self._split = leave_one_out.split(sums, self._group_of_part, self._groups.size)
+        others = leave_one_out.log_sums_of_others(self._split)
 
         own = tf.gather(self._pair_scores, self._pair_of_row)
         own_log_q = None
@@ -160,18 +187,18 @@ class _Block:
             own_log_q,
         )
 
-    def d_scores(self, slopes):
+    def d_scores(self, slopes: tf.Tensor) -> tf.Tensor:
         """Derivatives [n, V] in the scores, from those [n] in the rows' sums."""
         num_groups = self._groups.size
-        rest = exclusive.finite(self._rest)
+        rest = leave_one_out.finite(self._rest)
 
-        def shares(log_numerators):
+        def shares(log_numerators: tf.Tensor) -> tf.Tensor:
             """Derivatives times exp(numerator - sum of the row)."""
-            log_sums = exclusive.finite(self._log_sums)
+            log_sums = leave_one_out.finite(self._log_sums)
             # A row without negatives has a slope of 0.
             return slopes * tf.exp(tf.minimum(log_numerators - log_sums, 0))
 
-        def of_groups(reference):
+        def of_groups(reference: tf.Tensor) -> tf.Tensor:
             return tf.gather(reference, self._group_of_row)
 
         bulk = tf.math.unsorted_segment_sum(
@@ -198,7 +225,7 @@ class _Block:
                 by_part, self._group_of_part, num_groups
             )
             others = tf.gather(by_group, self._group_of_part) - by_part
-            reference = tf.gather(exclusive.finite(scale), group_of_pair)
+            reference = tf.gather(leave_one_out.finite(scale), group_of_pair)
             share = tf.exp(tf.minimum(self._pair_logits - reference, 0))
             d_pairs += tf.gather(others, self._part_of_pair) * share
         of_own = -slopes
@@ -209,7 +236,9 @@ class _Block:
         )
         return overwrite(d_scores, self._pair_places, d_pairs, in_place=True)
 
-    def _score(self, queries, candidates, starts):
+    def _score(
+        self, queries: tf.Tensor, candidates: tf.Tensor, starts: tf.Tensor
+    ) -> None:
         """Scores, with counts and without what rules drop.
 
         Sets the pairs' products [p], their logits (with count and log q), how many
@@ -241,7 +270,7 @@ class _Block:
             dropped, places // tf.size(counts), self._groups.size
         )
 
-    def _dropped(self, starts):
+    def _dropped(self, starts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """How many columns the rules drop, where they drop any.
 
         Returns:
@@ -265,5 +294,5 @@ class _Block:
         return places, tf.math.unsorted_segment_sum(once, which, tf.size(places))
 
 
-def _slice(values, bounds):
+def _slice(values: tf.Tensor, bounds: tf.Tensor) -> tf.Tensor:
     return values[bounds[0] : bounds[1]]

@@ -15,18 +15,63 @@ that reads the scores as they lie in memory is the faster one), and in the rows'
 negatives, [n, M, d].
 """
 
-import collections
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
 
 import tensorflow as tf
 
-# num_blocks: int or scalar int32, at least 1. overlap: bool, whether a block may start
-# before the one before it is done. While one block is written to by a single core,
-# the next one's products then keep the others busy; two blocks are in memory.
-Partition = collections.namedtuple("Partition", "num_blocks overlap")
+#: A function of one block, as `block` above.
+Block: TypeAlias = Callable[..., tuple[tf.Tensor, Callable[[tf.Tensor], tuple]]]
+
+#: A function from inputs and weights (or None) to the losses [B] and, given weights,
+#: the gradients of their weighted sum in the inputs.
+Run: TypeAlias = Callable[..., tuple[tf.Tensor, Sequence[tf.Tensor] | None]]
 
 
-class Rows:
-    """The rows `begin:begin + size` of the batch.
+class Partition(NamedTuple):
+    """How a batch is cut into blocks of rows.
+
+    Attributes:
+      num_blocks: At least 1, an int where it is known while tracing.
+      overlap: Scalar bool, whether a block may start before the one before it is done.
+        While one block is written to by a single core, the next one's products then
+        keep the others busy; two blocks are in memory.
+    """
+
+    num_blocks: int | tf.Tensor
+    overlap: bool | tf.Tensor
+
+
+class AllRows:
+    """All rows of the batch, as one block.
+
+    Args:
+      size: An int where it is known while tracing, else a scalar int32.
+    """
+
+    def __init__(self, size: int | tf.Tensor) -> None:
+        self.size = size
+
+    def of(self, tensor: tf.Tensor) -> tf.Tensor:
+        """These rows of a tensor, which may have more; its other dimensions whole."""
+        known = isinstance(self.size, int) and self.size == tensor.shape[0]
+        return tensor if known else tensor[: self.size]
+
+    @property
+    def indices(self) -> tf.Tensor:
+        """[size] int32."""
+        return tf.range(self.size)
+
+    def are_own(self, places: tf.Tensor, num_columns: tf.Tensor) -> tf.Tensor:
+        """Which places [p] in the rows' scores hold a row's own positive."""
+        # Row i's positive is column i: these places are C + 1 apart.
+        return tf.equal(places % (num_columns + 1), 0)
+
+
+class RowBlock:
+    """The rows `begin:begin + size` of the batch, in the place of `AllRows`.
 
     All blocks have the same size, which XLA needs to know: the last one starts
     early enough to be full, and shares rows with the one before it.
@@ -36,11 +81,11 @@ class Rows:
       size: An int where it is known while tracing, else a scalar int32.
     """
 
-    def __init__(self, begin, size):
+    def __init__(self, begin: tf.Tensor, size: int | tf.Tensor) -> None:
         self.begin = begin
         self.size = size
 
-    def of(self, tensor):
+    def of(self, tensor: tf.Tensor) -> tf.Tensor:
         """These rows of a tensor, its other dimensions whole."""
         rank = tensor.shape.rank
         begin = tf.concat([[self.begin], tf.zeros([rank - 1], tf.int32)], 0)
@@ -50,44 +95,48 @@ class Rows:
         return tf.ensure_shape(rows, [known, *tensor.shape[1:]])
 
     @property
-    def indices(self):
+    def indices(self) -> tf.Tensor:
         """[size] int32."""
         return self.begin + tf.range(self.size)
 
-    def are_own(self, places, num_columns):
+    def are_own(self, places: tf.Tensor, num_columns: tf.Tensor) -> tf.Tensor:
         """Which places [p] in the rows' scores hold a row's own positive."""
-        # Row i's positive is column i: these places are C + 1 apart.
+        # As in `AllRows`, from the block's first row on.
         return tf.equal((places - self.begin) % (num_columns + 1), 0)
 
 
 class ChosenRows:
-    """Any rows of the batch, in the place of `Rows`.
+    """Any rows of the batch, likewise.
 
     Args:
       indices: [n] int32, distinct.
     """
 
-    def __init__(self, indices):
+    def __init__(self, indices: tf.Tensor) -> None:
         self.indices = indices
         self.size = tf.size(indices)
 
-    def of(self, tensor):
+    def of(self, tensor: tf.Tensor) -> tf.Tensor:
         """These rows of a tensor."""
         return tf.gather(tensor, self.indices)
 
-    def are_own(self, places, num_columns):
+    def are_own(self, places: tf.Tensor, num_columns: tf.Tensor) -> tf.Tensor:
         """Which places [p] in the rows' scores hold a row's own positive."""
         rows = places // num_columns
         return tf.equal(places - rows * num_columns, tf.gather(self.indices, rows))
 
 
-def weighted_sum(run, inputs, weights):
+#: Any of the three.
+AnyRows: TypeAlias = AllRows | RowBlock | ChosenRows
+
+
+def weighted_sum(
+    run: Run, inputs: Sequence[tf.Tensor], weights: tf.Tensor
+) -> tf.Tensor:
     """Returns sum_i weights[i] * loss_i.
 
     Args:
-      run: Function of the inputs and the weights, or None in place of these: returns
-        the losses [B] and, given weights, the gradients of their weighted sum in the
-        inputs.
+      run: See `Run`.
       inputs: Floating-point tensors.
       weights: [B], of the losses' dtype.
 
@@ -108,7 +157,7 @@ def weighted_sum(run, inputs, weights):
     return value(weights, *inputs)
 
 
-def each_row(run, inputs):
+def each_row(run: Run, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
     """Returns the losses [B].
 
     The gradients wait for the weight that each row gets downstream, so the
@@ -135,13 +184,18 @@ def each_row(run, inputs):
     return value(*inputs)
 
 
-def scale_rows(rows, factors):
+def scale_rows(rows: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
     """rows[i] * factors[i], for [n, ...] rows and [n] factors."""
     ones = tf.ones([rows.shape.rank - 1], tf.int32)
     return rows * tf.reshape(factors, tf.concat([[-1], ones], 0))
 
 
-def run(block, partition, inputs, weights):
+def run(
+    block: Block,
+    partition: Partition,
+    inputs: Sequence[tf.Tensor],
+    weights: tf.Tensor | None,
+) -> tuple[tf.Tensor, tuple[tf.Tensor, ...] | None]:
     """The losses and, given weights, the gradients of their weighted sum.
 
     Args:
@@ -157,69 +211,28 @@ def run(block, partition, inputs, weights):
       [B], and one gradient for each input, or None without weights.
     """
     queries, candidates, temperature, *negatives = inputs
-    num_blocks, overlap = partition
-    # An int where it is known while tracing, as the number of blocks then is.
-    num_rows = queries.shape[0]
-    if num_rows is None:
-        num_rows = tf.shape(queries)[0]
-    num_columns, width = tf.unstack(tf.shape(candidates))
-    size = -(-num_rows // num_blocks)
-    before_last = size * (num_blocks - 1)
-    repeated = size * num_blocks - num_rows
 
-    def without_repeated(blocks):
-        """[B, ...] from the blocks."""
-        stacked = blocks.stack()
-        shape = tf.concat([[num_blocks * size], tf.shape(stacked)[2:]], 0)
-        rows = tf.reshape(stacked, shape)
-        return tf.concat([rows[:before_last], rows[before_last + repeated :]], 0)
+    def of_rows(rows: AnyRows, weights: tf.Tensor | None) -> tuple:
+        """The rows' losses; gradients in what is theirs; and in the candidates."""
+        scaled = rows.of(queries) / temperature
+        losses, gradients = block(rows, scaled, candidates, *map(rows.of, negatives))
+        if weights is None:
+            return losses, [], None
+        d_queries, d_candidates, *d_negatives = gradients(scale_rows(scaled, weights))
+        return losses, [d_queries, *d_negatives], d_candidates
 
-    if weights is not None:
-        # [num_blocks * size]: a row counts in the first block that has it.
-        zeros = tf.zeros([repeated], weights.dtype)
-        counted = tf.concat([weights[:before_last], zeros, weights[before_last:]], 0)
-
-    def one_block(index, lists, d_candidates):
-        begin = index * size
-        rows = Rows(tf.minimum(begin, num_rows - size), size)
-        block_queries = rows.of(queries) / temperature
-        losses, gradients = block(
-            rows, block_queries, candidates, *map(rows.of, negatives)
+    if isinstance(partition.num_blocks, int) and partition.num_blocks == 1:
+        size = queries.shape[0]
+        rows = AllRows(tf.shape(queries)[0] if size is None else size)
+        losses, of_each, d_candidates = of_rows(rows, weights)
+    else:
+        lists = 1 if weights is None else 2 + len(negatives)
+        losses, of_each, d_candidates = _in_turn(
+            of_rows, partition, queries, candidates, weights, lists
         )
-        outputs = [losses]
-        if weights is not None:
-            factors = Rows(begin, size).of(counted)
-            weighted_queries = scale_rows(block_queries, factors)
-            d_queries, d_candidates_here, *d_negatives = gradients(weighted_queries)
-            outputs += [d_queries, *d_negatives]
-            d_candidates = _add(d_candidates, d_candidates_here)
-        lists = [
-            blocks.write(index, output)
-            for blocks, output in zip(lists, outputs, strict=True)
-        ]
-
-        def after_this_block():
-            # Its losses, not its gradients, which an evaluation does not form.
-            with tf.control_dependencies([losses[:1]]):
-                return tf.identity(index)
-
-        index = tf.cond(overlap, lambda: index, after_this_block)
-        return index + 1, lists, d_candidates
-
-    lists = [
-        tf.TensorArray(queries.dtype, size=num_blocks)
-        for _ in range(1 if weights is None else 2 + len(negatives))
-    ]
-    _, lists, d_candidates = tf.while_loop(
-        lambda index, *_: index < num_blocks,
-        one_block,
-        (0, lists, tf.zeros([width, num_columns], candidates.dtype)),
-        parallel_iterations=2,
-    )
-    losses, *gradients = map(without_repeated, lists)
     if weights is None:
         return losses, None
-    d_queries, *d_negatives = gradients
+    d_queries, *d_negatives = of_each
     d_queries = scale_rows(d_queries, weights / temperature)
     # The loss depends on queries and temperature through their quotient alone.
     d_temperature = -tf.reduce_sum(queries * d_queries) / temperature
@@ -231,7 +244,70 @@ def run(block, partition, inputs, weights):
     )
 
 
-def _add(total, more):
+def _in_turn(
+    of_rows: Callable[..., tuple],
+    partition: Partition,
+    queries: tf.Tensor,
+    candidates: tf.Tensor,
+    weights: tf.Tensor | None,
+    num_lists: int,
+) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
+    """What `of_rows` returns, block by block: rows joined, candidates' added up."""
+    num_blocks, overlap = partition
+    # An int where it is known while tracing, as the number of blocks then is.
+    num_rows = queries.shape[0]
+    if num_rows is None:
+        num_rows = tf.shape(queries)[0]
+    num_columns, width = tf.unstack(tf.shape(candidates))
+    size = -(-num_rows // num_blocks)
+    before_last = size * (num_blocks - 1)
+    repeated = size * num_blocks - num_rows
+
+    def without_repeated(blocks: tf.TensorArray) -> tf.Tensor:
+        """[B, ...] from the blocks."""
+        stacked = blocks.stack()
+        shape = tf.concat([[num_blocks * size], tf.shape(stacked)[2:]], 0)
+        rows = tf.reshape(stacked, shape)
+        return tf.concat([rows[:before_last], rows[before_last + repeated :]], 0)
+
+    counted = None
+    if weights is not None:
+        # [num_blocks * size]: a row counts in the first block that has it.
+        zeros = tf.zeros([repeated], weights.dtype)
+        counted = tf.concat([weights[:before_last], zeros, weights[before_last:]], 0)
+
+    def one_block(index: tf.Tensor, lists: list, d_candidates: tf.Tensor) -> tuple:
+        begin = index * size
+        rows = RowBlock(tf.minimum(begin, num_rows - size), size)
+        factors = None if counted is None else RowBlock(begin, size).of(counted)
+        losses, of_each, d_candidates_here = of_rows(rows, factors)
+        if d_candidates_here is not None:
+            d_candidates = _add(d_candidates, d_candidates_here)
+        lists = [
+            blocks.write(index, output)
+            for blocks, output in zip(lists, [losses, *of_each], strict=True)
+        ]
+
+        def after_this_block() -> tf.Tensor:
+            # Its losses, not its gradients, which an evaluation does not form.
+            with tf.control_dependencies([losses[:1]]):
+                return tf.identity(index)
+
+        index = tf.cond(tf.convert_to_tensor(overlap), lambda: index, after_this_block)
+        return index + 1, lists, d_candidates
+
+    lists = [tf.TensorArray(queries.dtype, size=num_blocks) for _ in range(num_lists)]
+    _, lists, d_candidates = tf.while_loop(
+        lambda index, *_: index < num_blocks,
+        one_block,
+        (0, lists, tf.zeros([width, num_columns], candidates.dtype)),
+        parallel_iterations=2,
+    )
+    losses, *of_each = map(without_repeated, lists)
+    return losses, of_each, d_candidates
+
+
+def _add(total: tf.Tensor, more: tf.Tensor) -> tf.Tensor:
     """Their sum, of the shape of `total` as far as it is known while tracing.
 
     A loop needs that: a slice of a size that is known at run time alone has a shape of
@@ -240,7 +316,7 @@ def _add(total, more):
     return tf.ensure_shape(total + more, total.shape)
 
 
-def _once(upstream, *inputs):
+def _once(upstream: tf.Tensor, *inputs: tf.Tensor) -> tf.Tensor:
     """Lets `upstream` through, and refuses a second derivative loudly.
 
     The gradients above are values, not functions of the inputs: without this a

@@ -1,14 +1,18 @@
 """The loss of each row from its scores, and its derivative in the scores."""
 
+from __future__ import annotations
+
 import tensorflow as tf
 
-from tfrs_negatives.losses.overwrite import get_each, set_each
+from tfrs_negatives.losses.in_place import get_each, set_each
 
 # Below this the loss is not read off the probability, which may have underflowed.
 _VANISHING = 1e-30
 
 
-def cross_entropy(logits, positives):
+def cross_entropy(
+    logits: tf.Tensor, positives: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """log sum exp - positive, and its derivative softmax - one-hot.
 
     Args:
@@ -28,7 +32,9 @@ def cross_entropy(logits, positives):
     return losses, set_each(probabilities, positives, own - 1, in_place=True)
 
 
-def refined(logits, positives, positive_log_q):
+def refined(
+    logits: tf.Tensor, positives: tf.Tensor, positive_log_q: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The loss of Khrylchenko et al. 2025, its derivative and the rows' factors.
 
     Over the n negatives d, with Q'(d) = Q(d) / (1 - Q(p)),
@@ -61,7 +67,9 @@ def refined(logits, positives, positive_log_q):
     return factors * (log_z - own), d_logits, factors
 
 
-def cross_entropy_of_sums(log_sums, own):
+def cross_entropy_of_sums(
+    log_sums: tf.Tensor, own: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """The loss of `cross_entropy` from the sum over negatives.
 
     Args:
@@ -75,7 +83,12 @@ def cross_entropy_of_sums(log_sums, own):
     return tf.nn.softplus(log_sums - own), tf.sigmoid(log_sums - own)
 
 
-def refined_of_sums(log_sums, own, num_negatives, positive_log_q):
+def refined_of_sums(
+    log_sums: tf.Tensor,
+    own: tf.Tensor,
+    num_negatives: tf.Tensor,
+    positive_log_q: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
     """The loss of `refined`, likewise.
 
     Args:
@@ -94,8 +107,12 @@ def refined_of_sums(log_sums, own, num_negatives, positive_log_q):
 
 
 def binary_cross_entropy(
-    logits, positives, labels=None, negative_weight=None, own_shifts=None
-):
+    logits: tf.Tensor,
+    positives: tf.Tensor,
+    labels: tf.Tensor | None = None,
+    negative_weight: float | None = None,
+    own_shifts: bool | None = None,
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Of the row's own candidate and of each negative, and its derivative.
 
     With w the weight of all negatives together (`negative_weight`, or their number
@@ -137,7 +154,7 @@ def binary_cross_entropy(
     return losses, set_each(d_logits, positives, d_own, in_place=True)
 
 
-def _log1mexp(x):
+def _log1mexp(x: tf.Tensor) -> tf.Tensor:
     """log(1 - exp(x)) for x < 0, exact at both ends (Maechler 2012)."""
     return tf.where(
         x > -0.6931472,

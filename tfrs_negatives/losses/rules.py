@@ -16,17 +16,18 @@ either the list of its dropped pairs, at the cost of the pairs, or, where keys
 collide so heavily that the list would be long, a matrix of the block's size.
 """
 
+from __future__ import annotations
+
 import copy
 import functools
+from collections.abc import Sequence
 
 import tensorflow as tf
 
 from tfrs_negatives._sorted_keys import SortedKeys
-from tfrs_negatives.losses.overwrite import (
-    compiled_by_xla,
-    overwrite,
-    row_starts,
-)
+from tfrs_negatives._xla import compiled_by_xla
+from tfrs_negatives.losses.in_place import overwrite, row_starts
+from tfrs_negatives.losses.row_blocks import AnyRows
 
 # Above this share of a block's scores, comparing them all costs less than
 # listing the pairs.
@@ -42,13 +43,15 @@ class SortedColumns:
       mask: [n] bool, which of the n columns have a key; None: all.
     """
 
-    def __init__(self, keys, num_columns, mask=None):
+    def __init__(
+        self, keys: tf.Tensor, num_columns: tf.Tensor, mask: tf.Tensor | None = None
+    ) -> None:
         self._keys = SortedKeys(keys, mask)
         #: [C] int32, the columns in sorted order.
         keyless = tf.range(tf.size(keys), num_columns)
         self.order = tf.concat([self._keys.order, keyless], axis=0)
 
-    def ranges(self, entries):
+    def ranges(self, entries: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """For each key in `entries` [L] the sorted columns that have it.
 
         Returns:
@@ -72,13 +75,13 @@ class Rule:
 
     def __init__(
         self,
-        entries,
-        columns,
-        row_starts=None,
-        row_ends=None,
-        longest=1,
-        mask=None,
-    ):
+        entries: tf.Tensor,
+        columns: SortedColumns,
+        row_starts: tf.Tensor | None = None,
+        row_ends: tf.Tensor | None = None,
+        longest: int | tf.Tensor = 1,
+        mask: tf.Tensor | None = None,
+    ) -> None:
         self._columns = columns
         self.num_columns = tf.size(columns.order)
         self._first, self._last = columns.ranges(entries)
@@ -87,11 +90,11 @@ class Rule:
         self._starts, self._ends, self._longest = row_starts, row_ends, longest
 
     @property
-    def is_of_single_entries(self):
+    def is_of_single_entries(self) -> bool:
         """Whether each row has one key instead of a list."""
         return self._starts is None
 
-    def drops(self, rows, columns):
+    def drops(self, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
         """Whether single pairs are dropped; for a rule of single entries.
 
         Args:
@@ -106,7 +109,7 @@ class Rule:
             rank < tf.gather(self._last, rows)
         )
 
-    def of_rows(self, groups):
+    def of_rows(self, groups: tf.Tensor) -> Rule:
         """The rule of rows, from this one of groups of rows.
 
         Args:
@@ -121,7 +124,7 @@ class Rule:
             rule._ends = tf.gather(self._ends, groups)
         return rule
 
-    def num_pairs(self, rows):
+    def num_pairs(self, rows: AnyRows) -> tf.Tensor:
         """How many pairs the rows list, repeats counted; scalar int64."""
         matches = tf.cast(self._last - self._first, tf.int64)
         if self._starts is None:
@@ -130,11 +133,11 @@ class Rule:
         ends, starts = rows.of(self._ends), rows.of(self._starts)
         return tf.reduce_sum(tf.gather(total, ends) - tf.gather(total, starts))
 
-    def places(self, rows, starts):
+    def places(self, rows: AnyRows, starts: tf.Tensor) -> tf.Tensor:
         """Lists the dropped pairs of some rows.
 
         Args:
-          rows: `row_blocks.Rows`, n of them.
+          rows: Which rows, n of them.
           starts: [n] int32, place of each row's first column in their scores.
 
         Returns:
@@ -159,7 +162,7 @@ class Rule:
         members = sorted_places % self.num_columns
         return sorted_places - members + tf.gather(self._columns.order, members)
 
-    def matrix(self, rows):
+    def matrix(self, rows: AnyRows) -> tf.Tensor:
         """The same as booleans [n, C], made without a list; XLA compiles it."""
         # Each column's place among the sorted ones.
         rank = tf.math.invert_permutation(self._columns.order)
@@ -177,7 +180,7 @@ class Rule:
         covered = self._cover(distinct[:, 0], distinct[:, 1], rank)
         return tf.gather(tf.gather(covered, rank, axis=1), which)
 
-    def _cover(self, starts, ends, rank):
+    def _cover(self, starts: tf.Tensor, ends: tf.Tensor, rank: tf.Tensor) -> tf.Tensor:
         """Which sorted columns each list matches, [lists, C + 1] bool."""
         # +1 where a range starts, -1 where one ends: the running sum is the
         # number of ranges that cover a place.
@@ -188,7 +191,7 @@ class Rule:
             tf.range(tf.size(starts))[:, tf.newaxis], tf.shape(entries)
         )
 
-        def count(column, amount):
+        def count(column: tf.Tensor, amount: tf.Tensor) -> tf.Tensor:
             places = tf.stack([row, tf.gather(column, entries)], axis=-1)
             return tf.tensor_scatter_nd_add(steps, places, amount)
 
@@ -198,13 +201,15 @@ class Rule:
         return tf.cumsum(steps, axis=1) > 0
 
 
-def drop(rules, logits, rows, in_place=False):
+def drop(
+    rules: Sequence[Rule], logits: tf.Tensor, rows: AnyRows, in_place: bool = False
+) -> tf.Tensor:
     """Sets the scores of dropped pairs to -inf; no row's own positive is dropped.
 
     Args:
       rules: At least one `Rule`.
       logits: [n, C] scores of some rows.
-      rows: Which rows, `row_blocks.Rows` or `row_blocks.ChosenRows`.
+      rows: Which rows, see `row_blocks`.
       in_place: Whether `logits` may be changed; not differentiable then.
 
     Returns:
@@ -213,14 +218,14 @@ def drop(rules, logits, rows, in_place=False):
     num_columns = rules[0].num_columns
     minus_inf = tf.constant(float("-inf"), logits.dtype)
 
-    def listed():
+    def listed() -> tf.Tensor:
         starts = row_starts(rows.size, num_columns)
         places = tf.concat([rule.places(rows, starts) for rule in rules], axis=0)
         places = tf.boolean_mask(places, ~rows.are_own(places, num_columns))
         values = tf.fill(tf.shape(places), minus_inf)
         return overwrite(logits, places, values, in_place)
 
-    def compared():
+    def compared() -> tf.Tensor:
         dropped = functools.reduce(tf.logical_or, [rule.matrix(rows) for rule in rules])
         is_own = tf.equal(rows.indices[:, tf.newaxis], tf.range(num_columns))
         return tf.where(dropped & ~is_own, minus_inf, logits)
@@ -235,7 +240,7 @@ def drop(rules, logits, rows, in_place=False):
     return tf.cond(many, compared, listed)
 
 
-def matches(rules, rows):
+def matches(rules: Sequence[Rule], rows: AnyRows) -> tf.Tensor:
     """Which pairs of some rows a rule lists, their own positives included.
 
     Args:
@@ -257,7 +262,9 @@ def matches(rules, rows):
     return tf.reshape(times > 0, tf.stack([rows.size, num_columns]))
 
 
-def same_key(row_keys, columns, mask=None):
+def same_key(
+    row_keys: tf.Tensor, columns: SortedColumns, mask: tf.Tensor | None = None
+) -> Rule:
     """Drops columns that carry the row's key.
 
     With item ids as keys these are accidental hits: columns that hold the row's
@@ -277,7 +284,13 @@ def same_key(row_keys, columns, mask=None):
     return Rule(row_keys, columns, mask=mask)
 
 
-def known_positives(known_ids, row_starts, row_ends, longest, columns):
+def known_positives(
+    known_ids: tf.Tensor,
+    row_starts: tf.Tensor,
+    row_ends: tf.Tensor,
+    longest: tf.Tensor,
+    columns: SortedColumns,
+) -> Rule:
     """Drops columns whose item is known to be a positive of the row.
 
     Args:
@@ -294,8 +307,13 @@ def known_positives(known_ids, row_starts, row_ends, longest, columns):
 
 
 def shared_positives(
-    row_keys, keys_of_positives, positive_ids, columns, row_mask=None, mask=None
-):
+    row_keys: tf.Tensor,
+    keys_of_positives: tf.Tensor,
+    positive_ids: tf.Tensor,
+    columns: SortedColumns,
+    row_mask: tf.Tensor | None = None,
+    mask: tf.Tensor | None = None,
+) -> Rule:
     """Drops columns whose item is a positive of any row with the same key.
 
     Unlike `same_key` this reaches columns that came from another key's row or
@@ -325,7 +343,7 @@ def shared_positives(
     )
 
 
-def enumerate_ranges(starts, ends):
+def enumerate_ranges(starts: tf.Tensor, ends: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Lists the members of many ranges: `(index of the range, member)`.
 
     Ragged kernels do it in one pass; `tf.repeat` would first make a matrix as wide

@@ -1,5 +1,7 @@
 """Binary cross-entropy over explicit and sampled negatives."""
 
+from __future__ import annotations
+
 import math
 
 import tensorflow as tf
@@ -7,7 +9,9 @@ import tensorflow as tf
 from tfrs_negatives import _checks
 from tfrs_negatives._keras import keras
 from tfrs_negatives.losses import row_losses
+from tfrs_negatives.losses.block_scores import BlockScores
 from tfrs_negatives.losses.sampled_loss import SampledLoss
+from tfrs_negatives.types import Config, ScalarLike, TensorLike
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -45,13 +49,13 @@ class SampledSigmoid(SampledLoss):
 
     def __init__(
         self,
-        temperature=None,
-        positive="all",
-        num_hard_negatives=None,
-        reduction="sum",
-        row_block=None,
-        negative_weight=None,
-    ):
+        temperature: ScalarLike | None = None,
+        positive: str = "all",
+        num_hard_negatives: int | tf.Variable | None = None,
+        reduction: str = "sum",
+        row_block: int | None = None,
+        negative_weight: float | None = None,
+    ) -> None:
         super().__init__(
             temperature, positive, num_hard_negatives, reduction, row_block
         )
@@ -64,10 +68,12 @@ class SampledSigmoid(SampledLoss):
             )
         self.negative_weight = negative_weight
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "negative_weight": self.negative_weight}
 
-    def _row_losses(self, scored, log_q, labels):
+    def _row_losses(
+        self, scored: BlockScores, log_q: tf.Tensor | None, labels: tf.Tensor | None
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
         losses, d_logits = row_losses.binary_cross_entropy(
             scored.logits,
             scored.positives,
@@ -77,7 +83,9 @@ class SampledSigmoid(SampledLoss):
         )
         return losses, d_logits, None
 
-    def checked_labels(self, labels, num_rows, dtype):
+    def checked_labels(
+        self, labels: TensorLike | None, num_rows: tf.Tensor, dtype: tf.DType
+    ) -> tf.Tensor | None:
         if labels is None:
             return None
         labels = tf.cast(_checks.dense("labels", labels), dtype)

@@ -1,13 +1,20 @@
 """Softmax cross-entropy over sampled negatives, masked and log-Q corrected."""
 
+from __future__ import annotations
+
 import functools
 
 import tensorflow as tf
 
+from tfrs_negatives import _checks
 from tfrs_negatives._keras import keras
 from tfrs_negatives._xla import compiled_by_xla
-from tfrs_negatives.losses import inputs, reductions, repeat_blocks, row_losses
+from tfrs_negatives.losses import reductions, repeat_blocks, row_losses
+from tfrs_negatives.losses.block_scores import BlockScores
+from tfrs_negatives.losses.block_sizes import rows_of_block
+from tfrs_negatives.losses.repeat_groups import Layout
 from tfrs_negatives.losses.sampled_loss import SampledLoss
+from tfrs_negatives.losses.scoring import Scoring
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -59,85 +66,73 @@ class SampledSoftmax(SampledLoss):
 
     POSITIVES = ("all", "negatives", "refined")
 
-    def check_before(self, dtype, is_corrected):
+    def check_corrected(self, is_corrected: bool) -> None:
         if self.positive == "refined" and not is_corrected:
-            inputs.check_refined(None, None)
-        return super().check_before(dtype, is_corrected)
+            raise ValueError(
+                '`positive="refined"` corrects by log q: expected `candidate_log_q` of '
+                "shape [C], received None. Pass it, or give the task a "
+                "`sampling_correction`."
+            )
 
-    def can_repeat(self, query_embeddings):
-        # XLA cannot compile what finds repeats, and mining counts columns one by one.
-        return not (
-            self._mines() or query_embeddings.shape.rank == 3 or compiled_by_xla()
+    def checked_log_q(
+        self, log_q: tf.Tensor | None, num_rows: tf.Tensor
+    ) -> tf.Tensor | None:
+        log_q = super().checked_log_q(log_q, num_rows)
+        if self.positive != "refined":
+            return log_q
+        message = '`positive="refined"` divides by 1 - q(positive): expected q < 1.'
+        return _checks.guard(
+            log_q, tf.debugging.assert_negative(log_q[:num_rows], message=message)
         )
 
-    def of_repeats(
-        self,
-        query_embeddings,
-        candidate_embeddings,
-        layout,
-        *,
-        candidate_log_q=None,
-        sample_weight=None,
-    ):
+    def can_repeat(self, queries: tf.Tensor) -> bool:
+        # XLA cannot compile what finds repeats, and mining counts columns one by one.
+        return not (self._mines() or queries.shape.rank == 3 or compiled_by_xla())
+
+    def of_repeats(self, scoring: Scoring, layout: Layout) -> tf.Tensor:
         """The same loss of rows and columns that repeat, at the cost of what differs.
 
         Time and memory follow groups x distinct columns instead of B x C, beside what
         it takes to sort B rows and C columns and to list the pairs of groups and
         columns that rules drop. Only where `can_repeat`.
 
-        Args:
-          query_embeddings: [G, d], one for each group of rows.
-          candidate_embeddings: [V, d], one for each distinct column.
-          layout: `repeats.Layout`.
-          candidate_log_q: [V] or None, as in `__call__`.
-          sample_weight: [B], weights of the rows; None means 1.
-
-        Returns:
-          As `__call__`.
+        Args and return value: as of the base class.
         """
-        dtype = inputs.computed_in(query_embeddings, candidate_embeddings)
-        queries = tf.cast(query_embeddings, dtype)
-        candidates = tf.cast(candidate_embeddings, queries.dtype)
-        log_q = candidate_log_q
-        if log_q is not None:
-            log_q = tf.stop_gradient(tf.cast(log_q, queries.dtype))
-            log_q = inputs.check_log_q(log_q, layout.columns.size)
-        if self.positive == "refined":
-            own = None if log_q is None else tf.gather(log_q, layout.own)
-            with tf.control_dependencies([inputs.check_refined(own, layout.own)]):
-                log_q = tf.identity(log_q)
         # As rows of listed pairs are as wide as all columns.
         num_columns = tf.size(layout.columns.of)
-        rows_of_block = tf.minimum(
-            self._rows_of_block(layout.columns.size, layout.columns.size),
+        rows_at_once = tf.minimum(
+            rows_of_block(layout.columns.size, layout.columns.size, self.row_block),
             tf.int32.max // tf.maximum(num_columns, 1),
         )
         run = functools.partial(
             repeat_blocks.run,
             layout,
-            log_q,
+            scoring.log_q,
             self.positive == "all",
             self._loss_of_sums,
-            tf.maximum(-(-layout.rows.size // rows_of_block), 1),
+            tf.maximum(-(-layout.rows.size // rows_at_once), 1),
         )
         weights = reductions.row_weights(
-            sample_weight, tf.size(layout.own), queries.dtype
+            scoring.sample_weight, tf.size(layout.own), scoring.dtype
         )
-        scored = (queries, candidates, self._checked_temperature(queries.dtype))
+        scored = (scoring.queries, scoring.candidates, scoring.temperature)
         return self._reduced(run, scored, weights)
 
-    def _loss_of_sums(self, log_sums, own, num_negatives, own_log_q):
+    def _loss_of_sums(
+        self,
+        log_sums: tf.Tensor,
+        own: tf.Tensor,
+        num_negatives: tf.Tensor,
+        own_log_q: tf.Tensor | None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         if self.positive == "refined":
             return row_losses.refined_of_sums(log_sums, own, num_negatives, own_log_q)
         return row_losses.cross_entropy_of_sums(log_sums, own)
 
-    def _row_losses(self, scored, log_q, labels):
+    def _row_losses(
+        self, scored: BlockScores, log_q: tf.Tensor | None, labels: tf.Tensor | None
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
         if self.positive == "refined":
             return row_losses.refined(scored.logits, scored.positives, log_q)
         losses, d_logits = row_losses.cross_entropy(scored.logits, scored.positives)
         return losses, d_logits, None
-
-    def _checked_log_q(self, log_q, queries):
-        if self.positive == "refined":
-            return inputs.check_refined(log_q, queries)
-        return log_q

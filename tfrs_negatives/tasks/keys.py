@@ -1,12 +1,15 @@
 """Keys and lists of ids that come with the rows and candidates of a batch."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeAlias
 
 import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives._ids import as_int64, check_comparable, pairs
-from tfrs_negatives.losses import rules
+from tfrs_negatives.types import ListsLike, NamedLike, TensorLike
 
 
 class Keys(NamedTuple):
@@ -20,18 +23,18 @@ class Keys(NamedTuple):
     values: tf.Tensor
     mask: tf.Tensor | None = None
 
-    def map(self, function):
+    def map(self, function: Callable[[tf.Tensor], tf.Tensor]) -> Keys:
         """The keys after `function`, which moves rows of a tensor."""
         mask = None if self.mask is None else function(self.mask)
         return Keys(function(self.values), mask)
 
-    def present(self):
+    def present(self) -> tf.Tensor:
         """[n] bool, where there is a key."""
         if self.mask is None:
             return tf.ones_like(self.values, tf.bool)
         return self.mask
 
-    def respects(self):
+    def respects(self) -> list[tf.Tensor]:
         """Integers [n] that are equal for rows that share the key, or both lack it."""
         if self.mask is None:
             return [self.values]
@@ -39,7 +42,11 @@ class Keys(NamedTuple):
         return [values, tf.cast(self.mask, tf.int64)]
 
 
-def vector(name, values, size=None):
+#: `Keys` by their names; that of a single key is None.
+NamedKeys: TypeAlias = dict[str | None, Keys]
+
+
+def vector(name: str, values: TensorLike, size: tf.Tensor | None = None) -> tf.Tensor:
     """Returns `values` as a tensor, checked to be [size], or of any size for None."""
     values = _checks.dense(name, values)
     hint = "Pass a vector; squeeze a trailing dimension of 1."
@@ -47,61 +54,51 @@ def vector(name, values, size=None):
     return values if size is None else _checks.check_size(name, values, 0, size, hint)
 
 
-def row_keys(query_keys, query_key_mask, num_rows):
-    """The rows' keys by name, in the order of names; a single key's name is None.
+def keys_of_batch(
+    query_keys: NamedLike | None,
+    query_key_mask: NamedLike | None,
+    candidate_keys: NamedLike | None,
+    candidate_key_mask: NamedLike | None,
+    num_rows: tf.Tensor,
+    num_candidates: tf.Tensor,
+) -> tuple[NamedKeys, NamedKeys]:
+    """The keys of rows, and those that candidates have of their own.
 
     Args:
-      query_keys, query_key_mask: As in `tasks.Retrieval`.
+      query_keys, query_key_mask, candidate_keys, candidate_key_mask: As in
+        `tasks.Retrieval`.
       num_rows: B, scalar int32.
-
-    Returns:
-      Dict from names to `Keys`, empty without keys.
-
-    Raises:
-      ValueError: Other dtypes or shapes; a mask without keys.
-    """
-    return _named("query_keys", query_keys, "query_key_mask", query_key_mask, num_rows)
-
-
-def keys_of_candidates(candidate_keys, candidate_key_mask, query_keys, num_candidates):
-    """The candidates' own keys by name, for names that have them.
-
-    Args:
-      candidate_keys, candidate_key_mask, query_keys: As in `tasks.Retrieval`.
       num_candidates: C, scalar int32.
 
     Returns:
-      Dict from names to `Keys`.
+      Two dicts, the rows' in the order of names. Both are empty without keys.
 
     Raises:
-      ValueError: Names that the rows' keys do not have; strings beside integers; and
-        as `row_keys`.
+      ValueError: Other dtypes or shapes; a mask without keys; candidates' keys whose
+        names the rows' do not have, or strings beside integers.
     """
-    named = "candidate_keys", candidate_keys, "candidate_key_mask", candidate_key_mask
-    if candidate_keys is None:
-        return _named(*named, num_candidates)
-    need(query_keys, "candidate_keys", "query_keys", "[B]")
-    of_rows = _as_dict(query_keys)
-    unknown = sorted(
-        str(name) for name in _as_dict(candidate_keys) if name not in of_rows
-    )
+    of_rows = _vectors("query_keys", query_keys, num_rows)
+    if candidate_keys is not None:
+        need(query_keys, "candidate_keys", "query_keys", "[B]")
+    unknown = sorted(str(n) for n in _as_dict(candidate_keys) if n not in of_rows)
     if unknown:
         raise ValueError(
             f"`candidate_keys` has {unknown}, `query_keys` has "
-            f"{sorted(str(name) for name in of_rows)}: expected the same names (pass "
+            f"{sorted(map(str, of_rows))}: expected the same names (pass "
             "both as one vector, or both as dicts)."
         )
-    for name, value in _as_dict(candidate_keys).items():
-        check_comparable(
-            "candidate_keys",
-            _checks.dense("candidate_keys", value),
-            "query_keys",
-            _checks.dense("query_keys", of_rows[name]),
-        )
-    return _named(*named, num_candidates)
+    of_candidates = _vectors("candidate_keys", candidate_keys, num_candidates)
+    for name, values in of_candidates.items():
+        check_comparable("candidate_keys", values, "query_keys", of_rows[name])
+    return (
+        _with_masks("query_keys", of_rows, "query_key_mask", query_key_mask),
+        _with_masks(
+            "candidate_keys", of_candidates, "candidate_key_mask", candidate_key_mask
+        ),
+    )
 
 
-def need(value, asked, name, shape):
+def need(value: object | None, asked: str, name: str, shape: str) -> None:
     """Raises `ValueError` where what a rule compares is None."""
     if value is None:
         raise ValueError(
@@ -123,12 +120,20 @@ class KnownPositives:
     Attributes:
       ids: [L] int64, the lists one after the other.
       rows: [L] int32, the row of each entry.
+      starts, ends: [B] int32, where each row's list begins and ends.
+      longest: The longest list's length, scalar int32.
 
     Raises:
       ValueError: Another rank or number of rows; strings among integers.
     """
 
-    def __init__(self, known, comparable, num_rows, name="known_positive_ids"):
+    def __init__(
+        self,
+        known: ListsLike,
+        comparable: tf.Tensor,
+        num_rows: tf.Tensor,
+        name: str = "known_positive_ids",
+    ) -> None:
         is_ragged = isinstance(known, tf.RaggedTensor)
         known = known if is_ragged else _checks.dense(name, known)
         hint = "Pass one list of ids for each row: [B, M], or a ragged [B, None]."
@@ -139,54 +144,63 @@ class KnownPositives:
             starts = _checks.check_size(name, starts, 0, num_rows, hint)
             # The longest of no lists is 0, not the least integer.
             lengths = tf.concat([[0], tf.cast(known.row_lengths(), tf.int32)], axis=0)
-            self._longest = tf.reduce_max(lengths)
+            self.longest = tf.reduce_max(lengths)
             self.rows = tf.cast(known.value_rowids(), tf.int32)
             flat = known.values
         else:
             known = _checks.check_size(name, known, 0, num_rows, hint)
-            self._longest = _checks.size(known, 1)
-            starts = tf.range(num_rows) * self._longest
-            ends = starts + self._longest
+            self.longest = _checks.size(known, 1)
+            starts = tf.range(num_rows) * self.longest
+            ends = starts + self.longest
             flat = tf.reshape(known, [-1])
-            self.rows = tf.range(tf.size(flat)) // tf.maximum(self._longest, 1)
-        self._starts, self._ends = tf.cast(starts, tf.int32), tf.cast(ends, tf.int32)
+            self.rows = tf.range(tf.size(flat)) // tf.maximum(self.longest, 1)
+        self.starts, self.ends = tf.cast(starts, tf.int32), tf.cast(ends, tf.int32)
         self.ids = as_int64(name, flat)
 
-    def rule(self, columns, rows=None):
-        """The rule that drops columns in the lists, of all rows or of some."""
-        starts, ends = self._starts, self._ends
-        if rows is not None:
-            starts, ends = tf.gather(starts, rows), tf.gather(ends, rows)
-        return rules.known_positives(self.ids, starts, ends, self._longest, columns)
-
-    def identities(self, num_rows):
+    def identities(self, num_rows: tf.Tensor) -> tf.Tensor:
         """[B] int64, equal for rows that know the same; the order does not matter."""
         # A sum of hashes; different lists agree with a probability of 2^-64.
         hashes = pairs(tf.zeros_like(self.ids), self.ids)
         return tf.math.unsorted_segment_sum(hashes, self.rows, num_rows)
 
 
-def _as_dict(keys):
+def _as_dict(keys: NamedLike | None) -> Mapping[str | None, TensorLike]:
     if keys is None:
         return {}
-    return keys if isinstance(keys, dict) else {None: keys}
+    return keys if isinstance(keys, Mapping) else {None: keys}
 
 
-def _named(name, keys, mask_name, mask, size):
-    keys, masks = _as_dict(keys), _as_dict(mask)
-    unknown = [key for key in masks if key not in keys]
-    if unknown:
+def _label(name: str, key: str | None) -> str:
+    return name if key is None else f"{name}[{key!r}]"
+
+
+def _vectors(
+    name: str, keys: NamedLike | None, size: tf.Tensor
+) -> dict[str | None, tf.Tensor]:
+    """Keys as tensors [size], in the order of their names."""
+    keys = _as_dict(keys)
+    return {
+        key: vector(_label(name, key), keys[key], size) for key in sorted(keys, key=str)
+    }
+
+
+def _with_masks(
+    name: str,
+    keys: dict[str | None, tf.Tensor],
+    mask_name: str,
+    mask: NamedLike | None,
+) -> NamedKeys:
+    masks = _as_dict(mask)
+    if any(key not in keys for key in masks):
         raise ValueError(
             f"`{mask_name}` says which rows have a key: expected the names of "
             f"`{name}`, {sorted(map(str, keys))}, received {sorted(map(str, masks))}. "
             "Pass both as one vector, or both as dicts."
         )
     found = {}
-    for key in sorted(keys, key=str):
-        label = name if key is None else f"{name}[{key!r}]"
-        values = as_int64(label, vector(label, keys[key], size))
+    for key, values in keys.items():
         mask = masks.get(key)
         if mask is not None:
-            mask = _checks.check_mask(mask_name, mask, size)
-        found[key] = Keys(values, mask)
+            mask = _checks.check_mask(mask_name, mask, _checks.size(values))
+        found[key] = Keys(as_int64(_label(name, key), values), mask)
     return found

@@ -1,38 +1,34 @@
 """The retrieval task: `tfrs.tasks.Retrieval` with the right negatives."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import tensorflow as tf
 
-from tfrs_negatives import _checks, distribute
-from tfrs_negatives._gather_rows import gather_rows
-from tfrs_negatives._ids import as_int64
 from tfrs_negatives._keras import Task, keras, without_arguments
-from tfrs_negatives._tensorboard import histogram
-from tfrs_negatives.losses import SampledSoftmax
-from tfrs_negatives.losses.dense_scores import DenseScores
-from tfrs_negatives.losses.inputs import check_negatives, check_scored, computed_in
-from tfrs_negatives.losses.reductions import of_keras_loss
-from tfrs_negatives.losses.repeats import Layout
 from tfrs_negatives.losses.sampled_loss import SampledLoss
-from tfrs_negatives.metrics.corpus_ids import eval_ids
-from tfrs_negatives.tasks import row_negatives
+from tfrs_negatives.metrics.negative_metric import NegativeMetric
+from tfrs_negatives.tasks import negative_metrics as negative_metrics_lib
+from tfrs_negatives.tasks.batch import Batch
 from tfrs_negatives.tasks.columns import Columns
-from tfrs_negatives.tasks.keys import Keys, vector
-from tfrs_negatives.tasks.log_q_sources import (
-    batch_log_q,
-    check_training,
-    collect_log_q,
-)
-from tfrs_negatives.tasks.negative_rules import (
-    accidental_hits,
-    batch_keys,
-    check_ids,
-    collect_rules,
-    ids_of_columns,
-    insert,
-)
+from tfrs_negatives.tasks.group_scores import GroupScores, can_group
+from tfrs_negatives.tasks.log_q import log_q_of
 from tfrs_negatives.tasks.noted_losses import note
-from tfrs_negatives.tasks.observed_rows import ObservedRows, check_metrics
-from tfrs_negatives.tasks.repeats import Repeats, distinct_columns
+from tfrs_negatives.tasks.options import Options, losses_of
+from tfrs_negatives.tasks.remembering import remember
+from tfrs_negatives.tasks.row_scores import RowScores
+from tfrs_negatives.types import (
+    Config,
+    KerasLayer,
+    KerasLoss,
+    KerasMetric,
+    ListsLike,
+    NamedLike,
+    ScalarLike,
+    TensorLike,
+)
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -96,6 +92,8 @@ class Retrieval(keras.layers.Layer, Task):
       negative_metrics: One or several `metrics.NegativeMetric`s, such as
         `metrics.FalseNegativeRate()`, of what the rows are trained against; with
         several replicas, of all. They are updated while `compute_batch_metrics`.
+      mask_shared_positives: Whether the positives of all rows with the same
+        key count as known positives; needs `query_keys`, `candidate_ids`.
       negative_metric_rows: How many rows of a batch (of each replica's) these look
         at, evenly spaced. None: all, at a further pass over all scores.
 
@@ -105,109 +103,111 @@ class Retrieval(keras.layers.Layer, Task):
 
     def __init__(
         self,
-        loss=None,
-        metrics=None,
-        batch_metrics=None,
-        loss_metrics=None,
-        temperature=None,
-        num_hard_negatives=None,
-        remove_accidental_hits=False,
-        name=None,
+        loss: SampledLoss | KerasLoss | None = None,
+        metrics: KerasMetric | Sequence[KerasMetric] | None = None,
+        batch_metrics: KerasMetric | Sequence[KerasMetric] | None = None,
+        loss_metrics: KerasMetric | Sequence[KerasMetric] | None = None,
+        temperature: ScalarLike | None = None,
+        num_hard_negatives: int | tf.Variable | None = None,
+        remove_accidental_hits: bool = False,
+        name: str | None = None,
         *,
-        sampling_correction=None,
-        positive="all",
-        memory=None,
-        global_negatives=False,
-        gather_dtype=None,
-        reduction=None,
-        row_block=None,
-        negative_metrics=None,
-        negative_metric_rows=8,
-    ):
-        _checks.check_choice("gather_dtype", gather_dtype, (None, "bfloat16"))
-        negative_metrics = _as_list(negative_metrics)
-        check_metrics(negative_metrics)
-        if negative_metric_rows is not None:
-            _checks.check_at_least("negative_metric_rows", negative_metric_rows, 1)
-        options = {
-            "temperature": temperature,
-            "positive": positive,
-            "num_hard_negatives": num_hard_negatives,
-            "row_block": row_block,
-        }
-        if isinstance(loss, SampledLoss):
-            _check_sampled_loss(loss, **options, reduction=reduction)
-            sampled = loss
-        else:
-            if loss is not None:
-                _check_custom_loss(positive, reduction, row_block)
-            reduction_of_sampled = "sum" if reduction is None else reduction
-            sampled = SampledSoftmax(**options, reduction=reduction_of_sampled)
+        mask_shared_positives: bool = False,
+        sampling_correction: KerasLayer | None = None,
+        positive: str = "all",
+        memory: KerasLayer | None = None,
+        global_negatives: bool = False,
+        gather_dtype: str | None = None,
+        reduction: str | None = None,
+        row_block: int | None = None,
+        negative_metrics: NegativeMetric | Sequence[NegativeMetric] | None = None,
+        negative_metric_rows: int | None = 8,
+    ) -> None:
+        sampled, keras_loss = losses_of(
+            loss,
+            reduction,
+            temperature=temperature,
+            positive=positive,
+            num_hard_negatives=num_hard_negatives,
+            row_block=row_block,
+        )
+        options = Options(
+            sampled=sampled,
+            keras_loss=keras_loss,
+            remove_accidental_hits=remove_accidental_hits,
+            mask_shared_positives=mask_shared_positives,
+            sampling_correction=sampling_correction,
+            memory=memory,
+            global_negatives=global_negatives,
+            gather_dtype=gather_dtype,
+            negative_metrics=_as_list(negative_metrics),
+            negative_metric_rows=negative_metric_rows,
+        )
         # Keras would cast the first argument alone under mixed precision; the
         # loss casts both towers itself, and computes in float32 or float64.
         super().__init__(name=name, autocast=False, dtype="float32")
-        self._sampled = sampled
-        # Attributes of its own, so that Keras tracks variables.
-        self._temperature = sampled.temperature
-        self._num_hard_negatives = sampled.num_hard_negatives
-        self._loss = loss
-        self._reduction = reduction
+        self._options = options
+        self._loss, self._reduction = loss, reduction
         self._factorized_metrics = _as_list(metrics)
         self._batch_metrics = _as_list(batch_metrics)
         self._loss_metrics = _as_list(loss_metrics)
-        self._remove_accidental_hits = remove_accidental_hits
+        # What has variables, as attributes too, so that Keras tracks these.
+        self._temperature = sampled.temperature
+        self._num_hard_negatives = sampled.num_hard_negatives
         self._sampling_correction = sampling_correction
         self._memory = memory
-        self._global_negatives = global_negatives
-        self._gather_dtype = gather_dtype
-        self._negative_metrics = negative_metrics
-        self._negative_metric_rows = negative_metric_rows
+        self._negative_metrics = options.negative_metrics
         # Nothing depends on the shapes of a call, and what it holds neither.
         self.built = True
 
     @property
-    def factorized_metrics(self):
+    def factorized_metrics(self) -> list[KerasMetric]:
         """The corpus metrics, a list; may be set to one, several or None."""
         return self._factorized_metrics
 
     @factorized_metrics.setter
-    def factorized_metrics(self, value):
+    def factorized_metrics(
+        self, value: KerasMetric | Sequence[KerasMetric] | None
+    ) -> None:
         self._factorized_metrics = _as_list(value)
 
     @property
-    def reduction(self):
+    def reduction(self) -> str:
         """How rows' losses become the batch's, as in `losses.reductions`."""
-        return of_keras_loss(self._loss or self._sampled)
+        return self._options.reduction
 
-    def get_config(self):
-        def serialize(objects):
+    def get_config(self) -> Config:
+        def serialize(objects: list) -> list:
             return [keras.utils.serialize_keras_object(o) for o in objects]
 
-        def serialize_one(value):
+        def serialize_one(value: Any) -> Any:
             return value and keras.utils.serialize_keras_object(value)
 
+        options = self._options
         config = {}
-        if self._loss is not self._sampled:
-            config = {**self._sampled.get_config(), "reduction": self._reduction}
+        if self._loss is not options.sampled:
+            of_loss = options.sampled.get_config()
+            config = {**of_loss, "reduction": self._reduction}
         return {
             "name": self.name,
             "loss": serialize_one(self._loss),
             "metrics": serialize(self._factorized_metrics),
             "batch_metrics": serialize(self._batch_metrics),
             "loss_metrics": serialize(self._loss_metrics),
-            "remove_accidental_hits": self._remove_accidental_hits,
-            "sampling_correction": serialize_one(self._sampling_correction),
-            "memory": serialize_one(self._memory),
-            "global_negatives": self._global_negatives,
-            "gather_dtype": self._gather_dtype,
-            "negative_metrics": serialize(self._negative_metrics),
-            "negative_metric_rows": self._negative_metric_rows,
+            "remove_accidental_hits": options.remove_accidental_hits,
+            "mask_shared_positives": options.mask_shared_positives,
+            "sampling_correction": serialize_one(options.sampling_correction),
+            "memory": serialize_one(options.memory),
+            "global_negatives": options.global_negatives,
+            "gather_dtype": options.gather_dtype,
+            "negative_metrics": serialize(options.negative_metrics),
+            "negative_metric_rows": options.negative_metric_rows,
             **config,
         }
 
     @classmethod
-    def from_config(cls, config):
-        def revive(value):
+    def from_config(cls, config: Config) -> Retrieval:
+        def revive(value: Any) -> Any:
             if isinstance(value, list):
                 return [revive(v) for v in value]
             return value and keras.utils.deserialize_keras_object(value)
@@ -223,7 +223,7 @@ class Retrieval(keras.layers.Layer, Task):
         )
         return cls(**{**config, **{key: revive(config[key]) for key in objects}})
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> tf.Tensor:
         try:
             return super().__call__(*args, **kwargs)
         except ValueError as error:
@@ -231,33 +231,32 @@ class Retrieval(keras.layers.Layer, Task):
 
     def call(
         self,
-        query_embeddings,
-        candidate_embeddings,
-        sample_weight=None,
-        candidate_sampling_probability=None,
-        candidate_ids=None,
-        compute_metrics=True,
-        compute_batch_metrics=True,
-        score_mask=None,
+        query_embeddings: TensorLike,
+        candidate_embeddings: TensorLike,
+        sample_weight: TensorLike | None = None,
+        candidate_sampling_probability: TensorLike | None = None,
+        candidate_ids: TensorLike | None = None,
+        compute_metrics: bool = True,
+        compute_batch_metrics: bool = True,
+        score_mask: TensorLike | None = None,
         *,
-        query_keys=None,
-        query_key_mask=None,
-        candidate_keys=None,
-        candidate_key_mask=None,
-        known_positive_ids=None,
-        measured_positive_ids=None,
-        negative_embeddings=None,
-        negative_ids=None,
-        negative_mask=None,
-        negative_log_q=None,
-        labels=None,
-        mask_shared_positives=False,
-        candidate_log_q=None,
-        query_rows=None,
-        candidate_rows=None,
-        eval_candidate_ids="candidate_ids",
-        training=None,
-    ):
+        query_keys: NamedLike | None = None,
+        query_key_mask: NamedLike | None = None,
+        candidate_keys: NamedLike | None = None,
+        candidate_key_mask: NamedLike | None = None,
+        known_positive_ids: ListsLike | None = None,
+        measured_positive_ids: ListsLike | None = None,
+        negative_embeddings: TensorLike | None = None,
+        negative_ids: TensorLike | None = None,
+        negative_mask: TensorLike | None = None,
+        negative_log_q: TensorLike | None = None,
+        labels: TensorLike | None = None,
+        candidate_log_q: TensorLike | None = None,
+        query_rows: TensorLike | None = None,
+        candidate_rows: TensorLike | None = None,
+        eval_candidate_ids: TensorLike | str | None = "candidate_ids",
+        training: bool | tf.Tensor | None = None,
+    ) -> tf.Tensor:
         """Computes the loss and updates the metrics.
 
         B is the number of queries, C >= B the number of candidates. Row i's
@@ -304,8 +303,6 @@ class Retrieval(keras.layers.Layer, Task):
             of their ids, as if the batch had brought them.
           labels: [B] in [0, 1], whether the row's own candidate is a positive; for
             `losses.SampledSigmoid`.
-          mask_shared_positives: Whether the positives of all rows with the same
-            key count as known positives; needs `query_keys`, `candidate_ids`.
           candidate_log_q: [C], log q of each candidate, instead of
             `candidate_sampling_probability` or `sampling_correction`.
           query_rows: [B] integers, which row of `query_embeddings` each row uses, when
@@ -329,349 +326,73 @@ class Retrieval(keras.layers.Layer, Task):
           tf.errors.InvalidArgumentError: The same where only values tell;
             probabilities outside (0, 1]; `score_mask` hiding a positive.
         """
-        # All checks come before the first change of state, in `collect_log_q`.
-        repeats = None
-        if query_rows is not None or candidate_rows is not None:
-            repeats = Repeats(
-                query_embeddings, candidate_embeddings, query_rows, candidate_rows
-            )
-            query_embeddings, candidate_embeddings = repeats.expanded()
-        query_embeddings, candidate_embeddings, score_mask, sample_weight = (
-            check_scored(
-                query_embeddings, candidate_embeddings, score_mask, sample_weight
-            )
-        )
-        num_rows = _checks.size(query_embeddings)
-        num_columns = _checks.size(candidate_embeddings)
-        if candidate_ids is not None:
-            candidate_ids = vector("candidate_ids", candidate_ids, num_columns)
-        dtype = computed_in(query_embeddings, candidate_embeddings)
-        labels = self._checked_labels(labels, num_rows, dtype)
-        # Also where they are not computed, so that an error comes before training.
-        true_ids = [
-            eval_ids(metric, _first(candidate_ids, num_rows), eval_candidate_ids)
-            for metric in self._factorized_metrics
-        ]
-        by_id = {
-            "remove_accidental_hits": self._remove_accidental_hits,
-            "known_positive_ids": known_positive_ids,
-            "mask_shared_positives": mask_shared_positives,
-        }
-        compares_ids = check_ids(candidate_ids, **by_id)
-        columns = self._columns(num_rows, num_columns, score_mask)
-        entries = keys = has_key = None
-        key_arguments = {
-            "query_keys": query_keys,
-            "query_key_mask": query_key_mask,
-            "candidate_keys": candidate_keys,
-            "candidate_key_mask": candidate_key_mask,
-        }
-        if self._memory is not None:
-            check_training("memory", training)
-            keys, has_key = batch_keys(num_rows, num_columns, **key_arguments)
-            candidate_embeddings, entries = self._recall(
-                candidate_embeddings, num_rows, keys
-            )
-        checked = [query_embeddings, candidate_embeddings]
-        observed = None
-        if self._negative_metrics and compute_batch_metrics:
-            if measured_positive_ids is None:
-                measured_positive_ids = known_positive_ids
-            observed = ObservedRows(
-                self._negative_metrics,
-                self._negative_metric_rows,
-                num_rows,
-                candidate_ids=candidate_ids,
-                positive_ids=measured_positive_ids,
-                query_keys=query_keys,
-                query_key_mask=query_key_mask,
-                negative_ids=negative_ids,
-                negative_mask=negative_mask,
-                has_negatives=negative_embeddings is not None,
-            )
-            checked += observed.checked
-            compares_ids |= observed.compares_ids
-
-        updates_batch_metrics = bool(self._batch_metrics) and compute_batch_metrics
-        needs_dense_scores = self._uses_keras_loss() or updates_batch_metrics
-        groups = None
-        if repeats is not None and not (
-            needs_dense_scores
-            or score_mask is not None
-            or negative_embeddings is not None
-            or not self._sampled.can_repeat(query_embeddings)
-        ):
-            groups = repeats.groups(
-                query_keys, query_key_mask, known_positive_ids, candidate_ids
-            )
-        column_ids = None
-        if compares_ids or (groups and candidate_ids is not None):
-            column_ids = ids_of_columns(candidate_ids, columns, entries)
-        rules = collect_rules(
-            num_rows,
-            num_columns,
-            columns,
-            candidate_ids=candidate_ids,
-            column_ids=column_ids,
-            memory=entries,
-            groups=groups,
-            **key_arguments,
-            **by_id,
-        )
-        negatives = None
-        if negative_embeddings is not None:
-            negative_embeddings, negative_log_q, negative_mask = check_negatives(
-                negative_embeddings, negative_log_q, negative_mask, query_embeddings
-            )
-            negative_mask = row_negatives.allowed(
+        batch = Batch.checked(
+            self._options,
+            (query_embeddings, candidate_embeddings, query_rows, candidate_rows),
+            candidate_ids,
+            keys=(query_keys, query_key_mask, candidate_keys, candidate_key_mask),
+            positives=(known_positive_ids, measured_positive_ids),
+            negatives=(
+                negative_embeddings,
                 negative_ids,
-                candidate_ids,
-                [_checks.size(negative_embeddings, axis) for axis in (0, 1)],
-                columns,
-                negative_mask=negative_mask,
-                query_keys=query_keys,
-                query_key_mask=query_key_mask,
-                **by_id,
-            )
-            checked.append(negative_embeddings)
-            negatives = negative_ids, negative_log_q
-        else:
-            _check_no_negatives(negative_ids, negative_mask, negative_log_q)
-        is_corrected = not (
-            self._sampling_correction is None
-            and candidate_sampling_probability is None
-            and candidate_log_q is None
+                negative_mask,
+                negative_log_q,
+            ),
+            log_q=(candidate_sampling_probability, candidate_log_q),
+            rows=(labels, sample_weight),
+            score_mask=score_mask,
+            corpus=(self._factorized_metrics, eval_candidate_ids),
+            observes=compute_batch_metrics,
+            training=training,
         )
-        checked += self._sampled.check_before(dtype, is_corrected)
-        with tf.control_dependencies(checked):
-            log_q, negative_log_q = collect_log_q(
-                self._sampling_correction,
-                candidate_ids,
-                num_rows,
-                num_columns,
-                training,
-                probability=candidate_sampling_probability,
-                log_q=candidate_log_q,
-                negatives=negatives,
-            )
-        column_log_q = None
-        if log_q is not None:
-            histogram("log_q", log_q)
-            column_log_q = _with_memory_log_q(columns.of(log_q), entries, columns)
-
-        if groups:
-            embeddings, places = repeats.of_columns(columns, entries)
-            positives = tf.gather(embeddings, places[: columns.num_positives])
-        else:
-            embeddings = columns.of(candidate_embeddings)
-            positives = embeddings[: columns.num_positives]
-            embeddings, score_mask = _with_memory(
-                embeddings, score_mask, entries, columns.num_positives
-            )
-        if entries is not None and training:
-            checked += [x for x in (log_q, negative_log_q) if x is not None]
-            remembered = None
-            if log_q is not None:
-                remembered = batch_log_q(
-                    self._sampling_correction, candidate_ids, log_q, num_rows
-                )
-            with tf.control_dependencies(checked):
-                self._memory.write(
-                    columns.in_replica_order(positives),
-                    ids=_everyones(candidate_ids, num_rows),
-                    keys=distribute.gather(keys),
-                    has_key=distribute.gather(has_key),
-                    log_q=_everyones(remembered, num_rows),
-                )
-
-        scoring = {
-            "query_embeddings": query_embeddings,
-            "candidate_embeddings": embeddings,
-            "negative_embeddings": negative_embeddings,
-            "candidate_log_q": column_log_q,
-            "negative_log_q": negative_log_q,
-            "rules": rules,
-            "score_mask": score_mask,
-            "negative_mask": negative_mask,
-        }
-        dense = None
-        if needs_dense_scores:
-            masked = bool(rules) or not (score_mask is None and negative_mask is None)
-            # Keras's own reductions know nothing of other replicas.
-            masked |= distribute.num_replicas() > 1
-            logits = self._sampled.logits(**scoring)
-            dense = DenseScores(*logits, sample_weight, masked)
-        if groups:
-            loss = self._loss_of_groups(
-                repeats, groups, places, scoring, column_ids, sample_weight
-            )
-            if observed:
-                scoring = self._ungrouped(scoring, groups, places, column_ids, observed)
-        elif self._uses_keras_loss():
-            loss = dense.loss(self._loss)
-        else:
-            loss = self._sampled(**scoring, labels=labels, sample_weight=sample_weight)
-
-        updates = [metric.update_state(loss) for metric in self._loss_metrics]
-        if compute_metrics and query_embeddings.shape.rank == 2:
-            updates += [
-                metric.update_state(
-                    query_embeddings,
-                    candidate_embeddings[:num_rows],
-                    true_candidate_ids=ids,
-                    sample_weight=sample_weight,
-                )
-                for metric, ids in zip(self._factorized_metrics, true_ids, strict=True)
-            ]
-        if updates_batch_metrics:
-            updates += [dense.update(metric) for metric in self._batch_metrics]
-        if observed:
-            updates += observed.update(
-                self._sampled, scoring, labels, sample_weight, columns, column_ids
-            )
+        columns = Columns(batch, self._options)
+        log_q = log_q_of(batch, self._options)  # The first change of state.
+        needs_rows = bool(self._batch_metrics) and compute_batch_metrics
+        grouped = can_group(batch, self._options) and not needs_rows
+        form = GroupScores if grouped else RowScores
+        scores = form(batch, columns, log_q, self._options)
+        loss = scores.loss()
+        if self._memory is not None and training:
+            remember(batch, columns, log_q, scores.positives, self._options)
+        updates = self._update_metrics(batch, columns, scores, loss, compute_metrics)
+        if needs_rows:
+            updates += [scores.dense.update(metric) for metric in self._batch_metrics]
         with tf.control_dependencies([u for u in updates if u is not None]):
             loss = tf.identity(loss)
-        note(loss, self.reduction, sample_weight, num_rows)
+        note(loss, self.reduction, batch.sample_weight, batch.num_rows)
         return loss
 
-    def _columns(self, num_rows, num_candidates, score_mask):
-        columns = Columns(
-            num_rows, num_candidates, self._global_negatives, bool(self._gather_dtype)
-        )
-        if columns.are_global and score_mask is not None:
-            raise ValueError(
-                "`score_mask` is about this replica's candidates, and with "
-                "`global_negatives=True` there are others' too: expected None. Say it "
-                "with keys, `known_positive_ids`, or without global negatives."
+    def _update_metrics(
+        self,
+        batch: Batch,
+        columns: Columns,
+        scores: RowScores | GroupScores,
+        loss: tf.Tensor,
+        compute_metrics: bool,
+    ) -> list:
+        """Updates the metrics of the loss, of the corpus and of the negatives."""
+        updates = [metric.update_state(loss) for metric in self._loss_metrics]
+        if compute_metrics and batch.queries.shape.rank == 2:
+            updates += [
+                metric.update_state(
+                    batch.queries,
+                    batch.of_rows(batch.candidates),
+                    true_candidate_ids=ids,
+                    sample_weight=batch.sample_weight,
+                )
+                for metric, ids in zip(
+                    self._factorized_metrics, batch.true_ids, strict=True
+                )
+            ]
+        if batch.observed is not None:
+            sampled = self._options.sampled
+            updates += negative_metrics_lib.update(
+                batch, columns, scores.scoring, sampled
             )
-        return columns
-
-    def _recall(self, candidate_embeddings, num_rows, keys):
-        """The candidates, checked to fit the memory, and the memory's entries."""
-        _, all_rows = distribute.rows_before(num_rows)
-        checked = self._memory.checked(candidate_embeddings, all_rows, keys.shape[1])
-        return checked, self._memory.read(all_rows)
-
-    def _loss_of_groups(
-        self, repeats, groups, places, scoring, column_ids, sample_weight
-    ):
-        """The loss of all rows from those of distinct queries and columns.
-
-        Args:
-          repeats: `Repeats`.
-          groups: `losses.repeats.Groups` of the rows.
-          places: [columns] int32, which of the embeddings each column is.
-          scoring: The loss's arguments, embeddings once each.
-          column_ids: `Keys` [columns] or None.
-          sample_weight: [B] or None.
-        """
-        embeddings, log_q = scoring["candidate_embeddings"], scoring["candidate_log_q"]
-        distinct = distinct_columns(places, column_ids, log_q)
-        hits = column_ids if self._remove_accidental_hits else Keys(None)
-        return self._sampled.of_repeats(
-            repeats.queries_of(groups),
-            gather_rows(embeddings, tf.gather(places, distinct.first)),
-            Layout(groups, distinct, scoring["rules"], hits.values, hits.mask),
-            candidate_log_q=None if log_q is None else tf.gather(log_q, distinct.first),
-            sample_weight=sample_weight,
-        )
-
-    def _ungrouped(self, scoring, groups, places, column_ids, observed):
-        """The loss's arguments as they would be without repeats, row by row."""
-        rules = [rule.of_rows(groups.of) for rule in scoring["rules"]]
-        if self._remove_accidental_hits:
-            num_rows = tf.size(groups.of)
-            rules.append(accidental_hits(column_ids, num_rows, observed.rows))
-        embeddings = gather_rows(scoring["candidate_embeddings"], places)
-        return {**scoring, "candidate_embeddings": embeddings, "rules": rules}
-
-    def _checked_labels(self, labels, num_rows, dtype):
-        if labels is not None and self._uses_keras_loss():
-            raise ValueError(
-                "`labels` are for `losses.SampledSigmoid`, a Keras `loss` is given "
-                "one-hot labels: expected None. Leave them out, or change the loss."
-            )
-        return self._sampled.checked_labels(labels, num_rows, dtype)
-
-    def _uses_keras_loss(self):
-        return self._loss is not None and self._loss is not self._sampled
+        return updates
 
 
-def _as_list(value):
+def _as_list(value: Any) -> list:
     if value is None:
         return []
     return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def _first(values, num_rows):
-    return None if values is None else values[:num_rows]
-
-
-def _everyones(values, num_rows):
-    """All replicas' values of their rows, strings as hashes."""
-    if values is None:
-        return None
-    if values.dtype == tf.string:
-        values = as_int64("candidate_ids", values)
-    return distribute.gather(values[:num_rows])
-
-
-def _with_memory(candidates, mask, entries, num_positives):
-    """The candidates' embeddings and the score mask, with the memory's columns."""
-    if entries is None:
-        return candidates, mask
-    if candidates.dtype != tf.float64:
-        candidates = tf.cast(candidates, tf.float32)
-    recalled = tf.cast(entries.embeddings, candidates.dtype)
-    if mask is not None:
-        shape = tf.stack([tf.shape(mask)[0], tf.size(entries.ids)])
-        parts = [
-            mask[:, :num_positives],
-            tf.ones(shape, tf.bool),
-            mask[:, num_positives:],
-        ]
-        mask = tf.concat(parts, axis=1)
-    return insert(candidates, recalled, num_positives), mask
-
-
-def _with_memory_log_q(log_q, entries, columns):
-    if entries is None:
-        return log_q
-    return insert(log_q, tf.cast(entries.log_q, log_q.dtype), columns.num_positives)
-
-
-def _check_no_negatives(negative_ids, negative_mask, negative_log_q):
-    given = {
-        "negative_ids": negative_ids,
-        "negative_mask": negative_mask,
-        "negative_log_q": negative_log_q,
-    }
-    given = [name for name, value in given.items() if value is not None]
-    if given:
-        raise ValueError(
-            f"{given} tell about `negative_embeddings`: expected these too, received "
-            "None. Run the candidate tower on the negatives and pass [B, M, d]."
-        )
-
-
-def _check_sampled_loss(loss, **options):
-    defaults = {"positive": "all"}
-    given = [name for name, v in options.items() if v != defaults.get(name)]
-    if given:
-        raise ValueError(
-            f"`{type(loss).__name__}` has its own options: received {given} for the "
-            "task too. Give them to the loss."
-        )
-
-
-def _check_custom_loss(positive, reduction, row_block):
-    if reduction is not None:
-        raise ValueError(
-            f"A custom `loss` has its own reduction: expected `reduction=None`, "
-            f"received {reduction!r}. Set it where the loss is made."
-        )
-    if positive == "refined" or row_block is not None:
-        raise ValueError(
-            '`positive="refined"` and `row_block` belong to the default loss: leave '
-            "them out, or leave `loss` out."
-        )

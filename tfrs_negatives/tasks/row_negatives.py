@@ -1,98 +1,80 @@
-"""Which of the negatives that rows have of their own may count."""
+"""The negatives that rows have of their own, as a call is given them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from tfrs_negatives import _checks
-from tfrs_negatives._ids import as_int64, check_comparable, pairs
-from tfrs_negatives._sorted_keys import SortedKeys
-from tfrs_negatives.tasks.keys import KnownPositives, row_keys
+from tfrs_negatives._ids import as_int64, check_comparable
+from tfrs_negatives.losses.inputs import check_negatives
+from tfrs_negatives.types import TensorLike
 
 
-def allowed(
-    negative_ids,
-    candidate_ids,
-    shape,
-    columns,
-    *,
-    negative_mask=None,
-    remove_accidental_hits=False,
-    query_keys=None,
-    query_key_mask=None,
-    known_positive_ids=None,
-    mask_shared_positives=False,
-):
-    """Applies the rules on ids to the negatives of single rows.
+class RowNegatives(NamedTuple):
+    """M negatives of each row alone.
 
-    The rules on keys do not apply: a negative that was chosen for a row carries no
-    other row's key.
+    Attributes:
+      embeddings: [B, M, d].
+      ids: [B, M] integers or strings, or None.
+      item_ids: [B, M] int64, the same with strings as hashes; None where nothing
+        compares them.
+      mask: [B, M] bool, which of them are negatives as the caller says; None: all.
+      log_q: [B, M], as the caller gave it, or None.
+    """
+
+    embeddings: tf.Tensor
+    ids: tf.Tensor | None
+    item_ids: tf.Tensor | None
+    mask: tf.Tensor | None
+    log_q: tf.Tensor | None
+
+
+def checked(
+    embeddings: TensorLike | None,
+    ids: TensorLike | None,
+    mask: TensorLike | None,
+    log_q: TensorLike | None,
+    queries: tf.Tensor,
+    candidate_ids: tf.Tensor | None,
+    compares_ids: bool,
+) -> RowNegatives | None:
+    """Checks what a call was given of negatives of single rows.
 
     Args:
-      negative_ids: [B, M]; None if no rule compares ids.
-      candidate_ids: [C], whose first B are the rows' positives, or None.
-      shape: `(B, M)`, scalars int32.
-      columns: `tasks.columns.Columns`.
-      negative_mask: [B, M] bool or None.
-      remove_accidental_hits, query_keys, query_key_mask, known_positive_ids,
-        mask_shared_positives: As in `tasks.Retrieval`.
+      embeddings, ids, mask, log_q: `negative_*` of `tasks.Retrieval`.
+      queries: [B, ..., d], checked.
+      candidate_ids: [C], checked, or None.
+      compares_ids: Whether a rule or metric compares ids.
 
     Returns:
-      [B, M] bool, or None if all are allowed.
+      None without embeddings.
 
     Raises:
-      ValueError: A rule without `negative_ids`; ids of other kinds or shapes.
+      ValueError, tf.errors.InvalidArgumentError: Shapes or dtypes that do not fit;
+        what tells about embeddings without these.
     """
-    asked = {
-        "remove_accidental_hits=True": remove_accidental_hits,
-        "known_positive_ids": known_positive_ids is not None,
-        "mask_shared_positives=True": mask_shared_positives,
-    }
-    if negative_ids is None:
-        for rule, on in asked.items():
-            if on:
-                raise ValueError(
-                    f"`{rule}` compares ids: expected `negative_ids` of shape [B, M] "
-                    "beside `negative_embeddings`, received None. Pass them, or leave "
-                    "the rule out."
-                )
-        return negative_mask
-
-    negative_ids = _checks.dense("negative_ids", negative_ids)
-    hint = "Pass one id for each negative, [B, M]."
-    _checks.check_rank("negative_ids", negative_ids, (2,), hint)
-    for axis, size in enumerate(shape):
-        negative_ids = _checks.check_size(
-            "negative_ids", negative_ids, axis, size, hint
-        )
-    if candidate_ids is not None:
-        check_comparable("negative_ids", negative_ids, "candidate_ids", candidate_ids)
-    if not any(asked.values()):
-        return negative_mask
-    num_rows = shape[0]
-    ids = as_int64("negative_ids", negative_ids)
-    positives = as_int64("candidate_ids", candidate_ids)[:num_rows]
-    mask = tf.ones_like(ids, tf.bool) if negative_mask is None else negative_mask
-    if remove_accidental_hits:
-        mask &= tf.not_equal(ids, positives[:, tf.newaxis])
-    if known_positive_ids is not None:
-        known = KnownPositives(known_positive_ids, candidate_ids, num_rows)
-        rows = tf.range(tf.cast(num_rows, tf.int64))[:, tf.newaxis]
-        listed = pairs(tf.cast(known.rows, tf.int64), known.ids)
-        mask &= ~_contains(listed, pairs(rows, ids))
-    if mask_shared_positives:
-        everyones = columns.of_positives(positives)
-        for keys in row_keys(query_keys, query_key_mask, num_rows).values():
-            of_positives = keys.map(columns.of_positives)
-            listed = pairs(of_positives.values, everyones)
-            shared = _contains(
-                listed, pairs(keys.values[:, tf.newaxis], ids), of_positives.mask
+    if embeddings is None:
+        given = {"negative_ids": ids, "negative_mask": mask, "negative_log_q": log_q}
+        given = [name for name, value in given.items() if value is not None]
+        if given:
+            raise ValueError(
+                f"{given} tell about `negative_embeddings`: expected these too, "
+                "received None. Run the candidate tower on the negatives and pass "
+                "[B, M, d]."
             )
-            mask &= ~(shared & keys.present()[:, tf.newaxis])
-    return mask
-
-
-def _contains(values, wanted, valid=None):
-    """Whether each of `wanted`, of any shape, is among `values` [n] that are valid."""
-    ordered = SortedKeys(values, valid)
-    flat = tf.reshape(wanted, [-1])
-    first, last = ordered.ranges(flat)
-    return tf.reshape(first < last, tf.shape(wanted))
+        return None
+    embeddings, log_q, mask = check_negatives(embeddings, log_q, mask, queries)
+    item_ids = None
+    if ids is not None:
+        ids = _checks.dense("negative_ids", ids)
+        hint = "Pass one id for each negative, [B, M]."
+        _checks.check_rank("negative_ids", ids, (2,), hint)
+        for axis in (0, 1):
+            size = _checks.size(embeddings, axis)
+            ids = _checks.check_size("negative_ids", ids, axis, size, hint)
+        if candidate_ids is not None:
+            check_comparable("negative_ids", ids, "candidate_ids", candidate_ids)
+        item_ids = as_int64("negative_ids", ids) if compares_ids else None
+    return RowNegatives(embeddings, ids, item_ids, mask, log_q)

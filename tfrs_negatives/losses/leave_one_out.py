@@ -1,16 +1,31 @@
 """Sums over all parts of a group but one, in logarithms and without cancellation."""
 
-import collections
+from __future__ import annotations
+
+from typing import NamedTuple
 
 import tensorflow as tf
 
-# values: [S], the log of each part. groups: [S] int32, sorted, the group of each.
-# top: [S] bool, the largest part of its group, one a group. largest, runner_up: [G],
-# the log of it and of the sum of all others of its group.
-Parts = collections.namedtuple("Parts", "values groups top largest runner_up")
+
+class Parts(NamedTuple):
+    """The parts of groups, in logarithms.
+
+    Attributes:
+      values: [S], the log of each part.
+      groups: [S] int32, sorted, the group of each.
+      top: [S] bool, the largest part of its group, one a group.
+      largest: [G], the log of each group's largest part.
+      runner_up: [G], the log of the sum of all others of the group.
+    """
+
+    values: tf.Tensor
+    groups: tf.Tensor
+    top: tf.Tensor
+    largest: tf.Tensor
+    runner_up: tf.Tensor
 
 
-def split(values, groups, num_groups):
+def split(values: tf.Tensor, groups: tf.Tensor, num_groups: tf.Tensor) -> Parts:
     """Finds each group's largest part.
 
     The sum of a group less one part cannot be had by subtraction if that part is
@@ -35,7 +50,7 @@ def split(values, groups, num_groups):
     return Parts(values, groups, top, largest, runner_up)
 
 
-def log_sums_of_others(parts):
+def log_sums_of_others(parts: Parts) -> tf.Tensor:
     """[S], for each part the log of the sum of its group's others."""
     reference = tf.gather(finite(parts.largest), parts.groups)
     runner_up = tf.gather(parts.runner_up, parts.groups)
@@ -47,7 +62,9 @@ def log_sums_of_others(parts):
     return tf.where(parts.top, runner_up, others)
 
 
-def segment_logsumexp(values, segments, num_segments):
+def segment_logsumexp(
+    values: tf.Tensor, segments: tf.Tensor, num_segments: tf.Tensor
+) -> tf.Tensor:
     """[num_segments], log sum exp of each segment; -inf for an empty one."""
     reference = finite(_segment_max(values, segments, num_segments))
     shifted = tf.exp(values - tf.gather(reference, segments))
@@ -55,17 +72,19 @@ def segment_logsumexp(values, segments, num_segments):
     return reference + tf.math.log(sums)
 
 
-def finite(values):
+def finite(values: tf.Tensor) -> tf.Tensor:
     """0 in place of -inf, to be subtracted."""
     return tf.where(tf.equal(values, float("-inf")), tf.zeros_like(values), values)
 
 
-def _segment_max(values, segments, num_segments):
+def _segment_max(
+    values: tf.Tensor, segments: tf.Tensor, num_segments: tf.Tensor
+) -> tf.Tensor:
     largest = tf.math.unsorted_segment_max(values, segments, num_segments)
     # Of nothing it is the lowest finite number.
     is_empty = tf.equal(largest, largest.dtype.min)
     return tf.where(is_empty, _minus_inf(largest), largest)
 
 
-def _minus_inf(values):
+def _minus_inf(values: tf.Tensor) -> tf.Tensor:
     return tf.fill(tf.shape(values), tf.constant(float("-inf"), values.dtype))

@@ -1,15 +1,19 @@
-"""Scores that stand for several: the best head's, and the hardest negatives'."""
+"""The hardest negatives of each row, and where they came from."""
+
+from __future__ import annotations
 
 import tensorflow as tf
 
-from tfrs_negatives.losses.overwrite import (
+from tfrs_negatives.losses.in_place import (
     get_each,
     row_starts,
     set_each,
 )
 
 
-def hardest(logits, positives, k, in_place):
+def hardest(
+    logits: tf.Tensor, positives: tf.Tensor, k: tf.Tensor, in_place: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Each row's positive, then k best negatives; and the columns they came from."""
     own = get_each(logits, positives)
     minus_inf = tf.fill(tf.shape(own), tf.constant(float("-inf"), own.dtype))
@@ -26,7 +30,7 @@ def hardest(logits, positives, k, in_place):
     )
 
 
-def spread(values, columns, num_columns):
+def spread(values: tf.Tensor, columns: tf.Tensor, num_columns: tf.Tensor) -> tf.Tensor:
     """Puts values of what `hardest` returned back to their columns, 0 elsewhere."""
     num_rows = tf.shape(values)[0]
     places = row_starts(num_rows, num_columns)[:, tf.newaxis] + columns[:, 1:]
@@ -40,11 +44,3 @@ def spread(values, columns, num_columns):
     # Last: where fewer negatives are allowed than kept, the positive's own column is
     # among those of -inf.
     return set_each(matrix, columns[:, 0], values[:, 0], in_place=True)
-
-
-def to_heads(d_scores, by_head):
-    """Derivatives [n, H, width]: a score is its best head's; ties share it."""
-    is_best = tf.equal(by_head, tf.reduce_max(by_head, axis=1, keepdims=True))
-    share = tf.cast(is_best, d_scores.dtype)
-    share /= tf.reduce_sum(share, axis=1, keepdims=True)
-    return d_scores[:, tf.newaxis, :] * share

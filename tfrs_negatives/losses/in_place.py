@@ -1,11 +1,15 @@
 """Writing few places of a large matrix without copying the rest."""
 
+from __future__ import annotations
+
 import tensorflow as tf
 
 from tfrs_negatives._xla import compiled_by_xla
 
 
-def overwrite(matrix, places, values, in_place):
+def overwrite(
+    matrix: tf.Tensor, places: tf.Tensor, values: tf.Tensor, in_place: bool
+) -> tf.Tensor:
     """Returns `matrix` with other values at some places.
 
     `tf.tensor_scatter_nd_update` copies the matrix first, which costs as much as
@@ -31,18 +35,20 @@ def overwrite(matrix, places, values, in_place):
     return tf.ensure_shape(tf.reshape(flat, tf.shape(matrix)), matrix.shape)
 
 
-def get_each(matrix, columns):
+def get_each(matrix: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     """`matrix[i, columns[i]]` for each row i."""
     return tf.gather(matrix, columns, batch_dims=1)
 
 
-def set_each(matrix, columns, values, in_place):
+def set_each(
+    matrix: tf.Tensor, columns: tf.Tensor, values: tf.Tensor, in_place: bool
+) -> tf.Tensor:
     """`matrix` with `matrix[i, columns[i]] = values[i]`, `values` read before."""
     places = row_starts(*tf.unstack(tf.shape(matrix))) + columns
     with tf.control_dependencies([values]):
         return overwrite(matrix, places, values, in_place)
 
 
-def row_starts(num_rows, num_columns):
+def row_starts(num_rows: tf.Tensor, num_columns: tf.Tensor) -> tf.Tensor:
     """[n] int32, the place of each row's first column."""
     return tf.range(num_rows) * num_columns

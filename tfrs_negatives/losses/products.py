@@ -1,26 +1,33 @@
-"""Scores of queries against columns, and their gradients: matrix products alone.
+"""Products of queries with columns, and the gradients of these.
 
 Queries are [n, d], or [n, H, d] with H heads. Columns are the C candidates that all
 rows share and, if there are any, M negatives of each row alone, behind them.
 """
 
+from __future__ import annotations
+
 import tensorflow as tf
 
 
-def shared(queries, candidates):
+def shared(queries: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
     """Every query against every candidate [C, d]: [n, C] or [n, H, C]."""
     if queries.shape.rank == 3:
         return tf.einsum("nhd,cd->nhc", queries, candidates)
     return tf.matmul(queries, candidates, transpose_b=True)
 
 
-def own(queries, negatives):
+def own(queries: tf.Tensor, negatives: tf.Tensor) -> tf.Tensor:
     """Each row's queries against its negatives [n, M, d]: [n, M] or [n, H, M]."""
     by_head = tf.matmul(_with_heads(queries), negatives, transpose_b=True)
     return by_head if queries.shape.rank == 3 else tf.squeeze(by_head, axis=1)
 
 
-def gradients(d_scores, queries, candidates, negatives=None):
+def gradients(
+    d_scores: tf.Tensor,
+    queries: tf.Tensor,
+    candidates: tf.Tensor,
+    negatives: tf.Tensor | None = None,
+) -> tuple[tf.Tensor, ...]:
     """Gradients from the derivatives of the scores.
 
     Args:
@@ -53,6 +60,6 @@ def gradients(d_scores, queries, candidates, negatives=None):
     return d_queries, d_candidates, d_negatives
 
 
-def _with_heads(rows):
+def _with_heads(rows: tf.Tensor) -> tf.Tensor:
     """[n, H, ...]; one head where there are none."""
     return rows[:, tf.newaxis] if rows.shape.rank == 2 else rows

@@ -8,10 +8,14 @@ Engineering, "Scaling recommendation systems with request-level deduplication", 
 has the idea for the towers; the algebra is in `repeat_blocks`).
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import tensorflow as tf
 
 from tfrs_negatives._ids import pairs
-from tfrs_negatives.losses.rules import enumerate_ranges
+from tfrs_negatives.losses.rules import Rule, enumerate_ranges
 
 
 class Groups:
@@ -27,7 +31,7 @@ class Groups:
       size: G, scalar int32.
     """
 
-    def __init__(self, *respects):
+    def __init__(self, *respects: tf.Tensor) -> None:
         identity = tf.cast(respects[0], tf.int64)
         for other in respects[1:]:
             identity = pairs(identity, tf.cast(other, tf.int64))
@@ -51,8 +55,13 @@ class Layout:
     """
 
     def __init__(
-        self, rows, columns, rules=(), accidental_ids=None, accidental_mask=None
-    ):
+        self,
+        rows: Groups,
+        columns: Groups,
+        rules: Sequence[Rule] = (),
+        accidental_ids: tf.Tensor | None = None,
+        accidental_mask: tf.Tensor | None = None,
+    ) -> None:
         self.rows, self.columns, self.rules = rows, columns, rules
         num_rows = tf.size(rows.of)
         #: [B] int32, the rows in the order of their groups.
@@ -73,7 +82,7 @@ class Layout:
         self._set_parts(together)
         self.own_is_counted = self._own_is_counted()
 
-    def _set_parts(self, together):
+    def _set_parts(self, together: tf.Tensor) -> None:
         """Parts: the sets of columns that some row of a group loses."""
         num_sets = tf.cast(tf.size(together), tf.int64) + 1
         sets = tf.cast(tf.gather(together, self.own), tf.int64)
@@ -97,7 +106,7 @@ class Layout:
         #: [B] int32, the pair of a row and its own positive.
         self.pair_of_row = _find(self.part_of_pair, self.column_of_pair, own)
 
-    def _own_is_counted(self):
+    def _own_is_counted(self) -> tf.Tensor:
         """[B] bool, whether no rule drops the row's own column for its group."""
         counted = tf.fill(tf.shape(self.order), True)
         for rule in self.rules:
@@ -106,7 +115,7 @@ class Layout:
         return counted
 
 
-def _find(parts, columns, wanted):
+def _find(parts: tf.Tensor, columns: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
     """Where each `(part, column)` of `wanted` [n, 2] is among the pairs."""
     width = tf.reduce_max(columns) + 1
     width = tf.cast(tf.maximum(width, tf.reduce_max(wanted[:, 1]) + 1), tf.int64)

@@ -1,0 +1,143 @@
+"""The scores of a block of rows: corrected, masked, mined; and their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfrs_negatives import _checks
+from tfrs_negatives.losses import hard_negatives, heads, products, row_blocks, rules
+from tfrs_negatives.losses.in_place import set_each
+from tfrs_negatives.losses.scoring import Scoring
+from tfrs_negatives.types import ScalarLike
+
+
+class BlockScores(NamedTuple):
+    """The scores of n rows.
+
+    Attributes:
+      logits: [n, width], -inf where a pair is dropped.
+      positives: [n] int32, the column of each row's positive in them.
+      by_head: [n, H, width], the products alone; None without heads.
+      mined: None, or where the logits came from, as columns of the `width` scored.
+      width: How many columns were scored, scalar int32.
+    """
+
+    logits: tf.Tensor
+    positives: tf.Tensor
+    by_head: tf.Tensor | None
+    mined: tf.Tensor | None
+    width: tf.Tensor
+
+
+def scores_of(
+    scoring: Scoring,
+    rows: row_blocks.AnyRows,
+    embeddings: Sequence[tf.Tensor],
+    corrects_own: bool,
+    in_place: bool,
+) -> BlockScores:
+    """Scores some rows against all columns: corrected and masked.
+
+    Args:
+      scoring: That of all rows.
+      rows: Which rows, n of them.
+      embeddings: The rows' queries, divided by the temperature; all candidates; and the
+        rows' own negatives, if there are any.
+      corrects_own: Whether log q corrects the row's own positive too.
+      in_place: Whether what was just computed may be changed; not differentiable then.
+    """
+    queries, candidates, *negatives = embeddings
+    positives = rows.indices
+    by_head, logits = _against_columns(queries, candidates, scoring.log_q)
+    if scoring.log_q is not None and not corrects_own:
+        own = products.own(queries, rows.of(candidates)[:, tf.newaxis])
+        logits = set_each(logits, positives, heads.best(own)[:, 0], in_place)
+    if scoring.score_mask is not None:
+        logits = _keep(logits, rows.of(scoring.score_mask))
+    if scoring.rules:
+        logits = rules.drop(scoring.rules, logits, rows, in_place)
+    if negatives:
+        own_by_head = products.own(queries, *negatives)
+        own = heads.best(own_by_head)
+        if scoring.negative_log_q is not None:
+            own -= rows.of(scoring.negative_log_q)
+        if scoring.negative_mask is not None:
+            own = _keep(own, rows.of(scoring.negative_mask))
+        logits = tf.concat([logits, own], axis=1)
+        if by_head is not None:
+            by_head = tf.concat([by_head, own_by_head], axis=-1)
+    return BlockScores(logits, positives, by_head, None, tf.shape(logits)[1])
+
+
+def keep_hardest(
+    scored: BlockScores, num_hard_negatives: ScalarLike, in_place: bool
+) -> BlockScores:
+    """Keeps each row's hardest negatives; all, for a number that is not positive."""
+    k = tf.convert_to_tensor(num_hard_negatives)
+    k = tf.where(k > 0, k, scored.width)
+    logits, mined = hard_negatives.hardest(scored.logits, scored.positives, k, in_place)
+    positives = tf.zeros_like(scored.positives)
+    return scored._replace(logits=logits, positives=positives, mined=mined)
+
+
+def gradients(
+    scored: BlockScores,
+    d_logits: tf.Tensor,
+    factors: tf.Tensor | None,
+    weighted_queries: tf.Tensor,
+    others: Sequence[tf.Tensor],
+) -> tuple[tf.Tensor, ...]:
+    """Gradients of the rows' losses; see `row_blocks`.
+
+    Args:
+      scored: The rows' scores.
+      d_logits: [n, kept], the derivative of a row's loss in its logits, up to
+      factors: [n], which it is to be multiplied by; None: 1.
+      weighted_queries: The rows' queries, times their weights.
+      others: The candidates and the rows' own negatives, as in `scores_of`.
+    """
+    d_scores = d_logits
+    if scored.mined is not None:
+        d_scores = hard_negatives.spread(d_logits, scored.mined, scored.width)
+    if scored.by_head is not None:
+        d_scores = heads.to_heads(d_scores, scored.by_head)
+    if factors is not None:
+        weighted_queries = row_blocks.scale_rows(weighted_queries, factors)
+    d_queries, *d_others = products.gradients(d_scores, weighted_queries, *others)
+    if factors is not None:
+        d_queries = row_blocks.scale_rows(d_queries, factors)
+    return d_queries, *d_others
+
+
+def _against_columns(
+    queries: tf.Tensor, candidates: tf.Tensor, log_q: tf.Tensor | None
+) -> tuple[tf.Tensor | None, tf.Tensor]:
+    """The products with the candidates by head, and the scores less log q.
+
+    Without heads there are no products by head: None.
+    """
+    if queries.shape.rank == 3:
+        by_head = products.shared(queries, candidates)
+        best = heads.best(by_head)
+        return by_head, best if log_q is None else best - log_q
+    if log_q is None:
+        return None, products.shared(queries, candidates)
+
+    def corrected() -> tf.Tensor:
+        # TensorFlow adds log q while it multiplies the matrices.
+        return tf.nn.bias_add(products.shared(queries, candidates), -log_q)
+
+    # But it aborts where there is nothing to multiply.
+    num_scores = _checks.size(queries) * _checks.size(candidates)
+    if tf.get_static_value(num_scores):
+        return None, corrected()
+    return None, tf.cond(
+        num_scores > 0, corrected, lambda: products.shared(queries, candidates)
+    )
+
+
+def _keep(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    return tf.where(mask, logits, tf.constant(float("-inf"), logits.dtype))

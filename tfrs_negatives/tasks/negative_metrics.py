@@ -1,0 +1,84 @@
+"""What some rows of a batch are trained against, handed to metrics of negatives."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from tfrs_negatives import _checks
+from tfrs_negatives.losses import rules
+from tfrs_negatives.losses.in_place import set_each
+from tfrs_negatives.losses.row_blocks import AllRows
+from tfrs_negatives.losses.sampled_loss import SampledLoss
+from tfrs_negatives.losses.scoring import Scoring
+from tfrs_negatives.metrics.negatives import Negatives
+from tfrs_negatives.tasks import masks
+from tfrs_negatives.tasks.batch import Batch
+from tfrs_negatives.tasks.columns import Columns
+
+
+def update(batch: Batch, columns: Columns, scoring: Scoring, loss: SampledLoss) -> list:
+    """Updates the metrics that observe the batch; returns what their updates return."""
+    observed = batch.observed
+    allowed, kept, mass = loss.negatives_of(observed.rows, scoring)
+    num_shared = _checks.size(scoring.candidates)
+    num_own = tf.shape(kept)[1] - num_shared
+    row_ids = None
+    if observed.compares_ids and batch.negatives is not None:
+        row_ids = tf.gather(batch.negatives.item_ids, observed.rows)
+    offered = _offered(batch, num_shared, num_own)
+    negatives = Negatives(
+        offered=offered,
+        allowed=allowed,
+        kept=kept,
+        mass=mass,
+        sources=columns.sources(num_own),
+        weights=_weights(batch),
+        positives=_positives(batch, columns, row_ids, offered),
+        column_ids=columns.ids.values if observed.compares_ids else None,
+        column_id_mask=columns.ids.mask if observed.compares_ids else None,
+        row_ids=row_ids,
+        keys=batch.keys,
+    )
+    return [metric.update_state(negatives) for metric in observed.metrics]
+
+
+def _offered(batch: Batch, num_shared: tf.Tensor, num_own: tf.Tensor) -> tf.Tensor:
+    """[r, size + M] bool, all pairs but the row's positive and what is no negative."""
+    rows = batch.observed.rows
+    shared = tf.ones(tf.stack([tf.size(rows), num_shared]), tf.bool)
+    none = tf.zeros_like(rows, tf.bool)
+    shared = set_each(shared, rows, none, in_place=False)
+    own = tf.ones(tf.stack([tf.size(rows), num_own]), tf.bool)
+    if batch.negatives is not None and batch.negatives.mask is not None:
+        own &= tf.gather(batch.negatives.mask, rows)
+    return tf.concat([shared, own], axis=1)
+
+
+def _positives(
+    batch: Batch, columns: Columns, row_ids: tf.Tensor | None, offered: tf.Tensor
+) -> tf.Tensor | None:
+    """[r, size + M] bool, offered pairs whose item is a positive of the row."""
+    measured, rows = batch.observed.measured, batch.observed.rows
+    if measured is None:
+        return None
+    own = tf.gather(batch.item_ids, rows)
+    positives = rules.matches(
+        [
+            rules.same_key(own, columns.by_item),
+            masks.known_positives(measured, columns, rows),
+        ],
+        AllRows(tf.size(rows)),
+    )
+    if row_ids is not None:
+        others = tf.equal(row_ids, own[:, tf.newaxis])
+        others |= masks.are_known(measured, row_ids, rows)
+        positives = tf.concat([positives, others], axis=1)
+    return positives & offered
+
+
+def _weights(batch: Batch) -> tf.Tensor:
+    """[r] float32, the observed rows' weights."""
+    rows = batch.observed.rows
+    if batch.sample_weight is None:
+        return tf.ones_like(rows, tf.float32)
+    return tf.cast(tf.gather(batch.sample_weight, rows), tf.float32)

@@ -1,0 +1,60 @@
+"""A batch scored row by row."""
+
+from __future__ import annotations
+
+import functools
+
+import tensorflow as tf
+
+from tfrs_negatives import distribute
+from tfrs_negatives.losses.dense_scores import DenseScores
+from tfrs_negatives.losses.scoring import Scoring
+from tfrs_negatives.tasks.batch import Batch
+from tfrs_negatives.tasks.columns import Columns
+from tfrs_negatives.tasks.log_q import LogQ
+from tfrs_negatives.tasks.masks import mask_of_negatives, rules_of
+from tfrs_negatives.tasks.options import Options
+
+
+class RowScores:
+    """Every row against every column.
+
+    Attributes:
+      positives: [num_positives, d], the embeddings of everyone's positives.
+      scoring: What the loss takes.
+    """
+
+    def __init__(
+        self, batch: Batch, columns: Columns, log_q: LogQ, options: Options
+    ) -> None:
+        self._options = options
+        embeddings = columns.embeddings(batch.candidates)
+        self.positives = columns.positives(embeddings)
+        self.scoring = Scoring.of(
+            batch.queries,
+            embeddings,
+            batch.temperature,
+            negatives=None if batch.negatives is None else batch.negatives.embeddings,
+            log_q=columns.log_q(log_q.candidates),
+            negative_log_q=log_q.negatives,
+            rules=rules_of(batch, columns, options),
+            score_mask=columns.score_mask(batch.score_mask),
+            negative_mask=mask_of_negatives(batch, columns, options),
+            labels=batch.labels,
+            sample_weight=batch.sample_weight,
+        )
+
+    def loss(self) -> tf.Tensor:
+        """The loss of the batch."""
+        keras_loss = self._options.keras_loss
+        if keras_loss is not None:
+            return self.dense.loss(keras_loss)
+        return self._options.sampled.of(self.scoring)
+
+    @functools.cached_property
+    def dense(self) -> DenseScores:
+        """All scores at once, for Keras's losses and metrics."""
+        logits = self._options.sampled.logits(self.scoring)
+        # Keras's own reductions know nothing of other replicas.
+        masked = self.scoring.is_masked or distribute.num_replicas() > 1
+        return DenseScores(*logits, self.scoring.sample_weight, masked)
