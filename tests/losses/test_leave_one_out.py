@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrs_negatives.losses import exclusive as leave_one_out
+from tfrs_negatives.losses import leave_one_out
 
 
 def log_sum_exp(values):

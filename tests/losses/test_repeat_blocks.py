@@ -7,10 +7,10 @@ from oracles import dropped_pairs, numeric_gradient, row_losses
 
 from tfrs_negatives.losses import (
     repeat_blocks,
+    repeat_groups,
     row_blocks,
     rules,
 )
-from tfrs_negatives.losses import repeats as repeat_groups
 from tfrs_negatives.losses import row_losses as losses_of_rows
 
 # Rows, columns, distinct queries (a group each), distinct candidates, width.

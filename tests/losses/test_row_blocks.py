@@ -10,7 +10,7 @@ import tensorflow as tf
 from oracles import numeric_gradient
 
 from tfrs_negatives.losses import row_blocks
-from tfrs_negatives.losses.row_blocks import ChosenRows, Rows
+from tfrs_negatives.losses.row_blocks import AllRows, ChosenRows, RowBlock
 
 B, C, M, D = 7, 9, 2, 3
 TEMPERATURE = 0.7
@@ -96,7 +96,7 @@ def test_losses_and_gradients(num_blocks, with_negatives, weights):
 
 @pytest.mark.parametrize("overlap", [False, True])
 @pytest.mark.parametrize("known", [False, True])
-@pytest.mark.parametrize("num_blocks", [2, 3, 4, B])
+@pytest.mark.parametrize("num_blocks", [1, 2, 3, 4, B])
 def test_many_blocks_are_one(num_blocks, known, overlap):
     """Also with a number of blocks that is a tensor, and with blocks at once."""
     inputs, weights = make_inputs(True), WEIGHTS["usual"]
@@ -262,19 +262,24 @@ def test_second_order_gradients_are_refused(reduce):
 
 
 def test_rows_of_a_block():
-    rows = Rows(2, 3)
+    rows = RowBlock(2, 3)
     matrix = tf.reshape(tf.range(24), [8, 3])
     np.testing.assert_array_equal(rows.indices, [2, 3, 4])
     np.testing.assert_array_equal(rows.of(matrix), matrix[2:5])
     np.testing.assert_array_equal(rows.of(tf.range(8)), [2, 3, 4])
-    at_run_time = Rows(tf.constant(2), tf.constant(3))
+    at_run_time = RowBlock(tf.constant(2), tf.constant(3))
     np.testing.assert_array_equal(at_run_time.of(matrix), matrix[2:5])
 
 
 @pytest.mark.parametrize(
     "rows, indices",
-    [(Rows(2, 3), [2, 3, 4]), (ChosenRows(tf.constant([5, 0, 4])), [5, 0, 4])],
-    ids=["block", "chosen"],
+    [
+        (AllRows(3), [0, 1, 2]),
+        (AllRows(tf.constant(3)), [0, 1, 2]),
+        (RowBlock(2, 3), [2, 3, 4]),
+        (ChosenRows(tf.constant([5, 0, 4])), [5, 0, 4]),
+    ],
+    ids=["all", "all at run time", "block", "chosen"],
 )
 def test_which_places_are_the_rows_own(rows, indices):
     own = np.zeros((3, 6), bool)
