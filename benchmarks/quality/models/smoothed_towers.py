@@ -26,11 +26,12 @@ what each part brings, `layers`, `share` and `taught` may be 0, and `masks`, `lo
 import numpy as np
 import scipy.sparse.linalg
 import tensorflow as tf
-from models import teachers
-from rankers import Factors
 
+from benchmarks.quality.models import teachers
+from benchmarks.quality.rankers import Factors
 from tfrs_negatives import models, tasks
-from tfrs_negatives._keras import keras
+
+keras = tf.keras
 
 PARTS = dict.fromkeys(["masks", "log_q", "every_item", "singular_start"], True)
 
