@@ -23,6 +23,7 @@ test-slow:
 lint: $(VENV)/test.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 $(VENV)/%.installed: setup.cfg pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -30,4 +31,4 @@ $(VENV)/%.installed: setup.cfg pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(OUTPUT) .coverage .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(OUTPUT) .coverage .pytest_cache .ruff_cache .mypy_cache

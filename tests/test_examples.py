@@ -16,6 +16,8 @@ MODULES = [
     "tfrs_negatives.index.brute_force",
     "tfrs_negatives.layers.cross_batch_memory",
     "tfrs_negatives.layers.prior_correction",
+    "tfrs_negatives.layers.scaled_log_q",
+    "tfrs_negatives.layers.static_frequency",
     "tfrs_negatives.layers.streaming_frequency",
 ]
 

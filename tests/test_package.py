@@ -68,6 +68,7 @@ def test_public_names():
         ],
         "models": ["Model"],
         "samplers": ["Mined", "Mixture", "Popularity", "Uniform"],
+        "serving": ["Limits", "Server", "Service", "rest_app"],
         "tasks": ["Retrieval"],
     }
     assert sorted(expected) == sorted(set(dir(tfrs_negatives)) - {"__version__"})
@@ -110,6 +111,25 @@ def test_keras_3_never_imports_tfrs():
         "assert 'tf_keras' not in sys.modules\n"
     )
     result = in_new_process(code, TF_USE_LEGACY_KERAS="0")
+    assert result.returncode == 0, result.stderr
+
+
+def test_serving_needs_its_extra_only_when_used():
+    code = (
+        "import sys\n"
+        "for name in ('fastapi', 'grpc', 'tensorflow_serving', 'uvicorn'):\n"
+        "    sys.modules[name] = None\n"
+        "import tfrs_negatives as tn\n"
+        "assert tn.serving.Limits().max_batch > 0\n"
+        "for name in ('Server', 'rest_app'):\n"
+        "    try:\n"
+        "        getattr(tn.serving, name)\n"
+        "    except ImportError as error:\n"
+        "        assert 'pip install tfrs_negatives[serve]' in str(error), error\n"
+        "    else:\n"
+        "        raise AssertionError(name)\n"
+    )
+    result = in_new_process(code)
     assert result.returncode == 0, result.stderr
 
 

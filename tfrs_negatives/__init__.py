@@ -4,11 +4,32 @@ Sub-packages load when first used, so that the console script can choose the
 Keras version before TensorFlow is imported.
 """
 
+from __future__ import annotations
+
 import importlib
+from typing import TYPE_CHECKING, Any
 
 from tfrs_negatives.version import __version__
 
-_SUBPACKAGES = (
+if TYPE_CHECKING:
+    # What editors and type checkers see of the names that load when used.
+    from tfrs_negatives import (
+        audit,
+        callbacks,
+        data,
+        distribute,
+        index,
+        layers,
+        losses,
+        metrics,
+        models,
+        samplers,
+        serving,
+        tasks,
+    )
+
+__all__ = [
+    "__version__",
     "audit",
     "callbacks",
     "data",
@@ -19,17 +40,16 @@ _SUBPACKAGES = (
     "metrics",
     "models",
     "samplers",
+    "serving",
     "tasks",
-)
-
-__all__ = ["__version__", *_SUBPACKAGES]
+]
 
 
-def __getattr__(name):
-    if name in _SUBPACKAGES:
+def __getattr__(name: str) -> Any:
+    if name in __all__:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)

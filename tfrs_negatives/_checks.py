@@ -6,24 +6,30 @@ tell are checked by `tf.debugging` asserts, which raise
 depend on them.
 """
 
+from __future__ import annotations
+
 import numbers
+from collections.abc import Collection
+from typing import Any
 
 import tensorflow as tf
 
+from tfrs_negatives.types import TensorLike
 
-def check_choice(name, value, choices):
+
+def check_choice(name: str, value: object, choices: Collection[object]) -> None:
     """Raises `ValueError` unless `value` is one of `choices`."""
     if value not in choices:
         raise ValueError(f"`{name}` must be one of {choices}, received {value!r}.")
 
 
-def size(tensor, axis=0):
+def size(tensor: tf.Tensor, axis: int = 0) -> tf.Tensor:
     """`tensor.shape[axis]`, a constant where it is known while tracing."""
     static = tensor.shape[axis]
     return tf.shape(tensor)[axis] if static is None else tf.constant(static)
 
 
-def dense(name, value):
+def dense(name: str, value: TensorLike) -> tf.Tensor:
     """`value` as a dense tensor.
 
     Raises:
@@ -51,7 +57,9 @@ def dense(name, value):
         ) from error
 
 
-def check_rank(name, tensor, ranks, hint):
+def check_rank(
+    name: str, tensor: tf.Tensor | tf.RaggedTensor, ranks: Collection[int], hint: str
+) -> None:
     """Raises `ValueError` unless the static rank of `tensor` is one of `ranks`."""
     rank = tensor.shape.rank
     if rank is not None and rank not in ranks:
@@ -61,7 +69,9 @@ def check_rank(name, tensor, ranks, hint):
         )
 
 
-def check_size(name, tensor, axis, size, hint):
+def check_size(
+    name: str, tensor: tf.Tensor, axis: int, size: int | tf.Tensor, hint: str
+) -> tf.Tensor:
     """Raises unless `tensor.shape[axis] == size`.
 
     Args:
@@ -93,7 +103,7 @@ def check_size(name, tensor, axis, size, hint):
     )
 
 
-def check_mask(name, mask, size):
+def check_mask(name: str, mask: TensorLike, size: int | tf.Tensor) -> tf.Tensor:
     """Returns `mask` as a bool tensor, checked to be [size]."""
     mask = dense(name, mask)
     if mask.dtype != tf.bool:
@@ -107,7 +117,7 @@ def check_mask(name, mask, size):
     return check_size(name, mask, 0, size, hint)
 
 
-def guard(tensor, *assertions):
+def guard(tensor: tf.Tensor, *assertions: tf.Operation | None) -> tf.Tensor:
     """Returns `tensor`, computed only after the assertions hold.
 
     Args:
@@ -119,13 +129,13 @@ def guard(tensor, *assertions):
         return tf.identity(tensor)
 
 
-def check_number(name, value):
+def check_number(name: str, value: object) -> None:
     """Raises `ValueError` unless `value` is a number, such as 0.1 and not "0.1"."""
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise ValueError(f"`{name}` must be a number, received {value!r}.")
 
 
-def check_at_least(name, value, minimum):
+def check_at_least(name: str, value: Any, minimum: int) -> None:
     """Raises `ValueError` unless `value` is an integer of at least `minimum`."""
     try:
         is_whole = not isinstance(value, bool) and int(value) == value

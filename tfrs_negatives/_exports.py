@@ -3,10 +3,15 @@
 Knows neither TensorFlow nor Keras, so that commands can look before they load.
 """
 
+from __future__ import annotations
+
 import json
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from tfrs_negatives import _manifest
+from tfrs_negatives.types import PathLike
 
 # TensorFlow Serving leaves this sub-folder of a SavedModel to its users.
 DESCRIPTION = os.path.join("assets.extra", "tfrs_negatives.json")
@@ -15,7 +20,7 @@ DESCRIPTION = os.path.join("assets.extra", "tfrs_negatives.json")
 FORMAT = 2
 
 
-def find_versions(path):
+def find_versions(path: PathLike) -> dict[int, str]:
     """The exports at a path.
 
     Args:
@@ -44,12 +49,12 @@ def find_versions(path):
     }
 
 
-def is_export(folder):
+def is_export(folder: PathLike) -> bool:
     """Whether `index.export_retrieval` wrote the folder."""
     return os.path.isfile(os.path.join(folder, DESCRIPTION))
 
 
-def replaceable_files(folder):
+def replaceable_files(folder: str) -> list[str]:
     """Names of the files of an export, which may be deleted with it.
 
     Raises:
@@ -72,7 +77,7 @@ def replaceable_files(folder):
     return [*files, marker]
 
 
-def read_description(folder):
+def read_description(folder: PathLike) -> dict[str, Any]:
     """The description of an export.
 
     Raises:
@@ -101,7 +106,7 @@ def read_description(folder):
     return description
 
 
-def check_files(folder, description):
+def check_files(folder: PathLike, description: Mapping[str, Any]) -> None:
     """Compares an export with the checksums that were taken when it was written.
 
     Files that were added since are left alone: TensorFlow Serving's warm-up requests

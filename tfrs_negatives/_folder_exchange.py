@@ -1,10 +1,15 @@
 """Two folders that exchange their names, in one step where the system can."""
 
+from __future__ import annotations
+
 import ctypes
 import errno
 import functools
 import os
 import sys
+from collections.abc import Callable
+
+from tfrs_negatives.types import PathLike
 
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2  # Linux, renameat2.
@@ -14,7 +19,7 @@ _RENAME_SWAP = 2  # macOS, renamex_np.
 _CANNOT = {errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM}
 
 
-def exchange(one, other):
+def exchange(one: PathLike, other: PathLike) -> None:
     """Gives two folders of one file system each other's name.
 
     Where the system has no such operation (some network file systems), it takes
@@ -37,7 +42,7 @@ def exchange(one, other):
     os.rename(aside, one)
 
 
-def _at_once(one, other):
+def _at_once(one: str, other: str) -> bool:
     """Whether the system has exchanged them."""
     call = _system_call()
     if call is None:
@@ -51,7 +56,7 @@ def _at_once(one, other):
 
 
 @functools.cache
-def _system_call():
+def _system_call() -> Callable[[bytes, bytes], int] | None:
     """A function of two paths, as bytes, that returns 0 after success; or None."""
     try:
         library = ctypes.CDLL(None, use_errno=True)

@@ -1,9 +1,13 @@
 """Embeddings that several rows take."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import tensorflow as tf
 
 
-def gather_rows(embeddings, rows):
+def gather_rows(embeddings: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
     """`tf.gather(embeddings, rows)`, whose gradient is summed in float32 at least.
 
     The gradient of an embedding is the sum over all rows that take it. In half
@@ -21,8 +25,10 @@ def gather_rows(embeddings, rows):
         return tf.gather(embeddings, rows)
 
     @tf.custom_gradient
-    def gathered(embeddings):
-        def gradient(upstream):
+    def gathered(
+        embeddings: tf.Tensor,
+    ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
             # That of `tf.gather` would be cast row by row, before it is summed.
             total = tf.math.unsorted_segment_sum(
                 upstream, rows, tf.shape(embeddings)[0]

@@ -1,19 +1,24 @@
 """Columns of tables of any kind, and ids in them, without importing what made them."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def is_series(value):
+def is_series(value: object) -> bool:
     """Whether it is a pandas Series: values with an index that names them."""
     return hasattr(value, "iloc") and getattr(value, "ndim", None) == 1
 
 
-def is_frame(value):
+def is_frame(value: object) -> bool:
     """Whether it is a data frame or a table: columns with names."""
     return hasattr(value, "columns") and not isinstance(value, (dict, np.ndarray))
 
 
-def column_of(table, name):
+def column_of(table: Any, name: str) -> Any:
     """The column of a dict, a data frame, an Arrow table, or the attribute.
 
     Raises:
@@ -30,7 +35,7 @@ def column_of(table, name):
         ) from error
 
 
-def id_column(name, values):
+def id_column(name: str, values: ArrayLike) -> np.ndarray:
     """Ids as a vector: int64, or strings (dtype "U", "S" or object of one type).
 
     Args:
@@ -65,7 +70,7 @@ def id_column(name, values):
     return array.astype(np.int64)
 
 
-def places_of_repeats(keys):
+def places_of_repeats(keys: np.ndarray) -> np.ndarray:
     """Places in a vector of keys that hold a key which was there before."""
     order = np.argsort(keys, kind="stable")
     return order[1:][keys[order[1:]] == keys[order[:-1]]]

@@ -1,10 +1,20 @@
 """Lists of ids, one for each row and each of its own length, as flat vectors."""
 
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
+
+from tfrs_negatives.types import ListsLike
 
 
-def flattened(name, lists, ranks=(1, 2)):
+def flattened(
+    name: str, lists: ListsLike, ranks: Collection[int] = (1, 2)
+) -> tuple[np.ndarray | tf.Tensor, np.ndarray]:
     """All ids in one vector, and how many of them each row has.
 
     Args:
@@ -51,7 +61,7 @@ def flattened(name, lists, ranks=(1, 2)):
     return flat, np.full(shape[0], width, np.int64)
 
 
-def as_array(name, ids):
+def as_array(name: str, ids: ArrayLike) -> np.ndarray:
     """A vector of ids as integers, floats, or bytes objects.
 
     Raises:
@@ -69,7 +79,7 @@ def as_array(name, ids):
         ) from error
 
 
-def _of_sequences(name, rows):
+def _of_sequences(name: str, rows: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
     lengths = np.array([len(row) for row in rows], np.int64)
     filled = [np.asarray(row) for row in rows if len(row)]
     if any(row.ndim != 1 for row in filled):

@@ -1,9 +1,12 @@
 """Ids and keys as 64-bit integers, so that all comparisons are of one kind."""
 
+from __future__ import annotations
+
 import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives._xla import compiled_by_xla
+from tfrs_negatives.types import TensorLike
 
 _GOLDEN = 0x9E3779B97F4A7C15
 
@@ -11,7 +14,7 @@ _GOLDEN = 0x9E3779B97F4A7C15
 _HASH_KEY = (0x746672735F6E6567, 0x617469766573)
 
 
-def as_int64(name, ids):
+def as_int64(name: str, ids: TensorLike) -> tf.Tensor:
     """Returns ids or keys as int64: integers as they are, strings hashed.
 
     Strings become 63-bit SipHash values; among n distinct strings two share a
@@ -46,7 +49,9 @@ def as_int64(name, ids):
     return tf.cast(ids, tf.int64)
 
 
-def check_comparable(name, ids, other_name, other):
+def check_comparable(
+    name: str, ids: tf.Tensor | tf.RaggedTensor, other_name: str, other: tf.Tensor
+) -> None:
     """Raises `ValueError` when one holds strings and the other integers."""
     if (ids.dtype == tf.string) != (other.dtype == tf.string):
         raise ValueError(
@@ -55,7 +60,7 @@ def check_comparable(name, ids, other_name, other):
         )
 
 
-def mix(values):
+def mix(values: tf.Tensor) -> tf.Tensor:
     """Scatters 64-bit integers evenly: the finaliser of SplitMix64 (Steele et al.
     2014), one to one.
 
@@ -70,7 +75,7 @@ def mix(values):
     return _xor_shift(values, 31)
 
 
-def pairs(first, second):
+def pairs(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
     """One int64 for each pair of int64; equal pairs have equal ones.
 
     Different ones coincide with probability 2^-64, and never for equal `first`.
@@ -83,7 +88,7 @@ def pairs(first, second):
     return tf.bitcast(mix(first + tf.bitcast(second, tf.uint64)), tf.int64)
 
 
-def keys_or_own(keys, mask, places):
+def keys_or_own(keys: tf.Tensor, mask: tf.Tensor, places: tf.Tensor) -> tf.Tensor:
     """Keys, and one of its own for each entry that has none.
 
     Args:
@@ -99,7 +104,7 @@ def keys_or_own(keys, mask, places):
     return pairs(tf.where(mask, none, places + 1), tf.where(mask, keys, none))
 
 
-def salted(ids, salts):
+def salted(ids: tf.Tensor, salts: tf.Tensor) -> tf.Tensor:
     """Hashes int64 ids to uint64 in as many independent ways as there are salts.
 
     Args:
@@ -115,7 +120,7 @@ def salted(ids, salts):
     )
 
 
-def _xor_shift(z, shift):
+def _xor_shift(z: tf.Tensor, shift: int) -> tf.Tensor:
     return tf.bitwise.bitwise_xor(
         z, tf.bitwise.right_shift(z, tf.constant(shift, tf.uint64))
     )

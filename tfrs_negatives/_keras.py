@@ -5,16 +5,23 @@ The active Keras is `tf.keras`: Keras 2 (`tf_keras`) when
 otherwise. TensorFlow Recommenders needs Keras 2 and is imported only there.
 """
 
+from __future__ import annotations
+
+import inspect
 import os
 import re
 import textwrap
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import tensorflow as tf
+
+from tfrs_negatives.types import KerasLayer, KerasModel
 
 keras = tf.keras
 IS_KERAS_3 = hasattr(keras, "ops")  # Keras 2's `tf.keras` carries no version.
 
-if IS_KERAS_3:
+if TYPE_CHECKING or IS_KERAS_3:
 
     class Task:
         """Marks a layer as a task; `tfrs.tasks.Task` under Keras 2."""
@@ -22,8 +29,17 @@ if IS_KERAS_3:
 else:
     from tensorflow_recommenders.tasks import Task  # noqa: F401
 
+_Arguments = ParamSpec("_Arguments")
+_Returned = TypeVar("_Returned")
 
-def add_state(layer, name, shape, dtype, initializer="zeros"):
+
+def add_state(
+    layer: KerasLayer,
+    name: str,
+    shape: Sequence[int | None],
+    dtype: str,
+    initializer: Any = "zeros",
+) -> tf.Variable:
     """Adds a non-trainable variable that all replicas share.
 
     Every replica is expected to apply the same update, so the first replica's
@@ -61,7 +77,33 @@ def add_state(layer, name, shape, dtype, initializer="zeros"):
     )
 
 
-def without_arguments(error):
+def with_signature_of(
+    call: Callable[_Arguments, _Returned],
+) -> Callable[[Callable[..., Any]], Callable[_Arguments, _Returned]]:
+    """Makes a layer's `__call__` show the arguments and documentation of its `call`.
+
+    Keras's own shows `*args, **kwargs` to `help` and to editors. Use:
+
+    ```python
+    class Layer(keras.layers.Layer):
+        def call(self, ids: TensorLike) -> tf.Tensor:
+            ...
+
+        @with_signature_of(call)
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            return super().__call__(*args, **kwargs)
+    ```
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[_Arguments, _Returned]:
+        function.__doc__ = call.__doc__
+        function.__signature__ = inspect.signature(call)  # type: ignore[attr-defined]
+        return function
+
+    return decorate
+
+
+def without_arguments(error: ValueError) -> ValueError:
     """The `ValueError` of a layer's call, its reason alone.
 
     Keras puts all arguments behind it, a screen of them for a call that takes many. In
@@ -79,13 +121,14 @@ def without_arguments(error):
 
 # What autograph writes of a line of code: its file, and the line itself.
 _LINES = re.compile(r' *File "[^"]*", line .*\n.*\n+')
+_OWN_FOLDER = re.escape(os.path.dirname(__file__))
 _OWN_LINES = re.compile(
-    rf' *File "(?:{re.escape(os.path.dirname(__file__))}|[^"]*__autograph_generated_file)'
+    rf' *File "(?:{_OWN_FOLDER}|[^"]*__autograph_generated_file)'
     r'[^"]*", line .*\n.*\n+'
 )
 
 
-def note_inputs(model, inputs):
+def note_inputs(model: KerasModel, inputs: Any) -> None:
     """Tells a model what it is called with, where another method than `call` is used.
 
     Keras 2 cannot save a model as a SavedModel before it knows that.
@@ -101,5 +144,5 @@ class Untracked:
       value: What is held.
     """
 
-    def __init__(self, value):
+    def __init__(self, value: Any) -> None:
         self.value = value

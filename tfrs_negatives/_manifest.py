@@ -1,15 +1,28 @@
 """Which files a folder was written with, and whether it holds just these."""
 
+from __future__ import annotations
+
 import hashlib
 import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TypedDict
+
+from tfrs_negatives.types import PathLike
 
 
-def checksums(folder):
+class Checksum(TypedDict):
+    """What tells whether a file is still what was written."""
+
+    bytes: int
+    sha256: str
+
+
+def checksums(folder: PathLike) -> dict[str, Checksum]:
     """Size and SHA-256 of each file below `folder`, by its name relative to it."""
     return {name: checksum(os.path.join(folder, name)) for name in _names(folder)}
 
 
-def checksum(path):
+def checksum(path: PathLike) -> Checksum:
     """Size and SHA-256 of a file."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
@@ -18,7 +31,9 @@ def checksum(path):
     return {"bytes": os.path.getsize(path), "sha256": digest.hexdigest()}
 
 
-def others(folder, files, *, also=()):
+def others(
+    folder: PathLike, files: Mapping[str, Checksum], *, also: Collection[str] = ()
+) -> list[str]:
     """What a folder holds that was not written with it.
 
     Files that are missing are none: nothing is lost with them. Nor are empty folders.
@@ -47,7 +62,7 @@ def others(folder, files, *, also=()):
     return found
 
 
-def remove(folder, names):
+def remove(folder: PathLike, names: Iterable[str]) -> bool:
     """Deletes the files named, and what folders are empty then.
 
     Returns:
@@ -66,13 +81,13 @@ def remove(folder, names):
     return not os.path.lexists(folder)
 
 
-def listed(names, most=3):
+def listed(names: Sequence[str], most: int = 3) -> str:
     """Names for a message, the first of them and how many more there are."""
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(map(repr, names[:most])) + rest
 
 
-def _names(folder):
+def _names(folder: PathLike) -> list[str]:
     """All files below a folder, and links to anything, which are not followed."""
     found = []
     for parent, folders, names in os.walk(folder):

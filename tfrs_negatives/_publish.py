@@ -1,14 +1,17 @@
 """Giving a finished folder its name, whole or not at all."""
 
+from __future__ import annotations
+
 import errno
 import os
 import uuid
+from collections.abc import Callable
 
 from tfrs_negatives._folder_exchange import exchange
 from tfrs_negatives._manifest import remove
 
 
-def hidden_sibling(path):
+def hidden_sibling(path: str) -> str:
     """A name for the folder to write, in the nearest folder above `path` that exists.
 
     Being on the same file system, it can be renamed to `path`.
@@ -19,7 +22,9 @@ def hidden_sibling(path):
     return os.path.join(parent, f".{name}.{uuid.uuid4().hex}.new")
 
 
-def publish(new, path, files_of=None):
+def publish(
+    new: str, path: str, files_of: Callable[[str], list[str]] | None = None
+) -> str | None:
     """Renames `new` to `path`, in one step also where an earlier folder is replaced.
 
     Of the earlier folder only the files that `files_of` names are deleted. At any

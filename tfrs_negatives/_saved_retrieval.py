@@ -1,10 +1,18 @@
 """Loading what `index.export_retrieval` wrote, without Keras or the towers' code."""
 
+from __future__ import annotations
+
 import importlib.metadata
 import os
 import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from tfrs_negatives import _exports
+from tfrs_negatives.types import PathLike, TensorLike
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 class SavedRetrieval:
@@ -19,7 +27,7 @@ class SavedRetrieval:
         that of the index.
     """
 
-    def __init__(self, path, description, model):
+    def __init__(self, path: str, description: dict[str, Any], model: Any) -> None:
         self.path, self.description = path, description
         self.signatures = {
             name: _Signature(function, description["k"])
@@ -27,7 +35,16 @@ class SavedRetrieval:
         }
         self._model = model
 
-    def release(self):
+    def __repr__(self) -> str:
+        description = self.description
+        return (
+            f"SavedRetrieval(path={self.path!r}, index={description['index']!r}, "
+            f"num_items={description['candidates']}, "
+            f"width={description['dimensions']}, ids={description['ids']!r}, "
+            f"default_k={description['k']})"
+        )
+
+    def release(self) -> None:
         """Frees what the process, not this object, keeps of a ScaNN index.
 
         The next query makes it again.
@@ -38,21 +55,21 @@ class SavedRetrieval:
 class _Signature:
     """A signature, a concrete function, in which `k` may be left out if it has one."""
 
-    def __init__(self, function, k):
+    def __init__(self, function: Any, k: int) -> None:
         import tensorflow as tf
 
         self._function = function
         _, inputs = function.structured_input_signature
         self._defaults = {"k": tf.constant(k, tf.int32)} if "k" in inputs else {}
 
-    def __call__(self, **inputs):
+    def __call__(self, **inputs: TensorLike) -> dict[str, tf.Tensor]:
         return self._function(**{**self._defaults, **inputs})
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._function, name)
 
 
-def load_retrieval(path):
+def load_retrieval(path: PathLike) -> SavedRetrieval:
     """Loads an export, once everything about it was found to be in order.
 
     Load only what you trust: a SavedModel is a program, whose initialisers can read
@@ -90,7 +107,9 @@ def load_retrieval(path):
     return SavedRetrieval(folder, description, model)
 
 
-def _check_version(folder, description, package, installed):
+def _check_version(
+    folder: str, description: Mapping[str, Any], package: str, installed: str
+) -> None:
     """Refuses a package that is older than the one that wrote the export."""
     written = description[package]
     if _numbers(installed) < _numbers(written):
@@ -101,12 +120,12 @@ def _check_version(folder, description, package, installed):
         )
 
 
-def _numbers(version):
+def _numbers(version: str) -> tuple[int, ...]:
     """Major and minor: patches neither add operations nor change them."""
     return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
 
 
-def _import_scann(folder, description, tensorflow):
+def _import_scann(folder: str, description: Mapping[str, Any], tensorflow: str) -> None:
     written = f"scann {description['scann']} and TensorFlow {description['tensorflow']}"
     try:
         installed = importlib.metadata.version("scann")

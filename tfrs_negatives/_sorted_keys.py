@@ -1,5 +1,7 @@
 """Keys in order, so that all places of a key are found by binary search."""
 
+from __future__ import annotations
+
 import tensorflow as tf
 
 
@@ -11,7 +13,7 @@ class SortedKeys:
       mask: [n] bool, which of them are keys; None: all.
     """
 
-    def __init__(self, keys, mask=None):
+    def __init__(self, keys: tf.Tensor, mask: tf.Tensor | None = None) -> None:
         if mask is None:
             #: [n] int32, the places of the keys in sorted order.
             self.order = tf.argsort(keys, stable=True)
@@ -26,7 +28,7 @@ class SortedKeys:
             self._num_keys = tf.math.count_nonzero(mask, dtype=tf.int32)
         self._sorted = tf.gather(keys, self.order)
 
-    def ranges(self, entries):
+    def ranges(self, entries: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """For each key in `entries` [L] where it is in sorted order.
 
         Returns:

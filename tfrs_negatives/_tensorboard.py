@@ -1,11 +1,16 @@
 """Summaries for TensorBoard, written where Keras's callback is listening."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import tensorflow as tf
 
 from tfrs_negatives._xla import compiled_by_xla
 
 
-def histogram(name, values):
+def histogram(name: str, values: tf.Tensor) -> None:
     """Writes a histogram, if a default writer and a step have been set.
 
     `keras.callbacks.TensorBoard(update_freq=n)` sets them every n steps. XLA cannot
@@ -27,16 +32,20 @@ class RecordingSteps:
       get_step: Returns the variable that counts them.
     """
 
-    def __init__(self, make, get_step):
+    def __init__(
+        self,
+        make: Callable[[], Callable[[Any], Any]],
+        get_step: Callable[[], tf.Variable],
+    ) -> None:
         self._make, self._get_step = make, get_step
         self._silent = make()
-        self._recording = None
+        self._recording: Callable[[Any], Any] | None = None
 
-    def begin(self):
+    def begin(self) -> None:
         """Begins another `fit`, whose callbacks write to files of their own."""
         self._recording = None
 
-    def __call__(self, iterator):
+    def __call__(self, iterator: Any) -> Any:
         if not tf.summary.should_record_summaries():
             with tf.summary.record_if(False):
                 return self._silent(iterator)

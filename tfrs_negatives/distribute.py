@@ -11,6 +11,10 @@ replicas, so its gradient is added up over them before each takes its part; then
 gradients are those of one replica with all rows, with no factor of their number.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from tfrs_negatives._keras import IS_KERAS_3
@@ -21,13 +25,13 @@ __all__ = ["gather", "num_replicas", "place", "rows_before", "total"]
 _CARRIED = (tf.float32, tf.float64, tf.int32, tf.int64)
 
 
-def num_replicas():
+def num_replicas() -> int:
     """How many replicas run this step, an int; 1 outside of a strategy."""
     context = tf.distribute.get_replica_context()
     return 1 if context is None else context.num_replicas_in_sync
 
 
-def gather(values, compress=False):
+def gather(values: tf.Tensor, compress: bool = False) -> tf.Tensor:
     """All replicas' rows, one replica after the other.
 
     Each replica receives the others' rows, N - 1 times what it sends; in the backward
@@ -62,7 +66,7 @@ def gather(values, compress=False):
     return _all_gather(values)
 
 
-def total(value):
+def total(value: tf.Tensor) -> tf.Tensor:
     """The sum of a scalar over replicas, without gradient."""
     if num_replicas() == 1:
         return value
@@ -71,18 +75,18 @@ def total(value):
     return context.all_reduce(tf.distribute.ReduceOp.SUM, value)
 
 
-def has_several_workers():
+def has_several_workers() -> bool:
     """Whether replicas are spread over processes."""
     return tf.distribute.get_strategy().extended._in_multi_worker_mode()
 
 
-def place():
+def place() -> int | tf.Tensor:
     """Which replica this is, an int or scalar int32; 0 outside of a strategy."""
     context = tf.distribute.get_replica_context()
     return 0 if context is None else context.replica_id_in_sync_group
 
 
-def check_in_scope(owner, variable):
+def check_in_scope(owner: object, variable: tf.Variable) -> None:
     """Raises `ValueError` if replicas would each change the same variable.
 
     Args:
@@ -99,7 +103,7 @@ def check_in_scope(owner, variable):
         )
 
 
-def check_in_step():
+def check_in_step() -> None:
     """Raises `ValueError` where replicas do not run the same step at one time."""
     strategy = tf.distribute.get_strategy()
     if isinstance(strategy, tf.distribute.ParameterServerStrategy):
@@ -110,7 +114,7 @@ def check_in_step():
         )
 
 
-def rows_before(num_rows):
+def rows_before(num_rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Where a replica's rows begin among those of all.
 
     Args:
@@ -125,7 +129,7 @@ def rows_before(num_rows):
     return tf.reduce_sum(counts[: place()]), tf.reduce_sum(counts)
 
 
-def _all_gather(values):
+def _all_gather(values: tf.Tensor) -> tf.Tensor:
     _check_collectives()
     # Without the identity, arguments of a function have no device for the
     # collective of several workers.
@@ -136,12 +140,14 @@ def _all_gather(values):
 
 
 @tf.custom_gradient
-def _with_dense_gradient(values):
+def _with_dense_gradient(
+    values: tf.Tensor,
+) -> tuple[tf.Tensor, Callable[..., tf.Tensor]]:
     """What comes back sparse, from a `tf.gather`, cannot be added up over replicas."""
     return tf.identity(values), tf.convert_to_tensor
 
 
-def _check_collectives():
+def _check_collectives() -> None:
     """Raises where Keras 3's `fit` would die of a placeholder that nothing feeds."""
     extended = tf.distribute.get_strategy().extended
     collectives = getattr(extended, "_collective_ops", None)
@@ -157,7 +163,7 @@ def _check_collectives():
         )
 
 
-def _gather_half(values, half):
+def _gather_half(values: tf.Tensor, half: tf.DType) -> tf.Tensor:
     """Everyone's floats, which travel in half precision.
 
     Pairs of them travel as int32, which every collective carries. Their gradients are
@@ -165,11 +171,13 @@ def _gather_half(values, half):
     """
 
     @tf.custom_gradient
-    def gather_half(values):
+    def gather_half(
+        values: tf.Tensor,
+    ) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
         gathered = _as_float(_all_gather(_as_pairs(values, half)), values, half)
         begin, _ = rows_before(tf.shape(values)[0])
 
-        def gradient(upstream):
+        def gradient(upstream: tf.Tensor) -> tf.Tensor:
             context = tf.distribute.get_replica_context()
             upstream = tf.cast(upstream, tf.float32)
             summed = context.all_reduce(tf.distribute.ReduceOp.SUM, upstream)
@@ -181,7 +189,7 @@ def _gather_half(values, half):
     return gather_half(values)
 
 
-def _as_pairs(values, half):
+def _as_pairs(values: tf.Tensor, half: tf.DType) -> tf.Tensor:
     """[n, ...] floats as [n, pairs] int32 of two of dtype `half` each."""
     num_rows, width = tf.shape(values)[0], _width(values)
     flat = tf.reshape(tf.cast(values, half), tf.stack([num_rows, width]))
@@ -190,7 +198,7 @@ def _as_pairs(values, half):
     return tf.bitcast(halves, tf.int32)
 
 
-def _as_float(pairs, like, half):
+def _as_float(pairs: tf.Tensor, like: tf.Tensor, half: tf.DType) -> tf.Tensor:
     """The reverse, in the shape of rows and the dtype of `like`."""
     num_rows, num_pairs = tf.unstack(tf.shape(pairs))
     flat = tf.reshape(tf.bitcast(pairs, half), tf.stack([num_rows, num_pairs * 2]))
@@ -199,5 +207,5 @@ def _as_float(pairs, like, half):
     return tf.ensure_shape(rows, [None, *like.shape[1:]])
 
 
-def _width(values):
+def _width(values: tf.Tensor) -> tf.Tensor:
     return tf.reduce_prod(tf.shape(values)[1:])

@@ -1,14 +1,17 @@
 """An audit as one HTML page that needs nothing else."""
 
+from __future__ import annotations
+
 import html
 import importlib.resources
 import json
 import re
+from typing import Any
 
 _SCRIPTS = ("charts.js", "mixer.js", "measured.js", "page.js")
 
 
-def page(report):
+def page(report: dict[str, Any]) -> str:
     """The report as a page with plots, the table and a mixer.
 
     The page holds its styles, its scripts and the report itself, and loads nothing: it
@@ -31,12 +34,12 @@ def page(report):
     )
 
 
-def _part(name):
+def _part(name: str) -> str:
     folder = importlib.resources.files("tfrs_negatives.audit") / "web"
     return (folder / name).read_text(encoding="utf-8")
 
 
-def _fill(template, **values):
+def _fill(template: str, **values: str) -> str:
     """Replaces each {{name}} of the template, and nothing within the values."""
     pieces = re.split(r"\{\{(\w+)\}\}", template)
     pieces[1::2] = [values[name] for name in pieces[1::2]]

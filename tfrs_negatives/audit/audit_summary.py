@@ -1,6 +1,10 @@
 """An audit as text for a terminal."""
 
+from __future__ import annotations
+
 import textwrap
+from collections.abc import Iterator
+from typing import Any
 
 _WIDTH = 88
 _COLUMNS = (
@@ -24,7 +28,7 @@ _LEGEND = (
 )
 
 
-def summary(report):
+def summary(report: dict[str, Any]) -> str:
     """A table, recommendations with reasons, and what the table's heads mean.
 
     Args:
@@ -55,7 +59,7 @@ def summary(report):
     return "\n".join(lines)
 
 
-def facts(report):
+def facts(report: dict[str, Any]) -> str:
     """What was read, as lines."""
     table = report["table"]
     skew = table["popularity"]
@@ -75,7 +79,7 @@ def facts(report):
     )
 
 
-def _bands(hard):
+def _bands(hard: dict[str, Any]) -> Iterator[str]:
     yield "mined at ranks: taken later by the user, known positives left out (and in)"
     pairs = zip(hard["edges"], hard["edges"][1:], strict=False)
     for (low, high), out, all_ in zip(pairs, hard["unknown"], hard["all"], strict=True):
@@ -86,16 +90,16 @@ def _bands(hard):
         )
 
 
-def _rate(setting, level):
+def _rate(setting: dict[str, Any], level: str) -> str:
     rate = setting["levels"][level]["false_negative_rate"]
     error = rate["standard_error"]
     return _percent(rate["value"]) + (f" ±{100 * error:.2f}" if error else "")
 
 
-def _columns_left(setting, name):
+def _columns_left(setting: dict[str, Any], name: str) -> str:
     value = setting["levels"]["known_positives"]["columns_left"][name]
     return "-" if value is None else f"{value:,.0f}"
 
 
-def _percent(share):
+def _percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.2f}"

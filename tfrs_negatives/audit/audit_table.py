@@ -1,13 +1,25 @@
 """Tables with ids as numbers: twelve bytes a row once they are read."""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from tfrs_negatives._ids import as_int64
 from tfrs_negatives.data import table_sources
 from tfrs_negatives.data.time_range import time_range
+from tfrs_negatives.types import PathLike
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from tfrs_negatives.data.arrow_columns import Text
+    from tfrs_negatives.data.table_parts import Parts
 
 _SECONDS_A_DAY = 86_400
 
@@ -36,44 +48,44 @@ class AuditTable:
     request: np.ndarray
     user_ids: np.ndarray
     item_ids: np.ndarray
-    hashed: tuple
+    hashed: tuple[str, ...]
     time: np.ndarray | None
     time_range: str
-    user_names: dict | None
+    user_names: dict[int, str] | None
     name: str
     request_rule: str
     num_read: int
     num_dropped: int
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.user)
 
     @property
-    def num_users(self):
+    def num_users(self) -> int:
         return len(self.user_ids)
 
     @property
-    def num_items(self):
+    def num_items(self) -> int:
         return len(self.item_ids)
 
     @property
-    def num_requests(self):
+    def num_requests(self) -> int:
         return int(self.request.max()) + 1
 
 
 def read_table(
-    path=None,
+    path: PathLike | None = None,
     *,
-    tfds=None,
-    data_dir=None,
-    user=None,
-    item=None,
-    request=None,
-    time=None,
-    label=None,
-    for_model=False,
-    progress=None,
-):
+    tfds: str | None = None,
+    data_dir: PathLike | None = None,
+    user: str | None = None,
+    item: str | None = None,
+    request: str | None = None,
+    time: str | None = None,
+    label: str | None = None,
+    for_model: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> AuditTable:
     """Reads a table of interactions for an audit.
 
     Files are read part by part: while they are, 8 bytes a row and column are in memory,
@@ -97,7 +109,7 @@ def read_table(
     return _table(parts, *_read(parts, for_model, progress), for_model)
 
 
-def comparable_ids(ids, hashed):
+def comparable_ids(ids: ArrayLike, hashed: bool) -> np.ndarray | None:
     """Ids as int64 that can be compared with those of a table.
 
     Args:
@@ -121,19 +133,25 @@ def comparable_ids(ids, hashed):
         return None
 
 
-def _read(parts, for_model, progress):
+def _read(
+    parts: Parts, for_model: bool, progress: Callable[[int], None] | None
+) -> tuple[dict[str, np.ndarray], dict[int, str] | None, int]:
     """The columns of a table without rows whose label is not above 0.
 
     Returns:
       Dict from role to int64 ids, or times; dict from hash to id of the users, or
       None; and how many rows were read.
     """
-    found = {role: [] for role in parts.names if role != "label"}
-    names = {} if for_model and parts.dtypes["user"] == tf.string else None
+    found: dict[str, list[np.ndarray]] = {
+        role: [] for role in parts.names if role != "label"
+    }
+    names: dict[int, str] | None = (
+        {} if for_model and parts.dtypes["user"] == tf.string else None
+    )
     num_read = 0
     for part in parts.checked(progress):
         num_read += len(part["user"])
-        kept = slice(None)
+        kept: Any = slice(None)
         if "label" in part:
             kept = part["label"] > 0
         for role in found:
@@ -145,26 +163,32 @@ def _read(parts, for_model, progress):
     return columns, names, num_read
 
 
-def _compact(column, kept):
+def _compact(column: np.ndarray | Text, kept: np.ndarray | slice) -> np.ndarray:
     if isinstance(column, np.ndarray):
         return column[kept]
     return _hashes(column.values)[column.codes[kept]]
 
 
-def _hashes(values):
+def _hashes(values: pa.Array) -> np.ndarray:
     """int64 for an Arrow array of strings."""
     texts = values.to_numpy(zero_copy_only=False)
     return as_int64("ids", tf.constant(texts, tf.string)).numpy()
 
 
-def _add_names(names, column, kept):
+def _add_names(names: dict[int, str], column: Text, kept: np.ndarray | slice) -> None:
     used = np.unique(column.codes[kept])
     values = column.values.take(used)
     for number, name in zip(_hashes(values).tolist(), values.to_pylist(), strict=True):
         names.setdefault(number, name)
 
 
-def _table(parts, columns, names, num_read, for_model):
+def _table(
+    parts: Parts,
+    columns: dict[str, np.ndarray],
+    names: dict[int, str] | None,
+    num_read: int,
+    for_model: bool,
+) -> AuditTable:
     """The table from columns of ids."""
     num_rows = len(columns["user"])
     table_sources.check_positive(parts, num_rows, num_read)
@@ -200,7 +224,7 @@ def _table(parts, columns, names, num_read, for_model):
     )
 
 
-def _codes(values):
+def _codes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distinct values by first appearance, and where each row's is: int32.
 
     What they are called changes nothing, so neither does it change an audit.

@@ -1,13 +1,17 @@
 """Models to audit: scores of all items for some users of a table."""
 
+from __future__ import annotations
+
 import json
 import os
+from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 
-from tfrs_negatives.audit.audit_table import comparable_ids
-from tfrs_negatives.index.export_folder import MARKER
+from tfrs_negatives._exports import DESCRIPTION
+from tfrs_negatives.audit.audit_table import AuditTable, comparable_ids
+from tfrs_negatives.types import PathLike
 
 _ARRAYS = ("user_ids", "item_ids", "user_embeddings", "item_embeddings")
 
@@ -15,7 +19,22 @@ _ARRAYS = ("user_ids", "item_ids", "user_embeddings", "item_embeddings")
 _ANSWERS = 2**21
 
 
-def load_model(path, table):
+class AuditedModel(Protocol):
+    """A model of a table's users and items.
+
+    Attributes:
+      knows_user: [U] bool, which of the table's users it knows.
+      knows_item: [N] bool, which of its items.
+    """
+
+    knows_user: np.ndarray
+    knows_item: np.ndarray
+
+    def scores(self, users: np.ndarray) -> np.ndarray:
+        """[m, N] float32 for [m] users, NaN for the items that it does not know."""
+
+
+def load_model(path: PathLike, table: AuditTable) -> AuditedModel:
     """Loads a model for an audit of a table.
 
     Args:
@@ -25,9 +44,7 @@ def load_model(path, table):
       table: `AuditTable`, read with `for_model`.
 
     Returns:
-      An object with `knows_user` [U] and `knows_item` [N] bool, for the table's users
-      and items, and `scores(users)`: [m, N] float32 for [m] users, NaN for the items
-      that the model does not know.
+      `AuditedModel`.
 
     Raises:
       ValueError: Something else is there, or it knows none of the table's users or
@@ -35,8 +52,11 @@ def load_model(path, table):
       ImportError: The index needs scann, which is not installed.
     """
     path = os.fspath(path)
-    kind = EmbeddingsModel if path.endswith(".npz") else ExportedModel
-    model = kind(path, table)
+    model: AuditedModel
+    if path.endswith(".npz"):
+        model = EmbeddingsModel(path, table)
+    else:
+        model = ExportedModel(path, table)
     for what, known, least in (
         ("users", model.knows_user, 1),
         ("items", model.knows_item, 2),
@@ -53,7 +73,7 @@ def load_model(path, table):
 class EmbeddingsModel:
     """Embeddings from an `.npz` file; `load_model` says which."""
 
-    def __init__(self, path, table):
+    def __init__(self, path: str, table: AuditTable) -> None:
         arrays = _arrays(path)
         self.knows_user, self._user = _rows(
             arrays["user_ids"], table.user_ids, "user" in table.hashed
@@ -64,7 +84,7 @@ class EmbeddingsModel:
         self._queries = arrays["user_embeddings"]
         self._candidates = arrays["item_embeddings"][item].astype(np.float32)
 
-    def scores(self, users):
+    def scores(self, users: np.ndarray) -> np.ndarray:
         queries = self._queries[self._user[users]].astype(np.float32)
         scores = queries @ self._candidates.T
         scores[:, ~self.knows_item] = np.nan
@@ -74,9 +94,9 @@ class EmbeddingsModel:
 class ExportedModel:
     """A SavedModel of `index.export_retrieval`: its index is asked for all items."""
 
-    def __init__(self, path, table):
+    def __init__(self, path: str, table: AuditTable) -> None:
         try:
-            with open(os.path.join(path, MARKER), encoding="utf-8") as file:
+            with open(os.path.join(path, DESCRIPTION), encoding="utf-8") as file:
                 description = json.load(file)
         except OSError as error:
             raise ValueError(
@@ -99,12 +119,12 @@ class ExportedModel:
         self._inputs(np.zeros(1, np.int64))
         self.knows_item = ~np.isnan(self.scores(np.zeros(1, np.int64))[0])
 
-    def scores(self, users):
+    def scores(self, users: np.ndarray) -> np.ndarray:
         block = max(1, _ANSWERS // self._num)
         parts = np.split(users, range(block, len(users), block))
         return np.concatenate([self._scores(part) for part in parts])
 
-    def _scores(self, users):
+    def _scores(self, users: np.ndarray) -> np.ndarray:
         answer = self._serve(
             user=self._inputs(users), k=tf.constant(self._num, tf.int32)
         )
@@ -123,11 +143,12 @@ class ExportedModel:
         scores[rows[hit], places[hit]] = found[hit]
         return scores
 
-    def _inputs(self, users):
+    def _inputs(self, users: np.ndarray) -> tf.Tensor:
         """Ids of users as the model takes them."""
         ids = self._table.user_ids[users].tolist()
         if "user" in self._table.hashed:
-            ids = [self._table.user_names[number] for number in ids]
+            names = self._table.user_names or {}
+            ids = [names[number] for number in ids]
         if self._dtype == tf.string:
             return tf.constant([str(number) for number in ids])
         try:
@@ -139,7 +160,7 @@ class ExportedModel:
             ) from error
 
 
-def _arrays(path):
+def _arrays(path: str) -> dict[str, np.ndarray]:
     """The checked arrays of an `.npz` file."""
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -177,19 +198,21 @@ def _arrays(path):
     return arrays
 
 
-def _rows(ids, wanted, hashed):
+def _rows(
+    ids: np.ndarray, wanted: np.ndarray, hashed: bool
+) -> tuple[np.ndarray, np.ndarray]:
     """Which of the wanted ids are there, and the row of each (0 if it is not)."""
-    ids = comparable_ids(ids, hashed)
-    if ids is None:
+    own = comparable_ids(ids, hashed)
+    if own is None:
         return np.zeros(len(wanted), bool), np.zeros(len(wanted), np.int64)
-    order = np.argsort(ids, kind="stable")
-    place = np.minimum(np.searchsorted(ids, wanted, sorter=order), len(ids) - 1)
+    order = np.argsort(own, kind="stable")
+    place = np.minimum(np.searchsorted(own, wanted, sorter=order), len(own) - 1)
     row = order[place]
-    known = ids[row] == wanted
+    known = own[row] == wanted
     return known, np.where(known, row, 0)
 
 
-def _load(path, description):
+def _load(path: str, description: dict[str, Any]) -> Any:
     if "scann" in description:
         try:
             # Registers the operations that the model holds.

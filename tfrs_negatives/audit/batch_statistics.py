@@ -1,14 +1,27 @@
 """What the batches of one order and size hold."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
+from tfrs_negatives.audit.audit_table import AuditTable
 from tfrs_negatives.audit.negative_pairs import LEVELS, count_pairs
+from tfrs_negatives.audit.positive_pairs import PositivePairs
 from tfrs_negatives.audit.sampled_ratios import ratio, sampled_batches
 
 _QUANTILES = {"p5": 0.05, "median": 0.5}
 
 
-def batch_statistics(order, batch_size, table, known, max_batches, rng):
+def batch_statistics(
+    order: np.ndarray,
+    batch_size: int,
+    table: AuditTable,
+    known: PositivePairs,
+    max_batches: int,
+    rng: np.random.Generator,
+) -> dict[str, Any]:
     """Statistics of the batches that an order is cut into.
 
     Args:
@@ -30,24 +43,26 @@ def batch_statistics(order, batch_size, table, known, max_batches, rng):
     """
     num_batches = -(-len(order) // batch_size)
     chosen = sampled_batches(num_batches, max_batches, rng)
-    distinct = {"users": [], "requests": [], "items": []}
-    sizes, left = [], {level: [] for level in LEVELS}
-    false, dropped = {level: [] for level in LEVELS}, {level: [] for level in LEVELS}
+    num_rows: list[int] = []
+    distinct: dict[str, list[int]] = {"users": [], "requests": [], "items": []}
+    left: dict[str, list[np.ndarray]] = {level: [] for level in LEVELS}
+    false: dict[str, list[int]] = {level: [] for level in LEVELS}
+    dropped: dict[str, list[int]] = {level: [] for level in LEVELS}
     for number in chosen:
         rows = order[number * batch_size : (number + 1) * batch_size]
         user, item = table.user[rows], table.item[rows]
         request = table.request[rows]
-        sizes.append(len(rows))
+        num_rows.append(len(rows))
         for name, values in zip(distinct, (user, request, item), strict=True):
             distinct[name].append(len(np.unique(values)))
         for level, (gone, wrong) in count_pairs(user, item, request, known).items():
             dropped[level].append(gone.sum())
             false[level].append(wrong.sum())
             left[level].append(len(rows) - 1 - gone)
-    sizes = np.array(sizes, np.int64)
+    sizes = np.array(num_rows, np.int64)
     pairs = sizes * (sizes - 1)
     ones = np.ones(len(sizes))
-    found = {"batches": num_batches, "batches_measured": len(chosen)}
+    found: dict[str, Any] = {"batches": num_batches, "batches_measured": len(chosen)}
     for name, counts in distinct.items():
         found[f"distinct_{name}"] = ratio(counts, ones, num_batches)
     found["levels"] = {}

@@ -1,9 +1,20 @@
 """Which items are a negative of some row in an epoch of in-batch negatives."""
 
+from __future__ import annotations
+
 import numpy as np
 
+from tfrs_negatives.audit.audit_table import AuditTable
+from tfrs_negatives.audit.positive_pairs import PositivePairs
 
-def items_seen(order, batch_size, table, known, wanted):
+
+def items_seen(
+    order: np.ndarray,
+    batch_size: int,
+    table: AuditTable,
+    known: PositivePairs,
+    wanted: np.ndarray,
+) -> np.ndarray:
     """Marks the items that are a negative, after all masks, at least once.
 
     A column is a negative of another row of its batch if its item is no known
@@ -44,13 +55,17 @@ def items_seen(order, batch_size, table, known, wanted):
     return seen
 
 
-def _is_negative(column, row, table, known):
+def _is_negative(
+    column: np.ndarray, row: np.ndarray, table: AuditTable, known: PositivePairs
+) -> np.ndarray:
     """Whether rows' columns are negatives of other rows, elementwise."""
     others = table.request[column] != table.request[row]
     return others & ~known.contain(table.user[row], table.item[column])
 
 
-def _other_user(order, columns, batch_size, user):
+def _other_user(
+    order: np.ndarray, columns: np.ndarray, batch_size: int, user: np.ndarray
+) -> np.ndarray:
     """The place of the nearest row of another user in the batch; -1: it has none."""
     users = user[order]
     starts = np.flatnonzero(np.append(True, users[1:] != users[:-1]))

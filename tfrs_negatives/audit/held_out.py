@@ -1,11 +1,13 @@
 """Each user's last interactions."""
 
+from __future__ import annotations
+
 import numpy as np
 
 HELD_OUT_SHARE = 0.2
 
 
-def last_interactions(user, time):
+def last_interactions(user: np.ndarray, time: np.ndarray) -> np.ndarray:
     """Marks each user's last 20% of interactions, ties by file order.
 
     At least one is marked of a user with two or more, none of one with a single.

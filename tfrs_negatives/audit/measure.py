@@ -1,10 +1,17 @@
 """An audit: all its statistics, as one dict."""
 
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
 import numpy as np
 
 from tfrs_negatives import _checks
 from tfrs_negatives._keras import keras
 from tfrs_negatives.audit import row_orders
+from tfrs_negatives.audit.audit_table import AuditTable
+from tfrs_negatives.audit.audited_models import AuditedModel
 from tfrs_negatives.audit.batch_statistics import batch_statistics
 from tfrs_negatives.audit.exposure import items_seen
 from tfrs_negatives.audit.popularity_skew import HEAD_SHARE, head_items, popularity
@@ -18,18 +25,18 @@ BATCH_SIZES = (256, 512, 1024, 2048, 4096, 8192)
 
 
 def measure(
-    table,
-    model=None,
+    table: AuditTable,
+    model: AuditedModel | None = None,
     *,
-    batch_sizes=BATCH_SIZES,
-    orders=row_orders.ORDERS,
-    max_batches=64,
-    spread_buffer=16,
-    temperature=1.0,
-    num_probes=200,
-    seed=0,
-    progress=True,
-):
+    batch_sizes: Collection[int] = BATCH_SIZES,
+    orders: Collection[str] = row_orders.ORDERS,
+    max_batches: int = 64,
+    spread_buffer: int = 16,
+    temperature: float = 1.0,
+    num_probes: int = 200,
+    seed: int = 0,
+    progress: bool = True,
+) -> dict[str, Any]:
     """Measures what the negatives of a table, and of a model, are.
 
     Args:
@@ -70,7 +77,8 @@ def measure(
     if model is not None:
         probes = Probes(model, table, known, tail, temperature, num_probes, rng)
 
-    settings, in_batch = [], {}
+    settings: list[dict[str, Any]] = []
+    in_batch: dict[str, dict[str, Any]] = {}
     bar = None
     if progress:
         bar = keras.utils.Progbar(len(orders) * len(sizes), unit_name="setting")
@@ -112,7 +120,7 @@ def measure(
         },
         "settings": settings,
     }
-    if probes is not None:
+    if model is not None and probes is not None:
         report["model"] = {
             "temperature": float(temperature),
             "probes": len(probes.rows),
@@ -127,13 +135,13 @@ def measure(
     return report
 
 
-def _base_order(name, table, seed):
+def _base_order(name: str, table: AuditTable, seed: int) -> np.ndarray:
     if name == "shuffled":
         return row_orders.shuffled_order(len(table), seed)
     return row_orders.request_order(table.request, seed, epoch=0).astype(np.int32)
 
 
-def _facts(table, known):
+def _facts(table: AuditTable, known: PositivePairs) -> dict[str, Any]:
     """What was read, and what holds for all orders."""
     # Of a row, the other items of its user among all other items.
     positives = np.bincount(table.user, minlength=table.num_users)
@@ -157,7 +165,9 @@ def _facts(table, known):
     }
 
 
-def _check(batch_sizes, orders, temperature):
+def _check(
+    batch_sizes: Collection[int], orders: Collection[str], temperature: float
+) -> None:
     if not orders or len(set(orders)) < len(orders):
         raise ValueError(f"`orders` must be distinct and not empty, received {orders}.")
     for name in orders:

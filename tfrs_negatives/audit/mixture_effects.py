@@ -3,12 +3,25 @@
 The page's mixer computes the same; both read nothing but the report.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 SOURCES = ("in_batch", "uniform", "hard")
 
 
-def mixture(report, order, batch_size, level, shares, skip=0, last=None):
+def mixture(
+    report: dict[str, Any],
+    order: str,
+    batch_size: int,
+    level: str,
+    shares: ArrayLike,
+    skip: int = 0,
+    last: int | None = None,
+) -> dict[str, Any]:
     """Expected effects of mixing sources of negatives.
 
     A row has `batch_size - 1` negatives before masks, of which sources give `shares`.
@@ -34,22 +47,30 @@ def mixture(report, order, batch_size, level, shares, skip=0, last=None):
         for s in report["settings"]
         if (s["order"], s["batch_size"]) == (order, batch_size)
     )
-    shares = np.asarray(shares, np.float64)
-    shares = shares / shares.sum()
+    proportions = np.asarray(shares, np.float64)
+    proportions /= proportions.sum()
     left = setting["levels"][level]["columns_left"]["value"] / (batch_size - 1)
-    counts = shares * (batch_size - 1) * [left, 1, 1]
+    counts = proportions * (batch_size - 1) * [left, 1, 1]
     sources = _sources(report, setting, level, skip, last)
-    found = {"negatives": dict(zip(SOURCES, counts.tolist(), strict=True))}
+    found: dict[str, Any] = {
+        "negatives": dict(zip(SOURCES, counts.tolist(), strict=True))
+    }
     for name in ("false_negative_rate", "tail_share"):
         values = {source: sources[source][name] for source in SOURCES}
         found[name] = {**values, "all": _mean(counts, values)}
     found["gradient"] = found["negatives_probability"] = None
     if "model" in report:
-        found.update(_gradient(sources, shares, batch_size))
+        found.update(_gradient(sources, proportions, batch_size))
     return found
 
 
-def _sources(report, setting, level, skip, last):
+def _sources(
+    report: dict[str, Any],
+    setting: dict[str, Any],
+    level: str,
+    skip: int,
+    last: int | None,
+) -> dict[str, dict[str, Any]]:
     """False negatives, tail items and weights of each source."""
     table, model = report["table"], report.get("model")
     which = "unknown" if level == "known_positives" else "all"
@@ -77,7 +98,9 @@ def _sources(report, setting, level, skip, last):
     return {"in_batch": in_batch, "uniform": uniform, "hard": hard}
 
 
-def _hard(bands, which, skip, last):
+def _hard(
+    bands: dict[str, Any], which: str, skip: int, last: int | None
+) -> dict[str, Any]:
     edges = bands["edges"]
     first, end = edges.index(skip), edges.index(edges[-1] if last is None else last)
     widths = np.diff(edges)[first:end]
@@ -93,13 +116,15 @@ def _hard(bands, which, skip, last):
     }
 
 
-def _log_weights(measured):
+def _log_weights(measured: dict[str, Any]) -> np.ndarray:
     """[R], -inf where a probe has no column."""
     logs = [-np.inf if v is None else v for v in measured["log_mean_weight"]]
     return np.array(logs, np.float64)
 
 
-def _gradient(sources, shares, batch_size):
+def _gradient(
+    sources: dict[str, dict[str, Any]], shares: np.ndarray, batch_size: int
+) -> dict[str, Any]:
     total = batch_size - 1
     counts = (
         shares[0] * sources["in_batch"]["columns"],
@@ -126,7 +151,7 @@ def _gradient(sources, shares, batch_size):
     }
 
 
-def _mean(counts, values):
+def _mean(counts: np.ndarray, values: dict[str, float | None]) -> float | None:
     """The mean over the negatives; None if one that is needed was not measured."""
     used = [(n, v) for n, v in zip(counts, values.values(), strict=True) if n > 0]
     if not used or any(value is None for _, value in used):

@@ -3,13 +3,19 @@
 Counted in time linear in the rows and their users' positives, not in the pairs.
 """
 
+from __future__ import annotations
+
 import numpy as np
+
+from tfrs_negatives.audit.positive_pairs import PositivePairs
 
 # Each level adds rules to those before it.
 LEVELS = ("none", "accidental_hits", "keys", "known_positives")
 
 
-def count_pairs(user, item, request, known):
+def count_pairs(
+    user: np.ndarray, item: np.ndarray, request: np.ndarray, known: PositivePairs
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Counts, for each row of a batch, the other rows' columns by what they are.
 
     A column is a false negative of a row if its item is a known positive of the row's
@@ -54,17 +60,19 @@ def count_pairs(user, item, request, known):
     }
 
 
-def _same(values):
+def _same(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the values, and how many other rows have a row's own."""
     number, counts = np.unique(values, return_inverse=True, return_counts=True)[1:]
     return number, counts[number] - 1
 
 
-def _joined(first, second):
+def _joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return first.astype(np.int64) * (int(second.max()) + 1) + second
 
 
-def _known_columns(user, user_id, item, known):
+def _known_columns(
+    user: np.ndarray, user_id: np.ndarray, item: np.ndarray, known: PositivePairs
+) -> np.ndarray:
     """For each row, how many other columns hold known positives of its user."""
     count = np.bincount(item, minlength=known.num_items)
     users = np.empty(user_id.max() + 1, np.int64)
@@ -74,7 +82,14 @@ def _known_columns(user, user_id, item, known):
     return hits.astype(np.int64)[user_id] - 1  # The row's own column.
 
 
-def _known_in_request(user, item, request_id, pair_id, item_id, known):
+def _known_in_request(
+    user: np.ndarray,
+    item: np.ndarray,
+    request_id: np.ndarray,
+    pair_id: np.ndarray,
+    item_id: np.ndarray,
+    known: PositivePairs,
+) -> np.ndarray:
     """The same among the columns of the row's request."""
     columns, counts = np.unique(
         request_id.astype(np.int64) * known.num_items + item, return_counts=True

@@ -1,5 +1,9 @@
 """How unevenly interactions fall on items."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
 HEAD_SHARE = 0.2
@@ -7,7 +11,7 @@ TOP_SHARE = 0.01
 _CURVE_POINTS = 101
 
 
-def head_items(item, num_items):
+def head_items(item: np.ndarray, num_items: int) -> np.ndarray:
     """Marks the 20% of items with the most rows, ties by position.
 
     Args:
@@ -23,7 +27,7 @@ def head_items(item, num_items):
     return head
 
 
-def popularity(item, num_items):
+def popularity(item: np.ndarray, num_items: int) -> dict[str, Any]:
     """Skew of the rows over the items.
 
     Args:

@@ -1,5 +1,7 @@
 """Which items are known positives of which user."""
 
+from __future__ import annotations
+
 import numpy as np
 
 
@@ -18,7 +20,9 @@ class PositivePairs:
       starts: [U + 1] where each user's pairs begin, and all end.
     """
 
-    def __init__(self, user, item, num_users, num_items):
+    def __init__(
+        self, user: np.ndarray, item: np.ndarray, num_users: int, num_items: int
+    ) -> None:
         keys = user.astype(np.int64)
         keys *= num_items
         keys += item
@@ -30,10 +34,10 @@ class PositivePairs:
         self._items = (self._keys % num_items).astype(np.int32)
         self.num_items = num_items
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._keys)
 
-    def of(self, users):
+    def of(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The items of several users.
 
         Args:
@@ -50,7 +54,7 @@ class PositivePairs:
         within = np.arange(ends[-1] if len(ends) else 0) - (ends - num)[places]
         return places, self._items[first[places] + within]
 
-    def contain(self, user, item):
+    def contain(self, user: np.ndarray, item: np.ndarray) -> np.ndarray:
         """Which pairs are known: [m] bool for [m] positions each."""
         if not len(self._keys):
             return np.zeros(len(user), bool)

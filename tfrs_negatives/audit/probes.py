@@ -7,8 +7,14 @@ are told by how many columns each gives a row, and by the logarithm of their mea
 weight ("log mean weight"), from which the shares of any mixture follow.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 
+from tfrs_negatives.audit.audit_table import AuditTable
+from tfrs_negatives.audit.audited_models import AuditedModel
 from tfrs_negatives.audit.held_out import last_interactions
 from tfrs_negatives.audit.negative_pairs import LEVELS
 from tfrs_negatives.audit.positive_pairs import PositivePairs
@@ -41,7 +47,16 @@ class Probes:
       ValueError: The model knows no such row; scores that are infinite.
     """
 
-    def __init__(self, model, table, known, tail, temperature, num_probes, rng):
+    def __init__(
+        self,
+        model: AuditedModel,
+        table: AuditTable,
+        known: PositivePairs,
+        tail: np.ndarray,
+        temperature: float,
+        num_probes: int,
+        rng: np.random.Generator,
+    ) -> None:
         most = max(_LEAST_PROBES, _SCORES // table.num_items)
         time = np.arange(len(table)) if table.time is None else table.time
         held = last_interactions(table.user, time)
@@ -73,7 +88,7 @@ class Probes:
         self._own[places, own] = True
         self._all, self._earlier = _marked(known, users), _marked(earlier, users)
 
-    def in_batch(self, order, batch_size):
+    def in_batch(self, order: np.ndarray, batch_size: int) -> dict[str, Any]:
         """The probes' columns in their batches.
 
         Returns:
@@ -83,7 +98,9 @@ class Probes:
         table = self._table
         at = np.flatnonzero(np.isin(order, self.rows))
         at = at[np.argsort(order[at])]
-        found = {level: ([], [], []) for level in LEVELS}
+        found: dict[str, tuple[list[int], list[float | None], list[int]]] = {
+            level: ([], [], []) for level in LEVELS
+        }
         for place, (row, position) in enumerate(zip(self.rows, at, strict=True)):
             first = position - position % batch_size
             rows = order[first : first + batch_size]
@@ -117,7 +134,7 @@ class Probes:
             for level, (columns, weights, false) in found.items()
         }
 
-    def uniform(self):
+    def uniform(self) -> dict[str, Any]:
         """The catalogue's items but for the probe's own.
 
         Returns:
@@ -126,7 +143,7 @@ class Probes:
         """
         return {name: self._over(keep) for name, keep in self._eligible().items()}
 
-    def hard(self):
+    def hard(self) -> dict[str, Any]:
         """The catalogue's items by rank, in bands.
 
         Returns:
@@ -140,7 +157,7 @@ class Probes:
         edges = [edge for edge in BAND_EDGES if edge <= depth]
         if edges[-1] < BAND_EDGES[-1] and depth > 1.2 * edges[-1]:
             edges.append(depth)  # A narrower band would tell little.
-        found = {"edges": edges}
+        found: dict[str, Any] = {"edges": edges}
         for name, keep in eligible.items():
             ranked = np.stack(
                 [
@@ -154,7 +171,7 @@ class Probes:
             ]
         return found
 
-    def _of_band(self, items):
+    def _of_band(self, items: np.ndarray) -> dict[str, Any]:
         """The same for items [R, m]."""
         rows = np.arange(len(items))[:, None]
         return {
@@ -163,11 +180,11 @@ class Probes:
             "tail_share": _share(self._tail[items].sum(), items.size),
         }
 
-    def _eligible(self):
+    def _eligible(self) -> dict[str, np.ndarray]:
         others = self._scored & ~self._own
         return {"all": others, "unknown": others & ~self._earlier}
 
-    def _over(self, keep):
+    def _over(self, keep: np.ndarray) -> dict[str, Any]:
         return {
             "log_mean_weight": [
                 _log_mean_weight(scores[kept])
@@ -177,7 +194,7 @@ class Probes:
         }
 
 
-def _best(scores, depth):
+def _best(scores: np.ndarray, depth: int) -> np.ndarray:
     """The places of the best scores, best first; of equal ones the first."""
     some = np.argpartition(-scores, depth - 1)[:depth]
     # All that tie with the last, so that the first of them can be taken.
@@ -185,13 +202,13 @@ def _best(scores, depth):
     return some[np.argsort(-scores[some], kind="stable")][:depth]
 
 
-def _marked(known, users):
+def _marked(known: PositivePairs, users: np.ndarray) -> np.ndarray:
     marks = np.zeros([len(users), known.num_items], bool)
     marks[known.of(users)] = True
     return marks
 
 
-def _log_mean_weight(scores):
+def _log_mean_weight(scores: np.ndarray) -> float | None:
     if not len(scores):
         return None
     scores = scores.astype(np.float64)
@@ -199,5 +216,5 @@ def _log_mean_weight(scores):
     return round(float(most + np.log(np.mean(np.exp(scores - most)))), 4)
 
 
-def _share(part, whole):
+def _share(part: float, whole: float) -> float | None:
     return float(part / whole) if whole else None

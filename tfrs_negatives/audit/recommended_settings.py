@@ -1,5 +1,10 @@
 """Which settings the measured numbers ask for, and why."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
 from tfrs_negatives.audit.mixture_effects import mixture
 
 # What makes a rule speak; docs/audit.md gives the reasons.
@@ -19,7 +24,7 @@ THRESHOLDS = {
 }
 
 
-def recommendations(report):
+def recommendations(report: dict[str, Any]) -> list[dict[str, Any]]:
     """Settings that the report's numbers ask for.
 
     They are told for the middle one of the measured batch sizes, and for the order in
@@ -46,7 +51,9 @@ def recommendations(report):
     return found
 
 
-def _masks(here, by_order, size):
+def _masks(
+    here: dict[str, Any], by_order: dict[str, dict[str, Any]], size: int
+) -> Iterator[dict[str, Any]]:
     limit = THRESHOLDS["false_negative_rate"]
     order = here["order"].replace("_", "-")
     none, hits, keys = (
@@ -104,7 +111,7 @@ def _masks(here, by_order, size):
         )
 
 
-def _popularity(skew):
+def _popularity(skew: dict[str, Any]) -> Iterator[dict[str, Any]]:
     top, gini = skew["top_1_percent_share"], skew["gini"]
     name = "gini" if gini >= THRESHOLDS["gini"] else "top_1_percent_share"
     if skew[name] >= THRESHOLDS[name]:
@@ -128,7 +135,9 @@ def _popularity(skew):
         )
 
 
-def _batches(here, by_order, size):
+def _batches(
+    here: dict[str, Any], by_order: dict[str, dict[str, Any]], size: int
+) -> Iterator[dict[str, Any]]:
     order = here["order"].replace("_", "-")
     distinct = here["distinct_users"]["value"]
     if distinct / size <= THRESHOLDS["distinct_users_share"]:
@@ -167,11 +176,13 @@ def _batches(here, by_order, size):
         )
 
 
-def _least_left(setting, size):
+def _least_left(setting: dict[str, Any], size: int) -> float:
     return setting["levels"]["known_positives"]["columns_left"]["p5"] / (size - 1)
 
 
-def _model(report, here, size):
+def _model(
+    report: dict[str, Any], here: dict[str, Any], size: int
+) -> Iterator[dict[str, Any]]:
     bands = report["model"]["hard"]
     limit = THRESHOLDS["hard_false_negative_rate"]
     rates = [band["false_negative_rate"] for band in bands["unknown"]]
@@ -216,7 +227,7 @@ def _model(report, here, size):
         )
 
 
-def percent(share):
+def percent(share: float | None) -> str:
     """A share in words, as the page writes it."""
     if share is None:
         return "none"
@@ -226,11 +237,13 @@ def percent(share):
     return f"{round(value, 1 if value >= 1 else 2):g}%"
 
 
-def _times(ratio):
+def _times(ratio: float) -> str:
     return "infinitely many times" if ratio == float("inf") else f"{ratio:.1f} times"
 
 
-def _recommendation(setting, reason, measured, threshold):
+def _recommendation(
+    setting: str, reason: str, measured: float | None, threshold: str
+) -> dict[str, Any]:
     return {
         "setting": setting,
         "reason": reason,

@@ -1,5 +1,9 @@
 """Orders in which the rows of a table can come in an epoch."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+
 import numpy as np
 import tensorflow as tf
 
@@ -11,7 +15,7 @@ ORDERS = ("shuffled", "request_sorted", "spread")
 _CHUNK = 65_536
 
 
-def shuffled_order(num_rows, seed):
+def shuffled_order(num_rows: int, seed: int) -> np.ndarray:
     """A random order: [n] row numbers, int32 where they fit."""
     dtype = np.int32 if num_rows < 2**31 else np.int64
     order = np.arange(num_rows, dtype=dtype)
@@ -19,7 +23,7 @@ def shuffled_order(num_rows, seed):
     return order
 
 
-def request_order(request, seed, epoch):
+def request_order(request: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     """An order of rows in which the rows of a request stay next to each other.
 
     Args:
@@ -34,7 +38,15 @@ def request_order(request, seed, epoch):
     return np.argsort(shuffled[request], kind="stable")
 
 
-def spread_order(order, request, batch_size, *, min_distinct_keys, buffer_size, seed):
+def spread_order(
+    order: np.ndarray,
+    request: np.ndarray,
+    batch_size: int,
+    *,
+    min_distinct_keys: int,
+    buffer_size: int,
+    seed: int,
+) -> tuple[np.ndarray, int]:
     """What `data.spread_requests` makes of an order.
 
     Args:
@@ -48,7 +60,7 @@ def spread_order(order, request, batch_size, *, min_distinct_keys, buffer_size, 
       `min_distinct_keys` requests.
     """
 
-    def chunks():
+    def chunks() -> Iterator[dict[str, np.ndarray]]:
         for start in range(0, len(order), _CHUNK):
             rows = order[start : start + _CHUNK].astype(np.int64)
             yield {"row": rows, "request": request[rows].astype(np.int64)}
@@ -74,7 +86,9 @@ def spread_order(order, request, batch_size, *, min_distinct_keys, buffer_size, 
     return found, counts.short_batches
 
 
-def spread_settings(batch_size, num_rows, num_requests, buffer_batches):
+def spread_settings(
+    batch_size: int, num_rows: int, num_requests: int, buffer_batches: int
+) -> dict[str, int]:
     """The buffer, and how many requests a batch of `spread` shall have.
 
     Half as many requests as the buffer holds on average: more could often not be had.

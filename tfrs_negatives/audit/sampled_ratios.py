@@ -1,16 +1,23 @@
 """Ratios over a sample of batches, with their standard errors."""
 
+from __future__ import annotations
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def sampled_batches(num_batches, most, rng):
+def sampled_batches(
+    num_batches: int, most: int, rng: np.random.Generator
+) -> np.ndarray:
     """Numbers of at most `most` batches, drawn without replacement, ascending."""
     if num_batches <= most:
         return np.arange(num_batches)
     return np.sort(rng.choice(num_batches, most, replace=False))
 
 
-def ratio(parts, wholes, num_batches):
+def ratio(
+    parts: ArrayLike, wholes: ArrayLike, num_batches: int
+) -> dict[str, float | None]:
     """The ratio of two totals of an epoch, from a sample of its batches.
 
     The standard error is that of the ratio estimator under sampling without

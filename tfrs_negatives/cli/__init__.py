@@ -3,14 +3,17 @@
 Imports nothing heavy, so that `--help` and errors in arguments are instant.
 """
 
+from __future__ import annotations
+
 import os
 import sys
+from collections.abc import Sequence
 
 from tfrs_negatives.cli import arguments
 from tfrs_negatives.cli.command_error import CommandError
 
 
-def main(argv=None):
+def main(argv: Sequence[str] | None = None) -> int:
     """Runs the console script.
 
     Args:
@@ -42,5 +45,5 @@ def main(argv=None):
         print("tfrs-negatives: interrupted; nothing was written", file=sys.stderr)
         return 130
     except SystemExit as stop:  # argparse, after --help or --version.
-        return stop.code or 0
+        return int(stop.code or 0)
     return 0

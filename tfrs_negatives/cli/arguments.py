@@ -1,7 +1,11 @@
 """The arguments of the console script."""
 
+from __future__ import annotations
+
 import argparse
 import math
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from tfrs_negatives.cli.command_error import CommandError
 from tfrs_negatives.version import __version__
@@ -12,7 +16,7 @@ _TRUST = "loading it runs what it holds: load only what you trust"
 _ORDERS = ("shuffled", "request_sorted", "spread")
 
 
-def parse(argv):
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """Parses arguments.
 
     Returns:
@@ -47,18 +51,18 @@ def parse(argv):
 class _Parser(argparse.ArgumentParser):
     """Tells errors in one line, through `CommandError`."""
 
-    def __init__(self, **kwargs):
+    def __init__(self, **kwargs: Any) -> None:
         super().__init__(
             formatter_class=argparse.ArgumentDefaultsHelpFormatter,
             allow_abbrev=False,
             **kwargs,
         )
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         raise CommandError(f"{message} (see {self.prog} --help)")
 
 
-def _add_train(commands):
+def _add_train(commands: Any) -> None:
     parser = commands.add_parser(
         "train",
         help="train on a table of interactions, against plain TFRS, and export",
@@ -144,7 +148,7 @@ def _add_train(commands):
     )
 
 
-def _add_data(parser):
+def _add_data(parser: argparse.ArgumentParser) -> Callable[..., argparse.Action]:
     """Adds what says where a table is and what its columns mean."""
     add = parser.add_argument_group("data").add_argument
     add("--data", metavar="FILE", help="a .csv, .tsv or .parquet file")
@@ -161,7 +165,7 @@ def _add_data(parser):
     return add
 
 
-def _add_audit(commands):
+def _add_audit(commands: Any) -> None:
     parser = commands.add_parser(
         "audit",
         help="measure what the negatives of a table, and of a model, are",
@@ -225,7 +229,7 @@ def _add_audit(commands):
     )
 
 
-def _add_query(commands):
+def _add_query(commands: Any) -> None:
     parser = commands.add_parser(
         "query",
         help="ask an exported model for a user's items",
@@ -252,7 +256,7 @@ def _add_query(commands):
     )
 
 
-def _add_serve(commands):
+def _add_serve(commands: Any) -> None:
     parser = commands.add_parser(
         "serve",
         help="answer over TensorFlow Serving's REST and gRPC protocols",
@@ -307,7 +311,7 @@ def _add_serve(commands):
     )
 
 
-def _check_source(parser, options):
+def _check_source(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if options.data is not None and options.tfds is not None:
         parser.error(
             f"expected one source, received --data {options.data!r} and --tfds "
@@ -317,15 +321,21 @@ def _check_source(parser, options):
         parser.error("--data-dir belongs to --tfds, received none. Add --tfds NAME.")
 
 
-def _check_train(parser, options):
+def _check_train(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if len(set(options.seeds)) < len(options.seeds):
         parser.error(f"--seeds must differ, received {options.seeds}. Drop repeats.")
 
 
-def _number(kind, least, meaning, exclusive=False, most=math.inf):
+def _number(
+    kind: Callable[[str], float],
+    least: float,
+    meaning: str,
+    exclusive: bool = False,
+    most: float = math.inf,
+) -> Callable[[str], float]:
     """A parser of numbers within bounds; argparse puts the option's name before."""
 
-    def parse_number(text):
+    def parse_number(text: str) -> float:
         try:
             value = kind(text)
         except ValueError:

@@ -1,8 +1,12 @@
 """`tfrs-negatives audit`: what the negatives of a table, and of a model, are."""
 
+from __future__ import annotations
+
+import argparse
 import json
 import os
 import sys
+from typing import Any
 
 from tfrs_negatives.cli.command_error import CommandError, told_in_one_line
 from tfrs_negatives.cli.comparison import FIGURES
@@ -14,7 +18,7 @@ REPORT = "audit.json"
 PAGE = "audit.html"
 
 
-def audit(options):
+def audit(options: argparse.Namespace) -> None:
     """Runs the command.
 
     Args:
@@ -45,7 +49,7 @@ def audit(options):
     print(f"\nWrote {output.path}: open {PAGE} in a browser; {REPORT} has the rest.")
 
 
-def _measure(options):
+def _measure(options: argparse.Namespace) -> dict[str, Any]:
     """The report on the table and the model that options name."""
     from tfrs_negatives import audit as audits
 
@@ -80,7 +84,7 @@ def _measure(options):
         )
 
 
-def _model(options):
+def _model(options: argparse.Namespace) -> tuple[str | None, float]:
     """The path of the model or None, and the temperature of its scores."""
     if options.model is None:
         if options.temperature is not None:
@@ -104,7 +108,7 @@ def _model(options):
     return path, temperature
 
 
-def _trained_with(path):
+def _trained_with(path: str) -> float | None:
     """The temperature in what `train` wrote; None: there is none."""
     try:
         with open(path, encoding="utf-8") as file:
@@ -113,5 +117,5 @@ def _trained_with(path):
         return None
 
 
-def _tell(num_rows):
+def _tell(num_rows: int) -> None:
     print(f"\r{num_rows:,} rows read", end="", flush=True)

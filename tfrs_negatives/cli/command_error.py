@@ -1,6 +1,9 @@
 """Mistakes of the user's, told in one line."""
 
+from __future__ import annotations
+
 import contextlib
+from collections.abc import Iterator
 
 
 class CommandError(Exception):
@@ -8,7 +11,7 @@ class CommandError(Exception):
 
 
 @contextlib.contextmanager
-def told_in_one_line():
+def told_in_one_line() -> Iterator[None]:
     """Turns the errors of code that checks what the user gave into `CommandError`.
 
     Around such code alone: elsewhere a `ValueError` is a defect of ours, and its

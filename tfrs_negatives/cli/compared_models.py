@@ -1,20 +1,30 @@
 """The two models that are compared: equal towers, another task."""
 
+from __future__ import annotations
+
+import argparse
 import math
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import layers, models, samplers, tasks
 from tfrs_negatives._keras import keras
-from tfrs_negatives.cli.popularity_discount import PopularityDiscount
+from tfrs_negatives.cli.time_split import Split
+from tfrs_negatives.types import Features, KerasLayer, KerasMetric, KerasModel
 
 # Rows of a batch whose negatives are counted, evenly spaced: the memory that takes
 # grows with them times the columns.
 _COUNTED_ROWS = 1024
 
+# Of the probability of a uniform draw: a share of it that keeps the rarest items, whose
+# frequency is little more than noise, from the largest bonus of the discount.
+_FLOOR = 0.2
 
-def id_tower(ids, dim, hidden, seed):
+
+def id_tower(ids: np.ndarray, dim: int, hidden: Sequence[int], seed: int) -> KerasModel:
     """A tower from raw ids to embeddings of length 1.
 
     Args:
@@ -35,8 +45,8 @@ def id_tower(ids, dim, hidden, seed):
     else:
         # What stands for unknown ids must be no id, as the default, -1, may be: of one
         # number more than there are ids, one is free.
-        unknown = int(np.setdiff1d(np.arange(len(ids) + 1), ids)[0])
-        lookup = keras.layers.IntegerLookup(vocabulary=ids, oov_token=unknown)
+        free = int(np.setdiff1d(np.arange(len(ids) + 1), ids)[0])
+        lookup = keras.layers.IntegerLookup(vocabulary=ids, oov_token=free)
     seeds = iter(range(1000 * seed, 1000 * seed + 1000))
     stack = [
         lookup,
@@ -57,7 +67,7 @@ def id_tower(ids, dim, hidden, seed):
     return tower
 
 
-def average_unknown(tower):
+def average_unknown(tower: KerasModel) -> None:
     """Gives unknown ids the mean embedding of the known ones.
 
     Their row never occurs in training, so it would answer with noise.
@@ -74,13 +84,18 @@ class PlainModel(models.Model):
       task: `tfrs.tasks.Retrieval`.
     """
 
-    def __init__(self, user_tower, item_tower, task):
+    def __init__(
+        self,
+        user_tower: KerasModel,
+        item_tower: KerasModel,
+        task: Callable[..., tf.Tensor],
+    ) -> None:
         super().__init__()
         self.user_tower = user_tower
         self.item_tower = item_tower
         self.task = task
 
-    def compute_loss(self, features, training=False):
+    def compute_loss(self, features: Features, training: bool = False) -> tf.Tensor:
         return self.task(
             self.user_tower(features["user"]),
             self.item_tower(features["item"]),
@@ -102,7 +117,14 @@ class RightNegativesModel(models.Model):
     #: The feature that has the items of each row's user.
     POSITIVES = "positives of the user"
 
-    def __init__(self, user_tower, item_tower, options, keys, negative_metrics=()):
+    def __init__(
+        self,
+        user_tower: KerasModel,
+        item_tower: KerasModel,
+        options: dict[str, Any],
+        keys: Sequence[str],
+        negative_metrics: Sequence[KerasMetric] = (),
+    ) -> None:
         super().__init__()
         self.user_tower = user_tower
         self.item_tower = item_tower
@@ -114,7 +136,7 @@ class RightNegativesModel(models.Model):
         )
         self.keys = tuple(keys)
 
-    def counting(self, negative_metrics):
+    def counting(self, negative_metrics: Sequence[KerasMetric]) -> RightNegativesModel:
         """This model, towers and all, with metrics of its negatives."""
         return RightNegativesModel(
             self.user_tower,
@@ -124,7 +146,7 @@ class RightNegativesModel(models.Model):
             negative_metrics,
         )
 
-    def compute_loss(self, features, training=False):
+    def compute_loss(self, features: Features, training: bool = False) -> tf.Tensor:
         items = features["item"]
         if "negatives" in features:
             items = tf.concat([items, features["negatives"]], axis=0)
@@ -139,7 +161,7 @@ class RightNegativesModel(models.Model):
         )
 
 
-def plain_model(split, options, seed):
+def plain_model(split: Split, options: argparse.Namespace, seed: int) -> PlainModel:
     """`PlainModel` with `tfrs.tasks.Retrieval` as it comes.
 
     Args:
@@ -155,7 +177,9 @@ def plain_model(split, options, seed):
     )
 
 
-def right_negatives_model(split, options, seed):
+def right_negatives_model(
+    split: Split, options: argparse.Namespace, seed: int
+) -> RightNegativesModel:
     """`RightNegativesModel` for the same arguments."""
     # The published start (a gap of 100 batches) takes every item for rare until many
     # occurrences say otherwise: in small tables, better than trusting the first few.
@@ -165,8 +189,10 @@ def right_negatives_model(split, options, seed):
     correction = frequency
     if options.num_negatives:
         correction = layers.MixedLogQ([frequency, -math.log(len(split.item_ids))])
-    correction = PopularityDiscount(
-        correction, frequency, len(split.item_ids), options.popularity_discount
+    correction = layers.ScaledLogQ(
+        correction,
+        strength=1 - options.popularity_discount,
+        floor=_FLOOR / len(split.item_ids),
     )
     task_options = {
         "temperature": options.temperature,
@@ -178,7 +204,7 @@ def right_negatives_model(split, options, seed):
     )
 
 
-def query_keys(split):
+def query_keys(split: Split) -> tuple[str, ...]:
     """Names of the features that are query keys: users, and requests they share."""
     pairs = len(set(zip(split.request.tolist(), split.user.tolist(), strict=True)))
     if pairs == len(set(split.request.tolist())):
@@ -186,14 +212,16 @@ def query_keys(split):
     return ("user", "request")
 
 
-def sampler(split, options):
+def sampler(split: Split, options: argparse.Namespace) -> samplers.Uniform | None:
     """Uniform sampler over the catalogue, or None when no negatives are asked for."""
     if not options.num_negatives:
         return None
     return samplers.Uniform(split.item_ids)
 
 
-def _towers(split, options, seed):
+def _towers(
+    split: Split, options: argparse.Namespace, seed: int
+) -> tuple[KerasModel, KerasModel]:
     """The user and the item tower; the same weights for the same seed."""
     shape = (options.dim, options.hidden)
     return (
@@ -202,7 +230,7 @@ def _towers(split, options, seed):
     )
 
 
-def _dense(width, activation, seed):
+def _dense(width: int, activation: str | None, seed: int) -> KerasLayer:
     return keras.layers.Dense(
         width,
         activation,

@@ -1,6 +1,10 @@
 """The comparison as a table, as a dict for JSON, and as a plot."""
 
+from __future__ import annotations
+
 import textwrap
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -14,16 +18,18 @@ BEFORE = "false negatives before masks"
 AFTER = "false negatives after masks"
 STEP_TIME = "step time, ms"
 
+#: From model to a dict from figure to number or None, one a seed.
+Runs: TypeAlias = dict[str, list[dict[str, float | None]]]
+
 _EMPTY = "none"
 _BY_SEED = ("recall@50", "tail recall@50")
 
 
-def summary(runs):
+def summary(runs: Runs) -> dict[str, Any]:
     """Mean, standard deviation and values by seed of every figure.
 
     Args:
-      runs: Dict from model to a list of dicts from figure to number or None, one a
-        seed.
+      runs: `Runs`.
 
     Returns:
       Dict from model to dict from figure to {"mean", "std", "by_seed"}; the standard
@@ -39,14 +45,14 @@ def summary(runs):
     }
 
 
-def table(summarised, seeds):
+def table(summarised: dict[str, Any], seeds: Sequence[int]) -> str:
     """The comparison as aligned lines of text.
 
     Args:
       summarised: What `summary` returns.
       seeds: The seeds, in the order of the values.
     """
-    rows = [("", *MODELS)]
+    rows: list[tuple[str, ...]] = [("", *MODELS)]
     for figure in summarised[PLAIN]:
         cells = [_cell(summarised[model][figure], figure) for model in MODELS]
         rows.append((figure, *cells))
@@ -62,7 +68,7 @@ def table(summarised, seeds):
     )
 
 
-def plot(summarised, path, title):
+def plot(summarised: dict[str, Any], path: str, title: str) -> None:
     """Writes a bar chart of the figures that are shares, as PNG.
 
     Args:
@@ -100,27 +106,27 @@ def plot(summarised, path, title):
     chart.savefig(path, dpi=150)
 
 
-def _statistics(values):
+def _statistics(values: list[float | None]) -> dict[str, Any]:
     if None in values:  # What is None is so for every seed: of an empty group.
         return {"mean": None, "std": None, "by_seed": values}
-    values = [float(value) for value in values]
+    numbers = [float(value) for value in values if value is not None]
     return {
-        "mean": float(np.mean(values)),
-        "std": float(np.std(values, ddof=1)) if len(values) > 1 else 0.0,
-        "by_seed": values,
+        "mean": float(np.mean(numbers)),
+        "std": float(np.std(numbers, ddof=1)) if len(numbers) > 1 else 0.0,
+        "by_seed": numbers,
     }
 
 
-def _cell(statistics, figure):
+def _cell(statistics: dict[str, Any], figure: str) -> str:
     if statistics["mean"] is None:
         return _EMPTY
     digits = 2 if figure == STEP_TIME else 4
     return f"{statistics['mean']:.{digits}f} ± {statistics['std']:.{digits}f}"
 
 
-def _four_digits(value):
+def _four_digits(value: float | None) -> str:
     return _EMPTY if value is None else f"{value:.4f}"
 
 
-def _three_digits(value):
+def _three_digits(value: float) -> str:
     return f"{value:.3f}"

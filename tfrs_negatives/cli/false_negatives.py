@@ -1,13 +1,19 @@
 """How often an in-batch negative is a known positive of the row's user."""
 
+from __future__ import annotations
+
 from tfrs_negatives.cli import request_batches
+from tfrs_negatives.cli.compared_models import RightNegativesModel
+from tfrs_negatives.cli.time_split import Split
 from tfrs_negatives.data import positives_of
 from tfrs_negatives.metrics import FalseNegativeRate
 
 _NUM_BATCHES = 20
 
 
-def false_negative_rates(model, split, batch_size, seed):
+def false_negative_rates(
+    model: RightNegativesModel, split: Split, batch_size: int, seed: int
+) -> tuple[float, float]:
     """False-negative rates before and after a model's masks, over a sample of batches.
 
     Of all pairs of a row and another row's column, the share whose item is in the

@@ -1,27 +1,33 @@
 """Held-out recall and NDCG over the whole catalogue, seen items excluded."""
 
+from __future__ import annotations
+
 import numpy as np
+import tensorflow as tf
 
 from tfrs_negatives.audit.popularity_skew import head_items
+from tfrs_negatives.cli.time_split import Split
+from tfrs_negatives.metrics import rank_measures
+from tfrs_negatives.metrics.candidate_corpus import largest_norm
+from tfrs_negatives.metrics.ranks import ranks_of_positions
 
 RECALL_AT = (10, 50, 100)
 NDCG_AT = 10
 GROUP_RECALL_AT = 50
 
-# Rank of an item that is no candidate.
-_NEVER = np.iinfo(np.int64).max
-
-# Scores at a time: 64 MiB of float32.
-_BLOCK_SCORES = 2**24
+# Held-out pairs at a time: the seen items of their users are held in one matrix.
+_BLOCK_PAIRS = 1024
 
 
-def figures(user_embeddings, item_embeddings, split):
+def figures(
+    user_embeddings: np.ndarray, item_embeddings: np.ndarray, split: Split
+) -> dict[str, float | None]:
     """What `evaluate` finds in a model, from its embeddings.
 
-    With rank r the number of other candidates that score at least as high (so a tie
-    is a miss), a held-out pair is a hit at k when r < k. Candidates of a user are
-    the catalogue without the items of the user's training rows. Held-out items
-    outside the catalogue are misses, and in neither group.
+    A held-out pair is a hit at k if its rank is at most k: 1 and the number of other
+    candidates that score at least as high, so that a tie is a miss. Candidates of a
+    user are the catalogue without the items of the user's training rows. Held-out
+    items outside the catalogue are misses, and in neither group.
 
     Args:
       user_embeddings: [U, d] float.
@@ -42,18 +48,15 @@ def figures(user_embeddings, item_embeddings, split):
                 "Expected finite embeddings, received NaN or infinity: training has "
                 "diverged. Lower --learning-rate or raise --temperature."
             )
-    ranks = held_out_ranks(
-        user_embeddings, item_embeddings, split, max(*RECALL_AT, GROUP_RECALL_AT)
-    )
-    found = {f"recall@{k}": _share(ranks < k) for k in RECALL_AT}
+    ranks = held_out_ranks(user_embeddings, item_embeddings, split)
+    found = {f"recall@{k}": _recall(ranks, k) for k in RECALL_AT}
     found[f"ndcg@{NDCG_AT}"] = _ndcg(ranks, split.held_out_user)
-    hits = ranks < GROUP_RECALL_AT
     for name, pairs in _groups(split).items():
-        found[name] = _share(hits[pairs])
+        found[name] = _recall(ranks[pairs], GROUP_RECALL_AT)
     return found
 
 
-def notes(split):
+def notes(split: Split) -> list[str]:
     """What must be known to read the figures: why some are missing, or lower.
 
     Args:
@@ -80,7 +83,7 @@ def notes(split):
     return found
 
 
-def _groups(split):
+def _groups(split: Split) -> dict[str, np.ndarray]:
     """Which held-out pairs are of each group's items, by the figure's name."""
     known = split.held_out_item >= 0
     in_head = np.zeros_like(known)
@@ -93,59 +96,64 @@ def _groups(split):
     }
 
 
-def held_out_ranks(user_embeddings, item_embeddings, split, depth):
+def held_out_ranks(
+    user_embeddings: np.ndarray, item_embeddings: np.ndarray, split: Split
+) -> np.ndarray:
     """Ranks of the held-out items among their user's candidates.
 
     Args:
       user_embeddings, item_embeddings, split: As in `figures`.
-      depth: Ranks from here on need not be told apart.
 
     Returns:
-      [h] int64: the number of other candidates scoring at least as high, exact below
-      `depth`, `depth` otherwise; huge for items outside the catalogue.
+      [h] int32: 1 the best, exact as far as the figures look; 0 for items outside the
+      catalogue.
     """
-    num_items = len(item_embeddings)
-    depth = min(depth, num_items - 1)
-    ranks = np.full(len(split.held_out_user), _NEVER, np.int64)
-    evaluated = np.flatnonzero(split.held_out_item >= 0)
-    by_user = evaluated[np.argsort(split.held_out_user[evaluated], kind="stable")]
-    seen = np.argsort(split.user, kind="stable")
-    seen_users = split.user[seen]
+    deepest = max(*RECALL_AT, GROUP_RECALL_AT)
+    users = tf.constant(user_embeddings, tf.float32)
+    items = tf.constant(item_embeddings, tf.float32)
+    norm = largest_norm(items)
+    seen = split.item[np.argsort(split.user, kind="stable")]
+    num_seen = np.bincount(split.user, minlength=len(user_embeddings))
+    ends = np.cumsum(num_seen)
 
-    users = np.unique(split.held_out_user[by_user])
-    block = max(1, _BLOCK_SCORES // num_items)
-    for start in range(0, len(users), block):
-        some = users[start : start + block]
-        scores = user_embeddings[some] @ item_embeddings.T
-        inside = seen[_between(seen_users, some[0], some[-1])]
-        inside = inside[np.isin(split.user[inside], some)]
-        rows = np.searchsorted(some, split.user[inside])
-        scores[rows, split.item[inside]] = -np.inf
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], tf.int64),
+            tf.TensorSpec([None, 1], tf.int32),
+            tf.TensorSpec([None, None], tf.int32),
+        ]
+    )
+    def ranks_of(user: tf.Tensor, item: tf.Tensor, excluded: tf.Tensor) -> tf.Tensor:
+        # Each pair is a query: a user's other held-out items are candidates too.
+        queries = tf.gather(users, user)
+        return ranks_of_positions(queries, items, norm, item, excluded, deepest)
 
-        pairs = by_user[_between(split.held_out_user[by_user], some[0], some[-1])]
-        rows = np.searchsorted(some, split.held_out_user[pairs])
-        own = scores[rows, split.held_out_item[pairs]]
-        # The depth + 1 best scores, the item's own perhaps among them, tell every
-        # rank below depth, ties included.
-        best = -np.partition(-scores, depth, axis=1)[:, : depth + 1]
-        ranks[pairs] = (best[rows] >= own[:, np.newaxis]).sum(axis=1) - 1
+    # Users who have seen as much come together, so that little is padded.
+    order = np.argsort(num_seen[split.held_out_user], kind="stable")
+    ranks = np.zeros(len(order), np.int32)
+    for start in range(0, len(order), _BLOCK_PAIRS):
+        pairs = order[start : start + _BLOCK_PAIRS]
+        user = split.held_out_user[pairs]
+        item = split.held_out_item[pairs]
+        within = np.arange(num_seen[user].max())
+        places = (ends - num_seen)[user][:, None] + within
+        is_seen = within < num_seen[user][:, None]
+        excluded = np.where(is_seen, seen[np.minimum(places, len(seen) - 1)], -1)
+        ranks[pairs] = ranks_of(user, item[:, None], excluded).numpy()[:, 0]
     return ranks
 
 
-def _ndcg(ranks, users):
+def _recall(ranks: np.ndarray, k: int) -> float | None:
+    """The share of pairs that are hits; None of no pairs."""
+    if not len(ranks):
+        return None
+    hits = rank_measures.recall(ranks[:, None], np.ones_like(ranks), k)
+    return float(tf.reduce_mean(hits))
+
+
+def _ndcg(ranks: np.ndarray, users: np.ndarray) -> float:
+    """The mean over users with pairs."""
     number, count = np.unique(users, return_inverse=True, return_counts=True)[1:]
-    gain = np.where(ranks < NDCG_AT, 1.0 / np.log2(ranks + 2.0), 0.0)
-    found = np.bincount(number, weights=gain)
-    ideal = np.cumsum(1.0 / np.log2(np.arange(NDCG_AT) + 2.0))
-    return float(np.mean(found / ideal[np.minimum(count, NDCG_AT) - 1]))
-
-
-def _share(hits):
-    return float(hits.mean()) if hits.size else None
-
-
-def _between(ordered, first, last):
-    """Slice of a sorted array that holds the values from first to last."""
-    return slice(
-        np.searchsorted(ordered, first), np.searchsorted(ordered, last, side="right")
-    )
+    # A user's gain is a sum over positives: here each pair has its part alone.
+    parts = rank_measures.ndcg(ranks[:, None], count[number].astype(np.int32), NDCG_AT)
+    return float(tf.reduce_sum(parts)) / len(count)

@@ -1,12 +1,20 @@
 """Fitting a model, with its step time, and reading its embeddings."""
 
+from __future__ import annotations
+
+import argparse
 import time
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives._keras import keras
 from tfrs_negatives.cli import request_batches
+from tfrs_negatives.cli.time_split import Split
+from tfrs_negatives.models import Model
+from tfrs_negatives.samplers import Uniform
+from tfrs_negatives.types import Tower
 
 # Steps that still trace functions and fill caches.
 _WARM_UP_STEPS = 5
@@ -17,22 +25,32 @@ _EMBED_ROWS = 8192
 class StepTimer(keras.callbacks.Callback):
     """Measures training steps, from fetching a batch to updated weights."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self._seconds = []
+        self._seconds: list[float] = []
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         self._start = time.perf_counter()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         self._seconds.append(time.perf_counter() - self._start)
 
-    def median_ms(self):
+    def median_ms(self) -> float:
         """Median in milliseconds, without the first steps if there are others."""
         return 1000 * float(np.median(self._seconds[_WARM_UP_STEPS:] or self._seconds))
 
 
-def fit(model, split, options, seed, negatives=None):
+def fit(
+    model: Model,
+    split: Split,
+    options: argparse.Namespace,
+    seed: int,
+    negatives: Uniform | None = None,
+) -> float:
     """Trains a model on request-sorted batches, with Keras's progress.
 
     Args:
@@ -54,7 +72,7 @@ def fit(model, split, options, seed, negatives=None):
     return timer.median_ms()
 
 
-def embed(tower, ids):
+def embed(tower: Tower, ids: np.ndarray) -> np.ndarray:
     """Embeddings of ids, [n, d] float32."""
     return np.concatenate(
         [

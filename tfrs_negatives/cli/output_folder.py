@@ -1,15 +1,18 @@
 """A folder that appears whole, or not at all."""
 
-import itertools
+from __future__ import annotations
+
 import json
 import os
 import shutil
 import sys
+from types import TracebackType
 
 from tfrs_negatives import _manifest
 from tfrs_negatives._publish import hidden_sibling, publish
 from tfrs_negatives.cli.command_error import CommandError
 from tfrs_negatives.cli.output_lock import OutputLock
+from tfrs_negatives.types import PathLike
 
 MANIFEST = "manifest.json"
 
@@ -42,13 +45,15 @@ class OutputFolder:
         or another process writes there. At the end: it could not be written.
     """
 
-    def __init__(self, path, command):
+    def __init__(self, path: PathLike, command: str) -> None:
         self.path = os.fspath(path)
-        self.folder = None
         self._command = command
         self._target = os.path.realpath(self.path)
+        # There on entry.
+        self.folder: str
+        self._lock: OutputLock
 
-    def __enter__(self):
+    def __enter__(self) -> OutputFolder:
         self._check()
         self.folder = hidden_sibling(self._target)
         parent = os.path.dirname(self.folder)
@@ -66,7 +71,12 @@ class OutputFolder:
             raise
         return self
 
-    def __exit__(self, kind, error, traceback):
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
         try:
             if kind is None:
                 self._finish()
@@ -79,7 +89,7 @@ class OutputFolder:
             shutil.rmtree(self.folder, ignore_errors=True)
             self._lock.release()
 
-    def _check(self):
+    def _check(self) -> None:
         if not os.path.lexists(self._target):
             return
         if not os.path.isdir(self._target):
@@ -100,7 +110,7 @@ class OutputFolder:
             except ValueError as error:
                 raise CommandError(f"{error} Name another --output.") from error
 
-    def _replaceable(self, folder):
+    def _replaceable(self, folder: str) -> list[str]:
         """Names of the files of an earlier output.
 
         Raises:
@@ -127,7 +137,7 @@ class OutputFolder:
             )
         return [*files, MANIFEST]
 
-    def _finish(self):
+    def _finish(self) -> None:
         files = _manifest.checksums(self.folder)
         with open(
             os.path.join(self.folder, MANIFEST), "w", encoding="utf-8"
@@ -150,9 +160,11 @@ class OutputFolder:
                     f"it is in {left}"
                 )
 
-    def _publish_beside(self):
+    def _publish_beside(self) -> str:
         """Puts the output under the first name like the wanted one that is free."""
-        for number in itertools.count(1):
+        number = 0
+        while True:
+            number += 1
             path = f"{self._target}-{number}"
             if os.path.lexists(path):
                 continue
@@ -164,5 +176,5 @@ class OutputFolder:
                     raise
 
 
-def _note(text):
+def _note(text: str) -> None:
     print(f"note: {' '.join(text.split())}", file=sys.stderr)

@@ -1,10 +1,13 @@
 """One writer of an output folder at a time."""
 
+from __future__ import annotations
+
 import datetime
 import fcntl
 import hashlib
 import os
 import socket
+from typing import IO
 
 from tfrs_negatives.cli.command_error import CommandError
 
@@ -20,13 +23,13 @@ class OutputLock:
       path: What is locked.
     """
 
-    def __init__(self, folder, path):
+    def __init__(self, folder: str, path: str) -> None:
         digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
         self._path = path
         self._name = os.path.join(folder, f".{os.path.basename(path)}.{digest}.lock")
-        self._file = None
+        self._file: IO[str] | None = None
 
-    def acquire(self):
+    def acquire(self) -> None:
         """Takes the lock.
 
         Raises:
@@ -59,7 +62,7 @@ class OutputLock:
         )
         self._file.flush()
 
-    def release(self):
+    def release(self) -> None:
         """Drops the lock and removes its file."""
         if self._file is None:
             return
@@ -71,7 +74,7 @@ class OutputLock:
         self._file = None
 
 
-def _is_still_there(file, name):
+def _is_still_there(file: IO[str], name: str) -> bool:
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(name))
     except FileNotFoundError:

@@ -3,15 +3,22 @@
 Loads the SavedModel alone, without Keras, to start fast.
 """
 
+from __future__ import annotations
+
+import argparse
 import os
 import sys
 import uuid
+from typing import TYPE_CHECKING, Any
 
 from tfrs_negatives import _exports
 from tfrs_negatives.cli.command_error import CommandError, told_in_one_line
 
+if TYPE_CHECKING:
+    from tfrs_negatives._saved_retrieval import SavedRetrieval
 
-def query(options):
+
+def query(options: argparse.Namespace) -> None:
     """Runs the command.
 
     Args:
@@ -61,7 +68,7 @@ def query(options):
     print("\n".join(_lines(answer)))
 
 
-def find_model(path):
+def find_model(path: str) -> str:
     """The export in what `train` wrote, or at `path`; of versions the highest.
 
     Raises:
@@ -71,7 +78,7 @@ def find_model(path):
     return versions[max(versions)]
 
 
-def find_served(path):
+def find_served(path: str) -> str:
     """`path`, or the folder in it where `train` put the export.
 
     Raises:
@@ -87,7 +94,7 @@ def find_served(path):
     )
 
 
-def _user_dtype(description, path):
+def _user_dtype(description: dict[str, Any], path: str) -> str:
     if list(description["query"]) != ["user"]:
         raise CommandError(
             f"Expected a model of users' ids, received {path!r}, whose queries are "
@@ -96,7 +103,7 @@ def _user_dtype(description, path):
     return description["query"]["user"]["dtype"]
 
 
-def _parse(option, text, dtype):
+def _parse(option: str, text: str, dtype: str) -> int | str:
     if dtype == "string":
         return text
     try:
@@ -111,7 +118,7 @@ def _parse(option, text, dtype):
     )
 
 
-def _is_unknown(model, user, dtype):
+def _is_unknown(model: SavedRetrieval, user: int | str, dtype: str) -> bool:
     """Whether a user gets the embedding that every unknown id gets."""
     import numpy as np
     import tensorflow as tf
@@ -123,7 +130,7 @@ def _is_unknown(model, user, dtype):
     return np.array_equal(embeddings[0], embeddings[1])
 
 
-def _lines(answer):
+def _lines(answer: dict[str, list[Any]]) -> list[str]:
     """The answer as aligned columns; rows without an item are left out."""
     found = [i for i, score in enumerate(answer["scores"]) if score != float("-inf")]
     rows = [("rank", "id", *(["title"] if "title" in answer else []), "score")]
@@ -141,5 +148,5 @@ def _lines(answer):
     ]
 
 
-def _text(value):
+def _text(value: object) -> str:
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)

@@ -1,14 +1,21 @@
 """Request-sorted batches, the same for every model."""
 
+from __future__ import annotations
+
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives.audit.row_orders import request_order
+from tfrs_negatives.cli.time_split import Split
+from tfrs_negatives.types import Features
 
 
-def request_batches(split, batch_size, seed, epoch):
+def request_batches(
+    split: Split, batch_size: int, seed: int, epoch: int
+) -> list[np.ndarray]:
     """Cuts the order of an epoch into batches.
 
     All but the last have `batch_size` rows, so a request may go on in the next
@@ -21,7 +28,7 @@ def request_batches(split, batch_size, seed, epoch):
     return np.split(order, range(batch_size, len(order), batch_size))
 
 
-def dataset(split, batch_size, seed):
+def dataset(split: Split, batch_size: int, seed: int) -> tf.data.Dataset:
     """The training rows as a `tf.data.Dataset`, one pass an epoch.
 
     Every pass takes the next epoch's order, so a data set serves one `fit`.
@@ -37,7 +44,7 @@ def dataset(split, batch_size, seed):
     """
     epochs = itertools.count()
 
-    def passes():
+    def passes() -> Iterator[np.ndarray]:
         yield from request_batches(split, batch_size, seed, next(epochs))
 
     columns = {
@@ -46,7 +53,7 @@ def dataset(split, batch_size, seed):
     }
     requests = tf.constant(split.request)
 
-    def features(rows):
+    def features(rows: tf.Tensor) -> Features:
         batch = {
             name: tf.gather(ids, tf.gather(positions, rows))
             for name, (ids, positions) in columns.items()

@@ -1,5 +1,8 @@
 """`tfrs-negatives serve`: answers over TensorFlow Serving's protocols."""
 
+from __future__ import annotations
+
+import argparse
 import dataclasses
 import logging
 import signal
@@ -9,7 +12,7 @@ from tfrs_negatives.cli.command_error import CommandError, told_in_one_line
 from tfrs_negatives.cli.query_command import find_served
 
 
-def serve(options):
+def serve(options: argparse.Namespace) -> None:
     """Runs the command, until the process is told to end (SIGTERM or SIGINT).
 
     Args:
@@ -23,8 +26,8 @@ def serve(options):
         from tfrs_negatives.serving import Limits, Server
     except ImportError as error:
         raise CommandError(
-            f"Serving needs packages that cannot be imported ({error}). Run "
-            "`pip install tfrs_negatives[serve]`."
+            "Serving needs packages that cannot be imported "
+            f"({error.__cause__ or error}). Run `pip install tfrs_negatives[serve]`."
         ) from error
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
     limits = {

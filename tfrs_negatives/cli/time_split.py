@@ -1,11 +1,14 @@
 """Time-ordered split: each user's last interactions are held out."""
 
+from __future__ import annotations
+
 import dataclasses
 
 import numpy as np
 
 from tfrs_negatives.audit.held_out import last_interactions
 from tfrs_negatives.cli.command_error import CommandError
+from tfrs_negatives.data import Interactions
 from tfrs_negatives.data.id_codes import codes
 
 
@@ -34,7 +37,7 @@ class Split:
     held_out_item: np.ndarray
 
 
-def split(table, validation=False):
+def split(table: Interactions, validation: bool = False) -> Split:
     """Splits a table of interactions by time.
 
     Args:
@@ -92,13 +95,19 @@ def split(table, validation=False):
     )
 
 
-def _positions(ids, wanted):
+def _positions(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Where each of `wanted` is in the ascending `ids`; -1 where it is not."""
     place = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
     return np.where(ids[place] == wanted, place, -1)
 
 
-def _contains(user, item, other_user, other_item, num_items):
+def _contains(
+    user: np.ndarray,
+    item: np.ndarray,
+    other_user: np.ndarray,
+    other_item: np.ndarray,
+    num_items: int,
+) -> np.ndarray:
     """Which of the other pairs are among the pairs."""
     keys = user.astype(np.int64) * num_items + item
     other = other_user.astype(np.int64) * num_items + other_item

@@ -1,22 +1,29 @@
 """`tfrs-negatives train`: both models on the same batches, compared and exported."""
 
+from __future__ import annotations
+
+import argparse
 import json
 import os
 import resource
 import time
+from typing import TYPE_CHECKING, Any
 
 from tfrs_negatives.cli import comparison, held_out_figures
 from tfrs_negatives.cli.command_error import CommandError, told_in_one_line
-from tfrs_negatives.cli.comparison import FIGURES
+from tfrs_negatives.cli.comparison import FIGURES, Runs
 from tfrs_negatives.cli.output_folder import OutputFolder
-from tfrs_negatives.cli.time_split import split
-from tfrs_negatives.data import interactions
+from tfrs_negatives.cli.time_split import Split, split
+from tfrs_negatives.data import Interactions, interactions
 from tfrs_negatives.version import __version__
+
+if TYPE_CHECKING:
+    from tfrs_negatives.cli.compared_models import RightNegativesModel
 
 COMMAND = "tfrs-negatives train"
 
 
-def train(options):
+def train(options: argparse.Namespace) -> None:
     """Runs the command.
 
     Args:
@@ -66,7 +73,7 @@ def train(options):
     )
 
 
-def _load(options):
+def _load(options: argparse.Namespace) -> tuple[Interactions, Split]:
     """The table and its split."""
     with told_in_one_line():
         table = interactions(
@@ -84,7 +91,7 @@ def _load(options):
     return table, split(table, validation=options.validation)
 
 
-def _check_environment():
+def _check_environment() -> None:
     import matplotlib  # noqa: F401  If missing, say so now and not after training.
 
     from tfrs_negatives._keras import IS_KERAS_3
@@ -97,7 +104,7 @@ def _check_environment():
         )
 
 
-def _facts(table, parts):
+def _facts(table: Interactions, parts: Split) -> dict[str, Any]:
     """What was loaded and how it was split, for people."""
     return {
         "data": table.name,
@@ -114,7 +121,9 @@ def _facts(table, parts):
     }
 
 
-def _compare(parts, options):
+def _compare(
+    parts: Split, options: argparse.Namespace
+) -> tuple[Runs, RightNegativesModel]:
     """Trains and evaluates both models for every seed.
 
     Returns:
@@ -123,7 +132,7 @@ def _compare(parts, options):
     from tfrs_negatives.cli import compared_models, model_fitting
     from tfrs_negatives.cli.false_negatives import false_negative_rates
 
-    runs = {name: [] for name in comparison.MODELS}
+    runs: Runs = {name: [] for name in comparison.MODELS}
     for seed in options.seeds:
         for name in comparison.MODELS:
             print(f"\n{name}, seed {seed}", flush=True)
@@ -157,7 +166,7 @@ def _compare(parts, options):
     return runs, model
 
 
-def _export(model, parts, path):
+def _export(model: RightNegativesModel, parts: Split, path: str) -> dict[str, str]:
     """Writes the SavedModel; returns what kind of index it has."""
     import tensorflow as tf
 
@@ -182,6 +191,6 @@ def _export(model, parts, path):
     return {"index": type(index).__name__}
 
 
-def _peak_memory_mib():
+def _peak_memory_mib() -> int:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / 1024)  # Linux counts in KiB.

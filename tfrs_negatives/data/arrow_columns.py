@@ -1,6 +1,10 @@
 """Turns Arrow columns into checked ones: one set of rules for every source."""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -22,23 +26,27 @@ class Text:
     values: pa.Array
     codes: np.ndarray
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.codes)
 
-    def __getitem__(self, rows):
+    def __getitem__(self, rows: np.ndarray | slice) -> Text:
         return Text(self.values, self.codes[rows])
 
-    def strings(self):
+    def strings(self) -> np.ndarray:
         """[n] objects of `str`; equal ones are one object."""
         return self.values.to_numpy(zero_copy_only=False)[self.codes]
 
-    def bytes(self):
+    def bytes(self) -> np.ndarray:
         """[n] objects of `bytes`, in UTF-8."""
         values = self.values.cast(pa.large_binary())
         return values.to_numpy(zero_copy_only=False)[self.codes]
 
 
-def plain(column):
+#: A checked column, of numbers or of text.
+Column: TypeAlias = np.ndarray | Text
+
+
+def plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     """A column as one Arrow array, with a dictionary only around text without nulls.
 
     Args:
@@ -58,7 +66,7 @@ def plain(column):
     return column.cast(_large(column.type)) if _is_text(column.type) else column
 
 
-def num_nulls(column):
+def num_nulls(column: pa.Array) -> int:
     """How many values of a plain column are null or NaN."""
     nulls = column.null_count
     if pa.types.is_floating(column.type):
@@ -66,7 +74,7 @@ def num_nulls(column):
     return nulls
 
 
-def id_type(kind):
+def id_type(kind: pa.DataType) -> str | None:
     """What ids of an Arrow type become: "integers", "strings", or None."""
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
@@ -75,7 +83,7 @@ def id_type(kind):
     return "strings" if _is_text(kind) else None
 
 
-def ids(column, name, source):
+def ids(column: pa.Array, name: str, source: str) -> Column:
     """A column of ids.
 
     Args:
@@ -106,7 +114,7 @@ def ids(column, name, source):
         ) from error
 
 
-def text(column, name, source):
+def text(column: pa.Array, name: str, source: str) -> Text:
     """A plain column of text as `Text`; nulls are "".
 
     Raises:
@@ -142,7 +150,9 @@ def text(column, name, source):
     return Text(encoded.dictionary, places)
 
 
-def numbers(column, name, source, expected=None):
+def numbers(
+    column: pa.Array, name: str, source: str, expected: str | None = None
+) -> np.ndarray:
     """A column of finite numbers, float64; text is parsed, and True is 1.
 
     Args:
@@ -175,7 +185,7 @@ def numbers(column, name, source, expected=None):
     return values
 
 
-def parsed(column):
+def parsed(column: pa.Array) -> pa.Array | None:
     """A column of text as Arrow float64; None where a value is no number."""
     texts = pc.utf8_trim_whitespace(as_text(column))
     try:
@@ -191,7 +201,7 @@ def parsed(column):
         return None
 
 
-def whole_numbers(values):
+def whole_numbers(values: pa.Array) -> np.ndarray | None:
     """Strings as int64 if each is how a whole number is written, else None."""
     if not pc.all(pc.match_substring_regex(values, _WHOLE)).as_py():
         return None
@@ -201,7 +211,7 @@ def whole_numbers(values):
         return None
 
 
-def joined(parts):
+def joined(parts: Sequence[Any]) -> Any:
     """One column of the checked columns of several parts."""
     if not isinstance(parts[0], Text):
         return np.concatenate(parts)
@@ -213,7 +223,7 @@ def joined(parts):
     return Text(every.dictionary, np.concatenate(codes))
 
 
-def is_number(kind):
+def is_number(kind: pa.DataType) -> bool:
     """Whether an Arrow type is one of numbers."""
     return (
         pa.types.is_integer(kind)
@@ -222,12 +232,12 @@ def is_number(kind):
     )
 
 
-def is_text(kind):
+def is_text(kind: pa.DataType) -> bool:
     """Whether an Arrow type is one of text, in a dictionary or not."""
     return _is_text(kind.value_type if pa.types.is_dictionary(kind) else kind)
 
 
-def as_text(column):
+def as_text(column: pa.Array) -> pa.Array:
     """A plain column without its dictionary, as text; other bytes by their numbers."""
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
@@ -240,7 +250,7 @@ def as_text(column):
         return pa.array(texts, pa.large_string())
 
 
-def _is_text(kind):
+def _is_text(kind: pa.DataType) -> bool:
     types = pa.types
     return (
         types.is_string(kind)
@@ -253,7 +263,7 @@ def _is_text(kind):
     )
 
 
-def _large(kind):
+def _large(kind: pa.DataType) -> pa.DataType:
     types = pa.types
     is_string = (
         types.is_string(kind)
@@ -263,11 +273,11 @@ def _large(kind):
     return pa.large_string() if is_string else pa.large_binary()
 
 
-def _largest(column):
+def _largest(column: pa.Array) -> Any:
     return max(column.to_pylist(), key=abs)
 
 
-def _first_unparsed(column):
+def _first_unparsed(column: pa.Array) -> str:
     """The first value of a column of text that is no number."""
     texts = as_text(column)
     for value in texts.to_pylist():
@@ -276,7 +286,7 @@ def _first_unparsed(column):
     raise AssertionError("All values are numbers.")
 
 
-def _first_undecodable(column):
+def _first_undecodable(column: pa.Array) -> str:
     for value in column.to_pylist():
         try:
             value.decode("utf-8")

@@ -1,5 +1,9 @@
 """How often each id occurs in a dataset."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 
@@ -9,7 +13,9 @@ from tfrs_negatives._keras import keras
 _MERGE = 2**22
 
 
-def count_ids(dataset, feature=None, progress=True):
+def count_ids(
+    dataset: tf.data.Dataset, feature: str | None = None, progress: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
     """Counts the ids of a dataset in one pass.
 
     Memory: about 16 bytes a distinct id (more for strings), whatever the length
@@ -74,7 +80,9 @@ def count_ids(dataset, feature=None, progress=True):
     return _merged(parts)
 
 
-def _merged(parts):
+def _merged(
+    parts: Sequence[tuple[np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray]:
     ids = np.concatenate([ids for ids, _ in parts])
     counts = np.concatenate([counts for _, counts in parts])
     distinct, places = np.unique(ids, return_inverse=True)

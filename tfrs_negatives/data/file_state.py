@@ -1,5 +1,7 @@
 """Whether a file is still the one that reading began with."""
 
+from __future__ import annotations
+
 import os
 
 
@@ -14,11 +16,11 @@ class FileState:
       source: A phrase that names it, for messages.
     """
 
-    def __init__(self, path, source):
+    def __init__(self, path: str, source: str) -> None:
         self._path, self._source = path, source
         self._state = _state(path)
 
-    def check(self):
+    def check(self) -> None:
         """Raises `ValueError` if the file has changed or is gone."""
         if _state(self._path) != self._state:
             raise ValueError(
@@ -28,7 +30,7 @@ class FileState:
             )
 
 
-def _state(path):
+def _state(path: str) -> tuple[int, int, int] | None:
     try:
         status = os.stat(path)
     except OSError:

@@ -1,14 +1,22 @@
 """Batches that keep the rows of a request together."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import tensorflow as tf
 
 from tfrs_negatives.data import row_chunks
 from tfrs_negatives.data.request_counts import (
+    Counts,
+    RequestCounts,
     add_counts,
     no_counts,
     show_counts,
     warn_once,
 )
+from tfrs_negatives.data.row_chunks import Key, Rows
 
 # How many of the requests that have left are remembered.
 RECENT_REQUESTS = 16_384
@@ -17,15 +25,15 @@ RECENT_REQUESTS = 16_384
 # Nothing here depends on tensors' values; converting would only warn.
 @tf.autograph.experimental.do_not_convert
 def group_by_request(
-    dataset,
-    key,
-    batch_size,
+    dataset: tf.data.Dataset,
+    key: Key | Sequence[Key],
+    batch_size: int,
     *,
-    buffer_size=None,
-    input_context=None,
-    key_mask=None,
-    counts=None,
-):
+    buffer_size: int | None = None,
+    input_context: tf.distribute.InputContext | None = None,
+    key_mask: Key | None = None,
+    counts: RequestCounts | None = None,
+) -> tf.data.Dataset:
     """Makes batches of whole requests: none straddles two batches.
 
     A batch takes requests in the order of their first rows while they fit into
@@ -70,11 +78,13 @@ def group_by_request(
       tf.errors.InvalidArgumentError: While iterating: rows declared sorted are not.
     """
     is_sorted = buffer_size is None
-    buffer_size = batch_size if is_sorted else buffer_size
-    row_chunks.check_sizes(batch_size, buffer_size)
+    num_waiting = batch_size if buffer_size is None else buffer_size
+    row_chunks.check_sizes(batch_size, num_waiting)
     chunks = row_chunks.row_chunks(dataset, key, batch_size, input_context, key_mask)
 
-    def step(state, chunk):
+    def step(
+        state: dict[str, Any], chunk: dict[str, Any]
+    ) -> tuple[dict[str, Any], tuple[Rows, tf.Tensor]]:
         keys = tf.concat([state["keys"], chunk["keys"]], 0)
         has_key = tf.concat([state["has_key"], chunk["has_key"]], 0)
         # `unique` numbers keys in the order in which they first occur.
@@ -84,7 +94,7 @@ def group_by_request(
         if is_sorted:
             num_late = _check_sorted(num_late, key)
         ends = tf.cumsum(sizes)
-        kept = tf.where(chunk["is_last"], 0, buffer_size)
+        kept = tf.where(chunk["is_last"], 0, num_waiting)
         cuts, num_cut, continues = _cut(ends, batch_size, kept, state["continues"])
         left = tf.concat([[0], cuts], 0)[-1]
         rows = _sort(row_chunks.join(state["rows"], chunk["rows"]), number)
@@ -97,7 +107,7 @@ def group_by_request(
             cut_requests=num_cut,
             late_requests=num_late,
         )
-        totals = _with_warnings(state["counts"], totals, batch_size, buffer_size)
+        totals = _with_warnings(state["counts"], totals, batch_size, num_waiting)
         num_gone = tf.searchsorted(ends, [left], side="right")[0]
         has_key = tf.math.unsorted_segment_max(
             tf.cast(has_key, tf.int32), number, tf.size(requests)
@@ -126,7 +136,9 @@ def group_by_request(
     return chunks.scan(state, step).flat_map(row_chunks.slices)
 
 
-def _cut(ends, batch_size, kept, continues):
+def _cut(
+    ends: tf.Tensor, batch_size: int, kept: tf.Tensor, continues: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Where batches end.
 
     Args:
@@ -141,7 +153,9 @@ def _cut(ends, batch_size, kept, continues):
     """
     num_rows = tf.concat([[0], ends], 0)[-1]
 
-    def next_cut(start, cuts, num_cut, continues):
+    def next_cut(
+        start: tf.Tensor, cuts: tf.Tensor, num_cut: tf.Tensor, continues: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         limit = start + batch_size
         num_fit = tf.searchsorted(ends, [limit], side="right")[0]
         end = tf.concat([[0], ends], 0)[num_fit]
@@ -165,7 +179,7 @@ def _cut(ends, batch_size, kept, continues):
     return cuts, num_cut, continues
 
 
-def _sort(rows, number):
+def _sort(rows: Rows, number: tf.Tensor) -> Rows:
     """The rows of one request after those of another; most often they are already."""
     return tf.cond(
         tf.reduce_all(number[1:] >= number[:-1]),
@@ -174,18 +188,18 @@ def _sort(rows, number):
     )
 
 
-def _num_different(number):
+def _num_different(number: tf.Tensor) -> tf.Tensor:
     return tf.reduce_max(tf.concat([[-1], number], 0)) + 1
 
 
-def _num_common(recent, new):
+def _num_common(recent: tf.Tensor, new: tf.Tensor) -> tf.Tensor:
     """How many of the keys `new` [m], all different, are among `recent` [n]."""
     number = tf.unique(tf.concat([recent, new], 0))[1]
     known = _num_different(number[: tf.size(recent)])
     return tf.math.count_nonzero(number[tf.size(recent) :] < known)
 
 
-def _check_sorted(num_late, key):
+def _check_sorted(num_late: tf.Tensor, key: Key | Sequence[Key]) -> tf.Tensor:
     message = (
         f"Rows must be sorted by request (`{key}`): received rows of requests whose "
         "others have left in batches before. Sort them, or pass `buffer_size`, the "
@@ -198,7 +212,9 @@ def _check_sorted(num_late, key):
         return tf.identity(num_late)
 
 
-def _with_warnings(before, after, batch_size, buffer_size):
+def _with_warnings(
+    before: Counts, after: Counts, batch_size: int, buffer_size: int
+) -> Counts:
     name, late = "cut_requests", "late_requests"
     return {
         **after,

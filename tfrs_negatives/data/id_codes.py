@@ -1,9 +1,11 @@
 """Ids as numbers of their sorted distinct values."""
 
+from __future__ import annotations
+
 import numpy as np
 
 
-def codes(ids):
+def codes(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distinct ids and where each one is among them, as `np.unique` has it.
 
     For strings this takes time linear in the rows, where `np.unique` sorts all of them.

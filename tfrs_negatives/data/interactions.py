@@ -1,11 +1,18 @@
 """A table of interactions: (user, item, request, time, label, title)."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfrs_negatives.data import table_sources
 from tfrs_negatives.data.time_range import time_range
+from tfrs_negatives.types import PathLike
+
+if TYPE_CHECKING:
+    from tfrs_negatives.data.table_parts import Parts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,17 +43,17 @@ class Interactions:
     has_time: bool = False
     num_dropped: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, np.ndarray):
                 value.setflags(write=False)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.user)
 
     @property
-    def time_range(self):
+    def time_range(self) -> str:
         """The first and the last time in words; "none" without a time column."""
         if not self.has_time:
             return "none"
@@ -54,17 +61,17 @@ class Interactions:
 
 
 def interactions(
-    path=None,
+    path: PathLike | None = None,
     *,
-    tfds=None,
-    data_dir=None,
-    user=None,
-    item=None,
-    request=None,
-    time=None,
-    label=None,
-    title=None,
-):
+    tfds: str | None = None,
+    data_dir: PathLike | None = None,
+    user: str | None = None,
+    item: str | None = None,
+    request: str | None = None,
+    time: str | None = None,
+    label: str | None = None,
+    title: str | None = None,
+) -> Interactions:
     """Loads a table of interactions; `stream_interactions` reads larger ones.
 
     Three sources: a file (`path`), a TensorFlow Datasets name (`tfds`, read from
@@ -115,11 +122,12 @@ def interactions(
     return _build(table_sources.parts(path, tfds, data_dir, named))
 
 
-def _build(parts):
+def _build(parts: Parts) -> Interactions:
     """The object from a table's parts."""
     from tfrs_negatives.data import arrow_columns
 
-    found, num_read = {role: [] for role in parts.names}, 0
+    found: dict[str, list[Any]] = {role: [] for role in parts.names}
+    num_read = 0
     for part in parts.checked():
         num_read += len(part["user"])
         kept = part["label"] > 0 if "label" in part else slice(None)
@@ -162,7 +170,7 @@ def _build(parts):
     )
 
 
-def _default_requests(user, time):
+def _default_requests(user: np.ndarray, time: np.ndarray | None) -> np.ndarray:
     """Numbers requests: a user, or a user's UTC day."""
     number = np.unique(user, return_inverse=True)[1]
     if time is None:

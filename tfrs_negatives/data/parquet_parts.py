@@ -1,8 +1,11 @@
 """Parquet files, part by part."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import threading
+from collections.abc import Iterator
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +14,7 @@ import pyarrow.parquet as pq
 from tfrs_negatives.data import arrow_columns
 from tfrs_negatives.data.file_state import FileState
 from tfrs_negatives.data.table_parts import Parts
+from tfrs_negatives.data.table_sources import NameColumns
 
 
 class ParquetParts(Parts):
@@ -24,9 +28,9 @@ class ParquetParts(Parts):
       source: Where it came from, for messages.
     """
 
-    def __init__(self, path, name_columns, source):
+    def __init__(self, path: str, name_columns: NameColumns, source: str) -> None:
         self._path, self._state = path, FileState(path, source)
-        self._held = None, None
+        self._held: tuple[int | None, pa.Table] = None, None
         self._lock = threading.Lock()
         self.source = source
         with self._opened() as file:
@@ -42,7 +46,7 @@ class ParquetParts(Parts):
         self._ends = np.cumsum(sizes, dtype=np.int64)
         super().__init__(names, types, source, os.path.basename(path))
 
-    def _read(self, position, num):
+    def _read(self, position: int, num: int) -> tuple[pa.Table, int]:
         # Empty row groups end where they begin.
         group = int(np.searchsorted(self._ends, position, side="right"))
         if group == len(self._ends):
@@ -54,7 +58,7 @@ class ParquetParts(Parts):
         self._state.check()
         return table, int(position) if position < self._ends[-1] else -1
 
-    def _row_group(self, group):
+    def _row_group(self, group: int) -> pa.Table:
         with self._lock:
             if self._held[0] != group:
                 self._held = None, None  # Lets go of the one before.
@@ -63,7 +67,7 @@ class ParquetParts(Parts):
             return self._held[1]
 
     @contextlib.contextmanager
-    def _opened(self):
+    def _opened(self) -> Iterator[pq.ParquetFile]:
         """The open file; errors in reading it are `ValueError`."""
         try:
             # Text that repeats stays in its dictionary.

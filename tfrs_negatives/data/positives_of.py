@@ -1,13 +1,17 @@
 """The items of each user of a table, as lists that join a dataset."""
 
+from __future__ import annotations
+
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from tfrs_negatives._id_columns import column_of, id_column
 from tfrs_negatives._ids import as_int64
+from tfrs_negatives.types import TableLike, TensorLike
 
 
-def positives_of(table, key="user", item="item"):
+def positives_of(table: TableLike, key: str = "user", item: str = "item") -> Positives:
     """Lists the items of each user (or request, or other key) of a table.
 
     For what a task or a sampler is to know of each row's user: `known_positive_ids`
@@ -68,7 +72,7 @@ class Positives:
       ValueError: When called: strings for integers, or the reverse.
     """
 
-    def __init__(self, keys, items, counts):
+    def __init__(self, keys: TensorLike, items: TensorLike, counts: ArrayLike) -> None:
         # Pipelines run on the host; tables on the accelerator would be copied.
         with tf.init_scope(), tf.device("CPU:0"):
             keys = tf.constant(keys)
@@ -90,11 +94,11 @@ class Positives:
             self._items = tf.constant(items)
 
     @property
-    def num_keys(self):
+    def num_keys(self) -> int:
         """K, the number of keys with items."""
         return int(self._numbers.shape[0])
 
-    def __call__(self, keys):
+    def __call__(self, keys: TensorLike) -> tf.RaggedTensor:
         keys = tf.convert_to_tensor(keys)
         if keys.shape.rank != 1:
             raise ValueError(f"`keys` must be a vector [B], received {keys.shape}.")
@@ -116,7 +120,9 @@ class Positives:
 
     # Nothing here depends on tensors' values; converting would only warn.
     @tf.autograph.experimental.do_not_convert
-    def attach(self, dataset, key_feature, name="known_positives"):
+    def attach(
+        self, dataset: tf.data.Dataset, key_feature: str, name: str = "known_positives"
+    ) -> tf.data.Dataset:
         """Adds the items of each row's key to the batches of a dataset.
 
         Args:

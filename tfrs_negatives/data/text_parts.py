@@ -1,14 +1,18 @@
 """CSV and TSV files, part by part, by Arrow's reader."""
 
+from __future__ import annotations
+
 import contextlib
 import os
 import threading
+from collections.abc import Callable, Iterator
 
 import pyarrow as pa
 from pyarrow import csv
 
 from tfrs_negatives.data.file_state import FileState
 from tfrs_negatives.data.table_parts import Parts
+from tfrs_negatives.data.table_sources import NameColumns
 
 # Bytes that are parsed together, and at most, where a row needs more. Arrow reads 32
 # blocks ahead.
@@ -36,18 +40,21 @@ class TextParts(Parts):
 
     is_text = True
 
-    def __init__(self, path, separator, name_columns, source):
+    def __init__(
+        self, path: str, separator: str, name_columns: NameColumns, source: str
+    ) -> None:
         self.source = source
         self._path, self._separator = path, separator
         self._state = FileState(path, source)
-        self._block, self._waiting, self._lock = _BLOCK, {}, threading.Lock()
+        self._block, self._lock = _BLOCK, threading.Lock()
+        self._waiting: dict[int, _RowReader] = {}
         header = self._header()
         names = name_columns(header)
         self._wanted, self._num_fields = sorted(set(names.values())), len(header)
         types = dict.fromkeys(names, pa.string())
         super().__init__(names, types, source, os.path.basename(path))
 
-    def _header(self):
+    def _header(self) -> list[str]:
         """The names of the columns."""
         with self._told():
             head = _Bytes(self._path).read(_HEAD) + b"\n"
@@ -61,7 +68,7 @@ class TextParts(Parts):
             )
             return reader.schema.names
 
-    def _read(self, position, num):
+    def _read(self, position: int, num: int) -> tuple[pa.Table, int]:
         with self._lock:
             rows = self._waiting.pop(position, None)
         with self._told():
@@ -85,10 +92,10 @@ class TextParts(Parts):
                 del self._waiting[next(iter(self._waiting))]
         return table, position
 
-    def _rows(self):
+    def _rows(self) -> _RowReader:
         wrong = []
 
-        def handle(row):
+        def handle(row: csv.InvalidRow) -> str:
             wrong.append(row)
             return "error"
 
@@ -109,7 +116,9 @@ class TextParts(Parts):
             wrong,
         )
 
-    def _parse_options(self, handle_row):
+    def _parse_options(
+        self, handle_row: Callable[[csv.InvalidRow], str]
+    ) -> csv.ParseOptions:
         return csv.ParseOptions(
             delimiter=self._separator,
             newlines_in_values=True,
@@ -117,7 +126,7 @@ class TextParts(Parts):
         )
 
     @contextlib.contextmanager
-    def _told(self):
+    def _told(self) -> Iterator[None]:
         """Errors in reading the file are `ValueError`."""
         try:
             yield
@@ -139,7 +148,7 @@ class TextParts(Parts):
         self._state.check()
 
 
-def _is_too_long(error):
+def _is_too_long(error: Exception) -> bool:
     """Whether a row has more bytes than a block."""
     return str(error).startswith("straddling object")
 
@@ -156,7 +165,14 @@ class _RowReader:
       at_end: Whether all rows were taken.
     """
 
-    def __init__(self, file, read, parse, convert, wrong):
+    def __init__(
+        self,
+        file: _Bytes,
+        read: csv.ReadOptions,
+        parse: csv.ParseOptions,
+        convert: csv.ConvertOptions,
+        wrong: list[csv.InvalidRow],
+    ) -> None:
         self._wrong, self._error = wrong, None
         with self._rows_told():
             self._reader = csv.open_csv(file, read, parse, convert)
@@ -164,7 +180,7 @@ class _RowReader:
         self._next = self._held
         self.at_end = False
 
-    def take(self, num):
+    def take(self, num: int) -> pa.Table:
         """An Arrow table of at most `num` rows."""
         while not len(self._held) and self._next is not None:
             self._held = self._fetch()
@@ -173,11 +189,11 @@ class _RowReader:
         self.at_end = self._next is None and not len(self._held)
         return table
 
-    def skip(self, num):
+    def skip(self, num: int) -> None:
         while num and not self.at_end:
             num -= len(self.take(num))
 
-    def _fetch(self):
+    def _fetch(self) -> pa.Table:
         """The next block of rows; one is read ahead, to know which is the last."""
         if self._error is not None:
             raise self._error
@@ -196,7 +212,7 @@ class _RowReader:
         return table
 
     @contextlib.contextmanager
-    def _rows_told(self):
+    def _rows_told(self) -> Iterator[None]:
         try:
             yield
         except pa.ArrowInvalid as error:
@@ -214,15 +230,15 @@ class _Bytes:
 
     closed = False
 
-    def __init__(self, path, end=""):
+    def __init__(self, path: str, end: str = "") -> None:
         packed = "gzip" if path.lower().endswith(".gz") else None
         self._file = pa.input_stream(path, compression=packed)
         self._end = end.encode("utf-8")
 
-    def readable(self):
+    def readable(self) -> bool:
         return True
 
-    def read(self, size):
+    def read(self, size: int) -> bytes:
         data = b""
         while len(data) < size:
             more = self._file.read(size - len(data))
@@ -233,6 +249,6 @@ class _Bytes:
             data += more
         return data
 
-    def close(self):
+    def close(self) -> None:
         self.closed = True
         self._file.close()

@@ -1,11 +1,13 @@
 """The time range of a table in words, for people to check what was understood."""
 
+from __future__ import annotations
+
 import numpy as np
 
 _SECONDS_A_YEAR = 366 * 86_400
 
 
-def time_range(first, last):
+def time_range(first: float, last: float) -> str:
     """A range of times in words.
 
     Args:

@@ -1,5 +1,7 @@
 """Times: what a column's numbers or words stand for, as seconds since 1970."""
 
+from __future__ import annotations
+
 import dataclasses
 import datetime
 
@@ -39,7 +41,7 @@ class Form:
     example: float = 0
 
 
-def form(column):
+def form(column: pa.Array) -> Form | None:
     """How the times of a column's first rows are written.
 
     The first value tells numbers from dates; all of them tell seconds from dates that
@@ -74,7 +76,7 @@ def form(column):
     return Form(True)
 
 
-def seconds(column, form, name, source):
+def seconds(column: pa.Array, form: Form | None, name: str, source: str) -> np.ndarray:
     """A column of times as seconds since 1970.
 
     Args:
@@ -118,7 +120,7 @@ def seconds(column, form, name, source):
     return _of_dates(column)
 
 
-def _is_written(values, written):
+def _is_written(values: np.ndarray, written: str) -> np.ndarray:
     """Which numbers are dates of a form."""
     num_pairs = len(written) // 2 - 2
     matches = (values == np.floor(values)) & (np.abs(values) < 10 ** len(written))
@@ -129,7 +131,7 @@ def _is_written(values, written):
     return matches & (rest >= _YEARS[0]) & (rest <= _YEARS[1])
 
 
-def _of_words(texts, expected):
+def _of_words(texts: arrow_columns.Text, expected: str) -> np.ndarray:
     """Dates in ISO form; equal ones are read once."""
     moments = []
     for word in texts.values.to_pylist():
@@ -140,11 +142,11 @@ def _of_words(texts, expected):
                 f"{expected}, all written alike, received {word!r}. Convert the "
                 "column, or name another one."
             ) from error
-    moments = np.array(moments, "datetime64[us]").astype(np.int64)
-    return _of_microseconds(moments)[texts.codes]
+    microseconds = np.array(moments, "datetime64[us]").astype(np.int64)
+    return _of_microseconds(microseconds)[texts.codes]
 
 
-def _of_dates(column):
+def _of_dates(column: pa.Array) -> np.ndarray:
     kind = column.type
     if pa.types.is_date32(kind):
         return column.cast(pa.int32()).to_numpy().astype(np.int64) * 86_400
@@ -157,13 +159,13 @@ def _of_dates(column):
     return _of_microseconds(values * (1_000 if unit == "ms" else 1))
 
 
-def _of_microseconds(values):
+def _of_microseconds(values: np.ndarray) -> np.ndarray:
     if (values % 1_000_000 == 0).all():
         return values // 1_000_000
     return values / 1e6
 
 
-def _utc(word):
+def _utc(word: str) -> datetime.datetime:
     """A string in ISO form as a naive datetime in UTC."""
     # Python 3.10 does not know the suffix Z.
     moment = datetime.datetime.fromisoformat(word.strip().replace("Z", "+00:00"))

@@ -1,10 +1,13 @@
 """Exact search: every candidate is scored."""
 
+from __future__ import annotations
+
 import tensorflow as tf
 
 from tfrs_negatives._checks import size
 from tfrs_negatives.index.searcher import Searcher
 from tfrs_negatives.index.top_k import TopK
+from tfrs_negatives.types import Tower
 
 # Scores held at once: 256 MiB of float32.
 _MAX_SCORES = 2**26
@@ -13,23 +16,27 @@ _MAX_SCORES = 2**26
 class ExactSearcher(Searcher):
     """Scores all candidates and keeps the k best, as `exact_top_k` does."""
 
-    def __init__(self, candidates, identifiers):
+    def __init__(self, candidates: tf.Tensor, identifiers: tf.Tensor) -> None:
         super().__init__(candidates, identifiers)
         self._candidates = tf.Variable(
             candidates, shape=[None, None], trainable=False, name="candidates"
         )
 
-    def _replace(self, candidates):
+    def _replace(self, candidates: tf.Tensor) -> None:
         self._candidates.assign(candidates)
 
-    def _variables(self):
+    def _variables(self) -> list[tf.Variable]:
         return [self._candidates]
 
-    def search(self, queries, k):
+    def search(
+        self, queries: tf.Tensor, k: int | tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         return exact_top_k(queries, self._candidates, k)
 
 
-def exact_top_k(queries, candidates, k):
+def exact_top_k(
+    queries: tf.Tensor, candidates: tf.Tensor | tf.Variable, k: int | tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     """The k candidates of highest dot product.
 
     Queries are taken in blocks, so that no more than 256 MiB of scores exist at a
@@ -54,20 +61,29 @@ def exact_top_k(queries, candidates, k):
     )
 
 
-def _search_block(queries, candidates, k):
+def _search_block(
+    queries: tf.Tensor, candidates: tf.Tensor | tf.Variable, k: int | tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
     scores = tf.matmul(queries, candidates, transpose_b=True)
     best = tf.math.top_k(scores, k)
     return best.values, best.indices
 
 
-def _search_blocks(queries, candidates, k, rows):
+def _search_blocks(
+    queries: tf.Tensor,
+    candidates: tf.Tensor | tf.Variable,
+    k: int | tf.Tensor,
+    rows: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Searches `rows` queries at a time."""
     num_queries = tf.shape(queries)[0]
     num_blocks = (num_queries + rows - 1) // rows
     values = tf.TensorArray(tf.float32, num_blocks, infer_shape=False)
     indices = tf.TensorArray(tf.int32, num_blocks, infer_shape=False)
 
-    def search(block, values, indices):
+    def search(
+        block: int | tf.Tensor, values: tf.TensorArray, indices: tf.TensorArray
+    ) -> tuple[int | tf.Tensor, tf.TensorArray, tf.TensorArray]:
         start = block * rows
         found = _search_block(queries[start : start + rows], candidates, k)
         return (
@@ -108,12 +124,16 @@ class BruteForce(TopK):
       array([[b'b']], dtype=object)
     """
 
-    def __init__(self, query_model=None, k=10, name=None):
+    def __init__(
+        self, query_model: Tower | None = None, k: int = 10, name: str | None = None
+    ) -> None:
         super().__init__(query_model=query_model, k=k, name=name)
 
-    def _build_searcher(self, candidates, identifiers):
+    def _build_searcher(
+        self, candidates: tf.Tensor, identifiers: tf.Tensor
+    ) -> ExactSearcher:
         return ExactSearcher(candidates, identifiers)
 
-    def is_exact(self):
+    def is_exact(self) -> bool:
         """True: the best k candidates are found."""
         return True

@@ -1,10 +1,14 @@
 """Embeddings as an index takes them: matrices of finite numbers, checked."""
 
+from __future__ import annotations
+
 import numpy as np
 import tensorflow as tf
 
+from tfrs_negatives.types import TensorLike
 
-def checked_candidates(candidates):
+
+def checked_candidates(candidates: TensorLike) -> tf.Tensor:
     """Returns `candidates` as a finite `[N, d]` float32 tensor.
 
     Raises:
@@ -37,7 +41,7 @@ def checked_candidates(candidates):
     return candidates
 
 
-def checked_queries(queries, width):
+def checked_queries(queries: TensorLike, width: int) -> tf.Tensor:
     """Returns sample queries as a finite, non-empty `[Q, width]` float32 tensor.
 
     Raises:
@@ -62,7 +66,7 @@ def checked_queries(queries, width):
     return queries
 
 
-def squared_norms(rows):
+def squared_norms(rows: tf.Tensor) -> np.ndarray:
     """Squared lengths of the rows of an eager `[N, d]` tensor, as a NumPy array."""
     values = np.asarray(rows)
     # Without a copy of all candidates, unlike `tf.reduce_sum(tf.square(rows), axis=1)`.

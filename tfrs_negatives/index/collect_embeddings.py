@@ -1,11 +1,17 @@
 """A dataset of embeddings as one matrix."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import tensorflow as tf
 
 from tfrs_negatives._keras import keras
 
 
-def collect(dataset, verbose=0):
+def collect(
+    dataset: tf.data.Dataset, verbose: int = 0
+) -> tuple[tf.Tensor | None, tf.Tensor]:
     """Reads ids and embeddings of all batches.
 
     Batches and matrix are held together for the moment in which they become one: a
@@ -37,9 +43,11 @@ def collect(dataset, verbose=0):
     progress = keras.utils.Progbar(
         num_batches if num_batches > 0 else None, verbose=verbose, unit_name="batch"
     )
-    ids, embeddings = [], []
-    for batch in dataset:
-        batch_ids, batch = batch if paired else (None, batch)
+    ids: list[tf.Tensor | None] = []
+    embeddings: list[tf.Tensor] = []
+    for element in dataset:
+        pair: tuple[Any, Any] = element if paired else (None, element)
+        batch_ids, batch = pair
         if batch.shape.rank != 2:
             raise ValueError(
                 "The dataset must yield batches of embeddings [batch, d], received "

@@ -1,18 +1,22 @@
 """Writing an export so that its folder is always whole."""
 
+from __future__ import annotations
+
 import json
 import os
 import shutil
 import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import tensorflow as tf
 
 from tfrs_negatives import _exports, _manifest
-from tfrs_negatives._exports import DESCRIPTION as MARKER  # noqa: F401
 from tfrs_negatives._publish import hidden_sibling, publish
+from tfrs_negatives.types import PathLike
 
 
-def next_version(path):
+def next_version(path: PathLike) -> str:
     """The folder for the version that follows those at `path`, which need not exist.
 
     Raises:
@@ -30,7 +34,7 @@ def next_version(path):
     return os.path.join(path, str(max(taken, default=0) + 1))
 
 
-def check_target(path, overwrite):
+def check_target(path: PathLike, overwrite: bool) -> str:
     """Returns the absolute path, if an export may be written there.
 
     Raises:
@@ -52,7 +56,14 @@ def check_target(path, overwrite):
     return path
 
 
-def write_atomically(path, save, metadata, *, overwrite=False, versioned=False):
+def write_atomically(
+    path: str,
+    save: Callable[[str], None],
+    metadata: Mapping[str, Any],
+    *,
+    overwrite: bool = False,
+    versioned: bool = False,
+) -> str:
     """Writes into a hidden sibling folder, and gives it its name at the end.
 
     An earlier export is replaced in one step, as `_publish.publish` says, and only if

@@ -1,7 +1,11 @@
 """Query tower and index as one SavedModel."""
 
+from __future__ import annotations
+
 import importlib.metadata
 import inspect
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
 
 import tensorflow as tf
 
@@ -12,8 +16,10 @@ from tfrs_negatives.index.export_folder import (
     write_atomically,
 )
 from tfrs_negatives.index.scann_searcher import ScannSearcher
+from tfrs_negatives.index.searcher import Searcher
 from tfrs_negatives.index.signature_defaults import set_default
 from tfrs_negatives.index.top_k import TopK
+from tfrs_negatives.types import Features, PathLike, TensorLike, Tower
 from tfrs_negatives.version import __version__
 
 _INPUTS = ("k", "exclusions")
@@ -21,15 +27,15 @@ _OUTPUTS = ("ids", "scores")
 
 
 def export_retrieval(
-    path,
-    query_tower,
-    index,
+    path: PathLike,
+    query_tower: Tower,
+    index: TopK,
     *,
-    query_signature,
-    payload=None,
-    overwrite=False,
-    versioned=False,
-):
+    query_signature: tf.TensorSpec | dict[str, tf.TensorSpec],
+    payload: Mapping[str, TensorLike] | None = None,
+    overwrite: bool = False,
+    versioned: bool = False,
+) -> str:
     """Writes a SavedModel that goes from raw query features to candidates.
 
     `load_retrieval` loads it, after checks, and `tf.saved_model.load` does in a
@@ -98,7 +104,7 @@ def export_retrieval(
     if isinstance(query_signature, tf.TensorSpec):
         (single,) = features
 
-        def tower(inputs):
+        def tower(inputs: Features) -> tf.Tensor:
             return query_tower(inputs[single])
 
     module, signatures = _build_module(tower, searcher, features, columns)
@@ -131,7 +137,9 @@ def export_retrieval(
     )
 
 
-def _named_features(query_signature):
+def _named_features(
+    query_signature: tf.TensorSpec | dict[str, tf.TensorSpec],
+) -> dict[str, tf.TensorSpec]:
     """The signature as a dict from name to `tf.TensorSpec`."""
     features = query_signature
     if isinstance(features, tf.TensorSpec):
@@ -154,7 +162,9 @@ def _named_features(query_signature):
     }
 
 
-def _payload_columns(payload, num_rows):
+def _payload_columns(
+    payload: Mapping[str, TensorLike], num_rows: int
+) -> dict[str, tf.Tensor]:
     """The payload as a dict from name to tensor."""
     _check_names("payload", payload, _OUTPUTS)
     columns = {}
@@ -175,7 +185,7 @@ def _payload_columns(payload, num_rows):
     return columns
 
 
-def _check_names(argument, names, taken):
+def _check_names(argument: str, names: Iterable[str], taken: Collection[str]) -> None:
     for name in names:
         if name in taken or not (isinstance(name, str) and name.isidentifier()):
             raise ValueError(
@@ -184,7 +194,12 @@ def _check_names(argument, names, taken):
             )
 
 
-def _build_module(tower, searcher, features, columns):
+def _build_module(
+    tower: Tower,
+    searcher: Searcher,
+    features: dict[str, tf.TensorSpec],
+    columns: dict[str, tf.Tensor],
+) -> tuple[tf.Module, dict[str, Callable[..., Any]]]:
     """A module that tracks all state, and its three traced signatures."""
     module = tf.Module()
     module.searcher = searcher
@@ -195,7 +210,7 @@ def _build_module(tower, searcher, features, columns):
 
     call_tower = tf.function(tower)
 
-    def embed(inputs):
+    def embed(inputs: Features) -> tf.Tensor:
         try:
             embeddings = call_tower({name: inputs[name] for name in features})
         except (LookupError, TypeError, ValueError) as error:
@@ -211,7 +226,7 @@ def _build_module(tower, searcher, features, columns):
             )
         return embeddings
 
-    def answer(scores, positions):
+    def answer(scores: tf.Tensor, positions: tf.Tensor) -> dict[str, tf.Tensor]:
         found = positions >= 0
         outputs = {"ids": searcher.identifiers.gather(positions), "scores": scores}
         for name, column in module.payload.items():
@@ -225,15 +240,15 @@ def _build_module(tower, searcher, features, columns):
 
     # The tower may need autograph; our functions do without, for one-line errors.
     @tf.function(autograph=False)
-    def embed_query(**inputs):
+    def embed_query(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return {"embeddings": tf.cast(embed(inputs), tf.float32)}
 
     @tf.function(autograph=False)
-    def serve(**inputs):
+    def serve(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         return answer(*searcher.retrieve(embed(inputs), inputs["k"]))
 
     @tf.function(autograph=False)
-    def serve_excluding(**inputs):
+    def serve_excluding(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         excluded = searcher.identifiers.positions_of_exclusions(inputs["exclusions"])
         return answer(*searcher.retrieve(embed(inputs), inputs["k"], excluded))
 
@@ -262,14 +277,14 @@ def _build_module(tower, searcher, features, columns):
     return module, signatures
 
 
-def _release(searcher):
+def _release(searcher: Searcher) -> None:
     """Destroys what ScaNN keeps in the process, which outlives the loaded model."""
     if isinstance(searcher, ScannSearcher):
         handle = searcher._make_resource()
         tf.raw_ops.DestroyResourceOp(resource=handle, ignore_lookup_error=True)
 
 
-def _resources(query_tower):
+def _resources(query_tower: Tower) -> list[Any]:
     """Lookup tables and other resources that the tower holds, at any depth."""
     holders = [query_tower, getattr(query_tower, "__self__", None)]
     if inspect.isfunction(query_tower):
@@ -284,7 +299,12 @@ def _resources(query_tower):
     ]
 
 
-def _save(module, folder, signatures, default_k):
+def _save(
+    module: tf.Module,
+    folder: str,
+    signatures: dict[str, Callable[..., Any]],
+    default_k: int,
+) -> None:
     try:
         tf.saved_model.save(
             module,

@@ -1,10 +1,13 @@
 """Candidate ids: one per row of an index, looked up in both directions."""
 
+from __future__ import annotations
+
 import collections
-import itertools
 
 import numpy as np
 import tensorflow as tf
+
+from tfrs_negatives.types import ListsLike, TensorLike
 
 # What stands where a result row has no hit. It may be the id of a candidate as well:
 # what tells of a missing hit is its score, -inf.
@@ -38,7 +41,7 @@ class Identifiers(tf.__internal__.tracking.AutoTrackable):
 
     are_row_numbers = False
 
-    def __init__(self, ids):
+    def __init__(self, ids: tf.Tensor) -> None:
         super().__init__()
         keys, order, salt = _sorted_keys(ids)
         filled = _filled(ids)
@@ -48,11 +51,11 @@ class Identifiers(tf.__internal__.tracking.AutoTrackable):
         self._salt = tf.Variable(salt, trainable=False, name="salt")
 
     @property
-    def dtype(self):
+    def dtype(self) -> tf.DType:
         """Dtype of the ids."""
         return self._ids.dtype
 
-    def assign(self, ids):
+    def assign(self, ids: tf.Tensor) -> None:
         """Replaces all ids by others of the same dtype, in any number."""
         keys, order, salt = _sorted_keys(ids)
         filled = _filled(ids)
@@ -62,15 +65,15 @@ class Identifiers(tf.__internal__.tracking.AutoTrackable):
         self._order.assign(order)
         self._salt.assign(salt)
 
-    def variables(self):
+    def variables(self) -> list[tf.Variable]:
         """All variables, a list."""
         return [self._ids, self._keys, self._order, self._salt]
 
-    def num_rows(self):
+    def num_rows(self) -> tf.Tensor:
         """Number of ids, a scalar int32 tensor."""
         return tf.shape(self._ids)[0] - 1
 
-    def gather(self, positions):
+    def gather(self, positions: tf.Tensor) -> tf.Tensor:
         """Ids of the rows `positions` (int32, any shape); a filler where -1."""
         if self._numbers is not None and tf.executing_eagerly():
             # A third of the time of operations, which shows in a single query's.
@@ -81,7 +84,7 @@ class Identifiers(tf.__internal__.tracking.AutoTrackable):
         # The same in half the time when eager.
         return self._ids.sparse_read(positions)
 
-    def positions(self, ids):
+    def positions(self, ids: tf.Tensor) -> tf.Tensor:
         """Rows of `ids` (any shape) as int32; -1 where the index has no such id."""
         flat = tf.reshape(ids, [-1])
         place = tf.searchsorted(self._keys, _keys(flat, self._salt))
@@ -90,7 +93,7 @@ class Identifiers(tf.__internal__.tracking.AutoTrackable):
         match = tf.equal(self.gather(candidate), flat)
         return tf.reshape(tf.where(match, candidate, -1), tf.shape(ids))
 
-    def positions_of_any(self, name, ids):
+    def positions_of_any(self, name: str, ids: tf.Tensor) -> tf.Tensor:
         """The same of ids of another integer type, which may be a wider one.
 
         Raises:
@@ -108,7 +111,7 @@ class Identifiers(tf.__internal__.tracking.AutoTrackable):
         is_same = tf.equal(tf.cast(cast, ids.dtype), ids)
         return tf.where(is_same, self.positions(cast), -1)
 
-    def positions_of_exclusions(self, exclusions):
+    def positions_of_exclusions(self, exclusions: ListsLike) -> tf.Tensor:
         """Rows of excluded ids.
 
         Args:
@@ -137,7 +140,7 @@ class Identifiers(tf.__internal__.tracking.AutoTrackable):
         return self.positions(exclusions)
 
 
-def checked(identifiers, num_rows):
+def checked(identifiers: TensorLike | None, num_rows: int) -> tf.Tensor:
     """Returns `identifiers` as a `[num_rows]` tensor, after all checks.
 
     Args:
@@ -174,7 +177,7 @@ def checked(identifiers, num_rows):
     return ids
 
 
-def check_distinct(name, values):
+def check_distinct(name: str, values: np.ndarray) -> None:
     """Raises `ValueError` where an id of the array `values` occurs more than once."""
     if len(set(values.tolist())) == len(values):
         return
@@ -187,7 +190,7 @@ def check_distinct(name, values):
     )
 
 
-def _check_exclusion_dtype(dtype, expected):
+def _check_exclusion_dtype(dtype: tf.DType, expected: tf.DType) -> None:
     if dtype != expected:
         raise ValueError(
             f"`exclusions` must be {expected.name} like the ids of the index, "
@@ -195,21 +198,21 @@ def _check_exclusion_dtype(dtype, expected):
         )
 
 
-def _variable(value, name):
+def _variable(value: TensorLike, name: str) -> tf.Variable:
     return tf.Variable(value, shape=[None], trainable=False, name=name)
 
 
-def _filled(ids):
+def _filled(ids: tf.Tensor) -> tf.Tensor:
     """With the filler first, so that position -1 is looked up like all others."""
     return tf.concat([tf.constant([FILLERS[ids.dtype]], ids.dtype), ids], axis=0)
 
 
-def _lent(filled):
+def _lent(filled: tf.Tensor) -> np.ndarray | None:
     """The memory of eager numbers as a NumPy array, not copied; None for strings."""
     return None if filled.dtype == tf.string else np.asarray(filled)
 
 
-def _keys(ids, salt):
+def _keys(ids: tf.Tensor, salt: str | tf.Variable) -> tf.Tensor:
     """Sortable keys of ids: the number itself, or a salted hash of a string."""
     if ids.dtype == tf.string:
         salted = tf.strings.join([salt, ids])
@@ -217,9 +220,10 @@ def _keys(ids, salt):
     return tf.cast(ids, tf.float64 if ids.dtype.is_floating else tf.int64)
 
 
-def _sorted_keys(ids):
+def _sorted_keys(ids: tf.Tensor) -> tuple[np.ndarray, np.ndarray, str]:
     """Distinct keys in ascending order, the rows they belong to, and the salt."""
-    for attempt in itertools.count():
+    attempt = 0
+    while True:
         salt = str(attempt)
         keys = _keys(ids, salt).numpy()
         order = np.argsort(keys, kind="stable").astype(np.int32)
@@ -228,3 +232,4 @@ def _sorted_keys(ids):
         # would hide each other: another salt parts them.
         if (keys[1:] != keys[:-1]).all():
             return keys, order, salt
+        attempt += 1

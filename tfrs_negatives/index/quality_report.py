@@ -1,21 +1,32 @@
 """What settings of an index are worth: recall, latency and memory, measured."""
 
+from __future__ import annotations
+
 import gc
 import statistics
 import time
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tfrs_negatives._checks import check_at_least
 from tfrs_negatives.index.brute_force import BruteForce
 from tfrs_negatives.index.checked_embeddings import checked_candidates, checked_queries
 from tfrs_negatives.index.recall_sample import RecallSample, lower_bound
 from tfrs_negatives.index.scann import ScaNN
+from tfrs_negatives.types import TensorLike
 
 _ROUNDS, _NUM_SINGLE = 5, 200
 
 
-def quality_report(candidates, queries, settings=({},), k=10):
+def quality_report(
+    candidates: TensorLike,
+    queries: TensorLike,
+    settings: Iterable[Mapping[str, Any]] = ({},),
+    k: int = 10,
+) -> list[dict[str, Any]]:
     """Measures exact search, and `ScaNN` with each of several settings.
 
     One half of the queries is measured. The other half is what `recall_target`
@@ -67,18 +78,23 @@ def quality_report(candidates, queries, settings=({},), k=10):
     half = len(queries) // 2
     sample = RecallSample(queries[half:], candidates, k)
     rows = []
-    for given in (None, *settings):
-        rows.append(_row(given, candidates, queries[:half], sample))
+    for one in (None, *settings):
+        rows.append(_row(one, candidates, queries[:half], sample))
         # Keras' objects refer to each other: without this, all indexes would be held.
         gc.collect()
     return rows
 
 
-def _make(given, k):
+def _make(given: Mapping[str, Any] | None, k: int) -> BruteForce | ScaNN:
     return BruteForce(k=k) if given is None else ScaNN(k=k, **given)
 
 
-def _row(given, candidates, others, sample):
+def _row(
+    given: Mapping[str, Any] | None,
+    candidates: tf.Tensor,
+    others: tf.Tensor,
+    sample: RecallSample,
+) -> dict[str, Any]:
     """A row of the report; `given` is None for exact search."""
     index, chosen_by = _make(given, sample.k), {}
     if given and given.get("recall_target") is not None:
@@ -94,7 +110,7 @@ def _row(given, candidates, others, sample):
     }
 
 
-def _measure(index, sample):
+def _measure(index: BruteForce | ScaNN, sample: RecallSample) -> dict[str, Any]:
     recalls = sample.recalls(index(sample.queries, k=sample.k)[1])
     batch = [_seconds(index, sample.queries) for _ in range(_ROUNDS)]
     one = [sample.queries[i : i + 1] for i in range(len(sample.queries))][:_NUM_SINGLE]
@@ -112,7 +128,7 @@ def _measure(index, sample):
     }
 
 
-def _seconds(index, queries):
+def _seconds(index: BruteForce | ScaNN, queries: tf.Tensor) -> float:
     start = time.perf_counter()
     index(queries)[1].numpy()
     return time.perf_counter() - start

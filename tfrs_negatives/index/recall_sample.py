@@ -1,14 +1,23 @@
 """Recall against exact search on a sample of queries, and settings that reach it."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives.index.brute_force import exact_top_k
+from tfrs_negatives.types import TensorLike
 
 # One-sided 95% confidence: with the mean alone, half of all indexes would fall short.
 _MARGIN = 1.645
+
+#: From queries, k, how many leaves to search and how many candidates to score exactly
+#: to positions `[Q, k]`.
+Search: TypeAlias = Callable[[tf.Tensor, int, int, int], tf.Tensor]
 
 
 class RecallSample:
@@ -23,14 +32,14 @@ class RecallSample:
       k: How many candidates to ask for, at most N.
     """
 
-    def __init__(self, queries, candidates, k):
+    def __init__(self, queries: TensorLike, candidates: tf.Tensor, k: int) -> None:
         self.queries, self.k = tf.convert_to_tensor(queries), k
         self._candidates = candidates
         exact = exact_top_k(self.queries, candidates, k)[1]
         # Computed as those of an answer are, so that rounding is alike.
         self._least = self._scores(exact).min(axis=1, keepdims=True)
 
-    def recalls(self, positions):
+    def recalls(self, positions: TensorLike) -> np.ndarray:
         """Recall of each query `[Q]`.
 
         Args:
@@ -40,12 +49,12 @@ class RecallSample:
         good = self._scores(tf.maximum(positions, 0)) >= self._least
         return np.sum(good & (positions.numpy() >= 0), axis=1) / self.k
 
-    def _scores(self, positions):
+    def _scores(self, positions: tf.Tensor) -> np.ndarray:
         rows = tf.gather(self._candidates, positions)
         return tf.reduce_sum(rows * self.queries[:, tf.newaxis], axis=2).numpy()
 
 
-def sample_rows(candidates, size):
+def sample_rows(candidates: tf.Tensor, size: int) -> tf.Tensor:
     """`size` rows drawn without replacement, or all; the same rows in each call."""
     if len(candidates) <= size:
         return candidates
@@ -53,13 +62,15 @@ def sample_rows(candidates, size):
     return tf.gather(candidates, np.sort(rows))
 
 
-def lower_bound(recalls):
+def lower_bound(recalls: np.ndarray) -> float:
     """Lower end of the one-sided 95% interval of the mean of `recalls` `[Q]`."""
     error = np.std(recalls, ddof=1) / math.sqrt(len(recalls)) if len(recalls) > 1 else 0
     return float(np.mean(recalls) - _MARGIN * error)
 
 
-def choose_breadth(search, sample, target, num_leaves, num_rows):
+def choose_breadth(
+    search: Search, sample: RecallSample, target: float, num_leaves: int, num_rows: int
+) -> tuple[int, int, float]:
     """The least work that reaches a recall.
 
     With `max(200, 5 k)` candidates scored exactly (four times as many while all
@@ -68,8 +79,7 @@ def choose_breadth(search, sample, target, num_leaves, num_rows):
     `lower_bound` is at least the target.
 
     Args:
-      search: Function of (queries, k, leaves, candidates to score exactly) to
-        positions `[Q, k]`.
+      search: The index to tune, a `Search`.
       sample: `RecallSample`.
       target: Recall to reach, at most 1.
       num_leaves: Leaves of the index.
@@ -84,7 +94,7 @@ def choose_breadth(search, sample, target, num_leaves, num_rows):
     """
     measured = {}
 
-    def reached(leaves, reordering):
+    def reached(leaves: int, reordering: int) -> bool:
         if (leaves, reordering) not in measured:
             found = search(sample.queries, sample.k, leaves, reordering)
             measured[leaves, reordering] = sample.recalls(found)
@@ -105,7 +115,7 @@ def choose_breadth(search, sample, target, num_leaves, num_rows):
     return leaves, reordering, float(np.mean(measured[leaves, reordering]))
 
 
-def _least(low, high, holds):
+def _least(low: int, high: int, holds: Callable[[int], bool]) -> int:
     """The least int for which `holds`, if that is monotone; it holds for `high`."""
     while low < high:
         middle = (low + high) // 2

@@ -4,14 +4,28 @@ Guo et al., "Accelerating Large-Scale Inference with Anisotropic Vector
 Quantization", ICML 2020.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import math
+from typing import TYPE_CHECKING, Any
+
+import tensorflow as tf
 
 from tfrs_negatives._checks import check_choice
 from tfrs_negatives.index.checked_embeddings import checked_queries
-from tfrs_negatives.index.recall_sample import RecallSample, choose_breadth, sample_rows
+from tfrs_negatives.index.recall_sample import (
+    RecallSample,
+    Search,
+    choose_breadth,
+    sample_rows,
+)
 from tfrs_negatives.index.scann_searcher import ScannSearcher, ScannSettings, scann_ops
 from tfrs_negatives.index.top_k import TopK
+from tfrs_negatives.types import Config, TensorLike, Tower
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 # Enough for a standard error of about .005 at recall .95.
 _SAMPLE_SIZE = 1_000
@@ -76,27 +90,27 @@ class ScaNN(TopK):
 
     def __init__(
         self,
-        query_model=None,
-        k=10,
-        distance_measure="dot_product",
-        num_leaves=None,
-        num_leaves_to_search=None,
-        training_iterations=12,
-        dimensions_per_block=2,
-        num_reordering_candidates=None,
-        parallelize_batch_searches=True,
-        name=None,
+        query_model: Tower | None = None,
+        k: int = 10,
+        distance_measure: str = "dot_product",
+        num_leaves: int | None = None,
+        num_leaves_to_search: int | None = None,
+        training_iterations: int = 12,
+        dimensions_per_block: int = 2,
+        num_reordering_candidates: int | None = None,
+        parallelize_batch_searches: bool = True,
+        name: str | None = None,
         *,
-        storage="float32",
-        recall_target=None,
-    ):
+        storage: str = "float32",
+        recall_target: float | None = None,
+    ) -> None:
         if distance_measure != "dot_product":
             raise ValueError(
                 '`distance_measure` must be "dot_product", received '
                 f"{distance_measure!r}. Two-tower models score by dot product; "
                 "normalise the embeddings for cosine similarity."
             )
-        counts = {
+        counts: dict[str, Any] = {
             "num_leaves": num_leaves,
             "num_leaves_to_search": num_leaves_to_search,
             "training_iterations": training_iterations,
@@ -128,9 +142,9 @@ class ScaNN(TopK):
         self._storage, self._recall_target = storage, recall_target
         self._sample_queries = None
 
-    def get_config(self):
+    def _options(self) -> Config:
         return {
-            **super().get_config(),
+            **super()._options(),
             "distance_measure": "dot_product",
             **self._counts,
             "parallelize_batch_searches": self._parallel,
@@ -138,7 +152,13 @@ class ScaNN(TopK):
             "recall_target": self._recall_target,
         }
 
-    def index(self, candidates, identifiers=None, *, sample_queries=None):
+    def index(
+        self,
+        candidates: TensorLike,
+        identifiers: TensorLike | None = None,
+        *,
+        sample_queries: TensorLike | None = None,
+    ) -> Self:
         """Builds the index, or replaces all of it by new candidates.
 
         Args:
@@ -165,7 +185,7 @@ class ScaNN(TopK):
         finally:
             self._sample_queries = None
 
-    def _settings(self, num_rows):
+    def _settings(self, num_rows: int) -> ScannSettings:
         """The settings for a corpus of `num_rows` candidates."""
         counts = self._counts
         leaves, to_search = counts["num_leaves"], counts["num_leaves_to_search"]
@@ -190,7 +210,9 @@ class ScaNN(TopK):
             storage=self._storage if leaves else "float32",
         )
 
-    def _tune(self, search, candidates, settings):
+    def _tune(
+        self, search: Search, candidates: tf.Tensor, settings: ScannSettings
+    ) -> ScannSettings:
         """Settings that reach the recall target, if there is one."""
         if self._recall_target is None:
             return settings
@@ -212,9 +234,11 @@ class ScaNN(TopK):
             sample_recall=recall,
         )
 
-    def _build_searcher(self, candidates, identifiers):
+    def _build_searcher(
+        self, candidates: tf.Tensor, identifiers: tf.Tensor
+    ) -> ScannSearcher:
         return ScannSearcher(candidates, identifiers, self._settings, self._tune)
 
-    def is_exact(self):
+    def is_exact(self) -> bool:
         """False: some of the best k candidates may be missed."""
         return False

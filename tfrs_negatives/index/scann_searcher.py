@@ -1,14 +1,19 @@
 """A ScaNN index as variables that a graph can search and a refresh can replace."""
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import uuid
 import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives.index.checked_embeddings import squared_norms
+from tfrs_negatives.index.recall_sample import Search
 from tfrs_negatives.index.searcher import Searcher
 
 # The tensors of a ScaNN index, in the order in which `scann_to_tensors` returns them.
@@ -28,7 +33,7 @@ _TENSORS = (
 _MAX_NORM = 1e15
 
 
-def scann_ops():
+def scann_ops() -> Any:
     """The module of ScaNN's TensorFlow operations.
 
     Raises:
@@ -81,7 +86,13 @@ class ScannSearcher(Searcher):
         index is trained; `search` is what `choose_breadth` takes. It may raise.
     """
 
-    def __init__(self, candidates, identifiers, choose_settings, tune):
+    def __init__(
+        self,
+        candidates: tf.Tensor,
+        identifiers: tf.Tensor,
+        choose_settings: Callable[[int], ScannSettings],
+        tune: Callable[[Search, tf.Tensor, ScannSettings], ScannSettings],
+    ) -> None:
         super().__init__(candidates, identifiers)
         self._choose_settings, self._tune = choose_settings, tune
         self._resource_name = f"scann-{uuid.uuid4()}"
@@ -105,7 +116,7 @@ class ScannSearcher(Searcher):
         self._finalizer = weakref.finalize(self, _destroy, self._resource)
         self._finalizer.atexit = False
 
-    def _replace(self, candidates):
+    def _replace(self, candidates: tf.Tensor) -> None:
         tensors, settings = self._build(candidates)
         for name, tensor in tensors.items():
             self._tensors[name].assign(tensor)
@@ -116,7 +127,9 @@ class ScannSearcher(Searcher):
         # Made again here rather than in the next query, which would have to wait.
         self._resource = self._make_resource()
 
-    def _build(self, candidates):
+    def _build(
+        self, candidates: tf.Tensor
+    ) -> tuple[dict[str, tf.Tensor], ScannSettings]:
         """Trains an index over `candidates`; returns its tensors and settings."""
         ops = scann_ops()
         settings = self._choose_settings(len(candidates))
@@ -147,7 +160,9 @@ class ScannSearcher(Searcher):
             shared_name=f"{self._resource_name}-build"
         ).searcher_handle
 
-        def search(queries, k, leaves, reordering):
+        def search(
+            queries: tf.Tensor, k: int, leaves: int, reordering: int
+        ) -> tf.Tensor:
             positions, scores = ops.scann_search_batched(
                 built, queries, k, reordering, leaves, settings.parallel
             )
@@ -165,14 +180,14 @@ class ScannSearcher(Searcher):
             tensors["x"] = candidates
         return tensors, settings
 
-    def _make_resource(self):
+    def _make_resource(self) -> tf.Tensor:
         """The searcher that ScaNN keeps under our name, made when there is none."""
         return scann_ops().tensors_to_scann(
             **self._tensors, shared_name=self._resource_name
         )
 
     @contextlib.contextmanager
-    def traced_for_export(self):
+    def traced_for_export(self) -> Iterator[None]:
         # Under the name of this object's resource, a graph loaded into this process
         # would answer from whatever candidates this object holds by then.
         own_name = self._resource_name
@@ -182,13 +197,15 @@ class ScannSearcher(Searcher):
         finally:
             self._resource_name = own_name
 
-    def _variables(self):
+    def _variables(self) -> list[tf.Variable]:
         return [*self._tensors.values(), self._graph_breadth]
 
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         return dataclasses.asdict(self._settings)
 
-    def search(self, queries, k):
+    def search(
+        self, queries: tf.Tensor, k: int | tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         eager = tf.executing_eagerly()
         if eager:
             resource, k = self._resource, int(k)
@@ -217,7 +234,9 @@ class ScannSearcher(Searcher):
         )
 
 
-def _breadth(tensors, settings, num_rows):
+def _breadth(
+    tensors: dict[str, tf.Tensor], settings: ScannSettings, num_rows: int
+) -> np.ndarray:
     """How much to look at for each k from 1 to `num_rows`.
 
     A table, because the operations of a formula would show in the time of a query.
@@ -244,7 +263,7 @@ def _breadth(tensors, settings, num_rows):
     return np.stack([leaves, reordering], axis=1).astype(np.int32)
 
 
-def _destroy(handle):
+def _destroy(handle: tf.Tensor) -> None:
     # As a finalizer this may run while some graph is being built.
     with tf.__internal__.eager_context.eager_mode():
         tf.raw_ops.DestroyResourceOp(resource=handle, ignore_lookup_error=True)

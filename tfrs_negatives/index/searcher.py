@@ -4,15 +4,19 @@ A searcher owns the variables of an index: it is what a layer queries and what a
 export writes, so that the two cannot differ.
 """
 
+from __future__ import annotations
+
 import abc
 import contextlib
 import math
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives._checks import size
 from tfrs_negatives.index.identifiers import Identifiers
+from tfrs_negatives.types import TensorLike
 
 
 class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
@@ -26,7 +30,7 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
       identifiers: `[N]` ids, checked.
     """
 
-    def __init__(self, candidates, identifiers):
+    def __init__(self, candidates: tf.Tensor, identifiers: tf.Tensor) -> None:
         super().__init__()
         self.num_rows, self.width = candidates.shape
         self.identifiers = Identifiers(identifiers)
@@ -35,14 +39,16 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
             self._size = tf.Variable(self.num_rows, trainable=False, name="size")
             self._depth = tf.Variable(self.width, trainable=False, name="depth")
 
-    def _trackable_children(self, save_type="checkpoint", **kwargs):
+    def _trackable_children(
+        self, save_type: str = "checkpoint", **kwargs: Any
+    ) -> dict[str, Any]:
         # Candidates follow from the towers, and a checkpoint restored under a built
         # index would leave what was derived from them (sizes, ScaNN's resource).
         if save_type == "checkpoint":
             return {}
         return super()._trackable_children(save_type, **kwargs)
 
-    def refresh(self, candidates, identifiers):
+    def refresh(self, candidates: tf.Tensor, identifiers: tf.Tensor) -> None:
         """Replaces all candidates and ids; the ids' dtype stays.
 
         Queries from other threads must wait until this returns.
@@ -53,7 +59,7 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
         self._size.assign(self.num_rows)
         self._depth.assign(self.width)
 
-    def retire(self):
+    def retire(self) -> None:
         """Drops all ids, so that functions traced with this searcher fail.
 
         They hold its variables, and would answer from them for ever.
@@ -62,11 +68,13 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
         self._size.assign(0)
 
     @abc.abstractmethod
-    def _replace(self, candidates):
+    def _replace(self, candidates: tf.Tensor) -> None:
         """Replaces the candidates; leaves everything as it was if it raises."""
 
     @abc.abstractmethod
-    def search(self, queries, k):
+    def search(
+        self, queries: tf.Tensor, k: int | tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """The best candidates of each query.
 
         Args:
@@ -79,23 +87,25 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
         """
 
     @abc.abstractmethod
-    def _variables(self):
+    def _variables(self) -> list[tf.Variable]:
         """What holds the candidates, a list of variables."""
 
-    def num_bytes(self):
+    def num_bytes(self) -> int:
         """Size of the candidates and ids, which is what an export of them takes."""
         held = [*self._variables(), *self.identifiers.variables()]
         return sum(_num_bytes(variable) for variable in held)
 
-    def traced_for_export(self):
+    def traced_for_export(self) -> contextlib.AbstractContextManager[None]:
         """Context in which to trace the functions of a SavedModel."""
         return contextlib.nullcontext()
 
-    def settings(self):
+    def settings(self) -> dict[str, Any]:
         """Build settings worth writing down, a dict for JSON."""
         return {}
 
-    def retrieve(self, queries, k, excluded=None):
+    def retrieve(
+        self, queries: TensorLike, k: int | tf.Tensor, excluded: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Checked search, with excluded rows taken out.
 
         A query that is NaN, infinite or longer than 1e19 gets no hit: one bad row of a
@@ -142,7 +152,9 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
             positions.set_shape([rows, columns])
         return scores, positions
 
-    def _search_without(self, queries, k, excluded):
+    def _search_without(
+        self, queries: tf.Tensor, k: int | tf.Tensor, excluded: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Searches for as many more candidates as a query can lose, then drops them.
 
         Args:
@@ -167,7 +179,7 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
         scores, kept = tf.math.top_k(scores, k)
         return scores, tf.gather(positions, kept, batch_dims=1)
 
-    def _checked_excluded(self, queries, excluded):
+    def _checked_excluded(self, queries: tf.Tensor, excluded: tf.Tensor) -> tf.Tensor:
         """Ascending, of as many rows as there are queries."""
         rows, expected = excluded.shape[0], queries.shape[0]
         if None not in (rows, expected) and rows != expected:
@@ -183,7 +195,7 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
         # One more column, so that a gather from it works without any exclusion.
         return tf.sort(tf.pad(excluded, [[0, 0], [0, 1]], constant_values=-1), axis=1)
 
-    def _check_queries(self, queries):
+    def _check_queries(self, queries: TensorLike) -> tf.Tensor:
         if not tf.is_tensor(queries):
             queries = tf.convert_to_tensor(queries)
         hint = "Pass a matrix with one query embedding per row."
@@ -207,7 +219,7 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
             queries = tf.ensure_shape(queries, [None, None])
         return queries if queries.dtype == tf.float32 else tf.cast(queries, tf.float32)
 
-    def _check_k(self, k):
+    def _check_k(self, k: Any) -> tuple[int | tf.Tensor, int | None]:
         static = k if isinstance(k, int) else tf.get_static_value(k)
         if static is not None:
             # A plain int, as in most calls, needs no look by NumPy.
@@ -224,7 +236,9 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
             return tf.cast(k, tf.int32), None
         return int(static), int(static)
 
-    def _check_values(self, queries, k):
+    def _check_values(
+        self, queries: tf.Tensor, k: int | tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Checks what a graph sees only when it runs, maybe after a refresh."""
         in_range = tf.less_equal(k, self._size)
         if tf.is_tensor(k):
@@ -240,29 +254,29 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
             return tf.identity(queries), tf.identity(k)
 
 
-def _num_bytes(variable):
+def _num_bytes(variable: tf.Variable) -> int:
     if variable.dtype != tf.string:
         return int(tf.size(variable)) * variable.dtype.size
     return int(tf.reduce_sum(tf.strings.length(variable)))
 
 
-def _assert(condition, message):
+def _assert(condition: tf.Tensor, message: str) -> tf.Operation | None:
     # One operation: `tf.debugging.Assert` makes a branch of it, whose cost shows in
     # the time of a single query.
     return tf.raw_ops.Assert(condition=condition, data=[message])
 
 
-def _are_moderate(queries):
+def _are_moderate(queries: tf.Tensor) -> bool:
     """Whether surely no query, an eager tensor, is NaN, infinite or too long."""
     # Eager tensors lend NumPy their memory; operations would cost more than a search.
     values = np.asarray(queries)
     return math.isfinite(np.vdot(values, values))
 
 
-def _are_finite(scores):
+def _are_finite(scores: tf.Tensor) -> bool:
     """Whether surely all scores, an eager tensor, are finite."""
     return math.isfinite(np.asarray(scores).sum())
 
 
-def _is_integer(value):
+def _is_integer(value: Any) -> bool:
     return np.asarray(value).dtype.kind in "iu"

@@ -5,13 +5,15 @@ and the features of ours have names that are not known before. TensorFlow Servin
 them from `SignatureDef.defaults`.
 """
 
+from __future__ import annotations
+
 import os
 
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 
-def set_default(folder, name, value):
+def set_default(folder: str, name: str, value: tf.Tensor) -> None:
     """Gives the input `name` of all signatures that have it a default.
 
     Args:

@@ -1,14 +1,23 @@
 """The interface that all indexes share: build, refresh, query."""
 
+from __future__ import annotations
+
 import abc
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives._keras import keras, note_inputs
+from tfrs_negatives._repr import described
 from tfrs_negatives.index import identifiers as ids_lib
 from tfrs_negatives.index.checked_embeddings import checked_candidates
 from tfrs_negatives.index.collect_embeddings import collect
+from tfrs_negatives.index.searcher import Searcher
+from tfrs_negatives.types import Config, Features, ListsLike, TensorLike, Tower
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class TopK(keras.Model, abc.ABC):
@@ -26,7 +35,9 @@ class TopK(keras.Model, abc.ABC):
       name: Name of the layer.
     """
 
-    def __init__(self, query_model=None, k=10, name=None):
+    def __init__(
+        self, query_model: Tower | None = None, k: int = 10, name: str | None = None
+    ) -> None:
         if not isinstance(k, int) or isinstance(k, bool) or k < 1:
             raise ValueError(f"`k` must be a positive int, received {k!r}.")
         # Scores are float32 under every mixed-precision policy, and features of the
@@ -34,19 +45,38 @@ class TopK(keras.Model, abc.ABC):
         super().__init__(name=name, dtype="float32", autocast=False)
         self.query_model = query_model
         self._k = k
-        self._searcher = None
+        self._searcher: Searcher | None = None
         # Nothing depends on the shape of the queries.
         self.built = True
 
-    def get_config(self):
+    def get_config(self) -> Config:
         """Constructor arguments; the candidates are not among them."""
         query_model = self.query_model
         if query_model is not None:
             query_model = keras.layers.serialize(query_model)
-        return {"query_model": query_model, "k": self._k, "name": self.name}
+        return {"query_model": query_model, **self._options()}
+
+    def _options(self) -> Config:
+        """Constructor arguments but for the query model."""
+        return {"name": self.name, "k": self._k}
+
+    def __repr__(self) -> str:
+        held = {}
+        if self.has_candidates:
+            searcher = self.searcher
+            held = {
+                "num_items": searcher.num_rows,
+                "width": searcher.width,
+                "ids": searcher.identifiers.dtype.name,
+                "default_k": self.default_k(),
+            }
+        options = {"query_model": self.query_model, **self._options()}
+        return described(self, **options, **held)
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(
+        cls, config: Config, custom_objects: dict[str, Any] | None = None
+    ) -> Self:
         """Rebuilds an empty index with the same arguments."""
         config = dict(config)
         if config.get("query_model") is not None:
@@ -56,24 +86,26 @@ class TopK(keras.Model, abc.ABC):
         return cls(**config)
 
     @abc.abstractmethod
-    def _build_searcher(self, candidates, identifiers):
+    def _build_searcher(
+        self, candidates: tf.Tensor, identifiers: tf.Tensor
+    ) -> Searcher:
         """Returns a new `Searcher` over checked candidates and ids."""
 
     @abc.abstractmethod
-    def is_exact(self):
+    def is_exact(self) -> bool:
         """Whether the true k best candidates are always found."""
 
-    def default_k(self):
+    def default_k(self) -> int:
         """How many candidates a query without `k` gets, an int."""
         return min(self._k, self.searcher.num_rows)
 
     @property
-    def has_candidates(self):
+    def has_candidates(self) -> bool:
         """Whether `index` was called."""
         return self._searcher is not None
 
     @property
-    def searcher(self):
+    def searcher(self) -> Searcher:
         """The built `Searcher`.
 
         Raises:
@@ -86,7 +118,9 @@ class TopK(keras.Model, abc.ABC):
             )
         return self._searcher
 
-    def index(self, candidates, identifiers=None):
+    def index(
+        self, candidates: TensorLike, identifiers: TensorLike | None = None
+    ) -> Self:
         """Builds the index, or replaces all of it by new candidates.
 
         The number of candidates and their width may change: functions traced
@@ -123,10 +157,12 @@ class TopK(keras.Model, abc.ABC):
             if searcher is not None:
                 searcher.retire()
                 self._forget_traces()
-        self._searcher.identifiers.are_row_numbers = identifiers is None
+        self.searcher.identifiers.are_row_numbers = identifiers is None
         return self
 
-    def index_from_dataset(self, candidates, *, verbose=0, **arguments):
+    def index_from_dataset(
+        self, candidates: tf.data.Dataset, *, verbose: int = 0, **arguments: Any
+    ) -> Self:
         """Builds or replaces the index from a batched dataset.
 
         The catalogue is held twice for a moment, when its batches become one matrix,
@@ -149,7 +185,12 @@ class TopK(keras.Model, abc.ABC):
         identifiers, embeddings = collect(candidates, verbose)
         return self.index(embeddings, identifiers, **arguments)
 
-    def __call__(self, queries, k=None, **kwargs):
+    def __call__(
+        self,
+        queries: TensorLike | Features,
+        k: int | tf.Tensor | None = None,
+        **kwargs: Any,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         if not kwargs and self._may_skip_keras(queries):
             if isinstance(queries, np.ndarray):
                 queries = tf.convert_to_tensor(queries)
@@ -158,7 +199,7 @@ class TopK(keras.Model, abc.ABC):
         # Keras 3 takes Python numbers by keyword only.
         return super().__call__(queries, k=k, **kwargs)
 
-    def _may_skip_keras(self, queries):
+    def _may_skip_keras(self, queries: TensorLike | Features) -> bool:
         """Whether Keras' `__call__` would only cost time, several times a search."""
         return (
             isinstance(queries, (np.ndarray, tf.__internal__.EagerTensor))
@@ -167,7 +208,9 @@ class TopK(keras.Model, abc.ABC):
             and tf.executing_eagerly()
         )
 
-    def call(self, queries, k=None):
+    def call(
+        self, queries: TensorLike | Features, k: int | tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Finds the best candidates.
 
         Args:
@@ -192,7 +235,12 @@ class TopK(keras.Model, abc.ABC):
 
     # Without autograph, a wrong argument is a one-line error.
     @tf.function(reduce_retracing=True, autograph=False)
-    def query_with_exclusions(self, queries, exclusions, k=None):
+    def query_with_exclusions(
+        self,
+        queries: TensorLike | Features,
+        exclusions: ListsLike,
+        k: int | tf.Tensor | None = None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Finds the best candidates that are not excluded.
 
         Args:
@@ -215,11 +263,16 @@ class TopK(keras.Model, abc.ABC):
         return self._search(queries, k, exclusions)
 
     @tf.function(reduce_retracing=True)
-    def _embed(self, queries):
+    def _embed(self, queries: TensorLike | Features) -> tf.Tensor:
         """The query model, with autograph for the Python in it."""
-        return self.query_model(queries)
+        return cast(Tower, self.query_model)(queries)
 
-    def _search(self, queries, k, exclusions):
+    def _search(
+        self,
+        queries: TensorLike,
+        k: int | tf.Tensor | None,
+        exclusions: ListsLike | None,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         searcher = self.searcher
         identifiers, excluded = searcher.identifiers, None
         if exclusions is not None:
@@ -228,7 +281,7 @@ class TopK(keras.Model, abc.ABC):
         scores, positions = searcher.retrieve(queries, k, excluded)
         return scores, identifiers.gather(positions)
 
-    def _forget_traces(self):
+    def _forget_traces(self) -> None:
         """Lets `query_with_exclusions` be traced anew: its result dtype changed."""
         function = type(self).query_with_exclusions.python_function
         self.query_with_exclusions = tf.function(

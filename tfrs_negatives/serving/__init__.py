@@ -1,11 +1,35 @@
 """Serving an export over TensorFlow Serving's protocols, without Keras.
 
-Needs the extra `serve`; and `scann`, where the export holds a ScaNN index.
+`Server` and `rest_app` need the extra `serve`; an export that holds a ScaNN index needs
+`scann`.
 """
 
-from tfrs_negatives.serving.rest import rest_app
-from tfrs_negatives.serving.server import Server
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from tfrs_negatives.serving.server_limits import Limits
 from tfrs_negatives.serving.service import Service
 
+if TYPE_CHECKING:
+    from tfrs_negatives.serving.rest import rest_app
+    from tfrs_negatives.serving.server import Server
+
 __all__ = ["Limits", "Server", "Service", "rest_app"]
+
+# What needs the extra, and where it is: imported when it is used.
+_WITH_EXTRA = {"Server": "server", "rest_app": "rest"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WITH_EXTRA:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = importlib.import_module(f"{__name__}.{_WITH_EXTRA[name]}")
+    except ImportError as error:
+        raise ImportError(
+            f"`serving.{name}` needs packages that cannot be imported ({error}). Run "
+            "`pip install tfrs_negatives[serve]`."
+        ) from error
+    return getattr(module, name)

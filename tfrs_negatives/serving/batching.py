@@ -1,24 +1,31 @@
 """Concurrent requests answered together."""
 
+from __future__ import annotations
+
 import asyncio
 import collections
 import concurrent.futures
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
 from tfrs_negatives.serving.request_error import RequestError
+from tfrs_negatives.serving.server_limits import Limits
+
+#: Arrays by name.
+Arrays: TypeAlias = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass
 class _Request:
-    run: Callable
-    inputs: dict
+    run: Callable[[Arrays], Arrays]
+    inputs: Arrays
     rows: int
     due: float
-    future: asyncio.Future
+    future: asyncio.Future[Arrays]
 
 
 class Batcher:
@@ -35,17 +42,24 @@ class Batcher:
       limits: `Limits`.
     """
 
-    def __init__(self, limits):
+    def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._threads = limits.num_threads()
         self._pool = concurrent.futures.ThreadPoolExecutor(self._threads, "batch")
         self._busy = 0
         self._waiting = 0
-        self._groups = {}  # From kind to requests, the oldest first.
-        self._timer = None
-        self._tasks = set()
+        # From kind to requests, the oldest first.
+        self._groups: dict[Hashable, collections.deque[_Request]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
 
-    async def submit(self, run, inputs, rows, kind=None):
+    async def submit(
+        self,
+        run: Callable[[Arrays], Arrays],
+        inputs: Arrays,
+        rows: int,
+        kind: Hashable = None,
+    ) -> Arrays:
         """Answers a request.
 
         Args:
@@ -76,11 +90,11 @@ class Batcher:
         self._dispatch()
         return await request.future
 
-    def close(self):
+    def close(self) -> None:
         """Ends the threads; nothing may be waiting any more."""
         self._pool.shutdown()
 
-    def _dispatch(self):
+    def _dispatch(self) -> None:
         """Starts batches while there are idle threads."""
         if self._timer is not None:
             self._timer.cancel()
@@ -100,12 +114,12 @@ class Batcher:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def _due(self, requests):
+    def _due(self, requests: Sequence[_Request]) -> float:
         """When a batch of these is to run; long ago if it is full."""
         full = sum(request.rows for request in requests) >= self._limits.max_batch
         return 0.0 if full else requests[0].due
 
-    def _take(self, kind):
+    def _take(self, kind: Hashable) -> list[_Request]:
         """The next batch of a kind, at least one request."""
         requests = self._groups.pop(kind)
         batch = [requests.popleft()]
@@ -118,7 +132,7 @@ class Batcher:
         self._waiting -= len(batch)
         return [request for request in batch if not request.future.done()]
 
-    async def _run(self, batch):
+    async def _run(self, batch: list[_Request]) -> None:
         try:
             work = functools.partial(_run_merged, batch)
             loop = asyncio.get_running_loop()
@@ -137,7 +151,7 @@ class Batcher:
                 request.future.set_result(answer)
 
 
-def _run_merged(batch):
+def _run_merged(batch: list[_Request]) -> list[Arrays | Exception]:
     """Answers or exceptions, one for each request."""
     if not batch:
         return []

@@ -3,24 +3,31 @@
 Source: https://github.com/tensorflow/serving/tree/master/tensorflow_serving/apis
 """
 
+from __future__ import annotations
+
 import functools
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import grpc
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
+    model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
 )
 
+from tfrs_negatives.serving.model_version import ModelVersion
 from tfrs_negatives.serving.request_error import RequestError
-from tfrs_negatives.serving.service import check_names
+from tfrs_negatives.serving.service import Service, check_names
 
 
-def grpc_server(service):
+def grpc_server(service: Service) -> grpc.aio.Server:
     """A `grpc.aio` server that answers for a model; it has no address yet.
 
     Args:
@@ -43,11 +50,11 @@ def grpc_server(service):
     return server
 
 
-def _refusing(method):
+def _refusing(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     """Turns `RequestError` into a status."""
 
     @functools.wraps(method)
-    async def answer(self, request, context):
+    async def answer(self: Any, request: Any, context: grpc.aio.ServicerContext) -> Any:
         try:
             return await method(self, request)
         except RequestError as error:
@@ -57,11 +64,15 @@ def _refusing(method):
 
 
 class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    def __init__(self, service):
+    def __init__(self, service: Service) -> None:
         self._service = service
 
     @_refusing
-    async def Predict(self, request, context=None):
+    async def Predict(
+        self,
+        request: predict_pb2.PredictRequest,
+        context: grpc.aio.ServicerContext | None = None,
+    ) -> predict_pb2.PredictResponse:
         version = _version(self._service, request.model_spec)
         signature = request.model_spec.signature_name or "serving_default"
         specs = version.signature_inputs(signature)
@@ -86,7 +97,11 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         return response
 
     @_refusing
-    async def GetModelMetadata(self, request, context=None):
+    async def GetModelMetadata(
+        self,
+        request: get_model_metadata_pb2.GetModelMetadataRequest,
+        context: grpc.aio.ServicerContext | None = None,
+    ) -> get_model_metadata_pb2.GetModelMetadataResponse:
         version = _version(self._service, request.model_spec)
         if list(request.metadata_field) != ["signature_def"]:
             raise RequestError(
@@ -102,11 +117,15 @@ class _PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
 
 class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    def __init__(self, service):
+    def __init__(self, service: Service) -> None:
         self._service = service
 
     @_refusing
-    async def GetModelStatus(self, request, context=None):
+    async def GetModelStatus(
+        self,
+        request: get_model_status_pb2.GetModelStatusRequest,
+        context: grpc.aio.ServicerContext | None = None,
+    ) -> get_model_status_pb2.GetModelStatusResponse:
         self._service.check_name(request.model_spec.name)
         response = get_model_status_pb2.GetModelStatusResponse()
         for number, state, message in self._service.states(_number(request.model_spec)):
@@ -120,11 +139,11 @@ class _ModelService(model_service_pb2_grpc.ModelServiceServicer):
         return response
 
 
-def _version(service, specification):
+def _version(service: Service, specification: model_pb2.ModelSpec) -> ModelVersion:
     return service.version(specification.name, _number(specification))
 
 
-def _number(specification):
+def _number(specification: model_pb2.ModelSpec) -> int | None:
     """The version that is asked for, or None."""
     if specification.version_label:
         raise RequestError(
@@ -134,13 +153,23 @@ def _number(specification):
     return specification.version.value if specification.HasField("version") else None
 
 
-def _describe(specification, service, version, signature):
+def _describe(
+    specification: model_pb2.ModelSpec,
+    service: Service,
+    version: ModelVersion,
+    signature: str,
+) -> None:
     specification.name = service.name
     specification.version.value = version.number
     specification.signature_name = signature
 
 
-def _array(name, proto, specs, most):
+def _array(
+    name: str,
+    proto: tensor_pb2.TensorProto,
+    specs: Mapping[str, tf.TensorSpec],
+    most: int,
+) -> np.ndarray:
     """A tensor as an array, of the dtype that the signature asks for."""
     spec = specs[name]
     if proto.dtype != spec.dtype.as_datatype_enum:
@@ -160,7 +189,7 @@ def _array(name, proto, specs, most):
         raise RequestError(f"{name!r} is no tensor: {error}") from None
 
 
-def _dtype_name(enum):
+def _dtype_name(enum: int) -> str:
     try:
         return tf.as_dtype(enum).name
     except TypeError:

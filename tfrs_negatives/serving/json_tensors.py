@@ -3,9 +3,13 @@
 Source: https://www.tensorflow.org/tfx/serving/api_rest
 """
 
+from __future__ import annotations
+
 import base64
 import binascii
 import json
+from collections.abc import Collection, Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +20,7 @@ from tfrs_negatives.serving.service import check_names
 _ROWS, _COLUMNS = "instances", "inputs"
 
 
-def parse_request(body):
+def parse_request(body: bytes) -> tuple[str, str, Any]:
     """Reads the body of a request to predict.
 
     Args:
@@ -53,7 +57,12 @@ def parse_request(body):
     return signature, layouts[0], request[layouts[0]]
 
 
-def to_arrays(layout, values, specs, optional=()):
+def to_arrays(
+    layout: str,
+    values: Any,
+    specs: Mapping[str, tf.TensorSpec],
+    optional: Collection[str] = (),
+) -> dict[str, np.ndarray]:
     """The inputs of a request as arrays.
 
     Rows hold all inputs; a scalar such as k must be the same in each of them.
@@ -80,7 +89,7 @@ def to_arrays(layout, values, specs, optional=()):
     return {name: _array(value, specs[name]) for name, value in columns.items()}
 
 
-def to_json(layout, outputs):
+def to_json(layout: str, outputs: Mapping[str, np.ndarray]) -> bytes:
     """The body of an answer.
 
     Args:
@@ -103,7 +112,9 @@ def to_json(layout, outputs):
     return json.dumps(answer, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _columns(rows, specs, optional):
+def _columns(
+    rows: Any, specs: Mapping[str, tf.TensorSpec], optional: Collection[str]
+) -> dict[str, Any]:
     if not isinstance(rows, list) or not rows:
         raise RequestError(
             f'"{_ROWS}" must be a list of at least one row, received '
@@ -111,7 +122,7 @@ def _columns(rows, specs, optional):
         )
     if not isinstance(rows[0], dict) or _is_bytes(rows[0]):
         return {_only_name(specs): rows}
-    columns = {name: [] for name in specs}
+    columns: dict[str, list[Any]] = {name: [] for name in specs}
     for place, row in enumerate(rows):
         if not isinstance(row, dict):
             raise RequestError(f"All rows must be objects; row {place} is not.")
@@ -130,7 +141,7 @@ def _columns(rows, specs, optional):
     return columns
 
 
-def _only_name(specs):
+def _only_name(specs: Mapping[str, tf.TensorSpec]) -> str:
     """The name of the only input, which a request need not name."""
     if len(specs) != 1:
         raise RequestError(
@@ -140,7 +151,7 @@ def _only_name(specs):
     return next(iter(specs))
 
 
-def _array(value, spec):
+def _array(value: Any, spec: tf.TensorSpec) -> np.ndarray:
     dtype = spec.dtype
     try:
         array = np.array(value, object)
@@ -173,7 +184,7 @@ def _array(value, spec):
         raise RequestError(f"{spec.name!r} must hold {expected[1]}: {error}") from None
 
 
-def _expected(dtype):
+def _expected(dtype: tf.DType) -> tuple[set[type], str]:
     """The Python types for a dtype, and what to call them."""
     if dtype == tf.string:
         return {str, dict}, 'strings or {"b64": "..."}'
@@ -184,7 +195,7 @@ def _expected(dtype):
     return {int, float}, f"numbers ({dtype.name})"
 
 
-def _to_bytes(value):
+def _to_bytes(value: str | dict[str, Any]) -> bytes:
     if isinstance(value, str):
         return value.encode()
     if not _is_bytes(value):
@@ -192,15 +203,17 @@ def _to_bytes(value):
     return base64.b64decode(value["b64"], validate=True)
 
 
-def _is_bytes(value):
+def _is_bytes(value: dict[str, Any]) -> bool:
     """Whether a JSON object stands for a string of bytes."""
     return set(value) == {"b64"} and isinstance(value["b64"], str)
 
 
-def _values(name, array):
+def _values(name: str, array: np.ndarray) -> list[Any]:
     if array.dtype != object:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            array = np.where(np.isfinite(array), array.astype(object), None)
+            is_finite = np.isfinite(array)
+            array = array.astype(object)
+            array[~is_finite] = None
         return array.tolist()
     write = _to_base64 if name.endswith("_bytes") else _to_text
     flat = np.empty(array.size, object)
@@ -208,24 +221,24 @@ def _values(name, array):
     return flat.reshape(array.shape).tolist()
 
 
-def _to_text(value):
+def _to_text(value: bytes) -> str | dict[str, str]:
     try:
         return value.decode()
     except UnicodeDecodeError:
         return _to_base64(value)
 
 
-def _to_base64(value):
+def _to_base64(value: bytes) -> dict[str, str]:
     return {"b64": base64.b64encode(value).decode()}
 
 
-def _type_name(value):
+def _type_name(value: object) -> str:
     if isinstance(value, list) and not value:
         return "an empty list"
     return _python_name(type(value))
 
 
-def _python_name(kind):
+def _python_name(kind: type) -> str:
     return {
         dict: "an object",
         list: "lists of unequal length or depth",

@@ -1,6 +1,10 @@
 """One version of a model, loaded and warmed up."""
 
+from __future__ import annotations
+
 import os
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -30,7 +34,7 @@ class ModelVersion:
       ValueError, ImportError: The export cannot be loaded; see `load_retrieval`.
     """
 
-    def __init__(self, number, folder):
+    def __init__(self, number: int, folder: str) -> None:
         self.number = number
         self.model = load_retrieval(folder)
         description = self.model.description
@@ -55,7 +59,7 @@ class ModelVersion:
             for signature, definition in self.signature_defs.items()
         }
 
-    def signature_inputs(self, signature):
+    def signature_inputs(self, signature: str) -> dict[str, tf.TensorSpec]:
         """The inputs of a signature: dict from name to `tf.TensorSpec`.
 
         Raises:
@@ -69,14 +73,16 @@ class ModelVersion:
                 f"received {signature!r}."
             ) from None
 
-    def merges(self, signature):
+    def merges(self, signature: str) -> bool:
         """Whether rows get the same answers whatever else is in their batch.
 
         Excluded candidates make an approximate search look further, for all rows.
         """
         return self._exact or "exclusions" not in self.inputs[signature]
 
-    def run(self, signature, inputs):
+    def run(
+        self, signature: str, inputs: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
         """Answers.
 
         Args:
@@ -102,7 +108,7 @@ class ModelVersion:
             raise RequestError(_cause(error), "INTERNAL") from error
         return {name: output.numpy() for name, output in outputs.items()}
 
-    def warm_up(self, max_batch):
+    def warm_up(self, max_batch: int) -> None:
         """Runs every signature, so that no client waits for what a first run makes.
 
         Raises:
@@ -119,7 +125,7 @@ class ModelVersion:
                         raise
 
 
-def _signature_defs(folder):
+def _signature_defs(folder: str) -> dict[str, Any]:
     model = saved_model_pb2.SavedModel()
     with open(os.path.join(folder, "saved_model.pb"), "rb") as file:
         model.ParseFromString(file.read())
@@ -132,7 +138,7 @@ def _signature_defs(folder):
     }
 
 
-def _made_up(spec, rows):
+def _made_up(spec: tf.TensorSpec, rows: int) -> np.ndarray:
     if spec.shape.rank == 0:
         return np.ones([], spec.dtype.as_numpy_dtype)
     shape = [rows, *(size or 1 for size in spec.shape.as_list()[1:])]
@@ -141,7 +147,7 @@ def _made_up(spec, rows):
     return np.zeros(shape, spec.dtype.as_numpy_dtype)
 
 
-def _cause(error):
+def _cause(error: Exception) -> str:
     """The line of TensorFlow's message that says what is wrong."""
     before_the_node = str(error).split("\n\t [[")[0]
     return (before_the_node.splitlines() or [type(error).__name__])[-1]

@@ -1,14 +1,22 @@
 """The version that answers, and its successors."""
 
+from __future__ import annotations
+
 import collections
 import gc
 import logging
 import os
 import threading
 import weakref
+from typing import TypeAlias, cast
 
 from tfrs_negatives import _exports
+from tfrs_negatives._saved_retrieval import SavedRetrieval
 from tfrs_negatives.serving.model_version import ModelVersion
+from tfrs_negatives.types import PathLike
+
+#: Name, size, time of the last change and inode of each file.
+_Fingerprint: TypeAlias = list[tuple[str, int, int, int]]
 
 _log = logging.getLogger(__name__)
 
@@ -30,17 +38,17 @@ class ModelVersions:
       ValueError, ImportError: No version there can be loaded.
     """
 
-    def __init__(self, path, max_batch):
+    def __init__(self, path: PathLike, max_batch: int) -> None:
         self._path, self._max_batch = os.fspath(path), max_batch
-        self._fingerprint = None
-        self._failed = {}
-        self._states = {}
-        self._retired = collections.deque()
+        self._fingerprint: _Fingerprint | None = None
+        self._failed: dict[int, _Fingerprint] = {}
+        self._states: dict[int, tuple[str, str]] = {}
+        self._retired: collections.deque[SavedRetrieval] = collections.deque()
         self._stop = threading.Event()
-        self._watcher = None
-        self.current = None
+        self._watcher: threading.Thread | None = None
+        self._current: ModelVersion | None = None
         errors = self.refresh()
-        if self.current is None:
+        if self._current is None:
             raise (
                 errors[0]
                 if errors
@@ -51,7 +59,12 @@ class ModelVersions:
                 )
             )
 
-    def states(self):
+    @property
+    def current(self) -> ModelVersion:
+        """The version that answers."""
+        return cast(ModelVersion, self._current)
+
+    def states(self) -> dict[int, tuple[str, str]]:
         """What is known of each version.
 
         Returns:
@@ -60,10 +73,10 @@ class ModelVersions:
         """
         return dict(self._states)
 
-    def watch(self, seconds):
+    def watch(self, seconds: float) -> None:
         """Starts to look for versions every so many seconds, in a thread."""
 
-        def look():
+        def look() -> None:
             while not self._stop.wait(seconds):
                 try:
                     self.refresh()
@@ -73,13 +86,13 @@ class ModelVersions:
         self._watcher = threading.Thread(target=look, name="versions", daemon=True)
         self._watcher.start()
 
-    def stop(self):
+    def stop(self) -> None:
         """Ends the watch."""
         self._stop.set()
         if self._watcher is not None:
             self._watcher.join()
 
-    def refresh(self):
+    def refresh(self) -> list[Exception]:
         """Looks once, and replaces the version that answers where there is another.
 
         Returns:
@@ -90,7 +103,7 @@ class ModelVersions:
         errors = []
         for number in sorted(found, reverse=True):
             fingerprint = _fingerprint(found[number])
-            answers = self.current is not None and self.current.number == number
+            answers = self._current is not None and self._current.number == number
             if answers and fingerprint == self._fingerprint:
                 break
             if self._failed.get(number) != fingerprint:
@@ -106,12 +119,12 @@ class ModelVersions:
                 break
         for known in (self._states, self._failed):
             for number in (
-                set(known) - set(found) - {self.current and self.current.number}
+                set(known) - set(found) - {self._current and self._current.number}
             ):
                 del known[number]
         return errors
 
-    def _release(self):
+    def _release(self) -> None:
         """Frees the memory of versions whose last request is done."""
         if not self._retired:
             return
@@ -120,9 +133,9 @@ class ModelVersions:
         # TensorFlow's loaded models refer to themselves.
         gc.collect()
 
-    def _load(self, number, folder):
+    def _load(self, number: int, folder: str) -> Exception | None:
         """Replaces the current version; returns the error if that fails."""
-        before = self.current
+        before = self._current
         replaces_itself = before is not None and before.number == number
         if not replaces_itself:
             self._states[number] = ("LOADING", "")
@@ -141,7 +154,7 @@ class ModelVersions:
         # Here, not when the last request is done: a finalizer may run anywhere, in the
         # middle of loading another model too.
         weakref.finalize(version, self._retired.append, version.model).atexit = False
-        self.current = version
+        self._current = version
         if before is not None:
             self._states[before.number] = ("END", "")
         self._states[number] = ("AVAILABLE", "")
@@ -149,7 +162,7 @@ class ModelVersions:
         return None
 
 
-def _fingerprint(folder):
+def _fingerprint(folder: str) -> _Fingerprint:
     """What changes when a file of an export does."""
     files = []
     for parent, _, names in os.walk(folder):

@@ -1,5 +1,7 @@
 """Why a request gets no answer, in the terms of both protocols."""
 
+from __future__ import annotations
+
 # Names of gRPC status codes, and the HTTP status of each.
 HTTP_STATUS = {
     "INVALID_ARGUMENT": 400,
@@ -22,7 +24,7 @@ class RequestError(Exception):
       code: One of `HTTP_STATUS`.
     """
 
-    def __init__(self, message, code="INVALID_ARGUMENT"):
+    def __init__(self, message: str, code: str = "INVALID_ARGUMENT") -> None:
         if len(message) > _LONGEST:
             message = message[:_LONGEST] + "..."
         super().__init__(message)

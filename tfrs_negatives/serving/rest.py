@@ -3,7 +3,10 @@
 Source: https://www.tensorflow.org/tfx/serving/api_rest
 """
 
+from __future__ import annotations
+
 import json
+from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from google.protobuf import json_format
@@ -12,12 +15,14 @@ from tensorflow_serving.apis import get_model_metadata_pb2
 
 from tfrs_negatives.serving import json_tensors
 from tfrs_negatives.serving.request_error import RequestError
+from tfrs_negatives.serving.server_limits import Limits
+from tfrs_negatives.serving.service import Service
 
 _MODEL = "/v1/models/{name}"
 _VERSION = _MODEL + "/versions/{number:int}"
 
 
-def rest_app(service):
+def rest_app(service: Service) -> FastAPI:
     """An ASGI application that answers for a model.
 
     * `POST /v1/models/NAME[/versions/N]:predict`
@@ -35,7 +40,7 @@ def rest_app(service):
 
     @app.post(_VERSION + ":predict")
     @app.post(_MODEL + ":predict")
-    async def predict(request: Request):
+    async def predict(request: Request) -> Response:
         version = service.version(**request.path_params)
         body = await _body(request, service.limits)
         signature, layout, values = json_tensors.parse_request(body)
@@ -47,7 +52,7 @@ def rest_app(service):
 
     @app.get(_VERSION + "/metadata")
     @app.get(_MODEL + "/metadata")
-    async def metadata(request: Request):
+    async def metadata(request: Request) -> Response:
         version = service.version(**request.path_params)
         signatures = get_model_metadata_pb2.SignatureDefMap(
             signature_def=version.signature_defs
@@ -66,36 +71,36 @@ def rest_app(service):
 
     @app.get(_VERSION)
     @app.get(_MODEL)
-    async def status(request: Request):
+    async def status(request: Request) -> Response:
         service.check_name(request.path_params["name"])
         states = service.states(request.path_params.get("number"))
         return _json({"model_version_status": [_status(*state) for state in states]})
 
     @app.get("/healthz/live")
     @app.get("/healthz/ready")
-    async def health():
+    async def health() -> Response:
         # A server starts to listen when it is ready, and stops before it is not.
         return _json({"version": service.versions.current.number})
 
     @app.exception_handler(RequestError)
-    async def refuse(request, error):
+    async def refuse(request: Request, error: RequestError) -> Response:
         return _json({"error": str(error)}, error.http_status)
 
     @app.exception_handler(HTTPException)
     @app.exception_handler(404)
     @app.exception_handler(405)
-    async def refuse_path(request, error):
+    async def refuse_path(request: Request, error: HTTPException) -> Response:
         message = f"{error.detail}: {request.method} {request.url.path[:200]}"
         return _json({"error": message}, error.status_code)
 
     @app.exception_handler(Exception)
-    async def fail(request, error):
+    async def fail(request: Request, error: Exception) -> Response:
         return _json({"error": "internal error"}, 500)
 
     return app
 
 
-async def _body(request, limits):
+async def _body(request: Request, limits: Limits) -> bytes:
     """The body of a request; stops to read where it is too large."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal():
@@ -111,7 +116,7 @@ async def _body(request, limits):
     return b"".join(parts)
 
 
-def _status(number, state, message):
+def _status(number: int, state: str, message: str) -> dict[str, Any]:
     code = "UNKNOWN" if message else "OK"
     return {
         "version": str(number),
@@ -120,7 +125,7 @@ def _status(number, state, message):
     }
 
 
-def _json(content, status=200):
+def _json(content: bytes | dict[str, Any], status: int = 200) -> Response:
     if not isinstance(content, bytes):
         content = json.dumps(content, allow_nan=False).encode()
     return Response(content, status, media_type="application/json")

@@ -1,5 +1,7 @@
 """Both protocols in one process."""
 
+from __future__ import annotations
+
 import asyncio
 import socket
 import threading
@@ -8,7 +10,9 @@ import uvicorn
 
 from tfrs_negatives.serving.grpc_service import grpc_server
 from tfrs_negatives.serving.rest import rest_app
+from tfrs_negatives.serving.server_limits import Limits
 from tfrs_negatives.serving.service import Service
+from tfrs_negatives.types import PathLike
 
 # Seconds that requests in flight have when a server stops.
 _GRACE = 10
@@ -36,15 +40,15 @@ class Server:
 
     def __init__(
         self,
-        path,
+        path: PathLike,
         *,
-        name="retrieval",
-        host="127.0.0.1",
-        port=8501,
-        grpc_port=8500,
-        limits=None,
-        poll_seconds=2.0,
-    ):
+        name: str = "retrieval",
+        host: str = "127.0.0.1",
+        port: int = 8501,
+        grpc_port: int = 8500,
+        limits: Limits | None = None,
+        poll_seconds: float = 2.0,
+    ) -> None:
         self._host, self._poll_seconds = host, poll_seconds
         self._grpc_port = grpc_port
         # Before loading, which takes a while.
@@ -53,17 +57,21 @@ class Server:
         # Connections inherit it. asyncio would set it for sockets that it made itself:
         # without, a client that delays its acknowledgements waits 40 ms for an answer.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.port, self.grpc_port = self._socket.getsockname()[1], None
+        self.port: int = self._socket.getsockname()[1]
+        self.grpc_port: int | None = None
         try:
             self.service = Service(path, name, limits)
         except BaseException:
             self._socket.close()
             raise
         self._started = threading.Event()
-        self._thread = None
-        self._loop = self._stop = self._error = None
+        self._error: OSError | None = None
+        # There once it has started.
+        self._thread: threading.Thread
+        self._loop: asyncio.AbstractEventLoop
+        self._stop: asyncio.Event
 
-    def start(self):
+    def start(self) -> None:
         """Starts to answer, in threads of its own.
 
         Raises:
@@ -76,12 +84,12 @@ class Server:
             self._thread.join()
             raise self._error
 
-    def stop(self):
+    def stop(self) -> None:
         """Stops to listen, lets requests in flight finish, and returns."""
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
 
-    async def _serve(self):
+    async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         messages = grpc_server(self.service)
         try:

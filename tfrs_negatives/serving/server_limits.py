@@ -1,5 +1,7 @@
 """How much a server takes on."""
 
+from __future__ import annotations
+
 import dataclasses
 import os
 
@@ -27,7 +29,7 @@ class Limits:
     max_request_bytes: int = 4 * 2**20
     threads: int | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("max_batch", "max_waiting", "max_answers", "max_request_bytes"):
             if getattr(self, name) < 1:
                 raise ValueError(
@@ -42,10 +44,10 @@ class Limits:
                 f"`threads` must be None or at least 1, received {self.threads}."
             )
 
-    def num_threads(self):
+    def num_threads(self) -> int:
         return self.threads or os.cpu_count() or 1
 
-    def check_bytes(self, size):
+    def check_bytes(self, size: int) -> None:
         """Raises `RequestError` for a request of `size` bytes that is too large."""
         if size > self.max_request_bytes:
             raise RequestError(
@@ -54,7 +56,7 @@ class Limits:
                 "RESOURCE_EXHAUSTED",
             )
 
-    def check_rows(self, rows, k):
+    def check_rows(self, rows: int, k: int) -> None:
         """Raises `RequestError` for too many rows, or too many answers in all."""
         if rows > self.max_batch:
             raise RequestError(

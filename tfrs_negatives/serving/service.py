@@ -1,11 +1,19 @@
 """What both protocols ask: predictions, metadata and state of one model."""
 
+from __future__ import annotations
+
 import functools
+from collections.abc import Collection, Mapping
+
+import numpy as np
+import tensorflow as tf
 
 from tfrs_negatives.serving.batching import Batcher
+from tfrs_negatives.serving.model_version import ModelVersion
 from tfrs_negatives.serving.model_versions import ModelVersions
 from tfrs_negatives.serving.request_error import RequestError
 from tfrs_negatives.serving.server_limits import Limits
+from tfrs_negatives.types import PathLike
 
 
 class Service:
@@ -20,13 +28,15 @@ class Service:
       ValueError, ImportError: No version there can be loaded.
     """
 
-    def __init__(self, path, name="retrieval", limits=None):
+    def __init__(
+        self, path: PathLike, name: str = "retrieval", limits: Limits | None = None
+    ) -> None:
         self.name = name
         self.limits = limits or Limits()
         self.versions = ModelVersions(path, self.limits.max_batch)
         self.batcher = Batcher(self.limits)
 
-    def version(self, name, number=None):
+    def version(self, name: str, number: int | None = None) -> ModelVersion:
         """The version that answers.
 
         Args:
@@ -46,7 +56,7 @@ class Service:
             )
         return version
 
-    def check_name(self, name):
+    def check_name(self, name: str) -> None:
         """Raises `RequestError` for the name of another model."""
         if name != self.name:
             raise RequestError(
@@ -54,7 +64,7 @@ class Service:
                 "NOT_FOUND",
             )
 
-    def states(self, number=None):
+    def states(self, number: int | None = None) -> list[tuple[int, str, str]]:
         """Number, state and message of each version, or of one; see `ModelVersions`.
 
         Raises:
@@ -70,7 +80,9 @@ class Service:
         wanted = sorted(states) if number is None else [number]
         return [(number, *states[number]) for number in wanted]
 
-    async def predict(self, version, signature, inputs):
+    async def predict(
+        self, version: ModelVersion, signature: str, inputs: Mapping[str, np.ndarray]
+    ) -> dict[str, np.ndarray]:
         """Answers, together with other requests of the moment.
 
         Args:
@@ -107,13 +119,15 @@ class Service:
         run = functools.partial(version.run, signature)
         return await self.batcher.submit(run, inputs, rows, kind)
 
-    def close(self):
+    def close(self) -> None:
         """Ends the threads, when no request is left."""
         self.versions.stop()
         self.batcher.close()
 
 
-def check_names(specs, names, optional=()):
+def check_names(
+    specs: Collection[str], names: Collection[str], optional: Collection[str] = ()
+) -> None:
     """Raises `RequestError` unless the names are those of the signature's inputs.
 
     Args:
@@ -129,7 +143,9 @@ def check_names(specs, names, optional=()):
         )
 
 
-def _check_inputs(specs, inputs):
+def _check_inputs(
+    specs: Mapping[str, tf.TensorSpec], inputs: Mapping[str, np.ndarray]
+) -> int:
     """Compares arrays with the signature; returns the number of rows."""
     rows = None
     for name, spec in specs.items():

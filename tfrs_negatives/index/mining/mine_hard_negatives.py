@@ -1,7 +1,11 @@
 """Hard-negative mining: the best candidates of a query that are not its positives."""
 
+from __future__ import annotations
+
 import dataclasses
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -9,7 +13,11 @@ import tensorflow as tf
 from tfrs_negatives import _checks
 from tfrs_negatives._keras import keras
 from tfrs_negatives.index.mining.mining_queries import batches, checked, is_dataset
-from tfrs_negatives.index.mining.mining_sources import as_source
+from tfrs_negatives.index.mining.mining_sources import (
+    MinedFrom,
+    MiningSource,
+    as_source,
+)
 from tfrs_negatives.index.mining.query_positives import QueryPositives
 from tfrs_negatives.index.mining.rank_range import (
     check_range,
@@ -18,29 +26,35 @@ from tfrs_negatives.index.mining.rank_range import (
     ordered,
     range_of,
 )
-from tfrs_negatives.index.mining.score_limits import LIMITS, ScoreLimits, check_limits
+from tfrs_negatives.index.mining.score_limits import (
+    LIMITS,
+    ScoreFunction,
+    ScoreLimits,
+    check_limits,
+)
+from tfrs_negatives.types import ListsLike, TensorLike
 
 
 def mine_hard_negatives(
-    index,
-    queries,
-    num_negatives,
+    index: MinedFrom,
+    queries: TensorLike | tf.data.Dataset,
+    num_negatives: int,
     *,
-    positives=None,
-    range_min=0,
-    range_max=None,
-    max_score=None,
-    absolute_margin=None,
-    relative_margin=None,
-    positive_scores=None,
-    positive_embeddings=None,
-    sampling="uniform",
-    score_function=None,
-    ids=None,
-    seed=0,
-    batch_size=1024,
-    progress=True,
-):
+    positives: ListsLike | None = None,
+    range_min: int = 0,
+    range_max: int | None = None,
+    max_score: float | None = None,
+    absolute_margin: float | None = None,
+    relative_margin: float | None = None,
+    positive_scores: TensorLike | None = None,
+    positive_embeddings: TensorLike | None = None,
+    sampling: str = "uniform",
+    score_function: ScoreFunction | None = None,
+    ids: TensorLike | None = None,
+    seed: int = 0,
+    batch_size: int = 1024,
+    progress: bool = True,
+) -> tuple[tf.RaggedTensor, tf.RaggedTensor]:
     """Finds hard negatives of every query.
 
     For each query, with the words of sentence-transformers' function of this name:
@@ -152,9 +166,17 @@ class MinedNegatives:
     num_short_rows: int
 
 
-def mine(index, queries, num_negatives, *, ids=None, progress=True, **options):
+def mine(
+    index: MinedFrom,
+    queries: TensorLike | tf.data.Dataset,
+    num_negatives: int,
+    *,
+    ids: TensorLike | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> MinedNegatives:
     """`mine_hard_negatives` without its warning; returns a `MinedNegatives`."""
-    options = {**mine_hard_negatives.__kwdefaults__, **options}
+    options = _with_defaults(options)
     batch_size = options["batch_size"]
     _checks.check_at_least("num_negatives", num_negatives, 1)
     check_options(options)
@@ -190,28 +212,40 @@ def mine(index, queries, num_negatives, *, ids=None, progress=True, **options):
     ids = _tensor(source.ids(positions[is_hit]))
     ids = tf.RaggedTensor.from_row_lengths(ids, lengths)
     scores = ids.with_flat_values(scores[is_hit])
-    return MinedNegatives(ids, scores, np.count_nonzero(lengths < num_negatives))
+    num_short_rows = int(np.count_nonzero(lengths < num_negatives))
+    return MinedNegatives(ids, scores, num_short_rows)
 
 
-def _tensor(ids):
+def _tensor(ids: np.ndarray) -> tf.Tensor:
     # Of no strings at all, a tensor would be of numbers.
     return tf.constant(ids, tf.string if ids.dtype == object else None)
 
 
-def check_options(options):
+def check_options(options: Mapping[str, Any]) -> None:
     """Raises `ValueError` for options of mining that no index could make right.
 
     Args:
       options: Dict of those of `mine_hard_negatives`; what is missing is its default.
     """
-    options = {**mine_hard_negatives.__kwdefaults__, **options}
+    options = _with_defaults(options)
     _checks.check_at_least("batch_size", options["batch_size"], 1)
     check_range(options)
     names = "max_score", "absolute_margin", "relative_margin", "score_function"
     check_limits(**{name: options[name] for name in names})
 
 
-def _find(source, known, queries, start, range_max, score_function):
+def _with_defaults(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {**(mine_hard_negatives.__kwdefaults__ or {}), **options}
+
+
+def _find(
+    source: MiningSource,
+    known: QueryPositives,
+    queries: np.ndarray,
+    start: int,
+    range_max: int,
+    score_function: ScoreFunction | None,
+) -> tuple[np.ndarray, np.ndarray]:
     """The best `range_max` candidates that are no positives: positions and scores."""
     rows = np.arange(start, start + len(queries))
     k = range_max + known.most(start, start + len(queries))
@@ -236,7 +270,12 @@ def _find(source, known, queries, start, range_max, score_function):
     return positions[:, :range_max], scores[:, :range_max]
 
 
-def _scored(score_function, rows, source, positions):
+def _scored(
+    score_function: ScoreFunction,
+    rows: np.ndarray,
+    source: MiningSource,
+    positions: np.ndarray,
+) -> np.ndarray:
     """Scores of the score function, -inf where there is no candidate."""
     some = positions.max(initial=-1)
     if some < 0:
@@ -255,7 +294,7 @@ def _scored(score_function, rows, source, positions):
     return scores
 
 
-def _check_distinct(positions):
+def _check_distinct(positions: np.ndarray) -> None:
     ranked = np.sort(positions, axis=1)
     repeats = ((ranked[:, 1:] == ranked[:, :-1]) & (ranked[:, 1:] >= 0)).any(axis=1)
     if repeats.any():
@@ -265,7 +304,7 @@ def _check_distinct(positions):
         )
 
 
-def _check_heights(heights, num_queries):
+def _check_heights(heights: Mapping[str, int | None], num_queries: int | str) -> None:
     for name, height in heights.items():
         if height is not None and height != num_queries:
             raise ValueError(

@@ -1,15 +1,24 @@
 """Queries of mining, a batch at a time."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
+
+from tfrs_negatives.types import TensorLike
 
 
-def is_dataset(queries):
+def is_dataset(queries: TensorLike | tf.data.Dataset) -> bool:
     """Whether queries are streamed, their number unknown."""
     return isinstance(queries, tf.data.Dataset)
 
 
-def batches(queries, batch_size):
+def batches(
+    queries: TensorLike | tf.data.Dataset, batch_size: int
+) -> Iterator[np.ndarray]:
     """Arrays of at most `batch_size` queries, in order."""
     if is_dataset(queries):
         spec = queries.element_spec
@@ -28,7 +37,7 @@ def batches(queries, batch_size):
             yield batch[start : start + batch_size]
 
 
-def checked(queries):
+def checked(queries: TensorLike) -> np.ndarray:
     """Queries as an array, `[Q, d]` finite float32 or `[Q]` ids."""
     if tf.is_tensor(queries) and queries.dtype.is_floating:
         queries = tf.cast(queries, tf.float32)
@@ -40,10 +49,8 @@ def checked(queries):
     return finite("queries", queries, 2)
 
 
-def finite(name, values, rank):
-    """Checked float32 (if a matrix) or float64 (if a vector) array, or None."""
-    if values is None:
-        return None
+def finite(name: str, values: ArrayLike, rank: int) -> np.ndarray:
+    """Checked float32 (if a matrix) or float64 (if a vector) array."""
     values = np.asarray(values, np.float32 if rank == 2 else np.float64)
     if values.ndim != rank:
         expected = "[queries, d]" if rank == 2 else "[queries]"

@@ -1,25 +1,67 @@
-"""What negatives are mined from: indexes, searchers and functions made alike.
+"""What negatives are mined from: indexes, searchers and functions made alike."""
 
-A source answers `find` with positions, integers that stand for its ids, so that
-mining compares integers only. It has
+from __future__ import annotations
 
-* `num_items`: how many items it holds, or None;
-* `complete`: whether an id that it does not know is a mistake;
-* `dot_products`: whether its scores can be dot products of embeddings;
-* `find(queries, k)`: scores `[b, k]`, best first, and int64 positions `[b, k]` from 0;
-  behind short rows -1;
-* `positions(ids)`: int64 positions of a vector of ids, -1 where there is none;
-* `ids(positions)`: the ids of positions from 0, an array of their shape.
-"""
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from tfrs_negatives.index.identifiers import Identifiers, checked
 from tfrs_negatives.index.top_k import TopK
+from tfrs_negatives.types import TensorLike
 
 
-def as_source(index, ids):
+@runtime_checkable
+class MiningSource(Protocol):
+    """Answers with positions, integers that stand for ids.
+
+    So mining compares integers only.
+    """
+
+    @property
+    def num_items(self) -> int | None:
+        """How many items it holds, or None."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether an id that it does not know is a mistake."""
+
+    @property
+    def dot_products(self) -> bool:
+        """Whether its scores can be dot products of embeddings."""
+
+    def find(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+        """Scores `[b, k]`, best first, and int64 positions `[b, k]` from 0.
+
+        Behind short rows: -1.
+        """
+
+    def positions(self, ids: ArrayLike) -> np.ndarray:
+        """Int64 positions of a vector of ids, -1 where there is none."""
+
+    def ids(self, positions: np.ndarray) -> np.ndarray:
+        """The ids of positions from 0, an array of their shape."""
+
+
+class PybindSearcher(Protocol):
+    """A searcher of `scann.scann_ops_pybind`."""
+
+    @property
+    def search_batched(self) -> Callable[..., tuple[Any, Any]]:
+        """From queries to row numbers (or docids) and scores, best first."""
+
+
+#: From queries and k to scores and ids, `[b, up to k]` each, best first.
+SearchFunction: TypeAlias = Callable[[np.ndarray, int], tuple[ArrayLike, ArrayLike]]
+
+#: What `as_source` takes.
+MinedFrom: TypeAlias = TopK | MiningSource | SearchFunction | PybindSearcher
+
+
+def as_source(index: MinedFrom, ids: TensorLike | None) -> MiningSource:
     """Returns `index` as a source.
 
     Args:
@@ -40,7 +82,7 @@ def as_source(index, ids):
         )
     if isinstance(index, TopK):
         return IndexSource(index)
-    if all(hasattr(index, name) for name in ("find", "positions", "ids")):
+    if isinstance(index, MiningSource):
         return index
     if callable(index):
         return FunctionSource(index)
@@ -61,10 +103,10 @@ class IdentifiedSource:
     complete = True
     dot_products = True
 
-    def __init__(self, identifiers):
+    def __init__(self, identifiers: Identifiers) -> None:
         self._identifiers = identifiers
 
-    def positions(self, ids):
+    def positions(self, ids: ArrayLike) -> np.ndarray:
         ids, dtype = np.asarray(ids), self._identifiers.dtype
         if not ids.size:
             return np.zeros(ids.shape, np.int64)
@@ -80,19 +122,19 @@ class IdentifiedSource:
         found = self._identifiers.positions(tf.constant(narrow)).numpy()
         return np.where(narrow == ids, found, -1).astype(np.int64)
 
-    def ids(self, positions):
+    def ids(self, positions: np.ndarray) -> np.ndarray:
         return self._identifiers.gather(tf.constant(positions, tf.int32)).numpy()
 
 
 class IndexSource(IdentifiedSource):
     """A built `BruteForce` or `ScaNN`, queried by embeddings."""
 
-    def __init__(self, index):
+    def __init__(self, index: TopK) -> None:
         self._searcher = index.searcher
         super().__init__(self._searcher.identifiers)
         self.num_items = self._searcher.num_rows
 
-    def find(self, queries, k):
+    def find(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         scores, positions = self._searcher.retrieve(queries, k)
         return scores.numpy(), positions.numpy().astype(np.int64)
 
@@ -108,7 +150,7 @@ class SearcherSource(IdentifiedSource):
       ids: `[N]` ids of its rows; None: its docids, or the row numbers.
     """
 
-    def __init__(self, searcher, ids):
+    def __init__(self, searcher: Any, ids: TensorLike | None) -> None:
         if "DotProductDistance" not in searcher.config():
             raise ValueError(
                 "The scann_ops_pybind searcher must have the distance measure "
@@ -126,7 +168,7 @@ class SearcherSource(IdentifiedSource):
             self._rows = searcher.docid_to_id
         super().__init__(Identifiers(checked(ids, self.num_items)))
 
-    def find(self, queries, k):
+    def find(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         found, scores = self._searcher.search_batched(
             np.asarray(queries, np.float32),
             final_num_neighbors=k,
@@ -151,15 +193,15 @@ class FunctionSource:
     # Nothing is known against it.
     dot_products = True
 
-    def __init__(self, function):
+    def __init__(self, function: SearchFunction) -> None:
         self._function = function
-        self._dtype = None  # Of the ids returned.
-        self._kind = None
-        self._numbers = {}
+        self._dtype: np.dtype | None = None  # Of the ids returned.
+        self._kind: str | None = None
+        self._numbers: dict[Any, int] = {}
         # The reverse, a list: an array would be made again for each batch.
-        self._names = []
+        self._names: list[Any] = []
 
-    def find(self, queries, k):
+    def find(self, queries: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         scores, ids = (np.asarray(part) for part in self._function(queries, k))
         rows = len(queries)
         if scores.shape != ids.shape or scores.ndim != 2 or len(ids) != rows:
@@ -180,7 +222,7 @@ class FunctionSource:
         positions[is_hit] = self.positions(ids[is_hit])
         return scores, positions
 
-    def positions(self, ids):
+    def positions(self, ids: ArrayLike) -> np.ndarray:
         ids = np.asarray(ids)
         kind = "integers" if ids.dtype.kind in "iu" else "strings"
         if ids.size and self._kind not in (None, kind):
@@ -194,19 +236,19 @@ class FunctionSource:
         numbers = [self._number(name) for name in distinct.tolist()]
         return np.array(numbers, np.int64)[places.ravel()]
 
-    def _number(self, name):
+    def _number(self, name: Any) -> int:
         number = self._numbers.setdefault(name, len(self._names))
         if number == len(self._names):
             self._names.append(name)
         return number
 
-    def ids(self, positions):
+    def ids(self, positions: np.ndarray) -> np.ndarray:
         # Only the names of these positions: there may be millions of others.
         distinct, places = np.unique(positions, return_inverse=True)
         names = np.array([self._names[p] for p in distinct.tolist()], self._dtype)
         return names[places.reshape(positions.shape)]
 
 
-def _as_bytes(ids):
+def _as_bytes(ids: np.ndarray) -> np.ndarray:
     """Strings of any kind as an array of bytes objects, as TensorFlow has them."""
     return np.asarray(tf.constant(ids).numpy(), object)

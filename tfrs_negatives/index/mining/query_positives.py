@@ -1,9 +1,13 @@
 """Each query's known positives, in rows of their own lengths."""
 
+from __future__ import annotations
+
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives._id_lists import as_array, flattened
+from tfrs_negatives.index.mining.mining_sources import MiningSource
+from tfrs_negatives.types import ListsLike
 
 
 class QueryPositives:
@@ -18,7 +22,7 @@ class QueryPositives:
         that a complete source does not hold.
     """
 
-    def __init__(self, positives, source):
+    def __init__(self, positives: ListsLike | None, source: MiningSource) -> None:
         self.num_rows = None
         if positives is None:
             return
@@ -37,13 +41,13 @@ class QueryPositives:
         self._positions = positions
         self._starts = np.concatenate([[0], np.cumsum(lengths)])
 
-    def most(self, start, stop):
+    def most(self, start: int, stop: int) -> int:
         """The largest number of positives that one of these rows has."""
         if self.num_rows is None or start == stop:
             return 0
         return int(np.diff(self._starts[start : stop + 1]).max())
 
-    def among(self, positions, start):
+    def among(self, positions: np.ndarray, start: int) -> np.ndarray:
         """Which of the positions `[b, k]`, of the rows from `start`, are positives."""
         if self.num_rows is None:
             return np.zeros(positions.shape, bool)
@@ -56,7 +60,7 @@ class QueryPositives:
         return np.isin(found, (own + size * rows)[own >= 0]) & (positions >= 0)
 
 
-def with_own(own, positives):
+def with_own(own: np.ndarray, positives: ListsLike) -> tf.RaggedTensor:
     """Positives of items: what is known of each, and the item itself.
 
     Args:

@@ -1,10 +1,15 @@
 """Which of the candidates found are kept: a range of ranks, and M of it."""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from tfrs_negatives import _checks
+from tfrs_negatives.index.mining.mining_sources import MiningSource
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +23,7 @@ class RankRange:
     seed: int
 
 
-def check_range(options):
+def check_range(options: Mapping[str, Any]) -> None:
     """Raises `ValueError` for options that no index could make right."""
     range_min, range_max = options["range_min"], options["range_max"]
     _checks.check_at_least("range_min", range_min, 0)
@@ -33,7 +38,9 @@ def check_range(options):
     _checks.check_at_least("seed", options["seed"], 0)
 
 
-def range_of(source, num_negatives, options):
+def range_of(
+    source: MiningSource, num_negatives: int, options: Mapping[str, Any]
+) -> RankRange:
     """The range in this source, with what was left out filled in."""
     range_min, range_max = options["range_min"], options["range_max"]
     if range_max is None:
@@ -50,7 +57,13 @@ def range_of(source, num_negatives, options):
     )
 
 
-def choose(positions, scores, limit, range_, start):
+def choose(
+    positions: np.ndarray,
+    scores: np.ndarray,
+    limit: np.ndarray,
+    range_: RankRange,
+    start: int,
+) -> tuple[np.ndarray, np.ndarray]:
     """M of the candidates in the range that pass the limit, best first."""
     # In the dtype of the scores, so that a limit equal to a score lets it pass.
     limit = limit.astype(scores.dtype)
@@ -71,13 +84,17 @@ def choose(positions, scores, limit, range_, start):
     )
 
 
-def kept(keep, positions, scores):
+def kept(
+    keep: np.ndarray, positions: np.ndarray, scores: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Moves what is kept to the front, in its order, and fills the rest."""
     positions, scores = np.where(keep, positions, -1), np.where(keep, scores, -np.inf)
     return ordered(np.argsort(~keep, axis=1, kind="stable"), positions, scores)
 
 
-def ordered(order, positions, scores):
+def ordered(
+    order: np.ndarray, positions: np.ndarray, scores: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """The columns of each row that `order`, `[rows, any]`, names, in its order.
 
     Returns:
@@ -89,7 +106,7 @@ def ordered(order, positions, scores):
     )
 
 
-def _random(seed, start, num_rows, width):
+def _random(seed: int, start: int, num_rows: int, width: int) -> np.ndarray:
     """Uniform numbers that depend on the seed, the row and the column only."""
     # Philox makes four numbers at each place of its sequence, and can start anywhere.
     places = -(-width // 4)

@@ -1,12 +1,22 @@
 """Items that a ranking model has scored, in the place of an index."""
 
+from __future__ import annotations
+
 import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
+from tfrs_negatives._repr import described
 from tfrs_negatives.index.identifiers import Identifiers, checked
 from tfrs_negatives.index.mining.mining_sources import IdentifiedSource
+from tfrs_negatives.types import PathLike
+
+if TYPE_CHECKING:
+    import pandas
 
 
 class RankedPairs(IdentifiedSource):
@@ -42,7 +52,14 @@ class RankedPairs(IdentifiedSource):
     complete = False
     dot_products = False
 
-    def __init__(self, pairs, *, query="query", item="item", score="score"):
+    def __init__(
+        self,
+        pairs: PathLike | Mapping[str, ArrayLike] | pandas.DataFrame,
+        *,
+        query: str = "query",
+        item: str = "item",
+        score: str = "score",
+    ) -> None:
         if isinstance(pairs, (str, os.PathLike)):
             pairs = _read(os.fspath(pairs), [query, item, score])
         columns = list(pairs.keys())
@@ -75,7 +92,15 @@ class RankedPairs(IdentifiedSource):
             rows[kept], np.arange(len(self._queries) + 1), side="left"
         )
 
-    def find(self, queries, k):
+    def __repr__(self) -> str:
+        return described(
+            self,
+            num_queries=len(self._queries),
+            num_items=self.num_items,
+            num_pairs=len(self._items),
+        )
+
+    def find(self, queries: ArrayLike, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The k items of highest score of each query.
 
         Args:
@@ -110,7 +135,7 @@ class RankedPairs(IdentifiedSource):
         )
 
 
-def _read(path, columns):
+def _read(path: str, columns: Sequence[str]) -> Any:
     try:
         import pandas
     except ImportError as error:
@@ -140,7 +165,7 @@ def _read(path, columns):
     return pandas.read_parquet(path)
 
 
-def _integers_if_all(column):
+def _integers_if_all(column: pandas.Series) -> pandas.Series:
     """A Series of str as int64, if that loses nothing."""
     if not len(column) or not column.str.fullmatch("0|-?[1-9][0-9]*").all():
         return column
@@ -150,7 +175,7 @@ def _integers_if_all(column):
         return column
 
 
-def _ids(name, column):
+def _ids(name: str, column: ArrayLike) -> np.ndarray:
     """A column as int64, or as an array of bytes."""
     values = np.asarray(column)
     if values.dtype.kind in "iu":
@@ -164,7 +189,7 @@ def _ids(name, column):
         ) from error
 
 
-def _scores(name, column):
+def _scores(name: str, column: ArrayLike) -> np.ndarray:
     try:
         scores = np.asarray(column, np.float64)
     except (TypeError, ValueError) as error:

@@ -1,10 +1,20 @@
 """The highest scores that mined negatives may have."""
 
+from __future__ import annotations
+
+import math
 import numbers
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from tfrs_negatives.index.mining.mining_queries import finite
+from tfrs_negatives.index.mining.mining_sources import MiningSource
+from tfrs_negatives.types import TensorLike
+
+#: From rows `[b]` of the queries and ids `[b, k]` to scores `[b, k]`.
+ScoreFunction: TypeAlias = Callable[[np.ndarray, np.ndarray], TensorLike]
 
 LIMITS = (
     "max_score",
@@ -16,7 +26,12 @@ LIMITS = (
 )
 
 
-def check_limits(max_score, absolute_margin, relative_margin, score_function):
+def check_limits(
+    max_score: Any,
+    absolute_margin: Any,
+    relative_margin: Any,
+    score_function: object,
+) -> None:
     """Raises `ValueError` for options that no index could make right."""
     margins = {"absolute_margin": absolute_margin, "relative_margin": relative_margin}
     for name, margin in margins.items():
@@ -33,8 +48,8 @@ def check_limits(max_score, absolute_margin, relative_margin, score_function):
         )
 
 
-def _is_number(value):
-    return isinstance(value, numbers.Real) and not np.isnan(value)
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not math.isnan(value)
 
 
 class ScoreLimits:
@@ -42,14 +57,14 @@ class ScoreLimits:
 
     def __init__(
         self,
-        source,
-        max_score,
-        absolute_margin,
-        relative_margin,
-        positive_scores,
-        positive_embeddings,
-        score_function,
-    ):
+        source: MiningSource,
+        max_score: float | None,
+        absolute_margin: float | None,
+        relative_margin: float | None,
+        positive_scores: TensorLike | None,
+        positive_embeddings: TensorLike | None,
+        score_function: ScoreFunction | None,
+    ) -> None:
         wanted = absolute_margin is not None or relative_margin is not None
         given = [positive_scores is not None, positive_embeddings is not None]
         if sum(given) != wanted:
@@ -68,14 +83,14 @@ class ScoreLimits:
             )
         self._max_score = max_score
         self._absolute, self._relative = absolute_margin or 0.0, relative_margin or 0.0
-        self._scores = finite("positive_scores", positive_scores, 1)
-        self._embeddings = finite("positive_embeddings", positive_embeddings, 2)
+        self._scores = _finite("positive_scores", positive_scores, 1)
+        self._embeddings = _finite("positive_embeddings", positive_embeddings, 2)
         self.heights = {
             "positive_scores": _height(self._scores),
             "positive_embeddings": _height(self._embeddings),
         }
 
-    def of(self, queries, start):
+    def of(self, queries: np.ndarray, start: int) -> np.ndarray:
         """The limits `[b]` of the queries from row `start`; inf for none."""
         rows = slice(start, start + len(queries))
         limit = np.full(len(queries), np.inf)
@@ -98,5 +113,9 @@ class ScoreLimits:
         return limit
 
 
-def _height(array):
+def _finite(name: str, values: TensorLike | None, rank: int) -> np.ndarray | None:
+    return None if values is None else finite(name, values, rank)
+
+
+def _height(array: np.ndarray | None) -> int | None:
     return None if array is None else len(array)
