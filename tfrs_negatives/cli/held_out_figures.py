@@ -1,9 +1,12 @@
 """Held-out recall and NDCG over the whole catalogue, seen items excluded."""
 
+from __future__ import annotations
+
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives.audit.popularity_skew import head_items
+from tfrs_negatives.cli.time_split import Split
 from tfrs_negatives.metrics import rank_measures
 from tfrs_negatives.metrics.candidate_corpus import largest_norm
 from tfrs_negatives.metrics.ranks import ranks_of_positions
@@ -16,7 +19,9 @@ GROUP_RECALL_AT = 50
 _BLOCK_PAIRS = 1024
 
 
-def figures(user_embeddings, item_embeddings, split):
+def figures(
+    user_embeddings: np.ndarray, item_embeddings: np.ndarray, split: Split
+) -> dict[str, float | None]:
     """What `evaluate` finds in a model, from its embeddings.
 
     A held-out pair is a hit at k if its rank is at most k: 1 and the number of other
@@ -44,6 +49,7 @@ def figures(user_embeddings, item_embeddings, split):
                 "diverged. Lower --learning-rate or raise --temperature."
             )
     ranks = held_out_ranks(user_embeddings, item_embeddings, split)
+    found: dict[str, float | None]
     found = {f"recall@{k}": _recall(ranks, k) for k in RECALL_AT}
     found[f"ndcg@{NDCG_AT}"] = _ndcg(ranks, split.held_out_user)
     for name, pairs in _groups(split).items():
@@ -51,7 +57,7 @@ def figures(user_embeddings, item_embeddings, split):
     return found
 
 
-def notes(split):
+def notes(split: Split) -> list[str]:
     """What must be known to read the figures: why some are missing, or lower.
 
     Args:
@@ -78,7 +84,7 @@ def notes(split):
     return found
 
 
-def _groups(split):
+def _groups(split: Split) -> dict[str, np.ndarray]:
     """Which held-out pairs are of each group's items, by the figure's name."""
     known = split.held_out_item >= 0
     in_head = np.zeros_like(known)
@@ -91,7 +97,9 @@ def _groups(split):
     }
 
 
-def held_out_ranks(user_embeddings, item_embeddings, split):
+def held_out_ranks(
+    user_embeddings: np.ndarray, item_embeddings: np.ndarray, split: Split
+) -> np.ndarray:
     """Ranks of the held-out items among their user's candidates.
 
     Args:
@@ -116,7 +124,7 @@ def held_out_ranks(user_embeddings, item_embeddings, split):
             tf.TensorSpec([None, None], tf.int32),
         ]
     )
-    def ranks_of(user, item, excluded):
+    def ranks_of(user: tf.Tensor, item: tf.Tensor, excluded: tf.Tensor) -> tf.Tensor:
         # Each pair is a query: a user's other held-out items are candidates too.
         queries = tf.gather(users, user)
         return ranks_of_positions(queries, items, norm, item, excluded, deepest)
@@ -136,7 +144,7 @@ def held_out_ranks(user_embeddings, item_embeddings, split):
     return ranks
 
 
-def _recall(ranks, k):
+def _recall(ranks: np.ndarray, k: int) -> float | None:
     """The share of pairs that are hits; None of no pairs."""
     if not len(ranks):
         return None
@@ -144,7 +152,7 @@ def _recall(ranks, k):
     return float(tf.reduce_mean(hits))
 
 
-def _ndcg(ranks, users):
+def _ndcg(ranks: np.ndarray, users: np.ndarray) -> float:
     """The mean over users with pairs."""
     number, count = np.unique(users, return_inverse=True, return_counts=True)[1:]
     # A user's gain is a sum over positives: here each pair has its part alone.
