@@ -57,7 +57,9 @@ def dense(name: str, value: TensorLike) -> tf.Tensor:
         ) from error
 
 
-def check_rank(name: str, tensor: tf.Tensor, ranks: Collection[int], hint: str) -> None:
+def check_rank(
+    name: str, tensor: tf.Tensor | tf.RaggedTensor, ranks: Collection[int], hint: str
+) -> None:
     """Raises `ValueError` unless the static rank of `tensor` is one of `ranks`."""
     rank = tensor.shape.rank
     if rank is not None and rank not in ranks:

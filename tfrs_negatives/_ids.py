@@ -50,7 +50,7 @@ def as_int64(name: str, ids: TensorLike) -> tf.Tensor:
 
 
 def check_comparable(
-    name: str, ids: tf.Tensor, other_name: str, other: tf.Tensor
+    name: str, ids: tf.Tensor | tf.RaggedTensor, other_name: str, other: tf.Tensor
 ) -> None:
     """Raises `ValueError` when one holds strings and the other integers."""
     if (ids.dtype == tf.string) != (other.dtype == tf.string):

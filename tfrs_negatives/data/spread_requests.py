@@ -157,7 +157,7 @@ def _draw(
     min_distinct: int,
     needed: tf.Tensor,
     seed: tf.Tensor,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+) -> list[tf.Tensor]:
     """Draws batches until fewer rows are left than needed for one.
 
     Args:

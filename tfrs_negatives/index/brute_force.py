@@ -82,8 +82,8 @@ def _search_blocks(
     indices = tf.TensorArray(tf.int32, num_blocks, infer_shape=False)
 
     def search(
-        block: tf.Tensor, values: tf.TensorArray, indices: tf.TensorArray
-    ) -> tuple[tf.Tensor, tf.TensorArray, tf.TensorArray]:
+        block: int | tf.Tensor, values: tf.TensorArray, indices: tf.TensorArray
+    ) -> tuple[int | tf.Tensor, tf.TensorArray, tf.TensorArray]:
         start = block * rows
         found = _search_block(queries[start : start + rows], candidates, k)
         return (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import tensorflow as tf
@@ -12,9 +12,6 @@ from numpy.typing import ArrayLike
 from tfrs_negatives.index.identifiers import Identifiers, checked
 from tfrs_negatives.index.top_k import TopK
 from tfrs_negatives.types import TensorLike
-
-if TYPE_CHECKING:
-    from scann.scann_ops.py import scann_ops_pybind
 
 
 @runtime_checkable
@@ -49,13 +46,19 @@ class MiningSource(Protocol):
         """The ids of positions from 0, an array of their shape."""
 
 
+class PybindSearcher(Protocol):
+    """A searcher of `scann.scann_ops_pybind`."""
+
+    @property
+    def search_batched(self) -> Callable[..., tuple[Any, Any]]:
+        """From queries to row numbers (or docids) and scores, best first."""
+
+
 #: From queries and k to scores and ids, `[b, up to k]` each, best first.
 SearchFunction: TypeAlias = Callable[[np.ndarray, int], tuple[ArrayLike, ArrayLike]]
 
 #: What `as_source` takes.
-MinedFrom: TypeAlias = (
-    "TopK | MiningSource | SearchFunction | scann_ops_pybind.ScannSearcher"
-)
+MinedFrom: TypeAlias = TopK | MiningSource | SearchFunction | PybindSearcher
 
 
 def as_source(index: MinedFrom, ids: TensorLike | None) -> MiningSource:

@@ -14,7 +14,7 @@ from tfrs_negatives.index.mining.mining_sources import MiningSource
 from tfrs_negatives.types import TensorLike
 
 #: From rows `[b]` of the queries and ids `[b, k]` to scores `[b, k]`.
-ScoreFunction: TypeAlias = "Callable[[np.ndarray, np.ndarray], TensorLike]"
+ScoreFunction: TypeAlias = Callable[[np.ndarray, np.ndarray], TensorLike]
 
 LIMITS = (
     "max_score",
