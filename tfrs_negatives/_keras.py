@@ -8,6 +8,7 @@ otherwise. TensorFlow Recommenders needs Keras 2 and is imported only there.
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import textwrap
 from collections.abc import Callable, Sequence
@@ -105,13 +106,26 @@ def with_signature_of(
 def without_arguments(error: ValueError) -> ValueError:
     """The `ValueError` of a layer's call, its reason alone.
 
-    Keras puts all arguments behind it, a screen of them for a call that takes many, and
-    a graph puts lines of the layer's own code before it.
+    Keras puts all arguments behind it, a screen of them for a call that takes many. In
+    a graph, lines of code come before it; those of this package help nobody.
     """
     reason = re.split(r"\s*(?:Call a|A)rguments received by ", str(error))[0]
-    if "in user code:" in reason:
+    if "in user code:" not in reason:
+        return ValueError(reason).with_traceback(error.__traceback__)
+    # The traceback would bring the lines back.
+    reason = _OWN_LINES.sub("", reason)
+    if not _LINES.search(reason):
         reason = textwrap.dedent(re.split(r"\n *ValueError: ", reason)[-1])
-    return ValueError(reason.strip()).with_traceback(error.__traceback__)
+    return ValueError(reason.strip())
+
+
+# What autograph writes of a line of code: its file, and the line itself.
+_LINES = re.compile(r' *File "[^"]*", line .*\n.*\n+')
+_OWN_FOLDER = re.escape(os.path.dirname(__file__))
+_OWN_LINES = re.compile(
+    rf' *File "(?:{_OWN_FOLDER}|[^"]*__autograph_generated_file)'
+    r'[^"]*", line .*\n.*\n+'
+)
 
 
 def note_inputs(model: KerasModel, inputs: Any) -> None:

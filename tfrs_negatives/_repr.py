@@ -23,12 +23,13 @@ def described(instance: object, **options: Any) -> str:
         their arguments' defaults are left out.
 
     Returns:
-      As in "StreamingFrequency(num_ids=5000, mode='hit')": text of one line. Of tensors
-      and arrays it has shapes and dtypes, and of objects of others their class alone.
+      As in "StreamingFrequency(num_ids=5000, mode='hit')": text of one line. Of long
+      tensors and arrays it has shapes and dtypes, of objects of others their class.
     """
     parameters = inspect.signature(type(instance).__init__).parameters
     shown = []
     for name, value in options.items():
+        value = _few_numbers(value)
         parameter = parameters.get(name)
         if parameter is None or not _are_same(value, parameter.default):
             shown.append(f"{name}={_text(value)}")
@@ -43,11 +44,26 @@ def _are_same(value: Any, default: Any) -> bool:
     return type(value) is type(default) and value == default
 
 
+def _few_numbers(value: Any) -> Any:
+    """A scalar or a short vector as numbers, where they can be read; else itself."""
+    if not _is_array(value):
+        return value
+    try:
+        if len(value.shape) > 1 or math.prod(value.shape) > _MOST:
+            return value
+        numbers = value.numpy() if hasattr(value, "numpy") else value
+        return numbers.tolist()
+    # Of an unknown shape, in a graph, strings.
+    except (AttributeError, NotImplementedError, TypeError, ValueError):
+        return value
+
+
 def _is_array(value: object) -> bool:
     return hasattr(value, "shape") and hasattr(value, "dtype")
 
 
 def _text(value: Any) -> str:
+    value = _few_numbers(value)
     if isinstance(value, float):
         # Without what rounding has left behind: 1 - 0.85 is 0.15.
         return f"{value:.6g}" if math.isfinite(value) else repr(value)

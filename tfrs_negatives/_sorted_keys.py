@@ -17,7 +17,7 @@ class SortedKeys:
         if mask is None:
             #: [n] int32, the places of the keys in sorted order.
             self.order = tf.argsort(keys, stable=True)
-            self._num_keys = tf.size(keys)
+            self._num_keys = None
         else:
             # As the largest integer, the others are behind all keys, and behind those
             # that are the largest integer too.
@@ -36,9 +36,11 @@ class SortedKeys:
         """
         # `tf.searchsorted` fails where a graph knows that there are no entries.
         inputs = {
-            "sorted_inputs": self._sorted[tf.newaxis],
-            "values": entries[tf.newaxis],
+            "sorted_inputs": tf.expand_dims(self._sorted, 0),
+            "values": tf.expand_dims(entries, 0),
         }
-        first = tf.raw_ops.LowerBound(**inputs)[0]
-        last = tf.raw_ops.UpperBound(**inputs)[0]
+        first = tf.squeeze(tf.raw_ops.LowerBound(**inputs), 0)
+        last = tf.squeeze(tf.raw_ops.UpperBound(**inputs), 0)
+        if self._num_keys is None:
+            return first, last
         return tf.minimum(first, self._num_keys), tf.minimum(last, self._num_keys)

@@ -35,6 +35,19 @@ NamedLike: TypeAlias = TensorLike | Mapping[str, TensorLike]
 #: Columns by name: a dict of arrays, a data frame, an Arrow table, `data.Interactions`.
 TableLike: TypeAlias = Any
 
+#: How often each id occurs: a vector, a mapping or a Series from id to count, a pair of
+#: ids and counts, or a dataset of ids.
+if MYPY:
+    CountsLike: TypeAlias = Any
+else:
+    CountsLike: TypeAlias = Union[TensorLike, Mapping[Any, float], "tf.data.Dataset"]
+
+#: The items of a corpus, one row an item: features by name, one feature, or a dataset.
+if MYPY:
+    CorpusLike: TypeAlias = Any
+else:
+    CorpusLike: TypeAlias = Union[NamedLike, "tf.data.Dataset"]
+
 #: A number, or a scalar that may change or be trained.
 ScalarLike: TypeAlias = Union[float, np.number, "tf.Tensor", "tf.Variable"]
 
@@ -45,6 +58,10 @@ KerasLayer: TypeAlias = Union["tf.keras.layers.Layer"]
 KerasMetric: TypeAlias = Union["tf.keras.metrics.Metric"]
 KerasLoss: TypeAlias = Union["tf.keras.losses.Loss"]
 KerasModel: TypeAlias = Union["tf.keras.Model"]
+KerasSchedule: TypeAlias = Union["tf.keras.optimizers.schedules.LearningRateSchedule"]
+
+#: Where log q of ids comes from: a layer, or a number where all are alike.
+LogQSource: TypeAlias = Union["tf.keras.layers.Layer", float]
 
 #: A model, or any function from features of a batch to embeddings [B, d].
 Tower: TypeAlias = Callable[..., "tf.Tensor"]

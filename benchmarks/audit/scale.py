@@ -1,34 +1,34 @@
 """Memory and time of `tfrs-negatives audit` on a generated Parquet file.
 
-    python benchmarks/audit/scale.py
+    python -m benchmarks.audit.scale
 
 Rows are sorted by request, as logs are: a user's request holds a number of rows that is
 geometric with mean 20; items are drawn by a power law of their rank. The command runs
 in a process of its own, whose peak memory is what the system reports.
 """
 
-import argparse
 import json
 import os
 import pathlib
 import subprocess
-import sys
 import tempfile
 import time
 
-HERE = pathlib.Path(__file__).parent
-sys.path.append(str(HERE.parent))
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-import csv_rows  # noqa: E402
-import numpy as np  # noqa: E402
-import pyarrow as pa  # noqa: E402
-import pyarrow.parquet as pq  # noqa: E402
-from provenance import provenance  # noqa: E402
+from benchmarks.common import command_line, csv_rows
+from benchmarks.common.markdown import verdict
+from benchmarks.common.provenance import FIELDS as WHERE
+from benchmarks.common.provenance import PROJECT, provenance
+from benchmarks.common.worker_process import module_command
 
+ROWS = pathlib.Path(__file__).with_name("scale.csv")
 FIELDS = (
     "rows users items requests settings peak_mib seconds cpu_seconds sorted_1024_none "
-    "sorted_1024_keys shuffled_1024_none device versions commit"
-).split()
+    "sorted_1024_keys shuffled_1024_none"
+).split() + WHERE
 MEAN_REQUEST = 20
 LIMIT_MIB = 2048
 
@@ -58,10 +58,10 @@ def write(path, num_rows, num_users, num_items, seed, part=1_000_000):
 
 def run(path, folder):
     """Runs the command; returns its report, peak memory in MiB and times in s."""
-    command = [sys.executable, "-m", "tfrs_negatives.cli", "audit", "--data", str(path)]
-    command += ["--request", "request", "--output", str(folder)]
+    words = ["audit", "--data", path, "--request", "request", "--output", folder]
+    command = module_command("tfrs_negatives.cli", *words)
     start = time.perf_counter()
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, cwd=PROJECT)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
     if status:
@@ -80,12 +80,11 @@ def rate(report, order, level, size=1024):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=pathlib.Path, default=HERE / "scale.csv")
+    parser = command_line.parser(__doc__, ROWS)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--users", type=int, default=200_000)
     parser.add_argument("--items", type=int, default=100_000)
-    arguments = parser.parse_args()
+    arguments = command_line.parse(parser, rows=20_000, users=500, items=300)
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "table.parquet"
         write(path, arguments.rows, arguments.users, arguments.items, seed=0)
@@ -108,8 +107,7 @@ def main():
         **provenance(("tensorflow", "numpy", "pyarrow", "pandas")),
     }
     csv_rows.write(arguments.output, FIELDS, [row])
-    verdict = "PASS" if peak < LIMIT_MIB else "FAIL"
-    print(f"{verdict}: {peak:.0f} MiB at the most, {LIMIT_MIB} allowed")
+    verdict(peak < LIMIT_MIB, f"{peak:.0f} MiB at the most, {LIMIT_MIB} allowed")
 
 
 if __name__ == "__main__":

@@ -4,18 +4,19 @@
         --request request --time t --seeds 0 --epochs 8 --output trained
     tfrs-negatives audit --data online_retail.parquet --user user --item item \
         --request request --time t --model trained --output audit
-    python benchmarks/audit/screenshot.py audit/audit.html docs
+    python -m benchmarks.audit.screenshot audit/audit.html docs
 
 Needs selenium, Chromium and its driver. The mixer is set to three sources.
 """
 
-import argparse
 import base64
 import pathlib
 import shutil
 import tempfile
 
 from selenium import webdriver
+
+from benchmarks.common import command_line
 
 FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
@@ -49,7 +50,7 @@ def picture(browser, address, width, first, last, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = command_line.parser(__doc__, quick=False)
     parser.add_argument("page", type=pathlib.Path)
     parser.add_argument("folder", type=pathlib.Path, help="where pictures go")
     arguments = parser.parse_args()

@@ -1,39 +1,31 @@
 """What `index.ScaNN` adds to the time of ScaNN's own searcher.
 
-    python benchmarks/index/overhead.py --num-items 100000 1000000
+    python -m benchmarks.index.overhead --num-items 100000 1000000
 
 Both search the same candidates with the same settings and parameters, eagerly, in a
 `tf.function`, and as the signature of a SavedModel does it (k an input). Ours looks up
 ids besides, checks its arguments, and answers from refreshed candidates. The two take
-turns; medians.
+turns; medians. The CSV has a run under each Keras: TF_USE_LEGACY_KERAS=0 is Keras 3.
 """
 
-import argparse
-import os
 import pathlib
-import sys
-import time
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
-from corpora import clusters
 from scann import scann_ops
 
-from tfrs_negatives._keras import IS_KERAS_3
+from benchmarks.common import command_line, costs, csv_rows
+from benchmarks.common.clusters import clusters
+from benchmarks.common.keras_version import KERAS
+from benchmarks.common.provenance import FIELDS as WHERE
+from benchmarks.common.provenance import provenance
 from tfrs_negatives.index import ScaNN
 
-HERE = pathlib.Path(__file__).parent
-sys.path.append(str(HERE.parent))
-
-import csv_rows  # noqa: E402
-from provenance import provenance  # noqa: E402
-
+ROWS = pathlib.Path(__file__).with_name("overhead.csv")
 PACKAGES = "tensorflow", "tf-keras", "keras", "scann", "numpy"
-FIELDS = "keras items batch mode raw_ms ours_ms added_ms added_percent".split()
-FIELDS += ["raw_cpu_ms", "ours_cpu_ms", "device", "versions", "commit"]
-K, ROUNDS = 10, 12
+FIGURES = "keras items batch mode raw_ms ours_ms added_ms added_percent".split()
+FIGURES += ["raw_cpu_ms", "ours_cpu_ms"]
+K = 10
 
 
 def searches(candidates, width):
@@ -76,41 +68,41 @@ def searches(candidates, width):
     }
 
 
-def measure(pair, batches, repeats):
+def measure(pair, batches, repeats, rounds):
     """Median wall and mean CPU milliseconds of both."""
     wall, cpu = [[], []], [0.0, 0.0]
     for search in pair:
         for batch in batches[:20]:
             search(batch)
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for place, search in enumerate(pair):
-            busy = time.process_time()
             for i in range(repeats):
-                start = time.perf_counter()
+                start = costs.now()
                 search(batches[i % len(batches)])
-                wall[place].append(time.perf_counter() - start)
-            cpu[place] += time.process_time() - busy
-    return [1e3 * np.median(w) for w in wall], [1e3 * c / ROUNDS / repeats for c in cpu]
+                seconds, busy = costs.since(start)
+                wall[place].append(seconds)
+                cpu[place] += busy
+    return [1e3 * np.median(w) for w in wall], [1e3 * c / rounds / repeats for c in cpu]
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=pathlib.Path, default=HERE / "overhead.csv")
+    parser = command_line.parser(__doc__, ROWS)
     parser.add_argument("--num-items", type=int, nargs="+", default=[100_000])
-    arguments = parser.parse_args()
-
+    parser.add_argument("--rounds", type=int, default=12)
+    arguments = command_line.parse(parser, num_items=[2_000], rounds=1)
     rows, about = [], provenance(PACKAGES)
     for count in arguments.num_items:
-        candidates, queries = clusters(count)
+        candidates, queries = clusters(count, 3_000)
         pairs = searches(candidates, candidates.shape[1])
         for size in (1, 256):
             starts = range(0, 200 * size if size == 1 else 4 * size, size)
             batches = [tf.constant(queries[s : s + size]) for s in starts]
             for mode, pair in pairs.items():
-                wall, cpu = measure(pair, batches, 200 if size == 1 else 8)
+                repeats = 200 if size == 1 else 8
+                wall, cpu = measure(pair, batches, repeats, arguments.rounds)
                 added = wall[1] - wall[0]
                 row = {
-                    "keras": 3 if IS_KERAS_3 else 2,
+                    "keras": KERAS,
                     "items": count,
                     "batch": size,
                     "mode": mode,
@@ -121,11 +113,11 @@ def main():
                     "raw_cpu_ms": f"{cpu[0]:.3f}",
                     "ours_cpu_ms": f"{cpu[1]:.3f}",
                 }
-                print(" ".join(map(str, row.values())), flush=True)
+                csv_rows.show(row)
                 rows.append({**row, **about})
     # All or nothing: the file has a run under each Keras, and no row is ever replaced.
     for row in rows:
-        csv_rows.append(arguments.output, FIELDS, row)
+        csv_rows.append(arguments.output, [*FIGURES, *WHERE], row)
 
 
 if __name__ == "__main__":

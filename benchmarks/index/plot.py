@@ -1,15 +1,12 @@
-"""Draws `docs/images/index_recall_qps.png` from the table of `run.py`.
+"""Draws `docs/images/index_recall_qps.png` from the table of run.py, and prints it.
 
-python benchmarks/index/plot.py
+python -m benchmarks.index.plot
 """
 
-import argparse
-import csv
-import pathlib
+from benchmarks.common import plots
+from benchmarks.common.markdown import markdown
+from benchmarks.index.run import ROWS
 
-from matplotlib.figure import Figure
-
-HERE = pathlib.Path(__file__).parent
 NUM_QUERIES = 2_000  # Of each batch.
 TITLES = {
     "gowalla": "Gowalla, 40,981 trained embeddings",
@@ -25,11 +22,11 @@ COLOURS = {
 }
 
 
-def print_table(rows):
-    print(
-        "| data | index | setting | recall@10 | queries/s of CPU | queries/s |", end=""
-    )
-    print(" ms alone | build, s |\n|" + 8 * "---|")
+def table(rows):
+    """The cheapest setting of each index that finds 95%, as Markdown."""
+    header = ["data", "index", "setting", "recall@10", "queries/s of CPU", "queries/s"]
+    header += ["ms alone", "build, s"]
+    lines = []
     for data in TITLES:
         for name in COLOURS:
             chosen = [r for r in rows if (r["data"], r["index"]) == (data, name)]
@@ -37,27 +34,20 @@ def print_table(rows):
             if not chosen:
                 continue
             row = min(chosen, key=lambda r: float(r["batch_cpu_ms"]))
-            print(
-                f"| {data} | {name} | {row['setting']} | {row['recall_at_10']} "
-                f"| {NUM_QUERIES / float(row['batch_cpu_ms']) * 1e3:,.0f} "
-                f"| {float(row['batch_qps']):,.0f} | {float(row['single_ms']):.3f} "
-                f"| {float(row['build_s']):.1f} |"
+            lines.append(
+                [
+                    *(data, name, row["setting"], row["recall_at_10"]),
+                    f"{NUM_QUERIES / float(row['batch_cpu_ms']) * 1e3:,.0f}",
+                    f"{float(row['batch_qps']):,.0f}",
+                    f"{float(row['single_ms']):.3f}",
+                    f"{float(row['build_s']):.1f}",
+                ]
             )
+    return markdown(header, lines)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--input", type=pathlib.Path, default=HERE / "results.csv")
-    images = HERE.parents[1] / "docs" / "images"
-    parser.add_argument(
-        "--output", type=pathlib.Path, default=images / "index_recall_qps.png"
-    )
-    arguments = parser.parse_args()
-
-    with open(arguments.input, newline="") as file:
-        rows = list(csv.DictReader(file))
-    print_table(rows)
-    figure = Figure(figsize=(10, 8), layout="constrained")
+def plot(rows, path):
+    figure = plots.new(10, 8)
     panels = figure.subplots(2, 2, sharex="col")
     for column, (data, title) in enumerate(TITLES.items()):
         panels[0, column].set_title(title)
@@ -79,7 +69,13 @@ def main():
     panels[0, 0].set_ylabel("queries per second of CPU time, in a batch")
     panels[1, 0].set_ylabel("ms for a query alone (median)")
     panels[0, 0].legend(fontsize=8)
-    figure.savefig(arguments.output, dpi=110)
+    plots.save(figure, path, dpi=110)
+
+
+def main():
+    (rows,), images = plots.rows_and_images(__doc__, ROWS)
+    print(table(rows))
+    plot(rows, images / "index_recall_qps.png")
 
 
 if __name__ == "__main__":

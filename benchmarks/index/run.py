@@ -1,151 +1,36 @@
 """Recall against queries per second: our indexes, faiss and hnswlib.
 
     pip install -e '.[demo]' -r benchmarks/index/requirements.txt
-    python benchmarks/index/run.py --cache ~/.cache/tfrs_negatives
+    python -m benchmarks.index.run --cache ~/.cache/tfrs_negatives
 
 Searches the candidates of a two-tower model of Gowalla, which is trained when
-`--cache` does not hold it (TFRS_NEGATIVES_DATA names the folder of `gowalla.npz`),
-and a million points in clusters. Each index is built and queried in a process of its
-own, with two threads everywhere, and its rows are added to the CSV; an index that the
-CSV holds is not measured again. The middle of five rounds counts. `plot.py` draws the
-figure.
+`--cache` does not hold it, and a million points in clusters. Each index is built and
+queried in a process of its own, with two threads everywhere, and its rows are added to
+the CSV; an index that the CSV holds is not measured again. The middle of five rounds
+counts. `plot.py` draws the figure.
 """
 
-import argparse
-import gc
-import os
 import pathlib
-import resource
 import subprocess
-import sys
-import time
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import tempfile
 
 import numpy as np
-from corpora import load
 
-HERE = pathlib.Path(__file__).parent
-sys.path.append(str(HERE.parent))
+from benchmarks.common import command_line, costs, csv_rows
+from benchmarks.common.provenance import FIELDS as WHERE
+from benchmarks.common.provenance import PROJECT, provenance
+from benchmarks.common.worker_process import module_command
+from benchmarks.index.corpora import load
+from benchmarks.index.searched_indexes import INDEXES, NUM_MEASURED, K
 
-import csv_rows  # noqa: E402
-from provenance import provenance  # noqa: E402
-
+ROWS = pathlib.Path(__file__).with_name("results.csv")
 PACKAGES = "tfrs_negatives", "tensorflow", "scann", "faiss-cpu", "hnswlib", "numpy"
 FIELDS = (
     "data index setting recall_at_10 single_ms single_cpu_ms batch_qps batch_cpu_ms "
-    "build_s peak_mib device versions commit"
-).split()
+    "build_s peak_mib"
+).split() + WHERE
 TRUTH = "{}_best_rows.npy"
-K, THREADS, ROUNDS, NUM_SINGLE, NUM_MEASURED = 10, 2, 5, 500, 2_000
-TARGETS = (0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999)
-BREADTHS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
-EF = (10, 20, 40, 80, 160, 320, 640)
-
-
-def brute_force(candidates, queries):
-    from tfrs_negatives.index import BruteForce
-
-    index, seconds = built(lambda: BruteForce(k=K).index(candidates))
-    yield "exact", seconds, tensorflow_search(index)
-
-
-def scann(storage):
-    def subject(candidates, queries):
-        from tfrs_negatives.index import ScaNN
-
-        # Other queries than those that are measured.
-        sample = queries[NUM_MEASURED:]
-        for target in (None, *TARGETS):
-            index = ScaNN(k=K, storage=storage, recall_target=target)
-            given = {} if target is None else {"sample_queries": sample}
-            try:
-                index, seconds = built(
-                    lambda index=index, given=given: index.index(candidates, **given)
-                )
-            except ValueError as error:
-                print(f"    {error}", flush=True)
-                continue
-            name = "default" if target is None else f"recall_target={target}"
-            yield name, seconds, tensorflow_search(index)
-            index = None
-            gc.collect()
-
-    return subject
-
-
-def tensorflow_search(index):
-    import tensorflow as tf
-
-    return lambda queries: index(tf.constant(queries))[1].numpy()
-
-
-def faiss_ivf(candidates, queries):
-    import faiss
-
-    faiss.omp_set_num_threads(THREADS)
-    num_rows, width = candidates.shape
-
-    def build():
-        coarse = faiss.IndexFlatIP(width)
-        leaves = round(num_rows**0.5)
-        index = faiss.IndexIVFFlat(coarse, width, leaves, faiss.METRIC_INNER_PRODUCT)
-        index.train(candidates)
-        index.add(candidates)
-        return index
-
-    index, seconds = built(build)
-    for breadth in BREADTHS:
-        if breadth < index.nlist:
-            index.nprobe = breadth
-            yield f"nprobe={breadth}", seconds, lambda q: index.search(q, K)[1]
-
-
-def faiss_hnsw(candidates, queries):
-    import faiss
-
-    faiss.omp_set_num_threads(THREADS)
-
-    def build():
-        index = faiss.IndexHNSWFlat(candidates.shape[1], 32, faiss.METRIC_INNER_PRODUCT)
-        index.add(candidates)
-        return index
-
-    index, seconds = built(build)
-    for breadth in EF:
-        index.hnsw.efSearch = breadth
-        yield f"efSearch={breadth}", seconds, lambda q: index.search(q, K)[1]
-
-
-def hnswlib(candidates, queries):
-    import hnswlib as library
-
-    def build():
-        index = library.Index("ip", candidates.shape[1])
-        index.init_index(len(candidates), ef_construction=200, M=16)
-        index.set_num_threads(THREADS)
-        index.add_items(candidates)
-        return index
-
-    index, seconds = built(build)
-    for breadth in EF:
-        index.set_ef(breadth)
-        yield f"ef={breadth}", seconds, lambda q: index.knn_query(q, K)[0]
-
-
-SUBJECTS = {
-    "BruteForce": brute_force,
-    "ScaNN": scann("float32"),
-    "ScaNN int8": scann("int8"),
-    "faiss IVF-Flat": faiss_ivf,
-    "faiss HNSW32": faiss_hnsw,
-    "hnswlib M16": hnswlib,
-}
-
-
-def built(build):
-    start = time.perf_counter()
-    return build(), time.perf_counter() - start
+ROUNDS, NUM_SINGLE = 5, 500
 
 
 def best_rows(candidates, queries):
@@ -160,9 +45,9 @@ def best_rows(candidates, queries):
 
 def seconds_of(call):
     """Wall and process CPU seconds."""
-    wall, cpu = time.perf_counter(), time.process_time()
+    start = costs.now()
     call()
-    return time.perf_counter() - wall, time.process_time() - cpu
+    return costs.since(start)
 
 
 def measure(search, queries, truth):
@@ -189,18 +74,18 @@ def measure(search, queries, truth):
     }
 
 
-def work(data, subject, output, cache):
+def work(name, index_name, output, cache):
     """Measures one index and adds its rows to the CSV."""
-    candidates, queries = load(data, cache)
+    candidates, queries = load(name, cache)
     # ScaNN may choose its settings by the others.
     measured = queries[:NUM_MEASURED]
-    truth, rows = np.load(cache / TRUTH.format(data)), []
-    for setting, seconds, search in SUBJECTS[subject](candidates, queries):
-        usage = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        row = {"data": data, "index": subject, "setting": setting}
+    truth, rows = np.load(cache / TRUTH.format(name)), []
+    for setting, seconds, search in INDEXES[index_name](candidates, queries):
+        peak = int(costs.peak_mib())
+        row = {"data": name, "index": index_name, "setting": setting}
         row |= measure(search, measured, truth)
-        row |= {"build_s": f"{seconds:.1f}", "peak_mib": usage // 1024}
-        print("  " + " ".join(map(str, row.values())), flush=True)
+        row |= {"build_s": f"{seconds:.1f}", "peak_mib": peak}
+        csv_rows.show(row)
         rows.append({**row, **provenance(PACKAGES)})
         search = None  # The next index is built without this one in memory.
     for row in rows:
@@ -208,30 +93,38 @@ def work(data, subject, output, cache):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=pathlib.Path, default=HERE / "results.csv")
-    parser.add_argument("--cache", type=pathlib.Path, required=True)
-    parser.add_argument("--data", nargs="+", default=["gowalla", "million"])
-    parser.add_argument("--indexes", nargs="+", default=list(SUBJECTS))
+    parser = command_line.parser(__doc__, ROWS, data=True)
+    parser.add_argument(
+        "--cache",
+        type=pathlib.Path,
+        default=pathlib.Path("~/.cache/tfrs_negatives"),
+        help="folder of the trained model (default: %(default)s)",
+    )
+    parser.add_argument("--sets", nargs="+", default=["gowalla", "million"])
+    parser.add_argument("--indexes", nargs="+", default=list(INDEXES))
     parser.add_argument("--here", action="store_true", help="no process per index")
-    arguments = parser.parse_args()
-
-    done = {(r["data"], r["index"]) for r in csv_rows.read(arguments.output)}
-    for data in arguments.data:
-        if not (arguments.cache / TRUTH.format(data)).exists():
-            candidates, queries = load(data, arguments.cache)
+    arguments = command_line.parse(
+        parser, sets=["thousand"], cache=pathlib.Path(tempfile.gettempdir())
+    )
+    cache, output = (p.expanduser() for p in (arguments.cache, arguments.output))
+    done = {(r["data"], r["index"]) for r in csv_rows.read(output)}
+    for name in arguments.sets:
+        if not (cache / TRUTH.format(name)).exists():
+            candidates, queries = load(name, cache)
+            cache.mkdir(parents=True, exist_ok=True)
             truth = best_rows(candidates, queries[:NUM_MEASURED])
-            np.save(arguments.cache / TRUTH.format(data), truth)
-        for subject in arguments.indexes:
-            if (data, subject) in done:
+            np.save(cache / TRUTH.format(name), truth)
+        for index_name in arguments.indexes:
+            if (name, index_name) in done:
                 continue
             if arguments.here:
-                work(data, subject, arguments.output, arguments.cache)
+                work(name, index_name, output, cache)
                 continue
-            print(f"{data}, {subject}", flush=True)
-            command = [sys.executable, __file__, "--here", "--data", data]
-            command += ["--indexes", subject, "--output", str(arguments.output)]
-            subprocess.run([*command, "--cache", str(arguments.cache)], check=True)
+            print(f"{name}, {index_name}", flush=True)
+            words = ["--here", "--sets", name, "--indexes", index_name]
+            words += ["--output", output.resolve(), "--cache", cache.resolve()]
+            command = module_command("benchmarks.index.run", *words)
+            subprocess.run(command, check=True, cwd=PROJECT)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How far estimates of log q are from the truth, on Zipf streams that switch.
 
-    python benchmarks/log_q/accuracy.py --output benchmarks/log_q/accuracy.csv
+    python -m benchmarks.log_q.accuracy
 
 Every estimator sees the same batches with repeats, of as many examples before as
 after all ids are permuted. The error of an estimate is the q-weighted mean of
@@ -12,32 +12,25 @@ others is a matter of its prior. Beyond 100,000 ids the mean is over 200,000 dra
 Streams that the CSV holds already are not run again. Ends with the checks.
 """
 
-import argparse
-import collections
 import itertools
-import os
 import pathlib
-import sys
 import time
 
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import numpy as np
-from estimators import build_all
-from streams import ZipfStream
 
-HERE = pathlib.Path(__file__).parent
-sys.path.append(str(HERE.parent))
+from benchmarks.common import command_line, csv_rows
+from benchmarks.common.markdown import verdict
+from benchmarks.common.provenance import FIELDS as WHERE
+from benchmarks.common.provenance import provenance
+from benchmarks.log_q.errors import averages, error, evaluation_ids
+from benchmarks.log_q.estimators import build_all
+from benchmarks.log_q.streams import ZipfStream
 
-import csv_rows  # noqa: E402
-from provenance import provenance  # noqa: E402
-
+ROWS = pathlib.Path(__file__).with_name("accuracy.csv")
 PACKAGES = "tensorflow", "tensorflow-recommenders", "tf-keras", "keras", "numpy"
 FIELDS = (
-    "num_ids batch seed switched step examples subject error_nats seen_q state_mib "
-    "device versions commit"
-).split()
+    "num_ids batch seed switched step examples subject error_nats seen_q state_mib"
+).split() + WHERE
 # Buckets of all hashes together: 4 an id, and 190 MiB for 10 million ids.
 BUCKETS = {2_000: 8_000, 100_000: 400_000, 10_000_000: 12_500_000}
 EXAMPLES = {2_000: 6e6, 100_000: 4e6, 10_000_000: 6e6}
@@ -48,23 +41,6 @@ MIN_STEPS = 500
 CHUNK = 2**18  # Examples drawn at once.
 # Those to be at most 0.07 nats off in the end, at 2,000 ids and B = 1,024.
 STEADY = ("count, default size", "count, dense", "count, dense, published start")
-
-
-def error(log_q_hat, log_q, weights):
-    """Weighted mean |difference| without its weighted mean, in nats."""
-    weights = weights / weights.sum()
-    difference = log_q_hat - log_q
-    return float(weights @ np.abs(difference - weights @ difference))
-
-
-def evaluation_ids(stream):
-    """Ids that have occurred, with weights that make means q-weighted."""
-    if len(stream.q) > 100_000:
-        ids = stream.ids(200_000, mark=False)
-        ids, weights = np.unique(ids[stream.seen[ids]], return_counts=True)
-        return ids, weights.astype(float)
-    ids = np.flatnonzero(stream.seen)
-    return ids, stream.q[ids]
 
 
 def run(num_ids, batch, seed, examples):
@@ -106,54 +82,38 @@ def run(num_ids, batch, seed, examples):
     return rows
 
 
-def averages(rows):
-    """{(num_ids, batch, switched, step): {subject: mean error over seeds}}."""
-    sums = collections.defaultdict(lambda: collections.defaultdict(list))
-    for row in rows:
-        key = tuple(int(row[f]) for f in ("num_ids", "batch", "switched", "step"))
-        sums[key][row["subject"]].append(float(row["error_nats"]))
-    return {
-        key: {subject: np.mean(errors) for subject, errors in by_subject.items()}
-        for key, by_subject in sorted(sums.items())
-    }
-
-
 def check(rows):
-    """Prints what the benchmark has to show, with numbers; True if all holds."""
-    passed = []
-
-    def say(condition, text):
-        passed.append(condition)
-        print("PASS" if condition else "FAIL", text)
-
+    """Prints what the benchmark has to show, with numbers."""
     table = averages(rows)
     steady = [key for key in table if key[:3] == (2_000, 1024, 0)]
     if steady:
         for subject in STEADY:
             found = table[steady[-1]][subject]
-            say(found <= 0.07, f"2,000 ids, B=1024, {subject}: {found:.4f} <= 0.07")
+            verdict(found <= 0.07, f"2,000 ids, B=1024, {subject}: {found:.4f} <= 0.07")
     for ours in ("count", "count, published start"):
         for other in ("published", "published, per draw", "published, each repeat"):
             margins = {key: e[other] - e[ours] for key, e in table.items()}
             worse = {key: margin for key, margin in margins.items() if margin < 0}
             text = f"{ours} against {other}: worse at {len(worse)} of {len(margins)}"
-            say(not worse, f"{text} points, least margin {min(margins.values()):.4f}")
+            verdict(
+                not worse, f"{text} points, least margin {min(margins.values()):.4f}"
+            )
             for key in worse:
                 print(
                     "       ids {:,} B={} switched={} step={}: ".format(*key)
                     + f"{table[key][ours]:.4f} against {table[key][other]:.4f}"
                 )
-    return all(passed)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=pathlib.Path, default=HERE / "accuracy.csv")
+    parser = command_line.parser(__doc__, ROWS)
     parser.add_argument("--num-ids", type=int, nargs="+", default=list(BUCKETS))
     parser.add_argument("--batch", type=int, nargs="+", default=[1024, 4096, 16384])
     parser.add_argument("--seeds", type=int, help="seeds a stream")
     parser.add_argument("--examples", type=float, help="between two switches")
-    arguments = parser.parse_args()
+    arguments = command_line.parse(
+        parser, num_ids=[2_000], batch=[1024], seeds=1, examples=20_000
+    )
 
     import tensorflow as tf
 

@@ -1,6 +1,6 @@
 """What the estimator costs: its share of a training step, and time an id.
 
-    python benchmarks/log_q/cost.py --output benchmarks/log_q/cost.csv
+    python -m benchmarks.log_q.cost
 
 The step with `StreamingFrequency` (in its default size) as log-Q and the step
 without log-Q alternate, so that what else the machine does falls on both alike;
@@ -10,92 +10,45 @@ its gradients alone. The layer by itself is timed for several H and m: learning
 from a batch and looking it up. Ids follow Zipf's law over ten million.
 """
 
-import argparse
-import os
 import pathlib
-import sys
-import time
-
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from streams import ZipfStream
+import tensorflow as tf
 
-HERE = pathlib.Path(__file__).parent
-sys.path.append(str(HERE.parent))
+from benchmarks.common import command_line, csv_rows
+from benchmarks.common.embedding_step import embedding_step
+from benchmarks.common.markdown import verdict
+from benchmarks.common.provenance import FIELDS as WHERE
+from benchmarks.common.provenance import provenance
+from benchmarks.common.turns import alternate, medians, share_of_step
+from benchmarks.log_q.streams import ZipfStream
+from tfrs_negatives.layers import StreamingFrequency
+from tfrs_negatives.tasks import Retrieval
 
-import csv_rows  # noqa: E402
-from provenance import provenance  # noqa: E402
-
+ROWS = pathlib.Path(__file__).with_name("cost.csv")
 PACKAGES = "tensorflow", "tensorflow-recommenders", "tf-keras", "keras", "numpy"
 FIELDS = (
     "what batch width num_buckets num_hashes repeats wall_ms wall_ms_without "
-    "share_wall cpu_ms cpu_ms_without share_cpu cpu_ns_an_id device versions commit"
-).split()
+    "share_wall cpu_ms cpu_ms_without share_cpu cpu_ns_an_id"
+).split() + WHERE
 NUM_IDS, NUM_EMBEDDINGS = 10_000_000, 100_000
 
 
-def alternate(functions, batches, seconds):
-    """(wall, CPU) seconds [turns, 2] of each, taking turns on the same batches."""
-    times = {name: [] for name in functions}
-    for function in functions.values():
-        function(*batches[0])
-    end, turn = time.perf_counter() + seconds, 0
-    while time.perf_counter() < end or turn < 10:
-        for name, function in functions.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            function(*batches[turn % len(batches)])
-            times[name].append((time.perf_counter() - wall, time.process_time() - cpu))
-        turn += 1
-    return {name: np.array(taken) for name, taken in times.items()}
+def make_task(correction):
+    return Retrieval(
+        temperature=0.1, remove_accidental_hits=True, sampling_correction=correction
+    )
 
 
 def training_step(correction, width):
     """Two embedding towers, the corrected loss, Adam."""
-    import tensorflow as tf
-
-    from tfrs_negatives.tasks import Retrieval
-
-    towers = [
-        tf.keras.layers.Embedding(NUM_EMBEDDINGS, width, name=name)
-        for name in ("users", "items")
-    ]
-    task = Retrieval(
-        temperature=0.1, remove_accidental_hits=True, sampling_correction=correction
-    )
-    optimizer = tf.keras.optimizers.Adam(0.01)
-    variables = []
-    for tower in towers:
-        tower.build(None)
-        variables += tower.trainable_variables
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.int64)] * 2)
-    def step(users, ids):
-        with tf.GradientTape() as tape:
-            loss = task(
-                towers[0](users),
-                towers[1](ids % NUM_EMBEDDINGS),
-                candidate_ids=ids,
-                query_keys=users,
-                training=True,
-            )
-        gradients = tape.gradient(loss, variables)
-        optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return loss
-
-    return lambda users, ids: step(users, ids).numpy()
+    step = embedding_step(make_task(correction), [NUM_EMBEDDINGS] * 2, width)
+    return lambda users, ids: step(users, ids % NUM_EMBEDDINGS, ids).numpy()
 
 
 def loss_and_gradients(correction, width, batch):
     """The corrected loss of given embeddings, and both gradients."""
-    import tensorflow as tf
-
-    from tfrs_negatives.tasks import Retrieval
-
-    task = Retrieval(
-        temperature=0.1, remove_accidental_hits=True, sampling_correction=correction
-    )
+    task = make_task(correction)
     embeddings = [
         tf.math.l2_normalize(tf.random.normal([batch, width], seed=seed), axis=1)
         for seed in (0, 1)
@@ -113,8 +66,6 @@ def loss_and_gradients(correction, width, batch):
 
 def measure_steps(batches, width, seconds):
     """The share of both kinds of step, as CSV rows."""
-    from tfrs_negatives.layers import StreamingFrequency
-
     batch = len(batches[0][1])
     builders = {
         "training step": lambda correction: training_step(correction, width),
@@ -125,33 +76,19 @@ def measure_steps(batches, width, seconds):
     for what, build in builders.items():
         correction = StreamingFrequency()
         steps = {"with": build(correction), "without": build(None)}
-        times = alternate(steps, batches, seconds)
-        wall, cpu = np.median(times["with"], axis=0)
-        wall_without, cpu_without = np.median(times["without"], axis=0)
-        # Of neighbouring steps, which the machine's load changes alike.
-        shares = np.median(times["with"] / times["without"], axis=0) - 1
+        times = alternate(steps, seconds, least=10, batches=batches)
         yield {
             "what": what,
             "batch": batch,
             "width": width,
             "num_buckets": correction.num_buckets,
             "num_hashes": correction.num_hashes,
-            "repeats": len(times["with"]),
-            "wall_ms": round(1e3 * wall, 2),
-            "wall_ms_without": round(1e3 * wall_without, 2),
-            "share_wall": round(shares[0], 4),
-            "cpu_ms": round(1e3 * cpu, 2),
-            "cpu_ms_without": round(1e3 * cpu_without, 2),
-            "share_cpu": round(shares[1], 4),
+            **share_of_step(times["with"], times["without"]),
         }
 
 
 def measure_layer(batches, seconds):
     """Time of the layer alone at every H and m, as CSV rows."""
-    import tensorflow as tf
-
-    from tfrs_negatives.layers import StreamingFrequency
-
     for num_buckets in (2**16, 2**20, 12_500_000):
         for num_hashes in (1, 2, 4):
             layer = StreamingFrequency(num_buckets=num_buckets, num_hashes=num_hashes)
@@ -160,17 +97,19 @@ def measure_layer(batches, seconds):
                 lambda users, ids, layer=layer: layer(ids, training=True),
                 input_signature=[tf.TensorSpec([None], tf.int64)] * 2,
             )
-            times = alternate({"layer": learn}, batches, seconds)["layer"]
-            wall, cpu = np.median(times, axis=0)
+            (times,) = alternate(
+                {"layer": learn}, seconds, least=10, batches=batches
+            ).values()
+            row = medians(times, decimals=3)
             yield {
                 "what": "layer",
                 "batch": len(batches[0][1]),
                 "num_buckets": num_buckets,
                 "num_hashes": num_hashes,
-                "repeats": len(times),
-                "wall_ms": round(1e3 * wall, 3),
-                "cpu_ms": round(1e3 * cpu, 3),
-                "cpu_ns_an_id": round(1e9 * cpu / len(batches[0][1]), 1),
+                "repeats": row["turns"],
+                "wall_ms": row["wall_ms"],
+                "cpu_ms": row["cpu_ms"],
+                "cpu_ns_an_id": round(1e6 * row["cpu_ms"] / len(batches[0][1]), 1),
             }
 
 
@@ -179,21 +118,20 @@ def check(rows):
         if row["what"] != "layer":
             for time_of in ("cpu", "wall"):
                 share = row[f"share_{time_of}"]
-                verdict = "PASS" if share < 0.1 else "FAIL"
-                print(f"{verdict} {row['what']}, {time_of}: {100 * share:.1f}% < 10%")
+                verdict(
+                    share < 0.1, f"{row['what']}, {time_of}: {100 * share:.1f}% < 10%"
+                )
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=pathlib.Path, default=HERE / "cost.csv")
+    parser = command_line.parser(__doc__, ROWS)
     parser.add_argument("--batch", type=int, default=8192)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=60, help="a kind of step")
     parser.add_argument("--layer-seconds", type=float, default=2, help="an H and m")
-    arguments = parser.parse_args()
-
-    import tensorflow as tf
-
+    arguments = command_line.parse(
+        parser, batch=64, width=8, seconds=0.1, layer_seconds=0.1
+    )
     stream = ZipfStream(NUM_IDS, seed=0)
     rng = np.random.default_rng(1)
     batches = [
@@ -210,7 +148,7 @@ def main():
     ):
         for row in measured:
             rows.append({**row, **about})
-            print("  ".join(f"{k} {v}" for k, v in row.items()), flush=True)
+            csv_rows.show(row)
     csv_rows.write(arguments.output, FIELDS, rows)
     check(rows)
 

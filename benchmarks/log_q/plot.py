@@ -1,50 +1,41 @@
 """Plots what accuracy.py and simulation.py wrote: errors against steps.
 
-python benchmarks/log_q/plot.py benchmarks/log_q docs/images
+python -m benchmarks.log_q.plot
 """
 
-import argparse
-import csv
-import pathlib
-
 import numpy as np
-from accuracy import averages
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+
+from benchmarks.common import plots
+from benchmarks.log_q import accuracy, simulation
+from benchmarks.log_q.errors import averages
 
 BATCH = 4096
 SUBJECTS = {
     # First and wide: sketches without collisions lie on them.
-    "exact counts": ("exact counts", "#57606a", "-"),
-    "exact counts, forgetting": ("exact counts, forgetting", "#57606a", "--"),
-    "count": ("count, 1 hash", "#1f6feb", "-"),
-    "count, 4 hashes": ("count, 4 hashes", "#1f6feb", "--"),
-    "count, dense": ("count, a bucket an id", "#1f6feb", ":"),
-    "published": ("published update", "#d1242f", "-"),
-    "published, per draw": ("published update, read per draw", "#d1242f", "--"),
-    "published, each repeat": ("published update, each repeat", "#d1242f", ":"),
-    "count-min": ("count-min sketch", "#bf8700", "-"),
-    "count-min, forgetting": ("count-min sketch, forgetting", "#bf8700", "--"),
+    "exact counts": ("exact counts", plots.GREY, "-"),
+    "exact counts, forgetting": ("exact counts, forgetting", plots.GREY, "--"),
+    "count": ("count, 1 hash", plots.BLUE, "-"),
+    "count, 4 hashes": ("count, 4 hashes", plots.BLUE, "--"),
+    "count, dense": ("count, a bucket an id", plots.BLUE, ":"),
+    "published": ("published update", plots.RED, "-"),
+    "published, per draw": ("published update, read per draw", plots.RED, "--"),
+    "published, each repeat": ("published update, each repeat", plots.RED, ":"),
+    "count-min": ("count-min sketch", plots.YELLOW, "-"),
+    "count-min, forgetting": ("count-min sketch, forgetting", plots.YELLOW, "--"),
 }
 SIZES = {
-    ("1", "5000"): ("1 hash, 5,000 buckets", "#d1242f"),
-    ("2", "2500"): ("2 hashes, 2,500 buckets each", "#bf8700"),
-    ("4", "1250"): ("4 hashes, 1,250 buckets each", "#1f6feb"),
-    ("1", "1000"): ("a bucket an item", "#57606a"),
+    ("1", "5000"): ("1 hash, 5,000 buckets", plots.RED),
+    ("2", "2500"): ("2 hashes, 2,500 buckets each", plots.YELLOW),
+    ("4", "1250"): ("4 hashes, 1,250 buckets each", plots.BLUE),
+    ("1", "1000"): ("a bucket an item", plots.GREY),
 }
-
-
-def read(path):
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def plot_accuracy(rows, path):
     """A panel a catalogue size, at one batch size, with the switch."""
     table = averages(row for row in rows if int(row["batch"]) == BATCH)
     sizes = sorted({key[0] for key in table})
-    chart = Figure(figsize=(12, 4.2), layout="constrained")
-    FigureCanvasAgg(chart)
+    chart = plots.new(12, 4.2)
     panels = chart.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
     for axes, num_ids in zip(panels, sizes, strict=True):
         keys = [key for key in table if key[0] == num_ids]
@@ -87,13 +78,12 @@ def plot_accuracy(rows, path):
         frameon=False,
         fontsize=8,
     )
-    chart.savefig(path, dpi=150)
+    plots.save(chart, path)
 
 
 def plot_simulation(rows, path):
     """Learning curves of the paper's simulation, mean over seeds."""
-    chart = Figure(figsize=(7, 4.2), layout="constrained")
-    FigureCanvasAgg(chart)
+    chart = plots.new(7, 4.2)
     axes = chart.add_subplot()
     for size, (name, color) in SIZES.items():
         curve = {}
@@ -102,26 +92,26 @@ def plot_simulation(rows, path):
                 curve.setdefault(int(row["step"]), []).append(float(row["error"]))
         steps, errors = list(curve), np.array(list(curve.values()))
         mean, deviation = errors.mean(axis=1), errors.std(axis=1)
-        axes.plot(steps, mean, color=color, label=name)
-        axes.fill_between(
-            steps, mean - deviation, mean + deviation, color=color, alpha=0.2
+        plots.draw_band(
+            axes,
+            steps,
+            mean - deviation,
+            mean,
+            mean + deviation,
+            color=color,
+            label=name,
         )
     axes.set(xlabel="step (order of items reversed at 10,000)", ylim=(0, None))
     axes.set_ylabel("sum |p_hat - p| / 2B")
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    chart.savefig(path, dpi=150)
+    plots.save(chart, path)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("results", type=pathlib.Path, help="folder of the tables")
-    parser.add_argument("folder", type=pathlib.Path, help="where images go")
-    arguments = parser.parse_args()
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    for name, plot in (("accuracy", plot_accuracy), ("simulation", plot_simulation)):
-        rows = read(arguments.results / f"{name}.csv")
-        plot(rows, arguments.folder / f"log_q_{name}.png")
+    tables, images = plots.rows_and_images(__doc__, accuracy.ROWS, simulation.ROWS)
+    plot_accuracy(tables[0], images / "log_q_accuracy.png")
+    plot_simulation(tables[1], images / "log_q_simulation.png")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Reproduces the simulation of Yi et al. (RecSys 2019, section on simulations).
 
-    python benchmarks/log_q/simulation.py --output benchmarks/log_q/simulation.csv
+    python -m benchmarks.log_q.simulation
 
 1,000 items, batches of 128 without repeats, item i drawn in proportion to i^2 and
 from step 10,000 in the opposite order; a = 0.01, all gaps 100 at first. The error
@@ -9,28 +9,27 @@ paper, and the measured share of batches that hold the item, which is what is
 estimated: in batches without repeats frequent items come less often than B q times.
 """
 
-import argparse
-import os
 import pathlib
-import sys
-
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from estimators import Streaming
-from streams import BatchesWithoutRepeats
 
-HERE = pathlib.Path(__file__).parent
-sys.path.append(str(HERE.parent))
+from benchmarks.common import command_line, csv_rows
+from benchmarks.common.provenance import FIELDS as WHERE
+from benchmarks.common.provenance import provenance
+from benchmarks.log_q.estimators import Streaming
+from benchmarks.log_q.streams import BatchesWithoutRepeats
 
-import csv_rows  # noqa: E402
-from provenance import provenance  # noqa: E402
-
+ROWS = pathlib.Path(__file__).with_name("simulation.csv")
 PACKAGES = "tensorflow", "tensorflow-recommenders", "tf-keras", "keras", "numpy"
-FIELDS = (
-    "num_hashes num_buckets seed step error error_to_share device versions commit"
-).split()
+FIELDS = [
+    "num_hashes",
+    "num_buckets",
+    "seed",
+    "step",
+    "error",
+    "error_to_share",
+    *WHERE,
+]
 NUM_IDS, BATCH, SWITCH, STEPS = 1000, 128, 10_000, 20_000
 REPORT_EVERY = 1000
 # m and H; the last is a bucket an id, without collisions.
@@ -111,10 +110,9 @@ def show(rows):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=pathlib.Path, default=HERE / "simulation.csv")
+    parser = command_line.parser(__doc__, ROWS)
     parser.add_argument("--seeds", type=int, default=10, help="two at least")
-    arguments = parser.parse_args()
+    arguments = command_line.parse(parser, seeds=2)
 
     import tensorflow as tf
 

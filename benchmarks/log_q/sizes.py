@@ -1,40 +1,33 @@
 """What a smaller StreamingFrequency costs: error of log q by its number of buckets.
 
-    python benchmarks/log_q/sizes.py --output benchmarks/log_q/sizes.csv
+    python -m benchmarks.log_q.sizes
 
 Zipf streams without a switch; the error is that of `accuracy.py`. Every layer sees the
 same batches.
 """
 
-import argparse
-import os
 import pathlib
-import sys
-
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
-from accuracy import PACKAGES, error, evaluation_ids
-from streams import ZipfStream
 
-HERE = pathlib.Path(__file__).parent
-sys.path.append(str(HERE.parent))
+from benchmarks.common import command_line, csv_rows
+from benchmarks.common.provenance import FIELDS as WHERE
+from benchmarks.common.provenance import provenance
+from benchmarks.log_q.errors import error, evaluation_ids
+from benchmarks.log_q.streams import ZipfStream
+from tfrs_negatives.layers import StreamingFrequency
 
-import csv_rows  # noqa: E402
-from provenance import provenance  # noqa: E402
-
-from tfrs_negatives.layers import StreamingFrequency  # noqa: E402
-
-FIELDS = "num_ids examples size num_buckets num_hashes mib error_nats taken device "
-FIELDS = (FIELDS + "versions commit").split()
+ROWS = pathlib.Path(__file__).with_name("sizes.csv")
+PACKAGES = "tensorflow", "tensorflow-recommenders", "tf-keras", "keras", "numpy"
+FIGURES = "num_ids examples size num_buckets num_hashes mib error_nats taken".split()
 BATCH = 4096
-# Examples of each stream; `sizes` names what a layer is made with.
+# Examples of each stream, by its number of ids.
 EXAMPLES = {2_000: 2e6, 41_000: 4e6, 200_000: 4e6, 1_000_000: 8e6}
 
 
 def sizes(num_ids):
+    """What the layers are made with, by name."""
     return {
         "2^16": {"num_buckets": 2**16},
         "default": {},
@@ -44,7 +37,7 @@ def sizes(num_ids):
     }
 
 
-def run(num_ids):
+def run(num_ids, examples):
     """Rows of the CSV, but for where they were measured."""
     layers = {n: StreamingFrequency(**o) for n, o in sizes(num_ids).items()}
     learn = [
@@ -52,7 +45,7 @@ def run(num_ids):
         for layer in layers.values()
     ]
     stream = ZipfStream(num_ids, seed=0)
-    for _ in range(int(EXAMPLES[num_ids]) // BATCH):
+    for _ in range(examples // BATCH):
         ids = tf.constant(stream.ids(BATCH))
         for step in learn:
             step(ids)
@@ -61,7 +54,7 @@ def run(num_ids):
         log_q = layer(tf.constant(ids)).numpy()
         yield {
             "num_ids": num_ids,
-            "examples": int(EXAMPLES[num_ids]),
+            "examples": examples,
             "size": name,
             "num_buckets": layer.num_buckets,
             "num_hashes": layer.num_hashes,
@@ -72,16 +65,17 @@ def run(num_ids):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=pathlib.Path, default=HERE / "sizes.csv")
-    arguments = parser.parse_args()
-    about = provenance(PACKAGES)
-    rows = []
-    for num_ids in EXAMPLES:
-        for row in run(num_ids):
+    parser = command_line.parser(__doc__, ROWS)
+    parser.add_argument("--num-ids", type=int, nargs="+", default=list(EXAMPLES))
+    parser.add_argument("--examples", type=int, help="of a stream")
+    arguments = command_line.parse(parser, num_ids=[2_000], examples=10 * BATCH)
+    about, rows = provenance(PACKAGES), []
+    for num_ids in arguments.num_ids:
+        examples = arguments.examples or int(EXAMPLES[num_ids])
+        for row in run(num_ids, examples):
             rows.append({**row, **about})
-            print(*(row[field] for field in FIELDS[:8]), flush=True)
-    csv_rows.write(arguments.output, FIELDS, rows)
+            csv_rows.show(row)
+    csv_rows.write(arguments.output, [*FIGURES, *WHERE], rows)
 
 
 if __name__ == "__main__":

@@ -1,45 +1,41 @@
 """How many mined negatives are really positives, by the rank they were mined at.
 
-    python benchmarks/mining/false_negatives.py
+    python -m benchmarks.mining.false_negatives
 
-MovieLens 1M (Harper and Konstan, ACM TiiS 2015; `ml1m_no_timestamps.parquet` is looked
-for in TFRS_NEGATIVES_DATA): ratings of 4 and 5 are positives. A fifth of each user's
-are held out; two towers of id embeddings are trained on the rest and negatives mined
-with the known positives left out, so that a mined item that is held out is a false
-negative. Three ways, each for the same known pairs of a user and an item: by the user's
-embedding; the same with a margin of 5% below the score of the pair; and by the item's
-embedding. Settings were fixed beforehand.
+MovieLens 1M (Harper and Konstan, ACM TiiS 2015): ratings of 4 and 5 are positives. A
+fifth of each user's are held out; two towers of id embeddings are trained on the rest
+and negatives mined with the known positives left out, so that a mined item that is held
+out is a false negative. Three ways, each for the same known pairs of a user and an
+item: by the user's embedding; the same with a margin of 5% below the score of the pair;
+and by the item's embedding. Settings were fixed beforehand.
 """
 
-import argparse
-import os
 import pathlib
-import sys
 import warnings
 
-HERE = pathlib.Path(__file__).parent
-sys.path += [str(HERE.parent), str(HERE.parent / "log_q")]
+import numpy as np
+import pandas as pd
 
-# Chooses Keras 2, which must be done before TensorFlow is imported.
-import csv_rows  # noqa: E402
-import gowalla  # noqa: E402
-import numpy as np  # noqa: E402
-import pandas as pd  # noqa: E402
-from provenance import provenance  # noqa: E402
+from benchmarks.common import command_line, csv_rows
+from benchmarks.common.data_files import data_file
+from benchmarks.common.grouping import by_group, places_within
+from benchmarks.common.markdown import markdown, mean_and_deviation, verdict
+from benchmarks.common.provenance import FIELDS as WHERE
+from benchmarks.common.provenance import provenance
+from benchmarks.problems import id_towers
+from tfrs_negatives import index, layers
 
-from tfrs_negatives import index, layers  # noqa: E402
-
+ROWS = pathlib.Path(__file__).with_name("false_negatives.csv")
+FIGURES = (
+    "way seed epochs range_min range_max mined false_negatives rate mean_score"
+).split()
 BANDS = (0, 10, 20, 50, 100, 200, 500, 1000, 2000)
 HELD_OUT, NUM_PAIRS, MARGIN = 0.2, 5_000, 0.05
-FIELDS = (
-    "way seed epochs range_min range_max mined false_negatives rate mean_score device "
-    "versions commit"
-).split()
 
 
-def split(path, seed):
+def split(seed):
     """Positive pairs, users and items numbered from 0: known and held out."""
-    table = pd.read_parquet(path)
+    table = pd.read_parquet(data_file("ml1m_no_timestamps.parquet"))
     table = table[table["rating"] >= 4]
     users = np.unique(table["user"], return_inverse=True)[1]
     items = np.unique(table["item"], return_inverse=True)[1]
@@ -47,17 +43,8 @@ def split(path, seed):
     # The first fifth of each user's rows in random order.
     order = np.lexsort([rng.random(len(users)), users])
     users, items = users[order], items[order]
-    sizes = np.bincount(users)
-    place = np.arange(len(users)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    held = place < HELD_OUT * sizes[users] - 0.5
+    held = places_within(users) < HELD_OUT * np.bincount(users)[users] - 0.5
     return (users[~held], items[~held]), (users[held], items[held])
-
-
-def by_user(users, items, num_users):
-    """A list of item arrays, one a user."""
-    order = np.argsort(users, kind="stable")
-    ends = np.cumsum(np.bincount(users, minlength=num_users))[:-1]
-    return np.split(items[order], ends)
 
 
 def measure(mined_ids, scores, users, held_out):
@@ -67,19 +54,19 @@ def measure(mined_ids, scores, users, held_out):
     return len(ids), int(wrong.sum()), float(scores.flat_values.numpy().mean())
 
 
-def run(path, seed, epochs):
+def run(seed, epochs):
     """Rows of the CSV of one model."""
-    (users, items), (held_users, held_items) = split(path, seed)
+    (users, items), (held_users, held_items) = split(seed)
     counts = np.bincount(items, minlength=max(items.max(), held_items.max()) + 1)
     # One more row, so that every item has an embedding.
     correction = layers.StaticFrequency(np.maximum(counts, 1))
-    towers = gowalla.train(users, items, correction, seed, epochs)
+    towers = id_towers.train(users, items, correction, seed, epochs)
     user_embeddings, item_embeddings = (tower.astype(np.float32) for tower in towers)
     num_users, num_items = len(user_embeddings), len(item_embeddings)
     held_out = np.zeros([num_users, num_items], bool)
     kept = held_items < num_items
     held_out[held_users[kept], held_items[kept]] = True
-    known = by_user(users, items, num_users)
+    known = by_group(num_users, users, items)
     pairs = np.random.default_rng(seed).choice(len(users), NUM_PAIRS, replace=False)
     pair_users, pair_items = users[pairs], items[pairs]
     corpus = index.BruteForce().index(item_embeddings)
@@ -107,82 +94,57 @@ def run(path, seed, epochs):
                     **options,
                 )
             num_mined, wrong, score = measure(*mined, pair_users, held_out)
-            yield {
-                "way": way,
-                "seed": seed,
-                "epochs": epochs,
-                "range_min": low,
-                "range_max": high,
-                "mined": num_mined,
-                "false_negatives": wrong,
-                "rate": f"{wrong / num_mined:.6f}",
-                "mean_score": f"{score:.4f}",
-            }
+            found = (way, seed, epochs, low, high, num_mined, wrong)
+            yield as_row(*found, f"{score:.4f}")
     # What an item drawn at random from those that are not known would be.
-    unknown = int(sum(num_items - len(row) for row in positives))
+    unknown = int(sum(num_items - len(ids) for ids in positives))
     wrong = int(held_out[pair_users].sum())
-    yield {
-        "way": "random",
-        "seed": seed,
-        "epochs": epochs,
-        "range_min": 0,
-        "range_max": num_items,
-        "mined": unknown,
-        "false_negatives": wrong,
-        "rate": f"{wrong / unknown:.6f}",
-        "mean_score": "",
-    }
+    yield as_row("random", seed, epochs, 0, num_items, unknown, wrong, "")
+
+
+def as_row(*values):
+    """A row of the CSV; values are its columns but for the rate."""
+    mined, wrong = values[5:7]
+    *before, score = values
+    return dict(zip(FIGURES, [*before, f"{wrong / mined:.6f}", score], strict=True))
 
 
 def report(rows):
     """Prints the table and whether the rate falls with the rank."""
-    ways = list(dict.fromkeys(row["way"] for row in rows))
-    seeds = sorted({row["seed"] for row in rows})
-    print("\n| ranks | " + " | ".join(ways[:-1]) + " |")
-    print("|---" * len(ways) + "|")
-    falls = True
-    for low, high in zip(BANDS, BANDS[1:], strict=False):
-        cells = []
-        for way in ways[:-1]:
-            values = [
-                float(row["rate"])
-                for seed in seeds
-                for row in rows
-                if (row["way"], row["seed"], int(row["range_max"])) == (way, seed, high)
-            ]
-            cells.append(f"{100 * np.mean(values):.2f}% ± {100 * np.std(values):.2f}")
-        print(f"| {low + 1:,}-{high:,} | " + " | ".join(cells) + " |")
-    for seed in seeds:
-        rates = [
-            float(row["rate"])
-            for row in rows
-            if (row["way"], row["seed"]) == ("user", seed)
+    ways = list(dict.fromkeys(row["way"] for row in rows if row["way"] != "random"))
+    rates = {}
+    for row in rows:
+        key = row["way"], int(row["range_max"])
+        rates.setdefault(key, []).append(100 * float(row["rate"]))
+    lines = [
+        [
+            f"{low + 1:,}-{high:,}",
+            *(mean_and_deviation(rates[way, high], 2) for way in ways),
         ]
-        falls &= all(a > b for a, b in zip(rates, rates[1:], strict=False))
+        for low, high in zip(BANDS, BANDS[1:], strict=False)
+    ]
+    print("\n" + markdown(["ranks", *(f"{way}, %" for way in ways)], lines))
     random = np.mean([float(row["rate"]) for row in rows if row["way"] == "random"])
     print(f"\na random unknown item: {100 * random:.2f}%")
-    verdict = "PASS" if falls else "FAIL"
-    print(f"{verdict}: by the user's embedding, every band has fewer than the last")
+    of_seeds = zip(*(rates["user", high] for high in BANDS[1:]), strict=True)
+    falls = all(
+        above > below
+        for found in of_seeds
+        for above, below in zip(found, found[1:], strict=False)
+    )
+    verdict(falls, "by the user's embedding, every band has fewer than the last")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--output", type=pathlib.Path, default=HERE / "false_negatives.csv"
-    )
+    parser = command_line.parser(__doc__, ROWS, data=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=10)
-    arguments = parser.parse_args()
-    folder = pathlib.Path(os.environ.get("TFRS_NEGATIVES_DATA", "../shared/data"))
-    path = folder / "ml1m_no_timestamps.parquet"
-    if not path.exists():
-        raise SystemExit(f"{path} is missing: set TFRS_NEGATIVES_DATA to its folder.")
-    about = provenance(("tensorflow", "tf-keras", "numpy"))
-    rows = []
+    arguments = command_line.parse(parser, seeds=[0], epochs=1)
+    about, rows = provenance(("tensorflow", "tf-keras", "numpy")), []
     for seed in arguments.seeds:
         print(f"seed {seed}", flush=True)
-        rows += [{**row, **about} for row in run(path, seed, arguments.epochs)]
-    csv_rows.write(arguments.output, FIELDS, rows)
+        rows += [{**row, **about} for row in run(seed, arguments.epochs)]
+    csv_rows.write(arguments.output, [*FIGURES, *WHERE], rows)
     report(rows)
 
 

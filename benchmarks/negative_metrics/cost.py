@@ -1,6 +1,6 @@
 """What the metrics of negatives cost: their share of a training step.
 
-    python benchmarks/negative_metrics/cost.py
+    python -m benchmarks.negative_metrics.cost
 
 A step with all metrics and the same step without them alternate, on the same batches,
 so that what else the machine does falls on both alike; the share is the median of what
@@ -17,55 +17,34 @@ alone, which is most of it or little. Items follow Zipf's law; each row has 20 k
 positives for `FalseNegativeRate`.
 """
 
-import argparse
 import itertools
-import os
 import pathlib
-import sys
-import time
-
-os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
+import tensorflow as tf
 
-HERE = pathlib.Path(__file__).parent
-sys.path.append(str(HERE.parent))
+from benchmarks.common import command_line, csv_rows
+from benchmarks.common.markdown import verdict
+from benchmarks.common.provenance import FIELDS as WHERE
+from benchmarks.common.provenance import provenance
+from benchmarks.common.turns import alternate, share_of_step
+from tfrs_negatives import metrics
+from tfrs_negatives.layers import StreamingFrequency
+from tfrs_negatives.tasks import Retrieval
 
-import csv_rows  # noqa: E402
-from provenance import provenance  # noqa: E402
-
+ROWS = pathlib.Path(__file__).with_name("cost.csv")
 PACKAGES = "tensorflow", "tf-keras", "keras", "numpy"
 FIELDS = (
     "batches what rows_looked_at metrics batch width repeats wall_ms wall_ms_without "
-    "share_wall cpu_ms cpu_ms_without share_cpu device versions commit"
-).split()
+    "share_wall cpu_ms cpu_ms_without share_cpu"
+).split() + WHERE
 NUM_USERS, NUM_ITEMS, POSITIVES = 100_000, 100_000, 20
 ROWS_A_REQUEST = 8
 LIMIT = 0.05
 
 
-def alternate(functions, batches, seconds):
-    """(wall, CPU) seconds [turns, 2] of each, taking turns on the same batches."""
-    times = {name: [] for name in functions}
-    for function in functions.values():
-        function(*batches[0])
-    end, turn = time.perf_counter() + seconds, 0
-    while time.perf_counter() < end or turn < 10:
-        # Who goes first changes, as the second finds its batch in the cache.
-        order = list(functions.items())[:: 1 if turn % 2 else -1]
-        for name, function in order:
-            wall, cpu = time.perf_counter(), time.process_time()
-            function(*batches[turn % len(batches)])
-            times[name].append((time.perf_counter() - wall, time.process_time() - cpu))
-        turn += 1
-    return {name: np.array(taken) for name, taken in times.items()}
-
-
 def all_metrics():
     """One of each kind, and the shares of the sources that there are."""
-    from tfrs_negatives import metrics
-
     counts = 1 / np.arange(1, NUM_ITEMS + 1)
     return [
         metrics.FalseNegativeRate(),
@@ -83,8 +62,6 @@ def all_metrics():
 
 def make_batches(kind, batch, number=30):
     """Users, items and positives of each batch."""
-    import tensorflow as tf
-
     rng = np.random.default_rng(0)
     share = 1 / np.arange(1, NUM_ITEMS + 1)
     edges = np.cumsum(share / share.sum())
@@ -104,11 +81,6 @@ def make_batches(kind, batch, number=30):
 
 def make_step(kind, what, with_metrics, width, limit):
     """A compiled step: users, items and positives to the loss."""
-    import tensorflow as tf
-
-    from tfrs_negatives.layers import StreamingFrequency
-    from tfrs_negatives.tasks import Retrieval
-
     keras = tf.keras
     task = Retrieval(
         temperature=0.1,
@@ -170,16 +142,14 @@ def make_step(kind, what, with_metrics, width, limit):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=pathlib.Path, default=HERE / "cost.csv")
+    parser = command_line.parser(__doc__, ROWS)
     parser.add_argument("--batch", type=int, default=8192)
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument(
         "--limits", type=int, nargs="+", default=[16, 8], help="rows that are looked at"
     )
     parser.add_argument("--seconds", type=float, default=60, help="a kind of step")
-    arguments = parser.parse_args()
-
+    arguments = command_line.parse(parser, batch=64, width=8, limits=[8], seconds=0.1)
     about, rows = provenance(PACKAGES), []
     for kind in ("shuffled", "requests"):
         batches = make_batches(kind, arguments.batch)
@@ -190,38 +160,27 @@ def main():
                 name: make_step(kind, what, name == "with", arguments.width, limit)
                 for name in ("with", "without")
             }
-            times = alternate(steps, batches, arguments.seconds)
-            wall, cpu = np.median(times["with"], axis=0)
-            wall_without, cpu_without = np.median(times["without"], axis=0)
-            # Of neighbouring steps, which the machine's load changes alike.
-            shares = np.median(times["with"] / times["without"], axis=0) - 1
-            rows.append(
-                {
-                    "batches": kind,
-                    "what": what,
-                    "rows_looked_at": limit,
-                    "metrics": len(all_metrics()),
-                    "batch": arguments.batch,
-                    "width": arguments.width,
-                    "repeats": len(times["with"]),
-                    "wall_ms": round(1e3 * wall, 2),
-                    "wall_ms_without": round(1e3 * wall_without, 2),
-                    "share_wall": round(shares[0], 4),
-                    "cpu_ms": round(1e3 * cpu, 2),
-                    "cpu_ms_without": round(1e3 * cpu_without, 2),
-                    "share_cpu": round(shares[1], 4),
-                    **about,
-                }
+            times = alternate(
+                steps, arguments.seconds, least=10, batches=batches, swap=True
             )
-            print("  ".join(f"{k} {v}" for k, v in rows[-1].items()), flush=True)
+            row = {
+                "batches": kind,
+                "what": what,
+                "rows_looked_at": limit,
+                "metrics": len(all_metrics()),
+                "batch": arguments.batch,
+                "width": arguments.width,
+                **share_of_step(times["with"], times["without"]),
+            }
+            csv_rows.show(row)
+            rows.append({**row, **about})
     csv_rows.write(arguments.output, FIELDS, rows)
     for row in rows:
         if row["what"] == "training step":
             for time_of in ("cpu", "wall"):
                 share = row[f"share_{time_of}"]
-                verdict = "PASS" if share <= LIMIT else "FAIL"
                 looked_at = f"{row['batches']}, {row['rows_looked_at']} rows"
-                print(f"{verdict} {looked_at}, {time_of}: {100 * share:.1f}%")
+                verdict(share <= LIMIT, f"{looked_at}, {time_of}: {100 * share:.1f}%")
 
 
 if __name__ == "__main__":

@@ -6,20 +6,12 @@ has min(20, held-out items) of them in front; both are means over the users who 
 any. Measured with `tfrs_negatives.metrics.CorpusRecall`. Head, torso and tail recall
 are those of the held-out items among the 20% of items with the most training
 interactions, the next 30% and the rest, at the ranks that they have among all.
-
-    python benchmarks/quality/evaluate.py --data FOLDER
-
-compares with ir-measures, which shares no code with the package, on Gowalla: for a
-model of dot products (a singular value decomposition) and for one of other scores (the
-same, with popularity added). It is given the first 20 items by `top_items`; of the dot
-products the package finds these itself.
 """
 
-import argparse
-import os
-
 import numpy as np
-from rankers import Factors, Indexed, Scores
+
+from benchmarks.common.grouping import by_group
+from benchmarks.quality.rankers import Factors, Indexed, Scores
 
 TOP, BLOCK = 20, 1024
 BANDS = "head", "torso", "tail"
@@ -69,8 +61,8 @@ def evaluate(ranker, split):
 def blocks(split, size=BLOCK):
     """Users with held-out items, their training items and the held-out ones."""
     num_users = split.train.num_users
-    seen = _by_user(num_users, split.train.users, split.train.items)
-    positives = _by_user(num_users, split.test_users, split.test_items)
+    seen = by_group(num_users, split.train.users, split.train.items)
+    positives = by_group(num_users, split.test_users, split.test_items)
     users = np.flatnonzero([len(items) for items in positives])
     # Of similar lengths together: the ragged rows of a block are filled.
     users = users[np.argsort([len(seen[user]) for user in users], kind="stable")]
@@ -98,7 +90,7 @@ class _Retrieving:
 
     def __init__(self, ranker, train):
         self._ranker = ranker
-        self._seen = _by_user(train.num_users, train.users, train.items)
+        self._seen = by_group(train.num_users, train.users, train.items)
 
     def __call__(self, queries, k):
         import tensorflow as tf
@@ -120,60 +112,3 @@ def _ragged(rows):
 
     lengths = [len(row) for row in rows]
     return tf.RaggedTensor.from_row_lengths(np.concatenate(rows), lengths)
-
-
-def _by_user(num_users, users, items):
-    order = np.argsort(users, kind="stable")
-    ends = np.cumsum(np.bincount(users, minlength=num_users))
-    return np.split(items[order], ends[:-1])
-
-
-def of_ir_measures(ranker, split):
-    """Recall and NDCG by ir-measures, of the first 20 items."""
-    import ir_measures
-
-    run, relevant = [], []
-    for users, seen, positives in blocks(split):
-        best, _ = top_items(ranker, users, seen)
-        for user, items, wanted in zip(users, best, positives, strict=True):
-            name = str(user)
-            run += [
-                ir_measures.ScoredDoc(name, str(item), float(TOP - place))
-                for place, item in enumerate(items)
-            ]
-            relevant += [ir_measures.Qrel(name, str(item), 1) for item in wanted]
-    wanted = [ir_measures.R @ TOP, ir_measures.nDCG @ TOP]
-    found = ir_measures.calc_aggregate(wanted, relevant, run)
-    return dict(zip(MEASURES[:2], map(found.get, wanted), strict=True))
-
-
-def main():
-    import scipy.sparse.linalg
-    import splits
-
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", help="folder of the data sets")
-    arguments = parser.parse_args()
-    if arguments.data:
-        os.environ["TFRS_NEGATIVES_DATA"] = arguments.data
-    split = splits.load("gowalla")
-    left, values, right = scipy.sparse.linalg.svds(split.train.matrix(), 64)
-    factors = Factors(left * values, np.ascontiguousarray(right.T))
-    counts = split.train.item_counts() / 1e4
-    added = Scores(lambda users: factors.users[users] @ factors.items.T + counts)
-    agree = True
-    for name, ranker in (("dot products", factors), ("other scores", added)):
-        ours, theirs = evaluate(ranker, split), of_ir_measures(ranker, split)
-        for measure, value in theirs.items():
-            difference = abs(value - ours[measure])
-            agree &= difference <= 1e-6
-            print(
-                f"{name}: {measure} {ours[measure]:.6f}, ir-measures {value:.6f}, "
-                f"difference {difference:.1e}"
-            )
-    if not agree:
-        raise SystemExit("Some differ by more than 1e-6.")
-
-
-if __name__ == "__main__":
-    main()

@@ -3,18 +3,13 @@
 import concurrent.futures
 import json
 import os
-import pathlib
 import queue
 import subprocess
-import sys
 import threading
 
-import results
-
-HERE = pathlib.Path(__file__).parent
-sys.path.append(str(HERE.parent))
-
-from provenance import provenance  # noqa: E402
+from benchmarks.common.provenance import PROJECT, provenance
+from benchmarks.common.worker_process import module_command
+from benchmarks.quality import results
 
 
 def run_all(jobs, path, parallel=1, start=None):
@@ -77,7 +72,7 @@ def _parts_of_cores(number):
 def _rows(job, start):
     """The rows of a job, all or nothing: some of its variants would count as done."""
     data, name, subject, setting, seed, validation = job
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    environment = {**os.environ}
     if subject.keras:
         environment["TF_USE_LEGACY_KERAS"] = "1" if subject.keras == 2 else "0"
     # Before it runs: commits may come meanwhile.
@@ -89,7 +84,7 @@ def _rows(job, start):
         "seed": seed,
         "validation": validation,
     }
-    command = [sys.executable, str(HERE / "worker.py"), json.dumps(asked)]
+    command = module_command("benchmarks.quality.worker", json.dumps(asked))
     keys = {"data": data, "subject": name, "setting": setting, "seed": seed}
     return [
         {**keys, **json.loads(line), **where} for line in start(command, environment)
@@ -98,6 +93,11 @@ def _rows(job, start):
 
 def _lines_of(command, environment):
     process = subprocess.run(
-        command, env=environment, stdout=subprocess.PIPE, text=True, check=True
+        command,
+        env=environment,
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     return process.stdout.splitlines()

@@ -1,25 +1,21 @@
 """Writes the tables and plots of `docs/results.md` from the CSV files of runs.
 
-    python benchmarks/quality/report.py
+    python -m benchmarks.quality.report
 
 A table stands between `<!-- TABLE: begin -->` and `<!-- TABLE: end -->`; what is around
 is left as it is. Rows are runs with the setting that a complete search found best.
 """
 
-import argparse
 import json
 import statistics
-import sys
 
-import plots
-import results
-import tables
+from benchmarks.common import command_line
+from benchmarks.common.markdown import markdown, mean_and_deviation
+from benchmarks.common.provenance import PROJECT
+from benchmarks.quality import results, table_plots, tables
+from benchmarks.requests import recovery_runs
 
-sys.path.append(str(results.HERE.parent / "requests"))
-
-import recovery_runs  # noqa: E402
-
-DOCS = results.HERE.parents[1] / "docs"
+DOCS = PROJECT / "docs"
 SEEDS = 3  # By chance all of one are above all of the other once in 20.
 CLAIMED = {"recall_at_20": "by Recall@20", "ndcg_at_20": "by NDCG@20"}
 HEADER = [
@@ -33,14 +29,7 @@ def spread(values):
     """Mean and standard deviation, as text."""
     values = [float(value) for value in values]
     mean = statistics.mean(values)
-    decimals = 4 if mean <= 1 else 1 if mean < 1000 else 0
-    figures = [mean, statistics.stdev(values)] if len(values) > 1 else [mean]
-    return " ± ".join(f"{figure:,.{decimals}f}" for figure in figures)
-
-
-def markdown(header, rows):
-    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
-    return "\n".join(lines + ["| " + " | ".join(cells) + " |" for cells in rows])
+    return mean_and_deviation(values, 4 if mean <= 1 else 1 if mean < 1000 else 0)
 
 
 def groups(name, table, data):
@@ -135,8 +124,8 @@ def verdict(better, worse, measure):
 
 
 def requests_text():
-    """The table that `benchmarks/requests/recovery.py` made."""
-    everything = results.read(results.HERE.parent / "requests" / "recovery.csv")
+    """The table that `benchmarks.requests.recovery` made."""
+    everything = results.read(recovery_runs.ROWS)
     measures = "recall_at_20", "recall_at_100", "false_negatives", "requests_a_batch"
     header = ["", "batch", "epochs", "Recall@20", "Recall@100", "false negatives"]
     header += ["requests a batch", "seeds", "trials", "CPU s", "peak MiB", "rate"]
@@ -187,13 +176,13 @@ def write(page=DOCS / "results.md", images=DOCS / "images"):
         found = requests_text() if table.scripts else table_text(name, table)
         image = images / f"quality_{name}.png"
         drawn = [] if table.scripts else list(groups(name, table, table.data[0]))
-        if drawn and plots.draw(name, drawn, image):
+        if drawn and table_plots.draw(name, drawn, image):
             link = image.relative_to(page.parent)
-            found += f"\n\n![{plots.TITLES[name]}]({link})"
+            found += f"\n\n![{table_plots.TITLES[name]}]({link})"
         text = between(text, name, found)
     page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    command_line.parser(__doc__, quick=False).parse_args()
     write()

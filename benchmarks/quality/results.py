@@ -1,20 +1,16 @@
 """CSV files of training runs, one row a run, and settings chosen by them."""
 
-import json
 import pathlib
-import sys
 
-from evaluate import MEASURES
+from benchmarks.common import csv_rows
+from benchmarks.common.csv_rows import read
+from benchmarks.common.provenance import FIELDS as WHERE
+from benchmarks.quality.evaluate import MEASURES
 
 HERE = pathlib.Path(__file__).parent
-sys.path.append(str(HERE.parent))
-
-import csv_rows  # noqa: E402
-from csv_rows import read  # noqa: E402
 
 KEYS = ["data", "subject", "variant", "setting", "seed"]
 COSTS = ["seconds", "cpu_seconds", "peak_mib"]
-WHERE = ["device", "versions", "commit"]
 FIELDS = [*KEYS, *MEASURES, *COSTS, "others", *WHERE]
 
 
@@ -36,11 +32,6 @@ def append(path, row):
 def key(row):
     """What tells training runs apart; each has a row for every variant."""
     return tuple(str(row[name]) for name in KEYS if name != "variant")
-
-
-def as_text(setting):
-    """A setting as the CSV has it; equal settings give equal texts."""
-    return json.dumps(setting, sort_keys=True)
 
 
 def trials(table, data, subject, settings):

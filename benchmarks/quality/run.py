@@ -1,6 +1,6 @@
 """Makes one table of `docs/results.md`: searches settings, trains, writes the table.
 
-    python benchmarks/quality/run.py TABLE --data FOLDER --parallel 2
+    python -m benchmarks.quality.run TABLE --data FOLDER --parallel 2
 
 TABLE is gowalla, ablation, requests, log_q, scale or serving; `configs/TABLE.py` says
 what it trains. Each subject that has a grid gets the same number of trials: drawn at
@@ -12,29 +12,25 @@ Recall@20 then trains with three seeds and is measured on the held-out interacti
 Trials are rows of `searches/TABLE.csv`, runs of `runs/TABLE.csv`; each is a process of
 its own and writes its rows when it ends. What these files hold is not run again: a
 runner that was cut goes on where it was. Needs what
-`benchmarks/quality/requirements.txt` names beside the package.
+`benchmarks/quality/requirements.txt` names beside the package. `--quick` is for the
+table gowalla: popularity, once, and no page is written.
 """
 
-import argparse
-import os
 import pathlib
 import subprocess
-import sys
+import tempfile
 
-import jobs
-import report
-import results
-import tables
+from benchmarks.common import command_line
+from benchmarks.common.provenance import PROJECT
+from benchmarks.common.worker_process import module_command
+from benchmarks.quality import jobs, report, results, tables
 
 
 def parse():
     """The table, and the arguments with all of its `sets` and `subjects` where none are
     named."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_line.parser(__doc__, data=True)
     parser.add_argument("table", choices=tables.NAMES)
-    parser.add_argument("--data", help="folder of the data sets")
     parser.add_argument("--sets", nargs="+", help="only these data sets of the table")
     parser.add_argument("--subjects", nargs="+", help="only these rows of the table")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -42,7 +38,19 @@ def parse():
         "--parallel", type=int, default=1, help="runs at a time, which share the cores"
     )
     parser.add_argument("--search-only", action="store_true", help="only the trials")
-    arguments = parser.parse_args()
+    parser.add_argument(
+        "--folder",
+        type=pathlib.Path,
+        default=results.HERE,
+        help="where `runs` and `searches` lie (default: beside this script)",
+    )
+    arguments = command_line.parse(
+        parser,
+        subjects=["popularity"],
+        seeds=[0],
+        folder=pathlib.Path(tempfile.mkdtemp(prefix="quick_benchmark_")),
+    )
+    results.HERE = arguments.folder
     table = tables.load(arguments.table)
     for name, known in (("sets", table.data), ("subjects", table.subjects)):
         named = getattr(arguments, name) or list(known)
@@ -50,8 +58,6 @@ def parse():
         if unknown:
             parser.error(f"{unknown} are no {name} of this table: it has {list(known)}")
         setattr(arguments, name, named)
-    if arguments.data:
-        os.environ["TFRS_NEGATIVES_DATA"] = str(pathlib.Path(arguments.data).resolve())
     return table, arguments
 
 
@@ -100,8 +106,7 @@ def main():
     failed = 0
     for script, *words in [] if arguments.search_only else table.scripts:
         words += ["--seeds", *map(str, arguments.seeds)]
-        command = [sys.executable, str(jobs.HERE.parent / script), *words]
-        subprocess.run(command, check=True)
+        subprocess.run(module_command(script, *words), check=True, cwd=PROJECT)
     for name, pairs in searches(arguments.table, arguments).items():
         wanted, path = trials(name, pairs), results.search_file(name)
         failed += jobs.run_all(wanted, path, arguments.parallel)
@@ -114,7 +119,8 @@ def main():
         wanted = runs(arguments.table, arguments)
         path = results.runs_file(arguments.table)
         failed += jobs.run_all(wanted, path, arguments.parallel)
-        report.write()
+        if not arguments.quick:
+            report.write()
     if failed:
         raise SystemExit(f"{failed} runs failed; the same command runs them again.")
 

@@ -8,16 +8,12 @@ import hashlib
 import json
 import os
 import pathlib
-import sys
 
 import numpy as np
 
-HERE = pathlib.Path(__file__).parent
-sys.path.append(str(HERE.parent))
+from benchmarks.common import costs
 
-import costs  # noqa: E402
-
-FOLDER = HERE / "cache"
+FOLDER = pathlib.Path(__file__).parent / "cache"
 _charges = []
 
 

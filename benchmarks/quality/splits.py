@@ -7,10 +7,11 @@ rating counts as an interaction. The folder is that of TFRS_NEGATIVES_DATA.
 """
 
 import dataclasses
-import os
-import pathlib
 
 import numpy as np
+
+from benchmarks.common.data_files import data_file
+from benchmarks.common.grouping import places_within
 
 HELD_OUT = 5  # One in so many of a user's interactions.
 VALIDATION = 5
@@ -90,18 +91,8 @@ def load(name):
     ]()
 
 
-def _path(name):
-    folder = pathlib.Path(os.environ.get("TFRS_NEGATIVES_DATA", "../shared/data"))
-    if not (folder / name).exists():
-        raise SystemExit(
-            f"{folder / name} is missing: give its folder by --data or in "
-            "TFRS_NEGATIVES_DATA."
-        )
-    return folder / name
-
-
 def _gowalla():
-    with np.load(_path("gowalla.npz")) as file:
+    with np.load(data_file("gowalla.npz")) as file:
         data = {name: file[name].astype(np.int32) for name in file}
     num_users = 1 + max(data["train_user"].max(), data["test_user"].max())
     num_items = 1 + max(data["train_item"].max(), data["test_item"].max())
@@ -114,7 +105,7 @@ def _gowalla():
 def _movietweetings():
     import pandas as pd
 
-    table = pd.read_parquet(_path("movietweetings_142k.parquet"))
+    table = pd.read_parquet(data_file("movietweetings_142k.parquet"))
     table["turn"] = -table["t"].astype(np.float64)
     every = _numbered(table.drop_duplicates(["user", "item"]))
     return _split(every, _fifth(every), every.turn)
@@ -123,7 +114,7 @@ def _movietweetings():
 def _ml1m():
     import pandas as pd
 
-    table = pd.read_parquet(_path("ml1m_no_timestamps.parquet"))
+    table = pd.read_parquet(data_file("ml1m_no_timestamps.parquet"))
     every = _numbered(table.drop_duplicates(["user", "item"]))
     turn = np.random.default_rng(0).random(len(every.users))
     return _split(every, _fifth(every), turn)
@@ -149,7 +140,7 @@ def _split(every, wanted, turn):
     order = np.lexsort([turn, every.users])
     users = every.users[order]
     held_out = np.zeros(len(users), bool)
-    held_out[order] = _ranks_within(users) < wanted[users]
+    held_out[order] = places_within(users) < wanted[users]
     train = dataclasses.replace(
         every,
         users=every.users[~held_out],
@@ -157,10 +148,3 @@ def _split(every, wanted, turn):
         turn=None if every.turn is None else every.turn[~held_out],
     )
     return Split(train, every.users[held_out], every.items[held_out])
-
-
-def _ranks_within(sorted_users):
-    """0, 1, 2, ... within each run of equal users."""
-    sizes = np.bincount(sorted_users)
-    starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
-    return np.arange(len(sorted_users)) - starts

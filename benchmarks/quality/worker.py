@@ -6,19 +6,13 @@ goes to standard error. The times are those of training alone; memory is the pea
 process until training has ended.
 """
 
-import importlib
 import json
-import os
-import pathlib
 import sys
 
-import shared_work
-import splits
-from evaluate import evaluate
-
-sys.path.append(str(pathlib.Path(__file__).parents[1]))
-
-import costs  # noqa: E402
+from benchmarks.common import costs, worker
+from benchmarks.quality import shared_work, splits
+from benchmarks.quality.evaluate import evaluate
+from benchmarks.quality.subjects import module_of
 
 
 def variants(module, trained, setting):
@@ -28,11 +22,11 @@ def variants(module, trained, setting):
     return [("", trained, {})]
 
 
-def main(job, say):
+def main(job):
     split = splits.load(job["data"])
     if job["validation"]:
         split = split.validation()
-    module = importlib.import_module(job["module"])
+    module = module_of(job["module"])
     clock = costs.Clock()
     trained = module.fit(split.train, job["setting"], job["seed"])
     for charge in shared_work.charges():
@@ -43,11 +37,10 @@ def main(job, say):
     }
     for name, ranker, others in variants(module, trained, job["setting"]):
         measures = {n: f"{v:.6f}" for n, v in evaluate(ranker, split).items()}
-        say({"variant": name, **measures, **spent, "others": json.dumps(others)})
+        others = json.dumps(others)
+        worker.say(variant=name, **measures, **spent, others=others)
 
 
 if __name__ == "__main__":
-    # Libraries talk on standard output; only our lines may go there.
-    out = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    main(json.loads(sys.argv[1]), lambda row: print(json.dumps(row), file=out))
+    worker.keep_output_clean()
+    main(json.loads(sys.argv[1]))

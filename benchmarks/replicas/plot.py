@@ -1,19 +1,16 @@
 """Plots what recall.py wrote: recall against the number of replicas.
 
-cd benchmarks/replicas; python plot.py recall.csv ../../docs/images/replica_recall.png
+python -m benchmarks.replicas.plot
 """
 
-import argparse
-import csv
-import pathlib
-
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+
+from benchmarks.common import plots
+from benchmarks.replicas.recall import ROWS
 
 LINES = {
-    "global": ("global negatives", "#1f6feb"),
-    "local": ("negatives of the replica alone, as in TFRS", "#d1242f"),
+    "global": ("global negatives", plots.BLUE),
+    "local": ("negatives of the replica alone, as in TFRS", plots.RED),
 }
 
 
@@ -34,8 +31,7 @@ def recalls(rows, negatives, k):
 
 
 def plot(rows, path):
-    chart = Figure(figsize=(8, 3.6), layout="constrained")
-    FigureCanvasAgg(chart)
+    chart = plots.new(8, 3.6)
     for axes, k in zip(chart.subplots(1, 2), (20, 100), strict=True):
         for negatives, (name, color) in LINES.items():
             places, means, deviations = recalls(rows, negatives, k)
@@ -47,16 +43,12 @@ def plot(rows, path):
         axes.grid(alpha=0.3)
     handles, names = axes.get_legend_handles_labels()
     chart.legend(handles, names, loc="outside lower center", ncols=2, frameon=False)
-    chart.savefig(path, dpi=150)
+    plots.save(chart, path)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("results", type=pathlib.Path)
-    parser.add_argument("image", type=pathlib.Path)
-    arguments = parser.parse_args()
-    with open(arguments.results, newline="") as file:
-        plot(list(csv.DictReader(file)), arguments.image)
+    (rows,), images = plots.rows_and_images(__doc__, ROWS)
+    plot(rows, images / "replica_recall.png")
 
 
 if __name__ == "__main__":

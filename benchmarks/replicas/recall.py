@@ -1,6 +1,6 @@
 """Recall against the number of replicas, with local and with global negatives.
 
-    python benchmarks/replicas/recall.py --replicas 1 2 4 8 --seeds 0 1 2
+    python -m benchmarks.replicas.recall --replicas 1 2 4 8 --seeds 0 1 2
 
 MovieLens 100k (TensorFlow Datasets, in the folder `tfds` of TFRS_NEGATIVES_DATA): the
 last fifth of each user's ratings, by time, is held out, and what a user has rated
@@ -16,33 +16,32 @@ traced once and starts from each seed anew. With one
 replica both kinds of negatives are the same, which runs once.
 """
 
-import argparse
-import os
 import pathlib
-import sys
 import time
-
-os.environ["TF_USE_LEGACY_KERAS"] = "1"  # Only Keras 2 has a fused Adam.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
 
-HERE = pathlib.Path(__file__).parent
-sys.path += [str(HERE.parent), str(HERE.parent / "sources")]
+from benchmarks.common import command_line, csv_rows
+from benchmarks.common.data_files import data_file
+from benchmarks.common.grouping import places_within
+from benchmarks.common.provenance import FIELDS as WHERE
+from benchmarks.common.provenance import provenance
+from benchmarks.common.replicas import make_logical_processors, on_logical_processors
+from benchmarks.problems.recall import evaluate
+from benchmarks.problems.towers import Table
+from benchmarks.problems.users import Users
+from tfrs_negatives import data, layers, models, tasks
 
-import csv_rows  # noqa: E402
-from problems import Table, Users, evaluate  # noqa: E402
-from provenance import provenance  # noqa: E402
-
-from tfrs_negatives import data, layers, models, tasks  # noqa: E402
-from tfrs_negatives._keras import keras  # noqa: E402
-
+keras = tf.keras
+ROWS = pathlib.Path(__file__).with_name("recall.csv")
 PACKAGES = "tensorflow", "tensorflow-recommenders", "tf-keras", "numpy"
 WIDTH, TEMPERATURE, RATE, HELD_OUT = 64, 0.05, 0.005, 0.2
 NEGATIVES = "local", "global"
-FIELDS = "negatives replicas batch epochs seed loss recall_at_20 recall_at_100".split()
-FIELDS += "tail_recall_at_20 tail_recall_at_100 seconds device versions commit".split()
+FIELDS = (
+    "negatives replicas batch epochs seed loss recall_at_20 recall_at_100 "
+    "tail_recall_at_20 tail_recall_at_100 seconds"
+).split() + WHERE
 
 
 class TwoTowers(models.Model):
@@ -72,36 +71,24 @@ class TwoTowers(models.Model):
 
 def load():
     """MovieLens 100k without the last fifth of each user's ratings."""
-    folder = pathlib.Path(os.environ.get("TFRS_NEGATIVES_DATA", "../shared/data"))
-    table = data.interactions(
-        tfds="movielens/100k-ratings", data_dir=str(folder / "tfds")
-    )
+    folder = str(data_file("tfds"))
+    table = data.interactions(tfds="movielens/100k-ratings", data_dir=folder)
     user, item = (
         np.unique(x, return_inverse=True)[1] for x in (table.user, table.item)
     )
     order = np.lexsort([table.time, user])
     user, item = user[order], item[order]
-    counts = np.bincount(user)
-    place = np.arange(len(user)) - np.repeat(np.cumsum(counts) - counts, counts)
-    in_test = place >= np.ceil((1 - HELD_OUT) * counts)[user]
+    kept = np.ceil((1 - HELD_OUT) * np.bincount(user))
+    in_test = places_within(user) >= kept[user]
     rows = {"user": user[~in_test], "item": item[~in_test]}
     return Users(rows, user[in_test], item[in_test])
-
-
-def make_strategy(replicas):
-    if replicas == 1:
-        return tf.distribute.OneDeviceStrategy("CPU:0")
-    return tf.distribute.MirroredStrategy(
-        [f"CPU:{place}" for place in range(replicas)],
-        cross_device_ops=tf.distribute.ReductionToOneDevice(),
-    )
 
 
 class Trainer:
     """A model on so many replicas, traced once and trained from each seed."""
 
     def __init__(self, problem, negatives, replicas):
-        self._problem, self._strategy = problem, make_strategy(replicas)
+        self._problem, self._strategy = problem, on_logical_processors(replicas)
         with self._strategy.scope():
             self._model = TwoTowers(problem, negatives == "global")
             self._optimizer = keras.optimizers.Adam(RATE)
@@ -133,17 +120,15 @@ class Trainer:
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=pathlib.Path, default=HERE / "recall.csv")
+    parser = command_line.parser(__doc__, ROWS, data=True)
     parser.add_argument("--replicas", type=int, nargs="+", default=[1, 2, 4, 8])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=2)
-    arguments = parser.parse_args()
-
-    logical = [tf.config.LogicalDeviceConfiguration()] * max(arguments.replicas)
-    processor = tf.config.list_physical_devices("CPU")[0]
-    tf.config.set_logical_device_configuration(processor, logical)
+    arguments = command_line.parse(
+        parser, replicas=[2], seeds=[0], batch=1024, epochs=1
+    )
+    make_logical_processors(max(arguments.replicas))
     rows = csv_rows.read(arguments.output)
     done = {tuple(row[name] for name in FIELDS[:5]) for row in rows}
     problem, about = load(), provenance(PACKAGES)
@@ -160,7 +145,7 @@ def main():
                 named = dict(zip(FIELDS[:5], key, strict=True))
                 row = {**named, **figures, **about}
                 row["seconds"] = round(time.perf_counter() - started, 1)
-                print("  ".join(f"{k} {row[k]}" for k in FIELDS[:-3]), flush=True)
+                csv_rows.show(row, FIELDS[:-3])
                 csv_rows.append(arguments.output, FIELDS, row)
 
 

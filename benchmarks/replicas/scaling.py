@@ -1,6 +1,6 @@
 """Time of a training step and bytes moved, against the number of replicas.
 
-    python benchmarks/replicas/scaling.py
+    python -m benchmarks.replicas.scaling
 
 The same global batch on 1, 2 and 4 replicas: two tables of 20,000 ids (d = 64),
 gradient descent, accidental hits and the user's other items dropped, log q from
@@ -19,35 +19,31 @@ they receive with local negatives. Both stand beside the formula of
 docs/distribution.md.
 """
 
-import argparse
 import json
-import os
 import pathlib
 import socket
 import statistics
-import subprocess
-import sys
 
-HERE = pathlib.Path(__file__).parent
-sys.path.append(str(HERE.parent))
+from benchmarks.common import command_line, csv_rows
+from benchmarks.common.provenance import FIELDS as WHERE
+from benchmarks.common.provenance import provenance
+from benchmarks.common.worker_process import WorkerProcess
 
-import csv_rows  # noqa: E402
-from provenance import provenance  # noqa: E402
-
+ROWS = pathlib.Path(__file__).with_name("scaling.csv")
 PACKAGES = "tensorflow", "tensorflow-recommenders", "tf-keras", "numpy"
 WIDTH, KEYS = 64, 1
 WAYS = "global", "global bfloat16", "local", "tfrs"
 # Way, replicas, processes.
+FLOOR = "global", 1, 1
 CONFIGURATIONS = [
-    ("global", 1, 1),
+    FLOOR,
     ("tfrs", 1, 1),
     *[(way, replicas, 1) for replicas in (2, 4) for way in WAYS],
     *[(way, 2, 2) for way in WAYS],
 ]
-FIELDS = (
+FIGURES = (
     "way replicas processes batch turns wall_ms cpu_ms wall_over_one cpu_over_one "
-    "received_by_formula received_by_collectives received_by_sockets replicas_on "
-    "device versions commit"
+    "received_by_formula received_by_collectives received_by_sockets replicas_on"
 ).split()
 
 
@@ -56,39 +52,27 @@ class Configuration:
 
     def __init__(self, way, replicas, processes):
         self.key = way, replicas, processes
-        environment = {k: v for k, v in os.environ.items() if k != "TF_CONFIG"}
         self.times = {}
+        cluster = {"worker": [f"localhost:{port}" for port in free_ports(processes)]}
         self._processes = []
-        ports = free_ports(processes)
         for index in range(processes):
-            if processes > 1:
-                environment["TF_CONFIG"] = json.dumps(
-                    {
-                        "cluster": {"worker": [f"localhost:{port}" for port in ports]},
-                        "task": {"type": "worker", "index": index},
-                    }
-                )
+            task = {"type": "worker", "index": index}
+            config = json.dumps({"cluster": cluster, "task": task})
             self._processes.append(
-                subprocess.Popen(
-                    [sys.executable, HERE / "replica_steps.py", way, str(replicas)],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                    env=environment.copy(),
+                WorkerProcess(
+                    "benchmarks.replicas.step_worker",
+                    *(way, replicas),
+                    environment={"TF_CONFIG": config if processes > 1 else None},
                 )
             )
         self.replicas_on = self._read()[0]["device"]
 
     def _read(self):
-        lines = [process.stdout.readline() for process in self._processes]
-        if not all(lines):
-            raise SystemExit(f"{self.key} ended; see above why.")
-        return [json.loads(line) for line in lines]
+        return [process.read() for process in self._processes]
 
     def ask(self, batch, what):
         for process in self._processes:
-            process.stdin.write(f"{batch} {what}\n")
-            process.stdin.flush()
+            process.send(f"{batch} {what}")
         return self._read()
 
     def turn(self, batch, steps):
@@ -108,8 +92,7 @@ class Configuration:
 
     def close(self):
         for process in self._processes:
-            process.kill()
-            process.wait()
+            process.close()
 
 
 def free_ports(number):
@@ -133,9 +116,9 @@ def formula(way, replicas, batch):
     return (replicas - 1) * rows * (sent + 2 * 4 * WIDTH)
 
 
-def summary(configurations, batch, about):
+def summary(configurations, batch):
     """Rows of the table for one batch size."""
-    one = configurations["global", 1, 1].times[batch]
+    one = configurations[FLOOR].times[batch]
     by_sockets = {}
     for key, configuration in configurations.items():
         by_collectives, by_sockets[key] = configuration.received(batch)
@@ -156,33 +139,33 @@ def summary(configurations, batch, about):
             "received_by_collectives": by_collectives,
             "received_by_sockets": round(by_sockets[key]) if processes > 1 else "",
             "replicas_on": configuration.replicas_on,
-            **about,
         }
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=pathlib.Path, default=HERE / "scaling.csv")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1024, 8192])
+    parser = command_line.parser(__doc__, ROWS)
+    parser.add_argument("--batch", type=int, nargs="+", default=[1024, 8192])
+    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
     parser.add_argument("--turns", type=int, default=9)
-    arguments = parser.parse_args()
+    arguments = command_line.parse(parser, batch=[1024], ways=["global"], turns=1)
     configurations, rows, about = {}, [], provenance(PACKAGES)
     try:
         for key in CONFIGURATIONS:
-            configurations[key] = Configuration(*key)
-        for batch in arguments.batches:
+            if key == FLOOR or key[0] in arguments.ways:
+                configurations[key] = Configuration(*key)
+        for batch in arguments.batch:
             for configuration in configurations.values():
                 configuration.ask(batch, 2)  # Traces.
             for _ in range(arguments.turns):
                 for configuration in configurations.values():
                     configuration.turn(batch, max(1, 8192 // batch))
-            rows += summary(configurations, batch, about)
+            for row in summary(configurations, batch):
+                csv_rows.show(row)
+                rows.append({**row, **about})
     finally:
         for configuration in configurations.values():
             configuration.close()
-    csv_rows.write(arguments.output, FIELDS, rows)
-    for row in rows:
-        print("  ".join(f"{k} {row[k]}" for k in FIELDS[:-4]))
+    csv_rows.write(arguments.output, [*FIGURES, *WHERE], rows)
 
 
 if __name__ == "__main__":

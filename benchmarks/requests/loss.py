@@ -1,9 +1,9 @@
 """The loss alone on request-sorted batches: of distinct embeddings, all rows, TFRS's.
 
-    python benchmarks/requests/loss.py --output benchmarks/requests/loss.csv
+    python -m benchmarks.requests.loss
 
 Value and gradients in both embeddings for 8,192 rows of Online Retail in the order of
-requests (TFRS_NEGATIVES_DATA), embeddings of 64, temperature .1, log q given:
+requests, embeddings of 64, temperature .1, log q given:
 
 * distinct: embeddings of distinct users and items, `query_rows` and `candidate_rows`;
 * all rows: the same task, embeddings gathered before;
@@ -13,53 +13,40 @@ requests (TFRS_NEGATIVES_DATA), embeddings of 64, temperature .1, log q given:
 They take turns; the ratio is the median over turns.
 """
 
-import argparse
-import os
 import pathlib
-import sys
-
-os.environ["TF_USE_LEGACY_KERAS"] = "1"  # TFRS needs Keras 2.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-HERE = pathlib.Path(__file__).parent
-sys.path.append(str(HERE.parent))
+from benchmarks.common import command_line, csv_rows
+from benchmarks.common.data_files import data_file
+from benchmarks.common.provenance import FIELDS as WHERE
+from benchmarks.common.provenance import provenance
+from benchmarks.common.turns import alternate, medians, ratios
+from tfrs_negatives.tasks import Retrieval
 
-import csv_rows  # noqa: E402
-from provenance import provenance  # noqa: E402
-from turns import alternate, medians  # noqa: E402
-
-from tfrs_negatives.tasks import Retrieval  # noqa: E402
-
+ROWS = pathlib.Path(__file__).with_name("loss.csv")
 PACKAGES = "tensorflow", "tensorflow-recommenders", "tf-keras", "numpy"
-BATCH, WIDTH, FIRST = 8192, 64, 50_000
+WIDTH, FIRST = 64, 50_000
 FIELDS = (
     "loss batch width queries items turns wall_ms cpu_ms tfrs_over_this "
-    "tfrs_over_this_cpu device versions commit"
-).split()
+    "tfrs_over_this_cpu"
+).split() + WHERE
 
 
-def batch():
+def load(size):
     """Numbers of the distinct users and items of each row; how many there are."""
-    path = pathlib.Path(os.environ["TFRS_NEGATIVES_DATA"]) / "online_retail.parquet"
-    frame = pd.read_parquet(path).sort_values(["request", "t"], kind="stable")
-    frame = frame[FIRST : FIRST + BATCH]
+    frame = pd.read_parquet(data_file("online_retail.parquet"))
+    frame = frame.sort_values(["request", "t"], kind="stable")[FIRST : FIRST + size]
     rows = {name: frame[name].factorize()[0] for name in ("user", "item")}
     sizes = {name: int(column.max()) + 1 for name, column in rows.items()}
     return {name: tf.constant(column) for name, column in rows.items()}, sizes
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=pathlib.Path)
-    parser.add_argument("--seconds", type=float, default=60)
-    arguments = parser.parse_args()
-
-    rows, sizes = batch()
+def make_steps(rows, sizes):
+    """The steps by name: functions without arguments to value and gradients."""
     rng = np.random.default_rng(0)
     tables = [
         tf.Variable(rng.normal(size=[n, WIDTH]) / 8, dtype=tf.float32)
@@ -70,25 +57,23 @@ def main():
     ours = Retrieval(temperature=0.1, remove_accidental_hits=True)
     theirs = tfrs.tasks.Retrieval(temperature=0.1, remove_accidental_hits=True)
 
-    def distinct(queries, items, user, item):
+    def corrected(queries, items, user, item, **maps):
         return ours(
             queries,
             items,
-            query_rows=user,
-            candidate_rows=item,
             candidate_ids=item,
             query_keys=user,
             candidate_log_q=tf.gather(log_q, item),
+            **maps,
         )
 
+    def distinct(queries, items, user, item):
+        maps = {"query_rows": user, "candidate_rows": item}
+        return corrected(queries, items, user, item, **maps)
+
     def all_rows(queries, items, user, item):
-        return ours(
-            tf.gather(queries, user),
-            tf.gather(items, item),
-            candidate_ids=item,
-            query_keys=user,
-            candidate_log_q=tf.gather(log_q, item),
-        )
+        embeddings = tf.gather(queries, user), tf.gather(items, item)
+        return corrected(*embeddings, user, item)
 
     def tfrs_loss(queries, items, user, item):
         return theirs(
@@ -112,34 +97,45 @@ def main():
             lambda x: x.numpy(), traced(rows["user"], rows["item"])
         )
 
-    steps = {
+    return {
         "distinct": step(distinct),
         "all rows": step(all_rows),
         "tfrs": step(tfrs_loss),
     }
+
+
+def check_agreement(steps):
+    """Raises unless both of our ways find the same value and gradients."""
     found, expected = (tf.nest.flatten(steps[n]()) for n in ("distinct", "all rows"))
     for other, one in zip(found, expected, strict=True):
         np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-5 * np.abs(one).max())
-    times = alternate(
-        {name: (function, 1) for name, function in steps.items()}, arguments.seconds
-    )
+
+
+def main():
+    parser = command_line.parser(__doc__, ROWS, data=True)
+    parser.add_argument("--batch", type=int, default=8192)
+    parser.add_argument("--seconds", type=float, default=60)
+    arguments = command_line.parse(parser, batch=128, seconds=0.1)
+    rows, sizes = load(arguments.batch)
+    steps = make_steps(rows, sizes)
+    check_agreement(steps)
+    times = alternate(steps, arguments.seconds)
     about, results = provenance(PACKAGES), []
     for name in steps:
-        wall, cpu = np.median(times["tfrs"] / times[name], axis=0)
+        wall, cpu = ratios(times["tfrs"], times[name])
         row = {
             "loss": name,
-            "batch": BATCH,
+            "batch": arguments.batch,
             "width": WIDTH,
             "queries": sizes["user"],
             "items": sizes["item"],
-            **medians(times, name),
-            "tfrs_over_this": round(float(wall), 1),
-            "tfrs_over_this_cpu": round(float(cpu), 1),
+            **medians(times[name]),
+            "tfrs_over_this": round(wall, 1),
+            "tfrs_over_this_cpu": round(cpu, 1),
         }
-        print(row, flush=True)
+        csv_rows.show(row)
         results.append({**row, **about})
-    if arguments.output:
-        csv_rows.write(arguments.output, FIELDS, results)
+    csv_rows.write(arguments.output, FIELDS, results)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,12 @@
 """Plots what recovery.py wrote: recall by the order of rows, with and without masks.
 
-python benchmarks/requests/plot.py benchmarks/requests docs/images
+python -m benchmarks.requests.plot
 """
 
-import argparse
-import csv
-import pathlib
-
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from recovery_runs import BATCH, EPOCHS, chosen
+
+from benchmarks.common import plots
+from benchmarks.requests.recovery_runs import BATCH, EPOCHS, ROWS, chosen
 
 NAMES = {
     "online_retail": "Online Retail, last items",
@@ -20,8 +16,8 @@ NAMES = {
 }
 ORDERS = "shuffled", "sorted", "spread"
 TASKS = {
-    "plain": ("TFRS", "#d1242f", -0.2),
-    "masked": ("the request's rows masked", "#1f6feb", 0.2),
+    "plain": ("TFRS", plots.RED, -0.2),
+    "masked": ("the request's rows masked", plots.BLUE, 0.2),
 }
 
 
@@ -44,7 +40,7 @@ def draw(axes, rows, data):
                 [place + offset] * len(recalls), recalls, ".", color=color, markersize=6
             )
             if (order, task) == ("shuffled", "plain"):
-                axes.axhline(mean, color="#57606a", linestyle="--", linewidth=1)
+                axes.axhline(mean, color=plots.GREY, linestyle="--", linewidth=1)
         runs = chosen(rows, data=data, order=order, task="plain")
         rate = values(runs, "false_negatives").mean() if runs else np.nan
         labels.append(f"{order}\n{100 * rate:.2g}% false")
@@ -61,8 +57,7 @@ def plot(rows, path):
         if int(r["epochs"]) == EPOCHS[r["data"]] and int(r["batch"]) == BATCH
     ]
     names = [name for name in NAMES if any(r["data"] == name for r in rows)]
-    chart = Figure(figsize=(2.9 * len(names), 3.6), layout="constrained")
-    FigureCanvasAgg(chart)
+    chart = plots.new(2.9 * len(names), 3.6)
     panels = chart.subplots(1, len(names), squeeze=False)[0]
     for axes, name in zip(panels, names, strict=True):
         draw(axes, rows, name)
@@ -72,18 +67,12 @@ def plot(rows, path):
     chart.legend(
         first.values(), first, loc="outside lower center", ncols=2, frameon=False
     )
-    chart.savefig(path, dpi=150)
+    plots.save(chart, path)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("results", type=pathlib.Path, help="folder of the table")
-    parser.add_argument("folder", type=pathlib.Path, help="where images go")
-    arguments = parser.parse_args()
-    arguments.folder.mkdir(parents=True, exist_ok=True)
-    with open(arguments.results / "recovery.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    plot(rows, arguments.folder / "request_recovery.png")
+    (rows,), images = plots.rows_and_images(__doc__, ROWS)
+    plot(rows, images / "request_recovery.png")
 
 
 if __name__ == "__main__":

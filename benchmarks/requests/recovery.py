@@ -1,8 +1,8 @@
 """What request-sorted data cost, and what masks and spreading give back.
 
-    python benchmarks/requests/recovery.py
-    python benchmarks/requests/plot.py benchmarks/requests docs/images
-    python benchmarks/quality/report.py
+    python -m benchmarks.requests.recovery
+    python -m benchmarks.requests.plot
+    python -m benchmarks.quality.report
 
 The first makes every run of one batch size and number of epochs; `configs/requests.py`
 of the quality benchmark names the calls that make the whole table, and the last command
@@ -36,32 +36,24 @@ row's item, the share whose item is one that the row's user (session) has in tra
 CPU seconds are those of training alone, memory is the process's peak during a run.
 """
 
-import argparse
 import itertools
-import os
-import pathlib
-import sys
-
-os.environ["TF_USE_LEGACY_KERAS"] = "1"  # As TFRS needs.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-HERE = pathlib.Path(__file__).parent
-sys.path += [str(HERE.parent), str(HERE.parent / "sources")]
+from benchmarks.common import command_line, csv_rows
+from benchmarks.common.costs import Clock
+from benchmarks.common.provenance import FIELDS as WHERE
+from benchmarks.common.provenance import provenance
+from benchmarks.problems import data_sets, towers
+from benchmarks.problems.histories import Histories
+from benchmarks.problems.recall import evaluate
+from benchmarks.requests.recovery_runs import BATCH, EPOCHS, ROWS
+from tfrs_negatives import models, tasks
+from tfrs_negatives.data import spread_requests
 
-import csv_rows  # noqa: E402
-import problems  # noqa: E402
-from costs import Clock  # noqa: E402
-from provenance import provenance  # noqa: E402
-from recovery_runs import BATCH, EPOCHS  # noqa: E402
-
-from tfrs_negatives import data as data_lib  # noqa: E402
-from tfrs_negatives import models, tasks  # noqa: E402
-from tfrs_negatives._keras import keras  # noqa: E402
-
+keras = tf.keras
 PACKAGES = "tensorflow", "tensorflow-recommenders", "tf-keras", "numpy"
 WIDTH, TEMPERATURE = 64, 0.1
 RATES = (0.03, 0.1, 0.3, 1.0)
@@ -70,21 +62,20 @@ LARGE = 10_000  # Rows of a table for which sparse gradients are cheaper.
 ORDERS, TASKS = ("shuffled", "sorted", "spread"), ("plain", "masked")
 MEASURES = ["false_negatives", "requests_a_batch", "recall_at_20", "recall_at_100"]
 FIELDS = ["data", "order", "task", "rate", "seed", "epochs", "batch"]
-FIELDS += ["validation_recall_at_20", *MEASURES, "cpu_seconds", "peak_mib"]
-FIELDS += ["device", "versions", "commit"]
+FIELDS += ["validation_recall_at_20", *MEASURES, "cpu_seconds", "peak_mib", *WHERE]
 
 
 def load(name):
     """A problem, its column of requests, and validation and test queries."""
     halves = slice(0, None, 2), slice(1, None, 2)
     if name == "diginetica":
-        problem = problems.load(name)
+        problem = data_sets.load(name)
         kept = problem.rows["session"] % 4 == 0
         problem.rows = {name: column[kept] for name, column in problem.rows.items()}
         return problem, "session", (slice(0, 30_000, 10), slice(30_858, None, 10))
     if name == "online_retail_users":
-        return problems.load("online_retail"), "request", halves
-    return problems.Histories(problems.load(name)), "request", halves
+        return data_sets.load("online_retail"), "request", halves
+    return Histories(data_sets.load(name)), "request", halves
 
 
 class TwoTowers(models.Model):
@@ -92,9 +83,9 @@ class TwoTowers(models.Model):
         super().__init__()
         self.problem, self.masked = problem, task == "masked"
         is_large = problem.num_items > LARGE  # Adagrad moves the same rows either way.
-        lookup = tf.gather if is_large else problems.dense_lookup
+        lookup = tf.gather if is_large else towers.dense_lookup
         self.query_tower = problem.query_tower(WIDTH, lookup)
-        self.item_tower = problems.Table(problem.num_items, WIDTH, lookup)
+        self.item_tower = towers.Table(problem.num_items, WIDTH, lookup)
         counts = np.bincount(problem.rows["item"], minlength=problem.num_items)
         self.probabilities = tf.constant(counts / counts.sum(), tf.float32)
         if self.masked:
@@ -145,7 +136,7 @@ def batches(problem, request, order, seed, epochs, size):
         data = tf.data.Dataset.from_tensor_slices(rows)
         data = data.batch(size, drop_remainder=order != "spread")
         if order == "spread":
-            data = data_lib.spread_requests(
+            data = spread_requests(
                 data,
                 request,
                 size,
@@ -194,7 +185,7 @@ def run(problem, request, parts, order, task, rate, seed, epochs, size):
             loss, steps = loss + step_loss, steps + 1
         return loss / steps
 
-    figures, clock, seconds = {}, Clock(forget_peak=True), 0.0
+    figures, clock, seconds = {}, Clock(forgets_peak=True), 0.0
     feed = batches(problem, request, order, seed, epochs, size)
     for epoch, data in enumerate(feed):
         figures = figures or describe(problem, request, data)
@@ -204,8 +195,7 @@ def run(problem, request, parts, order, task, rate, seed, epochs, size):
         print(f"  epoch {epoch + 1} of {epochs}: {loss:.4f}", flush=True)
     items = model.item_tower(np.arange(problem.num_items, dtype=np.int32)).numpy()
     validation, test = (
-        problems.evaluate(problem, model.query_tower, items, part=part)
-        for part in parts
+        evaluate(problem, model.query_tower, items, part=part) for part in parts
     )
     figures |= {m: test[m] for m in MEASURES[2:]}
     figures["validation_recall_at_20"] = validation["recall_at_20"]
@@ -215,22 +205,22 @@ def run(problem, request, parts, order, task, rate, seed, epochs, size):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=pathlib.Path, default=HERE / "recovery.csv")
-    parser.add_argument("--data", nargs="+", default=list(EPOCHS), choices=EPOCHS)
+    parser = command_line.parser(__doc__, ROWS, data=True)
+    parser.add_argument("--sets", nargs="+", default=list(EPOCHS), choices=EPOCHS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--orders", nargs="+", default=list(ORDERS), choices=ORDERS)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
     parser.add_argument("--rates", type=float, nargs="+", default=list(RATES))
     parser.add_argument("--epochs", type=int, help="other than the data set's own")
     parser.add_argument("--batch", type=int, default=BATCH, help="rows a batch")
-    arguments = parser.parse_args()
-
+    arguments = command_line.parse(
+        parser, sets=["movielens"], seeds=[0], rates=[0.1], epochs=1, batch=1024
+    )
     about, done = provenance(PACKAGES), set()
     settings = FIELDS[:7]
     for row in csv_rows.read(arguments.output):
         done.add(tuple(row[name] for name in settings))
-    for name in arguments.data:
+    for name in arguments.sets:
         loaded, epochs = load(name), arguments.epochs or EPOCHS[name]
         for cell in itertools.product(
             arguments.seeds, arguments.orders, arguments.tasks, arguments.rates

@@ -1,7 +1,7 @@
 """Latency and throughput of `tfrs-negatives serve`, under load from another process.
 
     apt-get install wrk; pip install -e ".[serve,scann]" psutil
-    python benchmarks/serving/run.py --output benchmarks/serving/results.csv
+    python -m benchmarks.serving.run
 
 Clients ask for the 10 best of N candidates (d = 64) for one random user a request, and
 get ids, scores and titles. REST is loaded by wrk, gRPC by `grpc_load.py`; client and
@@ -11,27 +11,25 @@ other than 200. `server_cpu_ms` is the server's processor time for a request, th
 loading new versions included.
 """
 
-import argparse
 import json
 import os
 import pathlib
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import numpy as np
 import psutil
+import tensorflow as tf
 
-HERE = pathlib.Path(__file__).parent
-sys.path.append(str(HERE.parent))
+from benchmarks.common import command_line, csv_rows
+from benchmarks.common.provenance import PROJECT, provenance
+from benchmarks.common.worker_process import module_command
+from tfrs_negatives import index as indexes
 
-import csv_rows  # noqa: E402
-from provenance import provenance  # noqa: E402
-
+ROWS = pathlib.Path(__file__).with_name("results.csv")
+SCRIPT = pathlib.Path(__file__).with_name("predict.lua")
 PACKAGES = "tensorflow", "scann", "fastapi", "uvicorn", "httptools", "grpcio", "numpy"
 FIELDS = (
     "protocol index num_candidates width connections versions p50_ms p99_ms "
@@ -42,10 +40,6 @@ WIDTH, NUM_USERS = 64, 100_000
 
 def export(path, index_name, num_candidates, seed):
     """Exports a model of users' ids; returns its folder."""
-    import tensorflow as tf
-
-    from tfrs_negatives import index as indexes
-
     rng = np.random.default_rng(seed)
     tower = tf.Module()
     tower.users = tf.Variable(rng.normal(size=[NUM_USERS, WIDTH]).astype(np.float32))
@@ -67,20 +61,13 @@ def export(path, index_name, num_candidates, seed):
 
 def start_server(path):
     """A server's process, and its ports."""
-    command = [sys.executable, "-m", "tfrs_negatives.cli", "serve", path]
+    words = ["serve", path, "--port", 0, "--grpc-port", 0, "--poll-seconds", 0.5]
     process = subprocess.Popen(
-        [
-            *map(str, command),
-            "--port",
-            "0",
-            "--grpc-port",
-            "0",
-            "--poll-seconds",
-            "0.5",
-        ],
+        module_command("tfrs_negatives.cli", *words),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        cwd=PROJECT,
     )
     line = process.stdout.readline()
     rest = int(line.split("http://127.0.0.1:")[1].split("/")[0])
@@ -91,19 +78,12 @@ def load(protocol, port, connections, seconds):
     """Starts a load."""
     if protocol == "REST":
         url = f"http://127.0.0.1:{port}/v1/models/retrieval:predict"
-        command = [
-            "wrk",
-            "-t1",
-            f"-c{connections}",
-            f"-d{seconds}s",
-            "--timeout",
-            "30s",
-        ]
-        command += ["-s", HERE / "predict.lua", url]
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s"]
+        command += ["--timeout", "30s", "-s", str(SCRIPT), url]
     else:
-        command = [sys.executable, HERE / "grpc_load.py", f"127.0.0.1:{port}"]
-        command += [connections, seconds]
-    return subprocess.Popen([*map(str, command)], stdout=subprocess.PIPE, text=True)
+        words = f"127.0.0.1:{port}", connections, seconds
+        command = module_command("benchmarks.serving.grpc_load", *words)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=PROJECT)
 
 
 def processor_seconds(process):
@@ -136,50 +116,62 @@ def measure(server, port, protocol, connections, seconds, root, exports):
     }
 
 
-def main(arguments):
-    rows = []
-    source = provenance(PACKAGES)
-    shared = {"width": WIDTH, "device": source["device"], "commit": source["commit"]}
-    shared["versions_of"] = source["versions"]
+def measure_all(arguments, folder):
+    """Rows of each index under every load."""
+    for index_name in arguments.indexes:
+        root = folder / index_name
+        wholes = [
+            export(
+                folder / f"{index_name}-{seed}", index_name, arguments.candidates, seed
+            )
+            for seed in (0, 1)
+        ]
+        shutil.copytree(wholes[0], root / "1")
+        server, ports = start_server(root)
+        try:
+            for protocol in arguments.protocols:
+                load(protocol, ports[protocol], 8, 2).communicate()  # Warms up.
+                for connections in arguments.connections:
+                    for new in ([], wholes[::-1]):
+                        found = measure(
+                            server, ports[protocol], protocol, connections,
+                            arguments.seconds, root, new,
+                        )  # fmt: skip
+                        yield {
+                            "index": index_name,
+                            "num_candidates": arguments.candidates,
+                            "width": WIDTH,
+                            **found,
+                        }
+        finally:
+            server.terminate()
+            server.wait()
+
+
+def main():
+    parser = command_line.parser(__doc__, ROWS)
+    parser.add_argument("--candidates", type=int, default=100_000)
+    parser.add_argument("--seconds", type=int, default=10)
+    parser.add_argument("--indexes", nargs="+", default=["BruteForce", "ScaNN"])
+    parser.add_argument("--protocols", nargs="+", default=["REST", "gRPC"])
+    parser.add_argument("--connections", type=int, nargs="+", default=[1, 8, 64])
+    arguments = command_line.parse(
+        parser,
+        candidates=1_000,
+        seconds=4,
+        indexes=["BruteForce"],
+        protocols=["REST", "gRPC"] if shutil.which("wrk") else ["gRPC"],
+        connections=[8],
+    )
+    about, rows = provenance(PACKAGES), []
+    # The column `versions` says how many of the model were swapped in.
+    about["versions_of"] = about.pop("versions")
     with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        for index_name in arguments.indexes:
-            shared["index"] = index_name
-            shared["num_candidates"] = arguments.candidates
-            root = folder / index_name
-            wholes = [
-                export(
-                    folder / f"{index_name}-{seed}",
-                    index_name,
-                    arguments.candidates,
-                    seed,
-                )
-                for seed in (0, 1)
-            ]
-            shutil.copytree(wholes[0], root / "1")
-            server, ports = start_server(root)
-            try:
-                for protocol in ("REST", "gRPC"):
-                    warm = load(protocol, ports[protocol], 8, 2)
-                    warm.communicate()
-                    for connections in (1, 8, 64):
-                        for new in ([], wholes[::-1]):
-                            row = measure(
-                                server, ports[protocol], protocol, connections,
-                                arguments.seconds, root, new,
-                            )  # fmt: skip
-                            rows.append({**shared, **row})
-                            print({**row, "index": index_name}, flush=True)
-            finally:
-                server.terminate()
-                server.wait()
+        for row in measure_all(arguments, pathlib.Path(folder)):
+            csv_rows.show(row)
+            rows.append({**row, **about})
     csv_rows.write(arguments.output, FIELDS, rows)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=pathlib.Path, required=True)
-    parser.add_argument("--candidates", type=int, default=100_000)
-    parser.add_argument("--seconds", type=int, default=10)
-    parser.add_argument("--indexes", nargs="+", default=["BruteForce", "ScaNN"])
-    main(parser.parse_args())
+    main()

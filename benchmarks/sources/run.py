@@ -1,6 +1,6 @@
 """Where negatives come from, at equal steps: quality on two data sets.
 
-    python benchmarks/sources/run.py --data gowalla diginetica --seeds 0 1 2
+    python -m benchmarks.sources.run
 
 Two towers of unit embeddings (64, temperature .1, B = 2,048, Adam .01) trained alike,
 with streaming log-Q, accidental hits and same-key pairs dropped, but for the source of
@@ -8,30 +8,25 @@ negatives (`SOURCES`). Each run becomes a row of the CSV when it ends; runs that
 holds already are not run again. Settings were fixed beforehand, none by test figures.
 """
 
-import argparse
-import os
 import pathlib
 import statistics
-import sys
 import time
 import warnings
 
-os.environ["TF_USE_LEGACY_KERAS"] = "1"  # Only Keras 2 has a fused Adam.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-
 import numpy as np
 import tensorflow as tf
-from problems import Table, evaluate, load
 
+from benchmarks.common import command_line, csv_rows
+from benchmarks.common.markdown import markdown, mean_and_deviation
+from benchmarks.common.provenance import FIELDS as WHERE
+from benchmarks.common.provenance import provenance
+from benchmarks.problems.data_sets import load
+from benchmarks.problems.recall import evaluate
+from benchmarks.problems.towers import Table
 from tfrs_negatives import callbacks, index, layers, models, samplers, tasks
-from tfrs_negatives._keras import keras
 
-HERE = pathlib.Path(__file__).parent
-sys.path.append(str(HERE.parent))
-
-import csv_rows  # noqa: E402
-from provenance import provenance  # noqa: E402
-
+keras = tf.keras
+ROWS = pathlib.Path(__file__).with_name("results.csv")
 PACKAGES = "tensorflow", "tensorflow-recommenders", "tf-keras", "numpy"
 WIDTH, TEMPERATURE, BATCH, RATE = 64, 0.1, 2048, 0.01
 NUM_UNIFORM, NUM_MEMORY, NUM_HARD = 2048, 4096, 2
@@ -46,8 +41,8 @@ SOURCES = {
     "curriculum": {"mined": (SKIP, DEPTH), "curriculum": True},
 }
 MEASURES = "recall_at_20 recall_at_100 tail_recall_at_20 tail_recall_at_100".split()
-FIELDS = ["data", "source", "seed", "epochs", *MEASURES, "seconds"]
-FIELDS += ["device", "versions", "commit"]
+FIGURES = ["data", "source", "seed", "epochs", *MEASURES, "seconds"]
+FIELDS = [*FIGURES, *WHERE]
 
 
 class TwoTowers(models.Model):
@@ -187,33 +182,26 @@ def attach_mined(problem, model, source, data, seed, num_steps, called):
 def report(results):
     """Prints a table for each data set."""
     for data in dict.fromkeys(r["data"] for r in results):
-        print(f"\n{data}\n| negatives | seeds | " + " | ".join(MEASURES) + " | s |")
-        print("|---" * (len(MEASURES) + 3) + "|")
+        rows = []
         for source in SOURCES:
             runs = [r for r in results if (r["data"], r["source"]) == (data, source)]
-            cells = []
-            for measure in MEASURES if runs else ():
-                values = [float(r[measure]) for r in runs]
-                deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-                cells.append(f"{statistics.mean(values):.4f} ± {deviation:.4f}")
             if runs:
                 seconds = statistics.median(float(r["seconds"]) for r in runs)
-                cells = [source, str(len(runs)), *cells, f"{seconds:.0f}"]
-                print("| " + " | ".join(cells) + " |")
+                figures = [mean_and_deviation(r[m] for r in runs) for m in MEASURES]
+                rows.append([source, str(len(runs)), *figures, f"{seconds:.0f}"])
+        print(f"\n{data}\n{markdown(['negatives', 'seeds', *MEASURES, 's'], rows)}")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--output", type=pathlib.Path, default=HERE / "results.csv")
-    parser.add_argument("--data", nargs="+", default=["gowalla", "diginetica"])
+    parser = command_line.parser(__doc__, ROWS, data=True)
+    parser.add_argument("--sets", nargs="+", default=["gowalla", "diginetica"])
     parser.add_argument("--sources", nargs="+", default=list(SOURCES), choices=SOURCES)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, help="other than the problem's own")
-    arguments = parser.parse_args()
-
+    arguments = command_line.parse(parser, sets=["movielens"], seeds=[0], epochs=1)
     about, results = provenance(PACKAGES), csv_rows.read(arguments.output)
     done = {(r["data"], r["source"], int(r["seed"]), int(r["epochs"])) for r in results}
-    for name in arguments.data:
+    for name in arguments.sets:
         problem = load(name)
         epochs = arguments.epochs or problem.epochs
         for seed in arguments.seeds:
@@ -223,8 +211,8 @@ def main():
                 print(f"{name}, {source}, seed {seed}", flush=True)
                 row = {"data": name, "source": source, "seed": seed, "epochs": epochs}
                 row |= run(problem, SOURCES[source], seed, epochs)
+                csv_rows.show(row)
                 results.append({**row, **about})
-                print("  " + " ".join(str(row[f]) for f in FIELDS[:9]), flush=True)
                 csv_rows.append(arguments.output, FIELDS, results[-1])
     report(results)
 

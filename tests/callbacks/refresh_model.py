@@ -111,3 +111,39 @@ def hardest(model, width=WIDTH, positives=None):
     for row, known in enumerate(positives or []):
         scores[row, known] = -np.inf
     return np.argsort(-scores, axis=1, kind="stable")[:, :width]
+
+
+class Recorder(keras.callbacks.Callback):
+    """Notes the table, its step and what would be hardest, before each batch."""
+
+    def __init__(self, mined):
+        super().__init__()
+        self.mined, self.tables, self.refreshed_at, self.best = mined, [], [], []
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.tables.append(self.mined.table.numpy())
+        self.refreshed_at.append(int(self.mined.refreshed_at.numpy()))
+        # Under Keras 3 the model is built by its first batch.
+        self.best.append(hardest(self.model) if self.model.user_tower.built else None)
+
+
+def fit(model, mined, steps, *callbacks, epochs=1, batch_size=8):
+    return model.fit(
+        interactions(mined, steps, batch_size),
+        epochs=epochs,
+        verbose=0,
+        callbacks=list(callbacks),
+    )
+
+
+def arguments(**changed):
+    mined, model = sampler(), compiled()
+    return {
+        "sampler": mined,
+        "index": BruteForce(),
+        "candidates": candidates(),
+        "candidate_tower": model.item_tower,
+        "queries": queries(),
+        "query_tower": model.user_tower,
+        **changed,
+    }

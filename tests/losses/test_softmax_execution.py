@@ -13,6 +13,7 @@ from softmax_cases import (
 )
 
 from tfrs_negatives.losses import SampledSoftmax, rules
+from tfrs_negatives.losses.block_sizes import partition_of
 
 
 @pytest.mark.parametrize("row_block", [1, 2, 3, 5, 100])
@@ -47,7 +48,7 @@ def test_blocks_change_nothing(batch, row_block):
     ],
 )
 def test_automatic_blocks_follow_the_columns(rows, columns, num_blocks, overlap):
-    partition = SampledSoftmax()._partition(tf.zeros(rows), tf.zeros([columns, 2]))
+    partition = partition_of(tf.zeros(rows), tf.zeros([columns, 2]))
     assert int(partition.num_blocks) == num_blocks
     assert bool(partition.overlap) == overlap
 

@@ -70,7 +70,6 @@ def test_ids_of_candidates_are_looked_for(source, ids):
         for found in (eval_ids(metric, wanted), eval_ids(metric, None, wanted)):
             assert found.dtype == wanted.dtype
             np.testing.assert_array_equal(found, wanted)
-        assert eval_ids(metric, wanted, None) is None
         other = tf.constant(OTHERS if ids is NAMES else NAMES)
         for arguments in ((other,), (None, other)):
             with pytest.raises(ValueError, match="can never equal.*eval_candidate_ids"):
@@ -100,7 +99,7 @@ def test_ids_that_are_needed():
 
 
 def test_ids_that_were_meant_for_candidates_without():
-    with pytest.raises(ValueError, match="given no ids.*eval_candidate_ids=None"):
+    with pytest.raises(ValueError, match="given no ids.*eval_by_scores=True"):
         eval_ids(CorpusRecall(CORPUS, [1]), None, tf.range(3))
     # Row numbers of an index may be meant.
     np.testing.assert_array_equal(

@@ -69,8 +69,6 @@ def arguments(batch, rules, loss, id_type="int64"):
         given["known_positive_ids"] = typed(batch["known"], id_type)
     if "measured" not in rules:
         del given["measured_positive_ids"]
-    if "shared" in rules:
-        given["mask_shared_positives"] = True
     if "log_q" in rules:
         given["candidate_log_q"] = np.log(batch["q"][batch["ids"]])
     if "weights" in rules:
@@ -91,6 +89,7 @@ def arguments(batch, rules, loss, id_type="int64"):
 def make_task(loss, rules, rows=None, id_type="int64", chosen=None, **options):
     options |= {
         "remove_accidental_hits": "accidental" in rules,
+        "mask_shared_positives": "shared" in rules,
         "negative_metrics": chosen or all_metrics(id_type),
         "negative_metric_rows": rows,
     }

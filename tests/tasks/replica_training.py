@@ -172,14 +172,10 @@ RULES = {
     "two keys": lambda rows: {
         "query_keys": {"user": rows["user"], "request": rows["request"]}
     },
-    "shared": lambda rows: {
-        "query_keys": rows["user"],
-        "mask_shared_positives": True,
-    },
+    "shared": lambda rows: {"query_keys": rows["user"]},
     "keys with a mask": lambda rows: {
         "query_keys": {"user": rows["user"], "request": rows["request"] - 2},
         "query_key_mask": {"user": tf.not_equal(rows["user"] % 3, 0)},
-        "mask_shared_positives": True,
         "negative_ids": rows["hard"],
         "negative_mask": rows["hard"] >= 0,
     },
@@ -188,11 +184,13 @@ RULES = {
     "hard": lambda rows: {"negative_ids": rows["hard"]},
 }
 
+# Those of them whose task masks shared positives.
+SHARING = "shared", "keys with a mask"
+
 
 def all_rules(rows):
     return {
         "query_keys": {"user": rows["user"], "request": rows["request"]},
-        "mask_shared_positives": True,
         "query_key_mask": {"request": tf.not_equal(rows["request"], 1)},
         "known_positive_ids": rows["known"],
         "sample_weight": rows["weight"],
@@ -207,6 +205,7 @@ def everything(**options):
     return Retrieval(
         temperature=0.5,
         remove_accidental_hits=True,
+        mask_shared_positives=True,
         sampling_correction=ScaledLogQ(
             MixedLogQ(sources),
             keras.optimizers.schedules.PolynomialDecay(0.2, 4.0, 1.0),

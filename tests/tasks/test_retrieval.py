@@ -79,7 +79,7 @@ def test_corpus_metrics_see_positives_and_their_ids(towers):
     np.testing.assert_array_equal(metric.ids, ids[:B])
     assert metric.weight is not None
 
-    task(*towers, candidate_ids=ids, eval_candidate_ids=None)
+    Retrieval(metrics=metric, eval_by_scores=True)(*towers, candidate_ids=ids)
     assert metric.ids is None
     task(*towers, eval_candidate_ids=tf.constant([1, 2, 3, 4]))
     np.testing.assert_array_equal(metric.ids, [1, 2, 3, 4])
@@ -265,10 +265,10 @@ IDS = np.arange(C)
     [
         ({"remove_accidental_hits": True}, {}, "expected `candidate_ids`"),
         ({}, {"known_positive_ids": np.zeros((B, 2), int)}, "expected `candidate_ids`"),
-        ({}, {"mask_shared_positives": True}, "expected `candidate_ids`"),
+        ({"mask_shared_positives": True}, {}, "expected `candidate_ids`"),
         (
-            {},
-            {"mask_shared_positives": True, "candidate_ids": IDS},
+            {"mask_shared_positives": True},
+            {"candidate_ids": IDS},
             "expected `query_keys`",
         ),
         ({}, {"candidate_keys": IDS}, "expected `query_keys`"),

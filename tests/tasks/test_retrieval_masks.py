@@ -36,7 +36,10 @@ def make_case(combination, id_type, seed=3):
             return tf.constant(np.where(values == -1, "", values.astype(str)))
         return tf.constant(values, id_type)
 
-    task = Retrieval(remove_accidental_hits="accidental" in combination)
+    task = Retrieval(
+        remove_accidental_hits="accidental" in combination,
+        mask_shared_positives="shared" in combination,
+    )
     arguments, row_keys, column_keys = {}, [], []
     if {"accidental", "known", "shared"} & set(combination):
         arguments["candidate_ids"] = typed(ids)
@@ -59,8 +62,6 @@ def make_case(combination, id_type, seed=3):
         arguments["candidate_keys"] = {"user": keys} if named else keys
     if "known" in combination:
         arguments["known_positive_ids"] = typed(known)
-    if "shared" in combination:
-        arguments["mask_shared_positives"] = True
     if "score_mask" in combination:
         arguments["score_mask"] = score_mask
     dropped = dropped_pairs(
@@ -125,7 +126,7 @@ def test_rows_without_a_key_share_it_with_none(id_type, shared, none):
         """Each one without a key has one of its own."""
         return np.where(mask, keys, 100 + np.arange(len(keys)))
 
-    task = Retrieval(remove_accidental_hits=True)
+    task = Retrieval(remove_accidental_hits=True, mask_shared_positives=shared)
     rng = np.random.default_rng(5)
     queries, candidates = rng.normal(size=(B, D)), rng.normal(size=(C, D))
     negatives = rng.normal(size=(B, 2, D))
@@ -139,7 +140,6 @@ def test_rows_without_a_key_share_it_with_none(id_type, shared, none):
         candidate_key_mask=has_column_user,
         negative_embeddings=negatives,
         negative_ids=typed(negative_ids),
-        mask_shared_positives=shared,
     )
     rows = as_others(users, has_user)
     columns = np.where(has_column_user, column_users, None)
@@ -188,9 +188,8 @@ def test_rules_in_a_graph_of_unknown_sizes(combination):
     task, arguments, dropped = make_case(combination, "string")
     relaxed = tf.nest.map_structure(
         lambda x: tf.TensorSpec([None] * x.shape.rank, x.dtype),
-        {k: v for k, v in arguments.items() if k != "mask_shared_positives"},
+        arguments,
     )
-    shared = arguments.pop("mask_shared_positives", False)
 
     @tf.function(
         input_signature=[
@@ -200,7 +199,7 @@ def test_rules_in_a_graph_of_unknown_sizes(combination):
         ]
     )
     def loss(queries, candidates, arguments):
-        return task(queries, candidates, mask_shared_positives=shared, **arguments)
+        return task(queries, candidates, **arguments)
 
     rng = np.random.default_rng(5)
     queries = rng.normal(size=(B, D)).astype(np.float32)

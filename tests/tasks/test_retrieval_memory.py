@@ -56,8 +56,6 @@ def arguments(batch, combination):
         given["candidate_keys"] = {"user": batch["column_users"]}
     if "known" in combination:
         given["known_positive_ids"] = batch["known"]
-    if "shared" in combination:
-        given["mask_shared_positives"] = True
     if "score_mask" in combination:
         given["score_mask"] = batch["score_mask"]
     return given
@@ -117,7 +115,10 @@ def test_queue_columns_are_columns(combination, id_type):
     """Masked, corrected and scored as if the caller had appended them."""
     earlier, batch = make_batch(0, id_type), make_batch(1, id_type)
     num_keys = len(arguments(batch, combination).get("query_keys", {}))
-    options = {"remove_accidental_hits": "accidental" in combination}
+    options = {
+        "remove_accidental_hits": "accidental" in combination,
+        "mask_shared_positives": "shared" in combination,
+    }
     memory = CrossBatchMemory(2 * B, D, num_keys=num_keys)
     task = Retrieval(memory=memory, **options)
     for one in (earlier, batch):

@@ -66,7 +66,6 @@ def make_case(combination, id_type="int64", seed=0, per_item=1):
         given["candidate_keys"] = {"user": typed(column_users)}
     if "known" in combination:
         given["known_positive_ids"] = typed(known)
-    given["mask_shared_positives"] = "shared" in combination
     dropped = dropped_pairs(
         B,
         C,
@@ -131,6 +130,7 @@ def test_is_the_loss_of_repeated_embeddings(combination, positive, log_q):
     case, given, dropped = make_case(combination)
     task = Retrieval(
         remove_accidental_hits="accidental" in combination,
+        mask_shared_positives="shared" in combination,
         positive=positive,
         temperature=0.5,
     )

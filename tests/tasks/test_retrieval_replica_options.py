@@ -39,7 +39,6 @@ def strings(rows):
         "candidate_ids": as_string(rows["item"]),
         "query_keys": as_string(rows["user"]),
         "known_positive_ids": known,
-        "mask_shared_positives": True,
     }
 
 
@@ -61,6 +60,7 @@ def with_memory():
         sampling_correction=StreamingFrequency(64, num_hashes=2),
         memory=CrossBatchMemory(20, 3, num_keys=1),
         remove_accidental_hits=True,
+        mask_shared_positives=True,
         num_hard_negatives=4,
         global_negatives=True,
     )

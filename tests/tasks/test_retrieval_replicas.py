@@ -6,6 +6,7 @@ import tensorflow as tf
 from replica_training import (
     ITEMS,
     RULES,
+    SHARING,
     D,
     M,
     all_rules,
@@ -33,7 +34,11 @@ def test_rules(two_replicas, rule):
     check(
         two_replicas,
         2,
-        make_task=lambda: Retrieval(remove_accidental_hits=True, global_negatives=True),
+        make_task=lambda: Retrieval(
+            remove_accidental_hits=True,
+            mask_shared_positives=rule in SHARING,
+            global_negatives=True,
+        ),
         call=RULES[rule],
         extras=rule != "weights",
     )

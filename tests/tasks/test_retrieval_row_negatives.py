@@ -96,7 +96,6 @@ def arguments(batch, combination, id_type="int64"):
         given["known_positive_ids"] = typed(batch["known"], id_type)
     if "shared" in combination:
         given["query_keys"] = typed(batch["users"], id_type)
-        given["mask_shared_positives"] = True
     if "mask" in combination:
         given["negative_mask"] = tf.constant(batch["mask"])
     return given
@@ -111,7 +110,10 @@ def counted(batch):
 @pytest.mark.parametrize("id_type", ["int32", "int64", "string"])
 @pytest.mark.parametrize("combination", COMBINATIONS, ids="-".join)
 def test_rules_drop_negatives_like_columns(batch, combination, id_type):
-    task = Retrieval(remove_accidental_hits="accidental" in combination)
+    task = Retrieval(
+        remove_accidental_hits="accidental" in combination,
+        mask_shared_positives="shared" in combination,
+    )
     queries = tf.constant(batch["queries"])
     negatives = tf.constant(batch["negatives"])
     given = arguments(batch, combination, id_type)

@@ -27,9 +27,9 @@ KINDS = {
         ["candidate_ids", "query_keys", "known_positive_ids", "candidate_log_q"],
     ),
     "keys": (
-        lambda: Retrieval(reduction="none"),
+        lambda: Retrieval(reduction="none", mask_shared_positives=True),
         ["candidate_ids", "query_keys", "query_key_mask", "candidate_keys", "ragged"]
-        + ["candidate_key_mask", "mask_shared_positives", "sample_weight"],
+        + ["candidate_key_mask", "sample_weight"],
     ),
     "hard": (
         lambda: Retrieval(num_hard_negatives=1, reduction="sum_over_batch_size"),
@@ -87,7 +87,7 @@ def arguments(num_rows, num_columns, names):
     return found
 
 
-def step_of(make, shared):
+def step_of(make):
     task = make()
 
     def step(queries, candidates, given):
@@ -96,7 +96,6 @@ def step_of(make, shared):
             loss = task(
                 queries,
                 candidates,
-                mask_shared_positives=shared,
                 training=True,
                 **given,
             )
@@ -143,10 +142,9 @@ def test_a_graph_equals_eager(num_rows, extra, static, kind):
         return tf.TensorSpec(shape, value.dtype)
 
     inputs = (*embeddings, given)
-    shared = "mask_shared_positives" in names
-    eager = step_of(make, shared)
+    eager = step_of(make)
     graph = tf.function(
-        step_of(make, shared), input_signature=tf.nest.map_structure(spec, inputs)
+        step_of(make), input_signature=tf.nest.map_structure(spec, inputs)
     )
     # The second step finds what the first has left, in state and in buffers.
     for sign in (1.0, -1.0):

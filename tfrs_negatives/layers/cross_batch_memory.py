@@ -1,5 +1,7 @@
 """A queue of recent candidates, as further negatives."""
 
+from __future__ import annotations
+
 import collections
 
 import tensorflow as tf
@@ -7,7 +9,9 @@ import tensorflow as tf
 from tfrs_negatives import _checks, distribute
 from tfrs_negatives._ids import as_int64
 from tfrs_negatives._keras import add_state, keras
+from tfrs_negatives._repr import described
 from tfrs_negatives._sorted_keys import SortedKeys
+from tfrs_negatives.types import Config, TensorLike
 
 # embeddings: [n, d] float32; ids: [n] int64, strings as hashes; keys: [n, num_keys]
 # int64; log_q: [n] float32; has_id: [n] bool; has_key: [n, num_keys] bool. Where there
@@ -81,13 +85,13 @@ class CrossBatchMemory(keras.layers.Layer):
 
     def __init__(
         self,
-        capacity,
-        width,
-        num_keys=0,
-        warm_up_steps=0,
-        report_staleness=False,
-        name=None,
-    ):
+        capacity: int,
+        width: int,
+        num_keys: int = 0,
+        warm_up_steps: int = 0,
+        report_staleness: bool = False,
+        name: str | None = None,
+    ) -> None:
         _checks.check_at_least("capacity", capacity, 1)
         _checks.check_at_least("width", width, 1)
         _checks.check_at_least("num_keys", num_keys, 0)
@@ -118,7 +122,17 @@ class CrossBatchMemory(keras.layers.Layer):
         if report_staleness:
             self._staleness = keras.metrics.Mean(name=f"{self.name}_staleness")
 
-    def get_config(self):
+    def __repr__(self) -> str:
+        return described(
+            self,
+            capacity=self.capacity,
+            width=self.width,
+            num_keys=self.num_keys,
+            warm_up_steps=self.warm_up_steps,
+            report_staleness=self.report_staleness,
+        )
+
+    def get_config(self) -> Config:
         return {
             "name": self.name,
             "capacity": self.capacity,
@@ -128,7 +142,9 @@ class CrossBatchMemory(keras.layers.Layer):
             "report_staleness": self.report_staleness,
         }
 
-    def checked(self, embeddings, num_rows, num_keys):
+    def checked(
+        self, embeddings: tf.Tensor, num_rows: int | tf.Tensor, num_keys: int
+    ) -> tf.Tensor:
         """Returns `embeddings`, guarded by what `call` needs of a batch.
 
         Args:
@@ -159,8 +175,14 @@ class CrossBatchMemory(keras.layers.Layer):
         return _checks.guard(embeddings, tf.debugging.Assert(fits, [message, num_rows]))
 
     def call(
-        self, embeddings, ids=None, keys=None, log_q=None, has_key=None, training=False
-    ):
+        self,
+        embeddings: TensorLike,
+        ids: TensorLike | None = None,
+        keys: TensorLike | None = None,
+        log_q: TensorLike | None = None,
+        has_key: TensorLike | None = None,
+        training: bool = False,
+    ) -> Entries:
         embeddings = _checks.dense("embeddings", embeddings)
         if ids is not None:
             ids = as_int64("ids", ids)
@@ -178,7 +200,7 @@ class CrossBatchMemory(keras.layers.Layer):
                 self.write(tf.identity(embeddings), ids, keys, log_q, has_key)
         return entries
 
-    def read(self, num_rows):
+    def read(self, num_rows: int | tf.Tensor) -> Entries:
         """The entries to use beside a batch of `num_rows`, those of all replicas.
 
         Returns:
@@ -195,7 +217,7 @@ class CrossBatchMemory(keras.layers.Layer):
         return Entries(*(tf.gather(part, places) for part in self._parts))
 
     @property
-    def _parts(self):
+    def _parts(self) -> Entries:
         """The variables that hold the entries, in the order of `Entries`."""
         return Entries(
             self._embeddings,
@@ -206,7 +228,14 @@ class CrossBatchMemory(keras.layers.Layer):
             self._has_key,
         )
 
-    def write(self, embeddings, ids=None, keys=None, log_q=None, has_key=None):
+    def write(
+        self,
+        embeddings: tf.Tensor,
+        ids: tf.Tensor | None = None,
+        keys: tf.Tensor | None = None,
+        log_q: tf.Tensor | None = None,
+        has_key: tf.Tensor | None = None,
+    ) -> None:
         """Takes a batch in: at most `capacity` rows, the same on every replica.
 
         Every part of an entry is written, so that none is left of the entry that was
@@ -243,7 +272,7 @@ class CrossBatchMemory(keras.layers.Layer):
         )
         self._steps.assign_add(1)
 
-    def _write_finite(self, entries, is_finite):
+    def _write_finite(self, entries: Entries, is_finite: tf.Tensor) -> None:
         """Writes the entries that are finite, in their order.
 
         They come first. The places of the others keep what they hold, so that shapes
@@ -264,7 +293,9 @@ class CrossBatchMemory(keras.layers.Layer):
         self._written.assign_add(num_finite)
         self.num_not_finite.assign_add(num_rows - num_finite)
 
-    def staleness(self, ids, embeddings):
+    def staleness(
+        self, ids: TensorLike, embeddings: TensorLike
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """How far the queue's embeddings are from fresh ones of the same ids.
 
         Args:

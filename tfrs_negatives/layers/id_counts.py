@@ -1,6 +1,9 @@
 """Counts of ids, as layers, metrics and samplers take them."""
 
+from __future__ import annotations
+
 import collections.abc
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -12,9 +15,10 @@ from tfrs_negatives._id_columns import (
     places_of_repeats,
 )
 from tfrs_negatives._ids import as_int64
+from tfrs_negatives.types import Config, CountsLike
 
 
-def checked_counts(counts):
+def checked_counts(counts: CountsLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns ids, their int64 keys, and their counts, checked.
 
     Args:
@@ -53,7 +57,7 @@ def checked_counts(counts):
     return ids, keys, counts
 
 
-def have_ids(counts):
+def have_ids(counts: CountsLike) -> bool:
     """Whether counts are of a form that names their ids."""
     return (
         isinstance(counts, (collections.abc.Mapping, tf.data.Dataset))
@@ -62,7 +66,7 @@ def have_ids(counts):
     )
 
 
-def to_config(ids, counts):
+def to_config(ids: np.ndarray, counts: np.ndarray) -> Config:
     """Ids and counts as a config can hold them."""
     if ids.dtype == object:
         # Bytes that are no text pass through a config as text too.
@@ -70,14 +74,14 @@ def to_config(ids, counts):
     return {"ids": ids.tolist(), "counts": counts.tolist()}
 
 
-def from_config(config):
+def from_config(config: Config) -> Config:
     """The arguments of a constructor that takes `counts`, from `to_config`."""
     config = dict(config)
     ids = config.pop("ids")
     return {**config, "counts": (ids, config["counts"])}
 
 
-def _with_ids(counts):
+def _with_ids(counts: CountsLike) -> tuple[Any, Any]:
     """Ids, or None where they are 0 to V - 1, and counts, unchecked."""
     if isinstance(counts, tf.data.Dataset):
         # Reading tables needs more than layers do: not before it is asked for.
@@ -97,7 +101,7 @@ def _with_ids(counts):
     return counts if _is_pair(counts) else (None, counts)
 
 
-def _is_pair(counts):
+def _is_pair(counts: object) -> bool:
     """Whether it is a tuple of two vectors, not of two numbers."""
     return (
         isinstance(counts, tuple)
@@ -106,7 +110,7 @@ def _is_pair(counts):
     )
 
 
-def _numbers(counts):
+def _numbers(counts: Any) -> np.ndarray:
     try:
         counts = np.asarray(counts, np.float64)
     except (TypeError, ValueError) as error:
@@ -127,7 +131,7 @@ def _numbers(counts):
     return counts
 
 
-def _ids(ids):
+def _ids(ids: Any) -> np.ndarray:
     ids = id_column("ids of counts", ids)
     if ids.dtype.kind == "i":
         return ids

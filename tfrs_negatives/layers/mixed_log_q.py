@@ -1,9 +1,16 @@
 """log q of a mixture of sources of negatives."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import tensorflow as tf
 
 from tfrs_negatives import _checks, distribute
 from tfrs_negatives._keras import keras
+from tfrs_negatives._repr import described
+from tfrs_negatives.types import Config, LogQSource, TensorLike
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -47,7 +54,12 @@ class MixedLogQ(keras.layers.Layer):
       tf.errors.InvalidArgumentError: Sizes that do not add up to the columns.
     """
 
-    def __init__(self, sources, sizes=None, name=None):
+    def __init__(
+        self,
+        sources: Iterable[LogQSource],
+        sizes: Sequence[int] | None = None,
+        name: str | None = None,
+    ) -> None:
         sources = list(sources)
         if len(sources) < 2 or (sizes is None and len(sources) != 2):
             raise ValueError(
@@ -75,7 +87,10 @@ class MixedLogQ(keras.layers.Layer):
         # Nothing depends on the shapes of a call, and what it holds neither.
         self.built = True
 
-    def get_config(self):
+    def __repr__(self) -> str:
+        return described(self, sources=self.sources, sizes=self.sizes)
+
+    def get_config(self) -> Config:
         return {
             "name": self.name,
             "sources": serialized(self.sources),
@@ -83,10 +98,16 @@ class MixedLogQ(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> MixedLogQ:
         return cls(**{**config, "sources": deserialized(config["sources"])})
 
-    def call(self, ids, num_positives=None, num_columns=None, training=False):
+    def call(
+        self,
+        ids: TensorLike,
+        num_positives: int | tf.Tensor | None = None,
+        num_columns: int | tf.Tensor | None = None,
+        training: bool = False,
+    ) -> tf.Tensor:
         ids = tf.convert_to_tensor(ids)
         if num_columns is None:
             num_columns = _checks.size(ids)
@@ -103,7 +124,8 @@ class MixedLogQ(keras.layers.Layer):
                     message="`sizes` must add up to the columns beyond the batch.",
                 ),
             )
-        log_q, floors, log_sizes = [], [], []
+        floors: list[float | tf.Tensor | None] = []
+        log_q, log_sizes = [], []
         for index, (source, size) in enumerate(zip(self.sources, sizes, strict=True)):
             if index == 0 and not isinstance(source, (int, float)):
                 log_q.append(
@@ -120,7 +142,7 @@ class MixedLogQ(keras.layers.Layer):
         mixed = log_mixture(log_q, log_sizes)
         return with_floor(mixed, log_floor(floors, log_sizes)) - total
 
-    def batch_log_q(self, ids):
+    def batch_log_q(self, ids: TensorLike) -> tf.Tensor:
         """log q_0 of ids, [n] float32: that of the batch's own columns, unmixed.
 
         What a memory of the batch's positives keeps, since no sampler draws from it.
@@ -131,7 +153,7 @@ class MixedLogQ(keras.layers.Layer):
         return source(ids, training=False)
 
 
-def drawn_log_q(source, ids):
+def drawn_log_q(source: LogQSource, ids: tf.Tensor) -> tf.Tensor:
     """log q of ids [n] from a source of a mixture, -inf where it never draws them.
 
     Layers that give such ids a floor when called, so that it can be divided by, have a
@@ -145,12 +167,14 @@ def drawn_log_q(source, ids):
     return source(ids, training=False)
 
 
-def log_mixture(log_q, log_weights):
+def log_mixture(log_q: Sequence[tf.Tensor], log_weights: tf.Tensor) -> tf.Tensor:
     """log sum_c w_c q_c: [n], from log q [n] of each of S sources and [S]."""
     return tf.reduce_logsumexp(tf.stack(log_q) + log_weights[:, tf.newaxis], axis=0)
 
 
-def log_floor(floors, log_weights):
+def log_floor(
+    floors: Sequence[float | tf.Tensor | None], log_weights: tf.Tensor
+) -> tf.Tensor | None:
     """The same mixture of the sources' floors, None for those that have none.
 
     Returns:
@@ -162,12 +186,12 @@ def log_floor(floors, log_weights):
     return tf.reduce_logsumexp(tf.stack(floors) + log_weights)
 
 
-def with_floor(log_q, floor):
+def with_floor(log_q: tf.Tensor, floor: tf.Tensor | None) -> tf.Tensor:
     """`log_q`, with the floor, if there is one, where it is -inf."""
     return log_q if floor is None else tf.where(log_q > -float("inf"), log_q, floor)
 
 
-def serialized(sources):
+def serialized(sources: Sequence[LogQSource]) -> list[Any]:
     """Sources of log q, numbers and layers, for a config."""
     return [
         source
@@ -177,7 +201,7 @@ def serialized(sources):
     ]
 
 
-def deserialized(sources):
+def deserialized(sources: Sequence[Any]) -> list[LogQSource]:
     """The reverse of `serialized`."""
     return [
         source

@@ -1,12 +1,24 @@
 """A tower that runs once for each request of a batch."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives._gather_rows import gather_rows
 from tfrs_negatives._ids import as_int64, keys_or_own, pairs
 from tfrs_negatives._keras import keras
+from tfrs_negatives._repr import described
 from tfrs_negatives._xla import compiled_by_xla
+from tfrs_negatives.types import (
+    Config,
+    KerasLayer,
+    ListsLike,
+    NamedLike,
+    TensorLike,
+)
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -61,7 +73,9 @@ class OncePerKey(keras.layers.Layer):
     TensorShape([3, 4])
     """
 
-    def __init__(self, tower, check_features=False, name=None):
+    def __init__(
+        self, tower: KerasLayer, check_features: bool = False, name: str | None = None
+    ) -> None:
         if not isinstance(tower, keras.layers.Layer):
             raise ValueError(
                 "`tower` must be a Keras layer or model, received "
@@ -75,7 +89,10 @@ class OncePerKey(keras.layers.Layer):
         # The tower builds itself when it is called.
         self.built = True
 
-    def get_config(self):
+    def __repr__(self) -> str:
+        return described(self, tower=self.tower, check_features=self.check_features)
+
+    def get_config(self) -> Config:
         return {
             "name": self.name,
             "tower": keras.utils.serialize_keras_object(self.tower),
@@ -83,21 +100,33 @@ class OncePerKey(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> OncePerKey:
         tower = keras.utils.deserialize_keras_object(config["tower"])
         return cls(**{**config, "tower": tower})
 
-    def call(self, features, keys, training=False, key_mask=None):
+    def call(
+        self,
+        features: Any,
+        keys: NamedLike,
+        training: bool = False,
+        key_mask: TensorLike | None = None,
+    ) -> Any:
         embeddings, rows = self.distinct(features, keys, training, key_mask)
 
-        def of_rows(part):
+        def of_rows(part: tf.Tensor) -> tf.Tensor:
             if not part.dtype.is_floating:
                 return tf.gather(part, rows)
             return tf.cast(gather_rows(part, rows), part.dtype)
 
         return tf.nest.map_structure(of_rows, embeddings)
 
-    def distinct(self, features, keys, training=False, key_mask=None):
+    def distinct(
+        self,
+        features: Any,
+        keys: NamedLike,
+        training: bool = False,
+        key_mask: TensorLike | None = None,
+    ) -> tuple[Any, tf.Tensor]:
         """The embeddings of distinct keys, for a loss that takes them so.
 
         Args:
@@ -119,7 +148,7 @@ class OncePerKey(keras.layers.Layer):
         return self.tower(chosen, training=training), rows
 
 
-def _as_one_key(keys, mask=None):
+def _as_one_key(keys: NamedLike, mask: TensorLike | None = None) -> tf.Tensor:
     """Keys [B] int64: equal where all keys are, of its own where there is none."""
     columns = keys if isinstance(keys, dict) else {"keys": keys}
     if not columns:
@@ -141,7 +170,7 @@ def _as_one_key(keys, mask=None):
     return keys_or_own(combined, mask, tf.range(tf.size(combined, tf.int64)))
 
 
-def _with_rows_of(feature, keys):
+def _with_rows_of(feature: ListsLike, keys: tf.Tensor) -> tf.Tensor | tf.RaggedTensor:
     """A feature as a tensor, checked to have as many rows as there are keys."""
     feature = feature if tf.is_tensor(feature) else tf.convert_to_tensor(feature)
     hint = "The tower takes features with a row for each key."
@@ -155,7 +184,7 @@ def _with_rows_of(feature, keys):
     return _checks.check_size("features", feature, 0, _checks.size(keys), hint)
 
 
-def _distinct(keys):
+def _distinct(keys: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Places [U] int32 of the first rows of keys, and each row's place [B] in them."""
     if compiled_by_xla():
         return _distinct_by_sorting(keys)
@@ -165,7 +194,7 @@ def _distinct(keys):
     return tf.math.unsorted_segment_min(places, rows, num_distinct), rows
 
 
-def _distinct_by_sorting(keys):
+def _distinct_by_sorting(keys: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The same with B places, of which those after the distinct keys' are 0."""
     num_rows = _checks.size(keys)
     order = tf.argsort(keys, stable=True)
@@ -189,7 +218,9 @@ def _distinct_by_sorting(keys):
     return tf.maximum(first, 0), rows
 
 
-def _assert_equal(features, chosen, rows):
+def _assert_equal(
+    features: Any, chosen: Any, rows: tf.Tensor
+) -> list[tf.Operation | None]:
     message = (
         "Rows of one key must have the same features: `OncePerKey` takes the first "
         "row's. Leave out of the tower what changes within a request."

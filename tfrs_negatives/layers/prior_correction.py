@@ -1,9 +1,13 @@
 """Calibration of rankers that were trained on a part of the negatives."""
 
+from __future__ import annotations
+
 import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives._keras import keras
+from tfrs_negatives._repr import described
+from tfrs_negatives.types import Config, TensorLike
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -46,7 +50,12 @@ class PriorCorrection(keras.layers.Layer):
     array([0.091], dtype=float32)
     """
 
-    def __init__(self, keep_rate=None, from_logits=True, name=None):
+    def __init__(
+        self,
+        keep_rate: float | None = None,
+        from_logits: bool = True,
+        name: str | None = None,
+    ) -> None:
         if keep_rate is not None and not 0 < keep_rate <= 1:
             raise ValueError(
                 f"`keep_rate` must be in (0, 1], received {keep_rate}. It is the share "
@@ -56,14 +65,22 @@ class PriorCorrection(keras.layers.Layer):
         self.keep_rate = keep_rate
         self.from_logits = from_logits
 
-    def get_config(self):
+    def __repr__(self) -> str:
+        return described(self, keep_rate=self.keep_rate, from_logits=self.from_logits)
+
+    def get_config(self) -> Config:
         return {
             "name": self.name,
             "keep_rate": self.keep_rate,
             "from_logits": self.from_logits,
         }
 
-    def call(self, inputs, keep_rate=None, training=False):
+    def call(
+        self,
+        inputs: TensorLike,
+        keep_rate: TensorLike | None = None,
+        training: bool = False,
+    ) -> tf.Tensor:
         if (keep_rate is None) == (self.keep_rate is None):
             raise ValueError(
                 "`keep_rate` comes from the constructor or with the call: expected it "
@@ -100,7 +117,7 @@ class PriorCorrection(keras.layers.Layer):
         return tf.cast(corrected, inputs.dtype)
 
 
-def _checked_shape(keep_rate, values):
+def _checked_shape(keep_rate: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """Raises unless keep rates broadcast to the shape of the values.
 
     Logits [B, 1] and rates [B] would silently become [B, B].

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import tensorflow as tf
 
 from tfrs_negatives import _checks, distribute
 from tfrs_negatives._keras import add_state, keras
 from tfrs_negatives._repr import described
-from tfrs_negatives.types import Config, KerasLayer, TensorLike
+from tfrs_negatives.types import Config, KerasLayer, KerasSchedule, TensorLike
 
 _Schedule = keras.optimizers.schedules.LearningRateSchedule
 
@@ -61,7 +62,7 @@ class ScaledLogQ(keras.layers.Layer):
     def __init__(
         self,
         source: KerasLayer,
-        strength: float | _Schedule,
+        strength: float | KerasSchedule,
         name: str | None = None,
         *,
         floor: float | None = None,
@@ -131,7 +132,7 @@ class ScaledLogQ(keras.layers.Layer):
         popularity = self._unmixed(ids)
         if popularity is None:
             popularity = self.source(ids, training=False)
-        return self._with_floor(log_q, popularity, strength)
+        return _with_floor(log_q, popularity, strength, self.floor)
 
     def batch_log_q(self, ids: TensorLike) -> tf.Tensor | None:
         """That of a `MixedLogQ`, [n] float32; None of a source that mixes nothing."""
@@ -141,22 +142,19 @@ class ScaledLogQ(keras.layers.Layer):
         strength = self._strength(training=False)
         if self.floor is None:
             return strength * log_q
-        return self._with_floor(log_q, log_q, strength)
+        return _with_floor(log_q, log_q, strength, self.floor)
 
-    def _unmixed(self, ids):
+    def _unmixed(self, ids: TensorLike) -> tf.Tensor | None:
         """log q [n] of the batch's own columns; None of a source that mixes nothing."""
         if not hasattr(self.source, "batch_log_q"):
             return None
         return self.source.batch_log_q(ids)
 
-    def _with_floor(self, log_q, popularity, strength):
-        lift = tf.math.softplus(popularity - math.log(self.floor))
-        return log_q - (1 - strength) * lift
-
-    def _strength(self, training):
+    def _strength(self, training: bool) -> float | tf.Tensor:
         if self._step is None:
             return self.strength
-        strength = tf.cast(self.strength(tf.identity(self._step)), tf.float32)
+        schedule: Any = self.strength
+        strength = tf.cast(schedule(tf.identity(self._step)), tf.float32)
         strength = _checks.guard(
             strength,
             tf.debugging.Assert(
@@ -170,3 +168,13 @@ class ScaledLogQ(keras.layers.Layer):
             with tf.control_dependencies([strength]):
                 self._step.assign_add(1)
         return strength
+
+
+def _with_floor(
+    log_q: tf.Tensor,
+    popularity: tf.Tensor,
+    strength: float | tf.Tensor,
+    floor: float,
+) -> tf.Tensor:
+    lift = tf.math.softplus(popularity - math.log(floor))
+    return log_q - (1 - strength) * lift

@@ -1,5 +1,7 @@
 """Item probabilities from known counts."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np
@@ -8,7 +10,9 @@ import tensorflow as tf
 from tfrs_negatives import _checks
 from tfrs_negatives._ids import as_int64
 from tfrs_negatives._keras import add_state, keras
+from tfrs_negatives._repr import described
 from tfrs_negatives.layers.id_counts import checked_counts, from_config, to_config
+from tfrs_negatives.types import Config, CountsLike, KerasLayer, TensorLike
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -56,7 +60,14 @@ class StaticFrequency(keras.layers.Layer):
     array([0.25, 0.75], dtype=float32)
     """
 
-    def __init__(self, counts, *, batch_size=None, smoothing=0.0, name=None):
+    def __init__(
+        self,
+        counts: CountsLike,
+        *,
+        batch_size: int | None = None,
+        smoothing: float = 0.0,
+        name: str | None = None,
+    ) -> None:
         if batch_size is not None:
             _checks.check_at_least("batch_size", batch_size, 1)
         _checks.check_number("smoothing", smoothing)
@@ -79,7 +90,7 @@ class StaticFrequency(keras.layers.Layer):
         self._sorted_log_q = _constant(self, "log_q", log_q.astype(np.float32))
         self._unseen_log_q = float(self._log_q(np.zeros(1))[0])
 
-    def _log_q(self, counts):
+    def _log_q(self, counts: np.ndarray) -> np.ndarray:
         """log q of ids with these counts, in float64."""
         total = self._counts.sum() + self.smoothing * len(self._counts)
         counts = counts + self.smoothing
@@ -90,7 +101,15 @@ class StaticFrequency(keras.layers.Layer):
         with np.errstate(divide="ignore"):  # log 0 where p = 1.
             return np.log(-np.expm1(self.batch_size * np.log1p(-share)))
 
-    def get_config(self):
+    def __repr__(self) -> str:
+        return described(
+            self,
+            num_ids=len(self._ids),
+            batch_size=self.batch_size,
+            smoothing=self.smoothing,
+        )
+
+    def get_config(self) -> Config:
         return {
             "name": self.name,
             **to_config(self._ids, self._counts),
@@ -99,10 +118,16 @@ class StaticFrequency(keras.layers.Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> StaticFrequency:
         return cls(**from_config(config))
 
-    def call(self, ids, num_positives=None, num_columns=None, training=False):
+    def call(
+        self,
+        ids: TensorLike,
+        num_positives: int | tf.Tensor | None = None,
+        num_columns: int | tf.Tensor | None = None,
+        training: bool = False,
+    ) -> tf.Tensor:
         ids = tf.convert_to_tensor(ids)
         if (ids.dtype == tf.string) != self._ids_are_strings:
             expected = "strings" if self._ids_are_strings else "integers"
@@ -119,7 +144,7 @@ class StaticFrequency(keras.layers.Layer):
         )
 
 
-def _constant(layer, name, value):
+def _constant(layer: KerasLayer, name: str, value: np.ndarray) -> tf.Variable:
     variable = add_state(layer, name, list(value.shape), str(value.dtype))
     variable.assign(value)
     return variable

@@ -1,5 +1,7 @@
 """Item probabilities learned from the training stream."""
 
+from __future__ import annotations
+
 import sys
 
 import numpy as np
@@ -8,13 +10,16 @@ import tensorflow as tf
 from tfrs_negatives import _checks, distribute
 from tfrs_negatives._ids import as_int64, salted
 from tfrs_negatives._keras import add_state, keras
+from tfrs_negatives._repr import described
 from tfrs_negatives._xla import compiled_by_xla
 from tfrs_negatives.layers.id_counts import checked_counts
+from tfrs_negatives.types import Config, CountsLike, TensorLike
 
 MODES = ("count", "hit")
 
 # For 130,000 ids, in 8 MiB.
 _DEFAULT_BUCKETS = 2**18
+_DEFAULT_HASHES = 2
 
 # Two hashes of as many are .01 to .02 nats off a bucket an id, see docs/log_q.md.
 _BUCKETS_AN_ID = 2
@@ -102,17 +107,17 @@ class StreamingFrequency(keras.layers.Layer):
 
     def __init__(
         self,
-        num_buckets=None,
-        num_hashes=None,
-        learning_rate=0.01,
-        mode="count",
-        initial_gap=None,
-        seed=0,
-        dense=False,
-        name=None,
+        num_buckets: int | None = None,
+        num_hashes: int | None = None,
+        learning_rate: float = 0.01,
+        mode: str = "count",
+        initial_gap: float | None = None,
+        seed: int = 0,
+        dense: bool = False,
+        name: str | None = None,
         *,
-        num_ids=None,
-    ):
+        num_ids: int | None = None,
+    ) -> None:
         _checks.check_choice("mode", mode, MODES)
         if num_ids is not None:
             _checks.check_at_least("num_ids", num_ids, 1)
@@ -128,7 +133,7 @@ class StreamingFrequency(keras.layers.Layer):
             num_buckets = _DEFAULT_BUCKETS
         _checks.check_at_least("num_buckets", num_buckets, 1)
         if num_hashes is None:
-            num_hashes = 1 if dense else 2
+            num_hashes = 1 if dense else _DEFAULT_HASHES
         _checks.check_at_least("num_hashes", num_hashes, 1)
         _checks.check_number("learning_rate", learning_rate)
         if not 0 < learning_rate <= 1:
@@ -171,7 +176,22 @@ class StreamingFrequency(keras.layers.Layer):
         )
         self._occurrences = add_state(self, "occurrences", size, "float32")
 
-    def get_config(self):
+    def __repr__(self) -> str:
+        num_hashes = 1 if self.dense else _DEFAULT_HASHES
+        sized_by_default = self.num_ids or self.num_buckets == _DEFAULT_BUCKETS
+        return described(
+            self,
+            num_buckets=None if sized_by_default else self.num_buckets,
+            num_hashes=None if self.num_hashes == num_hashes else self.num_hashes,
+            learning_rate=self.learning_rate,
+            mode=self.mode,
+            initial_gap=self.initial_gap,
+            seed=self.seed,
+            dense=self.dense,
+            num_ids=self.num_ids,
+        )
+
+    def get_config(self) -> Config:
         return {
             "name": self.name,
             "num_buckets": None if self.num_ids else self.num_buckets,
@@ -184,7 +204,7 @@ class StreamingFrequency(keras.layers.Layer):
             "dense": self.dense,
         }
 
-    def warm_start(self, counts, *, batch_size=None):
+    def warm_start(self, counts: CountsLike, *, batch_size: int | None = None) -> None:
         """Starts from known counts, as if their stream had been seen already.
 
         Args:
@@ -230,7 +250,13 @@ class StreamingFrequency(keras.layers.Layer):
         _write(self._occurrences, seen, tf.constant(times, tf.float32))
         self._warn_if_crowded(True)
 
-    def call(self, ids, num_positives=None, num_columns=None, training=False):
+    def call(
+        self,
+        ids: TensorLike,
+        num_positives: int | tf.Tensor | None = None,
+        num_columns: int | tf.Tensor | None = None,
+        training: bool = False,
+    ) -> tf.Tensor:
         ids = self._int64(ids)
         _checks.check_rank("ids", ids, (1,), "Pass one id for each candidate.")
         buckets = self._buckets(ids)
@@ -247,7 +273,7 @@ class StreamingFrequency(keras.layers.Layer):
                 gaps = self._with_open_gap(gaps, buckets)
         return -tf.math.log(tf.reduce_max(gaps, axis=0))
 
-    def _with_open_gap(self, gaps, buckets):
+    def _with_open_gap(self, gaps: tf.Tensor, buckets: tf.Tensor) -> tf.Tensor:
         """Counts the time since the last occurrence, which the average lacks."""
         occurrences = tf.gather(self._occurrences, buckets)
         # Workers of a parameter server write at the same time: another's occurrence
@@ -259,7 +285,7 @@ class StreamingFrequency(keras.layers.Layer):
         never = tf.cast(self._clock + 1, tf.float32)
         return tf.where(occurrences > 0, gaps + step * since, never)
 
-    def _learn(self, buckets):
+    def _learn(self, buckets: tf.Tensor) -> list[tf.Tensor]:
         """Takes the occurrences [m, n] into the averages."""
         elapsed = tf.shape(buckets)[1] if self.mode == "count" else 1
         # The clock waits for the checks of the ids: it does not read them.
@@ -289,18 +315,18 @@ class StreamingFrequency(keras.layers.Layer):
             warned = self._warn_if_crowded(has_doubled)
         return [*written, warned]
 
-    def _warn_if_crowded(self, is_time):
+    def _warn_if_crowded(self, is_time: bool | tf.Tensor) -> tf.Operation:
         """Says on stderr if more than half of the buckets are taken."""
         # Each dense id has its own bucket. XLA cannot print.
         if self.dense or compiled_by_xla():
             return tf.no_op()
         is_time = tf.logical_and(is_time, tf.equal(distribute.place(), 0))
 
-        def look():
+        def look() -> tf.Operation:
             taken = tf.reduce_mean(tf.cast(self._occurrences > 0, tf.float32))
             return tf.cond(taken > 0.5, warn, tf.no_op)
 
-        def warn():
+        def warn() -> tf.Operation:
             return tf.print(
                 f"WARNING: {self.name}: more than half of the {self.num_buckets} "
                 "buckets of each hash are taken, so that rare ids share theirs with "
@@ -311,7 +337,7 @@ class StreamingFrequency(keras.layers.Layer):
 
         return tf.cond(is_time, look, tf.no_op)
 
-    def _count(self, buckets):
+    def _count(self, buckets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Occurrences before, occurrences now, and what has written their sum.
 
         The variable itself counts repeats: adding ones to it and reading it again
@@ -328,7 +354,7 @@ class StreamingFrequency(keras.layers.Layer):
         capped = tf.minimum(after, _MAX_OCCURRENCES)
         return before, after - before, _write(self._occurrences, buckets, capped)
 
-    def _int64(self, ids):
+    def _int64(self, ids: TensorLike) -> tf.Tensor:
         """The ids as int64, checked before anything is learned from them."""
         if self.dense and tf.convert_to_tensor(ids).dtype == tf.string:
             raise ValueError(
@@ -346,7 +372,7 @@ class StreamingFrequency(keras.layers.Layer):
         extremes = [tf.reduce_min(ids), tf.reduce_max(ids)]
         return _checks.guard(ids, tf.debugging.Assert(inside, [message, *extremes]))
 
-    def _buckets(self, ids):
+    def _buckets(self, ids: tf.Tensor) -> tf.Tensor:
         """Buckets [m, n] of ids [n]."""
         if self.dense:
             return ids[tf.newaxis]
@@ -356,6 +382,6 @@ class StreamingFrequency(keras.layers.Layer):
         return tf.cast(z, tf.int64) + first_bucket[:, tf.newaxis]
 
 
-def _write(variable, places, values):
+def _write(variable: tf.Variable, places: TensorLike, values: tf.Tensor) -> tf.Tensor:
     """Writes values; equal places carry equal values, so their order is moot."""
     return variable.scatter_update(tf.IndexedSlices(values, places))

@@ -32,6 +32,8 @@ def overwrite(
         flat = tf.raw_ops.InplaceUpdate(x=flat, i=places, v=values)
     else:
         flat = tf.tensor_scatter_nd_update(flat, places[:, tf.newaxis], values)
+    if matrix.shape.is_fully_defined():
+        return tf.reshape(flat, matrix.shape)
     return tf.ensure_shape(tf.reshape(flat, tf.shape(matrix)), matrix.shape)
 
 
@@ -44,11 +46,14 @@ def set_each(
     matrix: tf.Tensor, columns: tf.Tensor, values: tf.Tensor, in_place: bool
 ) -> tf.Tensor:
     """`matrix` with `matrix[i, columns[i]] = values[i]`, `values` read before."""
-    places = row_starts(*tf.unstack(tf.shape(matrix))) + columns
+    sizes = matrix.shape
+    if not sizes.is_fully_defined():
+        sizes = tf.unstack(tf.shape(matrix))
+    places = row_starts(*sizes) + columns
     with tf.control_dependencies([values]):
         return overwrite(matrix, places, values, in_place)
 
 
-def row_starts(num_rows: tf.Tensor, num_columns: tf.Tensor) -> tf.Tensor:
+def row_starts(num_rows: int | tf.Tensor, num_columns: int | tf.Tensor) -> tf.Tensor:
     """[n] int32, the place of each row's first column."""
     return tf.range(num_rows) * num_columns

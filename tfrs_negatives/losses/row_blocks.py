@@ -186,8 +186,7 @@ def each_row(run: Run, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
 
 def scale_rows(rows: tf.Tensor, factors: tf.Tensor) -> tf.Tensor:
     """rows[i] * factors[i], for [n, ...] rows and [n] factors."""
-    ones = tf.ones([rows.shape.rank - 1], tf.int32)
-    return rows * tf.reshape(factors, tf.concat([[-1], ones], 0))
+    return rows * tf.reshape(factors, [-1] + [1] * (rows.shape.rank - 1))
 
 
 def run(

@@ -48,8 +48,10 @@ class SortedColumns:
     ) -> None:
         self._keys = SortedKeys(keys, mask)
         #: [C] int32, the columns in sorted order.
-        keyless = tf.range(tf.size(keys), num_columns)
-        self.order = tf.concat([self._keys.order, keyless], axis=0)
+        self.order = self._keys.order
+        if keys.shape[0] is None or keys.shape[0] != tf.get_static_value(num_columns):
+            keyless = tf.range(tf.size(keys), num_columns)
+            self.order = tf.concat([self.order, keyless], axis=0)
 
     def ranges(self, entries: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """For each key in `entries` [L] the sorted columns that have it.

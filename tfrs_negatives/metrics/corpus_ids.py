@@ -55,7 +55,7 @@ def ids_of_layer(layer):
     return KnownIds(True, ids.dtype, may_be_row_numbers=_counts_rows(ids))
 
 
-def eval_ids(metric, candidate_ids, given="candidate_ids"):
+def eval_ids(metric, candidate_ids, given=None):
     """What a task hands to a corpus metric as `true_candidate_ids`.
 
     That a task has ids, for its masks, does not say that the corpus has any: those of
@@ -65,8 +65,8 @@ def eval_ids(metric, candidate_ids, given="candidate_ids"):
       metric: A `metrics.CorpusRecall`, a `tfrs.metrics.FactorizedTopK`, or another
         with their interface.
       candidate_ids: `[B]` ids of the positives, or None.
-      given: `[B]` ids for the metric alone; None: scores are compared;
-        "candidate_ids": `candidate_ids`, if the metric's candidates have ids.
+      given: `[B]` ids for the metric alone; None: `candidate_ids`, if the metric's
+        candidates have ids.
 
     Returns:
       `[B]` ids, or None where scores are to be compared.
@@ -75,7 +75,7 @@ def eval_ids(metric, candidate_ids, given="candidate_ids"):
       ValueError: Ids that can never equal those of the candidates; `given` ones where
         the candidates have none; none where ids are needed.
     """
-    by_default = isinstance(given, str)
+    by_default = given is None
     ids = candidate_ids if by_default else given
     if ids is None:
         return None
@@ -92,7 +92,11 @@ def eval_ids(metric, candidate_ids, given="candidate_ids"):
         raise ValueError(
             f"`{argument}` cannot be found by `{metric.name}`, whose candidates were "
             "given no ids. Pass it (ids, embeddings), or an index with `identifiers`"
-            + ("." if known.are_needed else "; or pass eval_candidate_ids=None.")
+            + (
+                "."
+                if known.are_needed
+                else "; or make the task with `eval_by_scores=True`."
+            )
         )
     if known.dtype is None:
         return ids
@@ -101,7 +105,7 @@ def eval_ids(metric, candidate_ids, given="candidate_ids"):
         raise ValueError(
             f"`{argument}` ({ids.dtype.name}) can never equal the ids of "
             f"`{metric.name}`'s candidates ({known.dtype.name}). Pass such ids as "
-            "`eval_candidate_ids`, or eval_candidate_ids=None to compare scores."
+            "`eval_candidate_ids`, or make the task with `eval_by_scores=True`."
         )
     if is_ours or ids.dtype == known.dtype:
         return ids

@@ -1,16 +1,21 @@
 """What people have as a catalogue, as tensors with one row an item."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives._id_columns import is_frame, is_series, places_of_repeats
 from tfrs_negatives._ids import as_int64
+from tfrs_negatives.types import CorpusLike
 
 # Rows read at once from a dataset; by single rows it would take minutes.
 _ROWS = 2**16
 
 
-def tensors_of(features, id_feature=None):
+def tensors_of(features: CorpusLike, id_feature: str | None = None) -> Any:
     """Tensors in the same structure; a list is one feature, as in tf.data.
 
     Args:
@@ -37,7 +42,7 @@ def tensors_of(features, id_feature=None):
     return tf.nest.map_structure(_dense, features)
 
 
-def check_distinct(name, ids):
+def check_distinct(name: str, ids: tf.Tensor) -> None:
     """Raises `ValueError` if an item's id comes twice.
 
     Each row is drawn as an item of its own: a column of interactions would be drawn
@@ -59,7 +64,7 @@ def check_distinct(name, ids):
         )
 
 
-def _dense(feature):
+def _dense(feature: Any) -> tf.Tensor:
     if isinstance(feature, (tf.RaggedTensor, tf.SparseTensor)):
         raise ValueError(
             "`corpus` must hold dense features, whose rows are gathered as they are "
@@ -78,7 +83,7 @@ def _dense(feature):
     return tf.convert_to_tensor(feature)
 
 
-def _read(dataset, id_feature):
+def _read(dataset: tf.data.Dataset, id_feature: str | None) -> Any:
     if dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ValueError("`corpus` is an endless dataset. Pass `dataset.take(n)`.")
     if not _is_batched(dataset.element_spec, id_feature):
@@ -89,7 +94,7 @@ def _read(dataset, id_feature):
     return tf.nest.map_structure(lambda *parts: tf.concat(parts, axis=0), *batches)
 
 
-def _is_batched(spec, id_feature):
+def _is_batched(spec: Any, id_feature: str | None) -> bool:
     """Whether elements are batches of items, and not one item each."""
     if isinstance(spec, dict) and id_feature in spec:
         return spec[id_feature].shape.rank == 1

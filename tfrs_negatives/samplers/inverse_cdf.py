@@ -1,7 +1,11 @@
 """Draws by inverting the cumulative distribution, around what is excluded."""
 
+from __future__ import annotations
+
 import tensorflow as tf
 
+from tfrs_negatives.samplers.draw_context import DrawContext
+from tfrs_negatives.samplers.proposal import Proposal
 from tfrs_negatives.samplers.row_sets import members
 from tfrs_negatives.samplers.sampler import Sampler
 
@@ -18,20 +22,20 @@ class InverseCDFSampler(Sampler):
     Subclasses set `_total`, at most 2^52, and define `_intervals` and `_owners`.
     """
 
-    def _intervals(self, positions):
+    def _intervals(self, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Starts and masses, int64, of positions; (total, 0) of position N."""
         raise NotImplementedError
 
-    def _owners(self, numbers):
+    def _owners(self, numbers: tf.Tensor) -> tf.Tensor:
         """Positions of the items whose intervals hold these numbers."""
         raise NotImplementedError
 
-    def _proposal(self, rows):
+    def _proposal(self, rows: DrawContext) -> Proposal:
         return _InverseCDF(self, rows)
 
 
 class _InverseCDF:
-    def __init__(self, sampler, rows):
+    def __init__(self, sampler: InverseCDFSampler, rows: DrawContext) -> None:
         self._sampler = sampler
         self._rows = rows
         self._left = tf.fill([rows.size, 1], tf.constant(sampler._total, tf.int64))
@@ -44,7 +48,7 @@ class _InverseCDF:
             self._gaps = starts - before
             self._skipped = tf.pad(before + masses, [[0, 0], [1, 0]])
 
-    def draw(self, num, seed):
+    def draw(self, num: int, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         uniform = tf.random.stateless_uniform(
             [self._rows.size, num], seed, dtype=tf.float64
         )
@@ -60,14 +64,14 @@ class _InverseCDF:
         mask = tf.broadcast_to(self._left > 0, tf.shape(positions))
         return positions, self._log_q(positions), mask
 
-    def log_prob(self, positions):
+    def log_prob(self, positions: tf.Tensor) -> tf.Tensor:
         log_q = self._log_q(positions)
         if self._rows.excluded is None:
             return log_q
         excluded = members(self._rows.excluded, positions)
         return tf.where(excluded, tf.constant(-float("inf")), log_q)
 
-    def _log_q(self, positions):
+    def _log_q(self, positions: tf.Tensor) -> tf.Tensor:
         _, masses = self._sampler._intervals(positions)
         left = tf.cast(tf.maximum(self._left, 1), tf.float64)
         return tf.cast(tf.math.log(tf.cast(masses, tf.float64) / left), tf.float32)

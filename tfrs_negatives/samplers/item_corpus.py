@@ -1,6 +1,9 @@
 """The items that samplers draw from, and where each id stands among them."""
 
+from __future__ import annotations
+
 import functools
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -9,6 +12,7 @@ from tfrs_negatives import _checks
 from tfrs_negatives._ids import as_int64
 from tfrs_negatives.samplers.catalogue_tensors import check_distinct, tensors_of
 from tfrs_negatives.samplers.row_sets import search
+from tfrs_negatives.types import CorpusLike, TensorLike
 
 
 class ItemCorpus:
@@ -33,12 +37,12 @@ class ItemCorpus:
         unknown `id_feature`, ids that repeat; as `catalogue_tensors.tensors_of`.
     """
 
-    def __init__(self, features, id_feature=None):
+    def __init__(self, features: CorpusLike, id_feature: str | None = None) -> None:
         # Pipelines run on the host; a corpus on the accelerator would be copied.
         with tf.device("CPU:0"):
             features = tensors_of(features, id_feature)
         shapes = [feature.shape for feature in tf.nest.flatten(features)]
-        lengths = {shape[0] if shape.rank else None for shape in shapes}
+        lengths: set[Any] = {shape[0] if shape.rank else None for shape in shapes}
         if len(lengths) != 1 or not lengths.isdisjoint({0, None}):
             raise ValueError(
                 "`corpus` must hold the same number of items, at least one, along the "
@@ -46,12 +50,12 @@ class ItemCorpus:
                 f"{[shape.as_list() for shape in shapes]}."
             )
         self.features = features
-        self.num_items = lengths.pop()
+        self.num_items: int = lengths.pop()
         self.ids = self._find_ids(id_feature)
         if self.ids is not None and self.ids.shape.rank == 1:
             check_distinct("corpus", self.ids)
 
-    def _find_ids(self, id_feature):
+    def _find_ids(self, id_feature: str | None) -> tf.Tensor | None:
         if id_feature is None:
             vector = tf.is_tensor(self.features) and self.features.shape.rank == 1
             if vector and (
@@ -72,7 +76,7 @@ class ItemCorpus:
         return self.features[id_feature]
 
     @functools.cached_property
-    def lookup(self):
+    def lookup(self) -> IdLookup:
         """The `IdLookup` of the items, made when first needed."""
         if self.ids is None:
             return IdLookup("corpus", self.num_items)
@@ -93,7 +97,7 @@ class IdLookup:
       ValueError: Ids that repeat, or of another type or rank.
     """
 
-    def __init__(self, name, ids):
+    def __init__(self, name: str, ids: TensorLike) -> None:
         self._name = name
         self._keys = None
         self.dtype = tf.int64
@@ -114,7 +118,7 @@ class IdLookup:
             self._keys = tf.constant(keys[order])
             self._order = tf.constant(order)
 
-    def __call__(self, name, ids):
+    def __call__(self, name: str, ids: TensorLike) -> tf.Tensor:
         """Positions of ids: int64 of their shape, N where an id is not found.
 
         Raises:

@@ -1,15 +1,21 @@
 """Negatives drawn from a table that mining fills."""
 
+from __future__ import annotations
+
 import warnings
 
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import _checks
-from tfrs_negatives.samplers.item_corpus import IdLookup
+from tfrs_negatives._repr import described
+from tfrs_negatives.samplers.draw_context import DrawContext
+from tfrs_negatives.samplers.item_corpus import IdLookup, ItemCorpus
 from tfrs_negatives.samplers.mined_rows import MinedRows
 from tfrs_negatives.samplers.mined_table import count_in_range, table_positions
+from tfrs_negatives.samplers.proposal import Proposal
 from tfrs_negatives.samplers.sampler import Sampler
+from tfrs_negatives.types import CorpusLike, ListsLike, LogQSource, TensorLike
 
 _NO_END = 2**31 - 1
 
@@ -68,15 +74,15 @@ class Mined(Sampler):
 
     def __init__(
         self,
-        corpus,
-        table,
-        row_feature,
+        corpus: CorpusLike | ItemCorpus,
+        table: ListsLike,
+        row_feature: str,
         *,
-        row_ids=None,
-        id_feature=None,
-        range_min=0,
-        range_max=None,
-    ):
+        row_ids: TensorLike | None = None,
+        id_feature: str | None = None,
+        range_min: int = 0,
+        range_max: int | None = None,
+    ) -> None:
         _checks.check_at_least("range_min", range_min, 0)
         range_max = _NO_END if range_max is None else range_max
         if not range_min < range_max:
@@ -107,14 +113,25 @@ class Mined(Sampler):
             self.refreshed_at = _state("refreshed_at", 0, tf.int64)
             self.num_padded = _state("num_padded", 0, tf.int64)
 
+    def __repr__(self) -> str:
+        has_end = not tf.executing_eagerly() or int(self.range_max.numpy()) != _NO_END
+        return described(
+            self,
+            num_items=self.num_items,
+            num_rows=self.table.shape[0],
+            row_feature=self.row_feature,
+            range_min=self.range_min,
+            range_max=self.range_max if has_end else None,
+        )
+
     @property
-    def log_q(self):
+    def log_q(self) -> LogQSource:
         raise ValueError(
             "`Mined` has no log q of an id: a mined draw belongs to one row of the "
             "batch. Use the feature that `attach` adds, '<name>_log_q'."
         )
 
-    def assign(self, table, step=None):
+    def assign(self, table: ListsLike, step: int | tf.Tensor | None = None) -> None:
         """Puts another table in the place of this one, at once for all readers.
 
         Args:
@@ -137,21 +154,21 @@ class Mined(Sampler):
             self.refreshed_at.assign(step)
 
     @property
-    def _needs(self):
+    def _needs(self) -> tuple[str, ...]:
         return (self.row_feature,)
 
-    def _check_supply(self, num_negatives, replacement=False):
+    def _check_supply(self, num_negatives: int, replacement: bool = False) -> None:
         if num_negatives > self._most_asked:
             self._most_asked, self._replacement = num_negatives, replacement
         self._warn_if_short(self.table.value())
 
-    def _warn_if_short(self, table):
+    def _warn_if_short(self, table: np.ndarray | tf.Tensor) -> None:
         """Warns of rows that have fewer items in range than were asked for."""
         start, stop = self._range()
         self._told = 0
         self._warn_of(count_in_range(table, start, stop), start, stop, "mined table's")
 
-    def _warn_of(self, counts, start, stop, whose):
+    def _warn_of(self, counts: np.ndarray, start: int, stop: int, whose: str) -> None:
         """Warns unless as much was told before, by what rows have in range."""
         self._seen_start, self._seen_stop = start, stop
         short = counts < self._most_asked
@@ -173,11 +190,12 @@ class Mined(Sampler):
             stacklevel=4,
         )
 
-    def _range(self):
+    def _range(self) -> tuple[int, int]:
         """The present range of columns."""
         return max(int(self.range_min.numpy()), 0), int(self.range_max.numpy())
 
-    def _proposal(self, rows):
+    def _proposal(self, rows: DrawContext) -> Proposal:
+        assert rows.element is not None  # As `_rows_only` says.
         ids = rows.element[self.row_feature]
         _checks.check_rank(self.row_feature, ids, (1,), "It names each row's table row")
         places = self.table_rows(self.row_feature, ids)
@@ -186,7 +204,7 @@ class Mined(Sampler):
         entries.set_shape([ids.shape[0], None])
         return MinedRows(tf.cast(entries, tf.int64), rows, self.num_items)
 
-    def _read(self, places):
+    def _read(self, places: np.ndarray) -> np.ndarray:
         """The table's entries in range, [B, w] int32, -1 for unknown rows."""
         unknown = places >= self.table_rows.size
         with tf.device("CPU:0"):
@@ -201,11 +219,11 @@ class Mined(Sampler):
         return entries
 
 
-def _state(name, value, dtype):
+def _state(name: str, value: int, dtype: tf.DType) -> tf.Variable:
     return tf.Variable(value, trainable=False, dtype=dtype, name=name)
 
 
-def _check_width(positions, range_min):
+def _check_width(positions: np.ndarray, range_min: int) -> None:
     # A table without any item is to be filled later.
     if 0 < positions.shape[1] <= range_min:
         raise ValueError(

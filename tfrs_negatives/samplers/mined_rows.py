@@ -1,7 +1,10 @@
 """Uniform draws from each row's mined items, with replacement or without."""
 
+from __future__ import annotations
+
 import tensorflow as tf
 
+from tfrs_negatives.samplers.draw_context import DrawContext
 from tfrs_negatives.samplers.row_sets import fit, members, sorted_sets
 
 
@@ -14,7 +17,7 @@ class MinedRows:
       num_items: N.
     """
 
-    def __init__(self, entries, rows, num_items):
+    def __init__(self, entries: tf.Tensor, rows: DrawContext, num_items: int) -> None:
         # A column without items, so that there is one to look at.
         entries = tf.pad(entries, [[0, 0], [0, 1]], constant_values=-1)
         self._entries, self._num_items = entries, num_items
@@ -26,13 +29,13 @@ class MinedRows:
         self._count = tf.math.count_nonzero(self._valid, axis=1, keepdims=True)
         self._log_q = -tf.math.log(tf.cast(self._count, tf.float32))
 
-    def draw(self, num, seed):
+    def draw(self, num: int, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         draw = self._independent if self._replacement else self._distinct
         positions, mask = draw(num, seed)
         log_q = tf.broadcast_to(self._log_q, tf.shape(positions))
         return tf.maximum(positions, 0), log_q, mask
 
-    def _independent(self, num, seed):
+    def _independent(self, num: int, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Draws with replacement."""
         shape = [tf.shape(self._entries)[0], num]
         uniform = tf.random.stateless_uniform(shape, seed, dtype=tf.float64)
@@ -44,7 +47,7 @@ class MinedRows:
         positions = tf.gather(self._entries, columns, batch_dims=1)
         return positions, tf.broadcast_to(self._count > 0, tf.shape(positions))
 
-    def _distinct(self, num, seed):
+    def _distinct(self, num: int, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Draws without replacement."""
         # The order of random keys is a random order; two of 31 bits hardly ever tie.
         keys = tf.random.stateless_uniform(
@@ -55,7 +58,7 @@ class MinedRows:
         positions = tf.gather(self._entries, columns, batch_dims=1)
         return fit(positions, num, 0), fit(keys >= 0, num, False)
 
-    def log_prob(self, positions):
+    def log_prob(self, positions: tf.Tensor) -> tf.Tensor:
         valid = tf.where(self._valid, self._entries, self._num_items)
         drawable = members(sorted_sets(valid, self._num_items), positions)
         return tf.where(drawable, self._log_q, -float("inf"))

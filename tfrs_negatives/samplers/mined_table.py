@@ -1,15 +1,21 @@
 """Tables of mined items, as positions in the corpus."""
 
+from __future__ import annotations
+
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives._id_lists import flattened
+from tfrs_negatives.samplers.item_corpus import IdLookup
+from tfrs_negatives.types import ListsLike
 
 # Rows looked up at once, so that what a table needs on the way stays small.
 _ROWS = 2**16
 
 
-def table_positions(table, lookup, num_rows):
+def table_positions(
+    table: ListsLike, lookup: IdLookup, num_rows: int | None
+) -> np.ndarray:
     """Turns a table of ids into one of positions.
 
     Args:
@@ -61,7 +67,7 @@ def table_positions(table, lookup, num_rows):
     return positions
 
 
-def count_in_range(table, start, stop):
+def count_in_range(table: np.ndarray | tf.Tensor, start: int, stop: int) -> np.ndarray:
     """[R], how many items each row has in columns start to stop.
 
     Args:
@@ -75,7 +81,7 @@ def count_in_range(table, start, stop):
     return np.concatenate(counts)
 
 
-def _drop_repeats(positions):
+def _drop_repeats(positions: np.ndarray) -> None:
     """Puts -1, in place, where a row has the same position further left."""
     ordered = np.sort(positions, axis=1)
     repeats = (ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] >= 0)

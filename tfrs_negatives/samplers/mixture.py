@@ -1,15 +1,22 @@
 """Negatives drawn from several samplers in changeable shares."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import _checks
+from tfrs_negatives._repr import described
+from tfrs_negatives.samplers.draw_context import DrawContext
 from tfrs_negatives.samplers.mixture_log_q import MixtureLogQ
+from tfrs_negatives.samplers.proposal import Proposal
 from tfrs_negatives.samplers.sampler import Sampler
+from tfrs_negatives.types import LogQSource
 
 
 class Mixture(Sampler):
@@ -44,7 +51,9 @@ class Mixture(Sampler):
       ValueError: No sampler, different corpora, weights out of range.
     """
 
-    def __init__(self, samplers, weights):
+    def __init__(
+        self, samplers: Iterable[Sampler], weights: Sequence[float] | np.ndarray
+    ) -> None:
         samplers = list(samplers)
         if not samplers:
             raise ValueError("`Mixture` needs at least one sampler, received none.")
@@ -60,22 +69,25 @@ class Mixture(Sampler):
                 0, trainable=False, dtype=tf.int64, name="num_padded"
             )
 
+    def __repr__(self) -> str:
+        return described(self, samplers=self.samplers, weights=self.weights)
+
     @property
-    def log_q(self):
+    def log_q(self) -> LogQSource:
         return self._mixture_log_q
 
     @functools.cached_property
-    def _mixture_log_q(self):
+    def _mixture_log_q(self) -> LogQSource:
         sources = [sampler.log_q for sampler in self.samplers]
         if all(isinstance(source, float) for source in sources):
             return sources[0]  # All are -log N.
         return MixtureLogQ(sources, self.weights)
 
     @property
-    def _needs(self):
+    def _needs(self) -> tuple[str, ...]:
         return tuple(name for sampler in self.samplers for name in sampler._needs)
 
-    def _check_supply(self, num_negatives, replacement=False):
+    def _check_supply(self, num_negatives: int, replacement: bool = False) -> None:
         # A draw stops at weights that went wrong, and says so.
         weights = np.maximum(self.weights.numpy(), 0)
         total = weights.sum()
@@ -84,7 +96,7 @@ class Mixture(Sampler):
             expected = math.ceil(num_negatives * weight / total - 1e-3) if weight else 1
             sampler._check_supply(max(expected, 1), replacement=True)
 
-    def _proposal(self, rows):
+    def _proposal(self, rows: DrawContext) -> Proposal:
         # Not stateful, says this to tf.data: see `Sampler`. The seed as an argument
         # keeps the call from being taken for a constant.
         weights = tf.numpy_function(
@@ -96,7 +108,9 @@ class Mixture(Sampler):
 
 
 class _Mixed:
-    def __init__(self, proposals, weights, rows):
+    def __init__(
+        self, proposals: Sequence[Proposal], weights: tf.Tensor, rows: DrawContext
+    ) -> None:
         weights = _checks.guard(
             weights,
             tf.debugging.assert_non_negative(
@@ -109,7 +123,7 @@ class _Mixed:
         self._proposals, self._rows = proposals, rows
         self._weights = weights / tf.reduce_sum(weights)
 
-    def draw(self, num, seed):
+    def draw(self, num: int, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         seeds = tf.random.split(seed, len(self._proposals) + 1)
         ends = tf.cumsum(self._weights)
         # Divided by the last, so that no number lies beyond it.
@@ -128,13 +142,13 @@ class _Mixed:
             mask = tf.where(is_chosen, was_drawn, mask)
         return positions, self.log_prob(positions), mask
 
-    def log_prob(self, positions):
+    def log_prob(self, positions: tf.Tensor) -> tf.Tensor:
         log_q = [proposal.log_prob(positions) for proposal in self._proposals]
         log_weights = tf.math.log(self._weights)[:, tf.newaxis, tf.newaxis]
         return tf.reduce_logsumexp(tf.stack(log_q) + log_weights, axis=0)
 
 
-def _checked(weights, num_samplers):
+def _checked(weights: Sequence[float] | np.ndarray, num_samplers: int) -> np.ndarray:
     weights = np.asarray(weights, np.float32)
     if weights.shape != (num_samplers,):
         raise ValueError(
@@ -149,7 +163,7 @@ def _checked(weights, num_samplers):
     return weights
 
 
-def _check_corpora(samplers):
+def _check_corpora(samplers: Sequence[Sampler]) -> None:
     """Raises `ValueError` unless all positions mean the same items."""
     sizes = [sampler.num_items for sampler in samplers]
     if len(set(sizes)) > 1:

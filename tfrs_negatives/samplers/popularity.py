@@ -1,15 +1,20 @@
 """Negatives drawn in proportion to a power of how often items occur."""
 
+from __future__ import annotations
+
 import functools
 
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import _checks
+from tfrs_negatives._repr import described
 from tfrs_negatives.layers.id_counts import checked_counts, have_ids
 from tfrs_negatives.samplers.inverse_cdf import InverseCDFSampler
+from tfrs_negatives.samplers.item_corpus import ItemCorpus
 from tfrs_negatives.samplers.popularity_log_q import PopularityLogQ
 from tfrs_negatives.samplers.row_sets import search
+from tfrs_negatives.types import CorpusLike, CountsLike, LogQSource
 
 # Masses are whole numbers so that sums of them are exact, in doubles too.
 _TOTAL = 2**51
@@ -44,7 +49,14 @@ class Popularity(InverseCDFSampler):
         corpus lacks, negative, not finite or all zero; a power out of range.
     """
 
-    def __init__(self, corpus, counts, power=0.75, *, id_feature=None):
+    def __init__(
+        self,
+        corpus: CorpusLike | ItemCorpus,
+        counts: CountsLike,
+        power: float = 0.75,
+        *,
+        id_feature: str | None = None,
+    ) -> None:
         _checks.check_number("power", power)
         if not 0 <= power <= 1:
             raise ValueError(
@@ -64,28 +76,31 @@ class Popularity(InverseCDFSampler):
         with tf.device("CPU:0"):
             self._ends = tf.constant(ends)
 
+    def __repr__(self) -> str:
+        return described(self, num_items=self.num_items, power=self.power)
+
     @property
-    def log_q(self):
+    def log_q(self) -> LogQSource:
         return self._frequency
 
     @functools.cached_property
-    def _frequency(self):
+    def _frequency(self) -> PopularityLogQ:
         ids = None if self._corpus.ids is None else self._corpus.ids.numpy()
         # In units of the weight of one occurrence, which is 1 for every power.
         return PopularityLogQ(ids, self._weights)
 
-    def _intervals(self, positions):
+    def _intervals(self, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         last = self.num_items - 1
         ends = tf.gather(self._ends, tf.minimum(positions, last))
         starts = tf.gather(self._ends, tf.maximum(positions - 1, 0))
         starts = tf.where(positions > 0, starts, 0)
         return starts, ends - starts
 
-    def _owners(self, numbers):
+    def _owners(self, numbers: tf.Tensor) -> tf.Tensor:
         return search(self._ends, numbers, side="right")
 
 
-def _in_order(counts, corpus):
+def _in_order(counts: CountsLike, corpus: ItemCorpus) -> np.ndarray:
     """Counts [N] in the corpus's order, float64."""
     if not have_ids(counts):
         if np.shape(counts) != (corpus.num_items,):

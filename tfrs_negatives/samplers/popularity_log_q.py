@@ -1,10 +1,14 @@
 """log q of ids drawn in proportion to their weights."""
 
+from __future__ import annotations
+
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives._keras import keras
+from tfrs_negatives._repr import described
 from tfrs_negatives.layers.static_frequency import StaticFrequency
+from tfrs_negatives.types import Config, TensorLike
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -33,14 +37,19 @@ class PopularityLogQ(StaticFrequency):
       [n] float32, log q: finite, at most 0.
     """
 
-    def __init__(self, ids, weights, name=None):
+    def __init__(
+        self, ids: np.ndarray | None, weights: np.ndarray, name: str | None = None
+    ) -> None:
         weights = np.asarray(weights, np.float64)
         ids = np.arange(len(weights)) if ids is None else np.asarray(ids)
         drawn = weights > 0
         super().__init__((ids[drawn], weights[drawn]), name=name)
         self.floor, self._unseen_log_q = self._unseen_log_q, -float("inf")
 
-    def get_config(self):
+    def __repr__(self) -> str:
+        return described(self, num_ids=len(self._ids))
+
+    def get_config(self) -> Config:
         config = super().get_config()
         return {
             "name": self.name,
@@ -49,13 +58,19 @@ class PopularityLogQ(StaticFrequency):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> PopularityLogQ:
         return cls(**config)
 
-    def call(self, ids, num_positives=None, num_columns=None, training=False):
+    def call(
+        self,
+        ids: TensorLike,
+        num_positives: int | tf.Tensor | None = None,
+        num_columns: int | tf.Tensor | None = None,
+        training: bool = False,
+    ) -> tf.Tensor:
         log_q = self.drawn_log_q(ids)
         return tf.where(log_q > -float("inf"), log_q, self.floor)
 
-    def drawn_log_q(self, ids):
+    def drawn_log_q(self, ids: TensorLike) -> tf.Tensor:
         """log q of ids [n], -inf for those that are never drawn."""
         return super().call(ids)

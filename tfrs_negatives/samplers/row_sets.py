@@ -1,9 +1,11 @@
 """Sets of items that each row has, in order, and look-ups in them."""
 
+from __future__ import annotations
+
 import tensorflow as tf
 
 
-def sorted_sets(values, nothing):
+def sorted_sets(values: tf.Tensor, nothing: int | tf.Tensor) -> tf.Tensor:
     """Sorts each row, with repeats and `nothing` last.
 
     Args:
@@ -21,7 +23,7 @@ def sorted_sets(values, nothing):
     return tf.sort(tf.concat([values[:, :1], rest], axis=1), axis=1)
 
 
-def members(sets, values):
+def members(sets: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     """Which values are in their row's set: [B, M] booleans.
 
     Args:
@@ -34,7 +36,7 @@ def members(sets, values):
     return tf.equal(tf.gather(sets, places, batch_dims=1), values)
 
 
-def search(ordered, values, side="left"):
+def search(ordered: tf.Tensor, values: tf.Tensor, side: str = "left") -> tf.Tensor:
     """Places of values among ordered ones: int64 of their shape, which may be empty.
 
     Args:
@@ -48,7 +50,7 @@ def search(ordered, values, side="left"):
     return tf.reshape(places[:-1], tf.shape(values))
 
 
-def fit(values, num, fill):
+def fit(values: tf.Tensor, num: int, fill: int | bool) -> tf.Tensor:
     """[B, n] cut or padded to [B, num]."""
     values = values[:, :num]
     return tf.pad(

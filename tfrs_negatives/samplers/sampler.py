@@ -1,12 +1,19 @@
 """What all samplers share: how a distribution over items joins a dataset."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives.samplers.draw_context import DrawContext
 from tfrs_negatives.samplers.item_corpus import ItemCorpus
+from tfrs_negatives.samplers.proposal import Proposal
 from tfrs_negatives.samplers.row_sets import sorted_sets
+from tfrs_negatives.types import CorpusLike, Features, LogQSource
 
 
 class Sampler(tf.Module):
@@ -42,12 +49,12 @@ class Sampler(tf.Module):
 
     # Whether draws belong to single rows, so that none can be shared.
     _rows_only = False
-    # Features of the elements that draws depend on.
-    _needs = ()
     # int64 variable of samplers that may have nothing to draw for a row.
-    num_padded = None
+    num_padded: tf.Variable | None = None
 
-    def __init__(self, corpus, id_feature=None):
+    def __init__(
+        self, corpus: CorpusLike | ItemCorpus, id_feature: str | None = None
+    ) -> None:
         super().__init__()
         self._corpus = (
             corpus if isinstance(corpus, ItemCorpus) else ItemCorpus(corpus, id_feature)
@@ -55,18 +62,20 @@ class Sampler(tf.Module):
         self.num_items = self._corpus.num_items
 
     @property
-    def log_q(self):
+    def _needs(self) -> tuple[str, ...]:
+        """Features of the elements that draws depend on."""
+        return ()
+
+    @property
+    def log_q(self) -> LogQSource:
         """log q of a draw as `layers.MixedLogQ` takes it: a number, or a layer."""
         raise NotImplementedError
 
-    def _proposal(self, rows):
+    def _proposal(self, rows: DrawContext) -> Proposal:
         """The distribution for these `DrawContext`.
 
         Returns:
-          An object with `draw(num, seed)`, giving positions [B, num] int64 in [0, N),
-          their log q [B, num] float32 and whether they were drawn [B, num] (False:
-          nothing was left); and `log_prob(positions)`, log q [B, M] float32 of any
-          positions, -inf for those that cannot be drawn.
+          A `Proposal`.
         """
         raise NotImplementedError
 
@@ -74,15 +83,15 @@ class Sampler(tf.Module):
     @tf.autograph.experimental.do_not_convert
     def attach(
         self,
-        dataset,
-        num_negatives,
+        dataset: tf.data.Dataset,
+        num_negatives: int,
         *,
-        per_row=False,
-        exclude=None,
-        name="negatives",
-        seed=0,
-        input_context=None,
-    ):
+        per_row: bool = False,
+        exclude: str | None = None,
+        name: str = "negatives",
+        seed: int = 0,
+        input_context: tf.distribute.InputContext | None = None,
+    ) -> tf.data.Dataset:
         """Adds freshly drawn items to every element (that is, to every batch).
 
         To each element, with K = M = `num_negatives` and B rows, it adds
@@ -135,7 +144,7 @@ class Sampler(tf.Module):
             seed=_fold(seed, pipeline, name), rerandomize_each_iteration=True
         ).batch(2, drop_remainder=True)
 
-        def add(element, seed):
+        def add(element: Features, seed: tf.Tensor) -> Features:
             own = element if per_row else None
             features, log_q, mask = self._draw(own, num_negatives, exclude, seed)
             added = (features, log_q, mask) if per_row else (features, log_q)
@@ -145,7 +154,9 @@ class Sampler(tf.Module):
             add, num_parallel_calls=tf.data.AUTOTUNE
         )
 
-    def _draw(self, element, num, exclude, seed):
+    def _draw(
+        self, element: Features | None, num: int, exclude: str | None, seed: tf.Tensor
+    ) -> tuple[Any, tf.Tensor, tf.Tensor]:
         """Features, log q and mask: [B, num], or [num] where `element` is None."""
         seeds = tf.random.split(seed, 2)
         if element is None:
@@ -167,7 +178,7 @@ class Sampler(tf.Module):
         )
         return features, log_q, tf.ensure_shape(mask, static)
 
-    def _positions(self, element, exclude):
+    def _positions(self, element: Features, exclude: str) -> tf.Tensor:
         ids = element[exclude]
         _checks.check_rank(exclude, ids, (1, 2), "Pass known positives [B, P].")
         if isinstance(ids, tf.RaggedTensor):
@@ -179,7 +190,9 @@ class Sampler(tf.Module):
             found = found[:, tf.newaxis]
         return sorted_sets(found, self.num_items)
 
-    def _check_element(self, spec, names, per_row, exclude):
+    def _check_element(
+        self, spec: Any, names: Sequence[str], per_row: bool, exclude: str | None
+    ) -> None:
         taken = [n for n in names if isinstance(spec, dict) and n in spec]
         if not isinstance(spec, dict) or taken:
             received = sorted(spec) if isinstance(spec, dict) else type(spec).__name__
@@ -207,7 +220,7 @@ class Sampler(tf.Module):
                 "task: `known_positive_ids`."
             )
 
-    def _check_supply(self, num_negatives, replacement=False):
+    def _check_supply(self, num_negatives: int, replacement: bool = False) -> None:
         """Warns where it is known already that rows have fewer items than asked for.
 
         Args:
@@ -215,13 +228,14 @@ class Sampler(tf.Module):
           replacement: Whether by draws with replacement: `DrawContext.replacement`.
         """
 
-    def _counted(self, mask):
+    def _counted(self, mask: tf.Tensor) -> tf.Tensor:
         """Returns `mask`, having counted what was not drawn where the sampler does."""
-        if self.num_padded is None:
+        num_padded = self.num_padded
+        if num_padded is None:
             return mask
 
-        def count(mask):
-            self.num_padded.assign_add(np.count_nonzero(~mask))
+        def count(mask: np.ndarray) -> np.ndarray:
+            num_padded.assign_add(np.count_nonzero(~mask))
             return mask
 
         # Not stateful, says this to tf.data: see the class.
@@ -229,13 +243,13 @@ class Sampler(tf.Module):
         return tf.ensure_shape(counted, mask.shape)
 
 
-def _fold(seed, pipeline, name):
+def _fold(seed: int, pipeline: int, name: str) -> int:
     """A seed of 63 bits for this pipeline's negatives of this name."""
     entropy = [seed, pipeline, *name.encode()]
     return int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _num_rows(element, names):
+def _num_rows(element: Features, names: Sequence[str]) -> int | tf.Tensor:
     """B, from features `names`, or one that is not shared negatives added before."""
     for name, feature in {**{n: element[n] for n in names}, **element}.items():
         base = name.removesuffix("_log_q")

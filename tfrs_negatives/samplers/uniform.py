@@ -1,10 +1,15 @@
 """Negatives drawn uniformly from the corpus."""
 
+from __future__ import annotations
+
 import math
 
 import tensorflow as tf
 
+from tfrs_negatives._repr import described
 from tfrs_negatives.samplers.inverse_cdf import InverseCDFSampler
+from tfrs_negatives.samplers.item_corpus import ItemCorpus
+from tfrs_negatives.types import CorpusLike
 
 
 class Uniform(InverseCDFSampler):
@@ -38,16 +43,21 @@ class Uniform(InverseCDFSampler):
         `id_feature`.
     """
 
-    def __init__(self, corpus, *, id_feature=None):
+    def __init__(
+        self, corpus: CorpusLike | ItemCorpus, *, id_feature: str | None = None
+    ) -> None:
         super().__init__(corpus, id_feature)
         self._total = self.num_items
 
+    def __repr__(self) -> str:
+        return described(self, num_items=self.num_items)
+
     @property
-    def log_q(self):
+    def log_q(self) -> float:
         return -math.log(self.num_items)
 
-    def _intervals(self, positions):
+    def _intervals(self, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return positions, tf.cast(positions < self.num_items, tf.int64)
 
-    def _owners(self, numbers):
+    def _owners(self, numbers: tf.Tensor) -> tf.Tensor:
         return numbers

@@ -4,8 +4,10 @@
 `scann`.
 """
 
+from __future__ import annotations
+
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tfrs_negatives.serving.server_limits import Limits
 from tfrs_negatives.serving.service import Service
@@ -20,7 +22,7 @@ __all__ = ["Limits", "Server", "Service", "rest_app"]
 _WITH_EXTRA = {"Server": "server", "rest_app": "rest"}
 
 
-def __getattr__(name: str) -> object:
+def __getattr__(name: str) -> Any:
     if name not in _WITH_EXTRA:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:

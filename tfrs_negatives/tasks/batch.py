@@ -77,6 +77,7 @@ class Batch:
     training: bool | tf.Tensor | None
 
     @classmethod
+    @tf.autograph.experimental.do_not_convert  # An error is to show the user's lines.
     def checked(
         cls,
         options: Options,
@@ -89,7 +90,7 @@ class Batch:
         log_q: tuple[TensorLike | None, TensorLike | None],
         rows: tuple[TensorLike | None, TensorLike | None],
         score_mask: TensorLike | None,
-        corpus: tuple[list[KerasMetric], TensorLike | str | None],
+        corpus: tuple[list[KerasMetric], TensorLike | None],
         observes: bool,
         training: bool | tf.Tensor | None,
     ) -> Batch:
@@ -126,6 +127,8 @@ class Batch:
         true_ids = [
             eval_ids(metric, own_ids, eval_candidate_ids) for metric in corpus_metrics
         ]
+        if options.eval_by_scores:
+            true_ids = [None] * len(corpus_metrics)
         _check_global(options, score_mask)
         query_keys, *_ = keys
         of_rows, of_candidates = keys_of_batch(*keys, num_rows, num_candidates)

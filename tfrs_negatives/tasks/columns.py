@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -12,7 +11,7 @@ from tfrs_negatives.layers.cross_batch_memory import Entries
 from tfrs_negatives.losses.rules import SortedColumns
 from tfrs_negatives.metrics.negatives import SOURCES
 from tfrs_negatives.tasks.batch import Batch
-from tfrs_negatives.tasks.keys import Keys, NamedKeys
+from tfrs_negatives.tasks.keys import Keys
 from tfrs_negatives.tasks.options import Options
 from tfrs_negatives.tasks.repeats import Repeats
 
@@ -34,6 +33,7 @@ class Columns:
     Attributes:
       size: How many there are, scalar int32.
       num_positives: How many lead that are positives of rows, scalar int32.
+      keys_of_positives: `Keys` [num_positives] by name, those of their rows.
       ids: `Keys` [size], the items that the columns hold; None where nothing compares
         them.
     """
@@ -50,7 +50,10 @@ class Columns:
         if options.memory is not None:
             self._entries = options.memory.read(batch.all_rows)
             self.size += _checks.size(self._entries.ids)
-        self.ids = None
+        self.keys_of_positives = {
+            name: keys.map(self.of_positives) for name, keys in batch.keys.items()
+        }
+        self.ids, self._by_item = None, None
         if batch.item_ids is not None:
             self.ids = self._with_memory_keys(
                 Keys(self._of_candidates(batch.item_ids)),
@@ -72,10 +75,14 @@ class Columns:
         self._order = tf.argsort(group, stable=True)
         self.num_positives, self._num_offered = tf.reduce_sum(rows), tf.size(arrived)
 
-    @functools.cached_property
+    @property
     def by_item(self) -> SortedColumns:
-        """The columns in the order of their items."""
-        return SortedColumns(self.ids.values, self.size, self.ids.mask)
+        """The columns in the order of their items, sorted once."""
+        # No `functools.cached_property`: up to Python 3.11 its lock is one for all
+        # replicas, whose threads wait for each other.
+        if self._by_item is None:
+            self._by_item = SortedColumns(self.ids.values, self.size, self.ids.mask)
+        return self._by_item
 
     def embeddings(self, candidates: tf.Tensor) -> tf.Tensor:
         """[size, d] from the candidates' [C, d]."""
@@ -90,13 +97,6 @@ class Columns:
         return self._with_memory(
             self._of_candidates(log_q), lambda entries: entries.log_q
         )
-
-    @functools.cached_property
-    def keys_of_positives(self) -> NamedKeys:
-        """`Keys` [num_positives] by name: those of the rows that they came with."""
-        return {
-            name: keys.map(self.of_positives) for name, keys in self._batch.keys.items()
-        }
 
     def keys(self, name: str | None) -> Keys:
         """`Keys` of the columns, or of as many as have some.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import tensorflow as tf
 
 from tfrs_negatives._gather_rows import gather_rows
@@ -51,7 +49,7 @@ class GroupScores:
         layout = Layout(self._groups, distinct, self._rules, *hits)
         return self._options.sampled.of_repeats(scoring, layout)
 
-    @functools.cached_property
+    @property
     def scoring(self) -> Scoring:
         """What a loss would take without repeats; for the rows that metrics observe.
 

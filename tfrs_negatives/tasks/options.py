@@ -22,8 +22,8 @@ class Options:
         but for
       keras_loss: a Keras loss of one-hot labels and scores, or None.
       remove_accidental_hits, mask_shared_positives, sampling_correction, memory,
-        global_negatives, gather_dtype, negative_metrics, negative_metric_rows: As in
-        `tasks.Retrieval`.
+        eval_by_scores, global_negatives, gather_dtype, negative_metrics,
+        negative_metric_rows: As in `tasks.Retrieval`.
     """
 
     sampled: SampledLoss
@@ -32,6 +32,7 @@ class Options:
     mask_shared_positives: bool
     sampling_correction: KerasLayer | None
     memory: KerasLayer | None
+    eval_by_scores: bool
     global_negatives: bool
     gather_dtype: str | None
     negative_metrics: list[NegativeMetric]

@@ -74,6 +74,8 @@ class Retrieval(keras.layers.Layer, Task):
       remove_accidental_hits: Drop columns that hold the row's positive item
         again; needs `candidate_ids`.
       name: Name of the layer.
+      mask_shared_positives: Whether the positives of all rows with the same key count
+        as known positives; needs `query_keys` and `candidate_ids`.
       sampling_correction: A layer that gives log q for `candidate_ids`, such as
         `layers.StreamingFrequency` or `layers.MixedLogQ`. In a `models.Model`,
         `keras.callbacks.TensorBoard(update_freq=n)` logs its histogram.
@@ -89,11 +91,11 @@ class Retrieval(keras.layers.Layer, Task):
       reduction: "sum" (TFRS's, the default), "sum_over_batch_size",
         "mean_with_sample_weight" or "none". A custom `loss` has its own.
       row_block: Rows to score at once; None chooses from the shapes.
+      eval_by_scores: Whether corpus metrics find the true candidates by their scores,
+        even where ids are known.
       negative_metrics: One or several `metrics.NegativeMetric`s, such as
         `metrics.FalseNegativeRate()`, of what the rows are trained against; with
         several replicas, of all. They are updated while `compute_batch_metrics`.
-      mask_shared_positives: Whether the positives of all rows with the same
-        key count as known positives; needs `query_keys`, `candidate_ids`.
       negative_metric_rows: How many rows of a batch (of each replica's) these look
         at, evenly spaced. None: all, at a further pass over all scores.
 
@@ -120,6 +122,7 @@ class Retrieval(keras.layers.Layer, Task):
         gather_dtype: str | None = None,
         reduction: str | None = None,
         row_block: int | None = None,
+        eval_by_scores: bool = False,
         negative_metrics: NegativeMetric | Sequence[NegativeMetric] | None = None,
         negative_metric_rows: int | None = 8,
     ) -> None:
@@ -138,6 +141,7 @@ class Retrieval(keras.layers.Layer, Task):
             mask_shared_positives=mask_shared_positives,
             sampling_correction=sampling_correction,
             memory=memory,
+            eval_by_scores=eval_by_scores,
             global_negatives=global_negatives,
             gather_dtype=gather_dtype,
             negative_metrics=_as_list(negative_metrics),
@@ -198,6 +202,7 @@ class Retrieval(keras.layers.Layer, Task):
             "mask_shared_positives": options.mask_shared_positives,
             "sampling_correction": serialize_one(options.sampling_correction),
             "memory": serialize_one(options.memory),
+            "eval_by_scores": options.eval_by_scores,
             "global_negatives": options.global_negatives,
             "gather_dtype": options.gather_dtype,
             "negative_metrics": serialize(options.negative_metrics),
@@ -254,7 +259,7 @@ class Retrieval(keras.layers.Layer, Task):
         candidate_log_q: TensorLike | None = None,
         query_rows: TensorLike | None = None,
         candidate_rows: TensorLike | None = None,
-        eval_candidate_ids: TensorLike | str | None = "candidate_ids",
+        eval_candidate_ids: TensorLike | None = None,
         training: bool | tf.Tensor | None = None,
     ) -> tf.Tensor:
         """Computes the loss and updates the metrics.
@@ -313,9 +318,8 @@ class Retrieval(keras.layers.Layer, Task):
             another loss, batch metrics or under XLA they are just gathered.)
           candidate_rows: [C], the same for `candidate_embeddings` [V, d].
           eval_candidate_ids: [B], ids by which corpus metrics find the true
-            candidates; None to compare scores. The default takes `candidate_ids`, as
-            TFRS does, for metrics whose candidates have ids, and compares scores for
-            others.
+            candidates. None: `candidate_ids`, as in TFRS, for metrics whose candidates
+            have ids; scores are compared for others.
           training: Whether `sampling_correction` learns from this batch.
 
         Returns:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import tensorflow as tf
 
 from tfrs_negatives import distribute
@@ -27,7 +25,7 @@ class RowScores:
     def __init__(
         self, batch: Batch, columns: Columns, log_q: LogQ, options: Options
     ) -> None:
-        self._options = options
+        self._options, self._dense = options, None
         embeddings = columns.embeddings(batch.candidates)
         self.positives = columns.positives(embeddings)
         self.scoring = Scoring.of(
@@ -51,9 +49,14 @@ class RowScores:
             return self.dense.loss(keras_loss)
         return self._options.sampled.of(self.scoring)
 
-    @functools.cached_property
+    @property
     def dense(self) -> DenseScores:
         """All scores at once, for Keras's losses and metrics."""
+        if self._dense is None:
+            self._dense = self._dense_scores()
+        return self._dense
+
+    def _dense_scores(self) -> DenseScores:
         logits = self._options.sampled.logits(self.scoring)
         # Keras's own reductions know nothing of other replicas.
         masked = self.scoring.is_masked or distribute.num_replicas() > 1

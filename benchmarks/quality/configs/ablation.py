@@ -6,7 +6,7 @@ and without each of its parts, for as many epochs as these towers. There the set
 that of the whole, without a search of its own.
 """
 
-from tables import Subject, Table
+from benchmarks.quality.subjects import Subject, Table
 
 TOWERS = {"width": 64, "batch": 2048, "epochs": 10, "rate": 0.02}
 GRID = {"temperature": [0.07, 0.1, 0.15, 0.2]}

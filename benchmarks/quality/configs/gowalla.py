@@ -1,6 +1,6 @@
 """Table 1: Gowalla, against every peer."""
 
-from tables import Subject, Table
+from benchmarks.quality.subjects import Subject, Table
 
 TWO_TOWERS = {"width": 64, "batch": 2048}
 TWO_TOWER_GRID = {

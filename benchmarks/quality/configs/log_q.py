@@ -8,7 +8,7 @@ uncorrected (their equation 5): so do the mixed rows and the one that they are c
 with; one pair corrects it.
 """
 
-from tables import Subject, Table
+from benchmarks.quality.subjects import Subject, Table
 
 TOWERS = {
     "width": 64,

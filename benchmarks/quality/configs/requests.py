@@ -3,11 +3,11 @@
 The benchmark of requests makes it; its docstring says how, and what each got to try.
 """
 
-from tables import Table
+from benchmarks.quality.subjects import Table
 
-SCRIPT = "requests/recovery.py"
+SCRIPT = "benchmarks.requests.recovery"
 # How far longer training and larger batches go, for the two orders that differ.
-LONGER = (SCRIPT, "--data", "diginetica", "--epochs", "12")
+LONGER = (SCRIPT, "--sets", "diginetica", "--epochs", "12")
 LONGER += ("--orders", "shuffled", "sorted", "--rates", "0.1", "0.3")
 
 TABLE = Table(scripts=((SCRIPT,), LONGER, (*LONGER, "--batch", "512")))

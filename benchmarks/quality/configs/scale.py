@@ -4,7 +4,7 @@ The temperature and the rate at B = 2,048 were fixed beforehand; the rate follow
 square root of the batch. Replicas share the batch.
 """
 
-from tables import Subject, Table
+from benchmarks.quality.subjects import Subject, Table
 
 SETTING = {
     "width": 64,

@@ -1,6 +1,6 @@
 """Table 6: recall that ScaNN loses against exact search, on a trained Gowalla model."""
 
-from tables import Subject, Table
+from benchmarks.quality.subjects import Subject, Table
 
 SETTING = {
     "model": "models.smoothed_towers",

@@ -6,27 +6,24 @@ their negatives too. The rate follows the square root of the batch from `base_ba
 
 import math
 
-import in_batch
 import numpy as np
 import tensorflow as tf
-from models import two_tower
 
-from tfrs_negatives._keras import keras
+from benchmarks.common.replicas import make_logical_processors, on_logical_processors
+from benchmarks.quality import in_batch
+from benchmarks.quality.models import two_tower
+
+keras = tf.keras
 
 
 def fit(train, setting, seed):
     setting = {**two_tower.PLAIN, **setting}
     replicas = setting["replicas"]
-    processor = tf.config.list_physical_devices("CPU")[0]
-    logical = [tf.config.LogicalDeviceConfiguration()] * replicas
-    tf.config.set_logical_device_configuration(processor, logical)
+    make_logical_processors(replicas)
     keras.utils.set_random_seed(seed)
     strategy = tf.distribute.get_strategy()
     if replicas > 1:
-        strategy = tf.distribute.MirroredStrategy(
-            [f"CPU:{place}" for place in range(replicas)],
-            cross_device_ops=tf.distribute.ReductionToOneDevice(),
-        )
+        strategy = on_logical_processors(replicas)
     steps = in_batch.num_steps(train, setting)
     rate = setting["rate"] * math.sqrt(setting["batch"] / setting["base_batch"])
     with strategy.scope():

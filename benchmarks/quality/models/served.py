@@ -6,14 +6,14 @@ and "queries per CPU second" in batches of 1,024. Every 30th user is a sample qu
 a `recall_target`; these figures are those of the others.
 """
 
-import importlib
 import time
 
 import numpy as np
 import tensorflow as tf
-from evaluate import TOP
-from rankers import Indexed
 
+from benchmarks.quality.evaluate import TOP
+from benchmarks.quality.rankers import Indexed
+from benchmarks.quality.subjects import module_of
 from tfrs_negatives import index
 
 BATCH = 1024
@@ -23,7 +23,7 @@ SAMPLE = 30  # One user in so many.
 def fit(train, setting, seed):
     own = "searches", "model"
     passed = {name: value for name, value in setting.items() if name not in own}
-    return importlib.import_module(setting["model"]).fit(train, passed, seed)
+    return module_of(setting["model"]).fit(train, passed, seed)
 
 
 def variants(factors, setting):

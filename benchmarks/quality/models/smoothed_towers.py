@@ -26,11 +26,12 @@ what each part brings, `layers`, `share` and `taught` may be 0, and `masks`, `lo
 import numpy as np
 import scipy.sparse.linalg
 import tensorflow as tf
-from models import teachers
-from rankers import Factors
 
+from benchmarks.quality.models import teachers
+from benchmarks.quality.rankers import Factors
 from tfrs_negatives import models, tasks
-from tfrs_negatives._keras import keras
+
+keras = tf.keras
 
 PARTS = dict.fromkeys(["masks", "log_q", "every_item", "singular_start"], True)
 
@@ -54,6 +55,7 @@ class SmoothedTowers(models.Model):
         self.task = tasks.Retrieval(
             positive="refined" if setting["log_q"] else "all",
             reduction="sum_over_batch_size",
+            mask_shared_positives=setting["masks"],
         )
 
     def towers(self):
@@ -91,7 +93,6 @@ class SmoothedTowers(models.Model):
             options["candidate_log_q"] = self.log_q(ids)
         if self.setting["masks"]:
             options["query_keys"] = tf.gather(batch["users"], batch["rows"])
-            options["mask_shared_positives"] = True
         distinct, places = tf.unique(ids)
         return self.task(
             queries,

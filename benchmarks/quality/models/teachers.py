@@ -8,8 +8,9 @@ import itertools
 
 import numpy as np
 import scipy.sparse
-import shared_work
-from peers import ease
+
+from benchmarks.quality import shared_work
+from benchmarks.quality.peers import ease
 
 NEIGHBOURS = 100  # Of an item.
 BLOCK = 512  # Users whose scores are held at once.

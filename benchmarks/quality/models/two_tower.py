@@ -7,13 +7,14 @@ further negatives, `hard` how many of the hardest of a row are kept. `distinct` 
 what repeats in a batch once: the same loss, cheaper where batches are large.
 """
 
-import in_batch
 import numpy as np
 import tensorflow as tf
-from rankers import Factors
 
+from benchmarks.quality import in_batch
+from benchmarks.quality.rankers import Factors
 from tfrs_negatives import layers, models, samplers, tasks
-from tfrs_negatives._keras import keras
+
+keras = tf.keras
 
 PLAIN = {
     "log_q": None,

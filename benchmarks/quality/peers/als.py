@@ -2,7 +2,8 @@
 
 import implicit.als
 import threadpoolctl
-from rankers import Factors
+
+from benchmarks.quality.rankers import Factors
 
 
 def fit(train, setting, seed):

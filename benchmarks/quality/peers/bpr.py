@@ -6,7 +6,8 @@ interaction, by popularity, where the paper draws uniformly.
 """
 
 import implicit.bpr
-from rankers import Factors
+
+from benchmarks.quality.rankers import Factors
 
 
 def fit(train, setting, seed):

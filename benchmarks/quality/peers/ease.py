@@ -10,7 +10,8 @@ adds to items alone that the user has in training, which are not ranked.
 
 import numpy as np
 import scipy.linalg.lapack
-from rankers import Scores
+
+from benchmarks.quality.rankers import Scores
 
 BLOCK = 1024
 

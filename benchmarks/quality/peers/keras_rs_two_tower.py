@@ -5,11 +5,12 @@
 changes scores by 1e-40 only. It has no mask for other items of the row's user.
 """
 
-import in_batch
 import keras
 import keras_rs
 import tensorflow as tf
-from rankers import Factors
+
+from benchmarks.quality import in_batch
+from benchmarks.quality.rankers import Factors
 
 
 class TwoTowers(keras.Model):

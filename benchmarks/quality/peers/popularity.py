@@ -1,7 +1,8 @@
 """The same list for everybody: items by their number of interactions."""
 
 import numpy as np
-from rankers import Scores
+
+from benchmarks.quality.rankers import Scores
 
 
 def fit(train, setting, seed):

@@ -4,10 +4,11 @@ With `corrections` it is given the items' exact probabilities and told to remove
 accidental hits; without, nothing.
 """
 
-import in_batch
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
-from rankers import Factors
+
+from benchmarks.quality import in_batch
+from benchmarks.quality.rankers import Factors
 
 
 class TwoTowers(tfrs.Model):

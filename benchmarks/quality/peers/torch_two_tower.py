@@ -3,9 +3,10 @@
 Accidental hits and the other items of the row's user are dropped.
 """
 
-import in_batch
 import torch
-from rankers import Factors
+
+from benchmarks.quality import in_batch
+from benchmarks.quality.rankers import Factors
 
 
 def fit(train, setting, seed):

@@ -1,0 +1,1 @@
+"""What all benchmarks share: costs, turns, processes, rows of CSVs, plots."""

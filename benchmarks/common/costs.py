@@ -1,0 +1,65 @@
+"""What a run costs: seconds, seconds of CPU time and memory."""
+
+import pathlib
+import time
+
+
+def now():
+    """(wall, CPU) seconds of this process, to subtract from later ones."""
+    return time.perf_counter(), time.process_time()
+
+
+def since(start):
+    """(wall, CPU) seconds since what `now` gave."""
+    return tuple(after - before for before, after in zip(start, now(), strict=True))
+
+
+def resident_mib():
+    """What this process has in memory."""
+    return _status_mib("VmRSS")
+
+
+def peak_mib():
+    """The most that this process has had in memory, since `forget_peak` if called."""
+    return _status_mib("VmHWM")
+
+
+def forget_peak():
+    """Has Linux count the peak from what is in memory at present."""
+    pathlib.Path("/proc/self/clear_refs").write_text("5")
+
+
+class Clock:
+    """Counts from when it was made, and what is charged besides.
+
+    Args:
+      forgets_peak: Whether what the process had in memory before does not count.
+    """
+
+    def __init__(self, forgets_peak=False):
+        if forgets_peak:
+            forget_peak()
+        self._start = now()
+        self._charged = {"seconds": 0.0, "cpu_seconds": 0.0, "peak_mib": 0.0}
+
+    def charge(self, costs):
+        """Adds what was computed once for several runs, as if this one had done it."""
+        for name in ("seconds", "cpu_seconds"):
+            self._charged[name] += costs[name]
+        self._charged["peak_mib"] = max(self._charged["peak_mib"], costs["peak_mib"])
+
+    def read(self):
+        """Dict of "seconds", "cpu_seconds" and "peak_mib", the process's peak."""
+        seconds, cpu_seconds = since(self._start)
+        return {
+            "seconds": seconds + self._charged["seconds"],
+            "cpu_seconds": cpu_seconds + self._charged["cpu_seconds"],
+            "peak_mib": max(peak_mib(), self._charged["peak_mib"]),
+        }
+
+
+def _status_mib(field):
+    for line in pathlib.Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field):
+            return int(line.split()[1]) / 1024
+    raise ValueError(f"no {field} in /proc/self/status")

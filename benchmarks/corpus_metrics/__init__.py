@@ -1,0 +1,1 @@
+"""Evaluation over the whole corpus, against TFRS."""

@@ -1,0 +1,1 @@
+"""Indexes: recall, speed and what ours add to ScaNN."""

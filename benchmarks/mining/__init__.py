@@ -1,0 +1,1 @@
+"""Hard negatives: how many are false, and what mining costs."""

@@ -1,0 +1,1 @@
+"""Retrieval problems on public data: rows to train on, towers, and test queries."""

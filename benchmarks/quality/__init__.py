@@ -1,0 +1,1 @@
+"""Recall on public data against other packages: searches, runs, tables, plots."""

@@ -1,0 +1,1 @@
+"""What the tables train with this package."""

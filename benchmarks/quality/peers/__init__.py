@@ -1,0 +1,1 @@
+"""Other packages and other methods, as they are meant to be used."""

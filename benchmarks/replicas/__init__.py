@@ -1,0 +1,1 @@
+"""Several replicas: recall, time and bytes moved."""

@@ -1,0 +1,1 @@
+"""Request-sorted data: quality, the loss, steps and pipelines."""

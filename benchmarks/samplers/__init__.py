@@ -1,0 +1,1 @@
+"""Whether input pipelines with negatives keep up with training."""
