@@ -8,6 +8,7 @@ import pathlib
 import pydoc
 import subprocess
 import sys
+import typing
 
 import pytest
 import tensorflow as tf
@@ -147,6 +148,16 @@ def test_loading_names_of_types_loads_no_tensorflow():
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
+
+
+def test_names_of_types_can_be_looked_up():
+    """By tools that read annotations at run time."""
+    task, index = tfrs_negatives.tasks.Retrieval, tfrs_negatives.index.BruteForce
+    uniform = tfrs_negatives.samplers.Uniform
+    for function in (task.__init__, task.call, index.call, uniform.__init__):
+        assert None not in typing.get_type_hints(function)
+    taken = typing.get_args(typing.get_type_hints(task.call)["query_embeddings"])
+    assert {tf.Tensor, tf.Variable} < set(taken)
 
 
 class Doubling(keras.layers.Layer):
