@@ -49,6 +49,7 @@ def figures(
                 "diverged. Lower --learning-rate or raise --temperature."
             )
     ranks = held_out_ranks(user_embeddings, item_embeddings, split)
+    found: dict[str, float | None]
     found = {f"recall@{k}": _recall(ranks, k) for k in RECALL_AT}
     found[f"ndcg@{NDCG_AT}"] = _ndcg(ranks, split.held_out_user)
     for name, pairs in _groups(split).items():
