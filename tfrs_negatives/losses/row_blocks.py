@@ -18,7 +18,7 @@ negatives, [n, M, d].
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import tensorflow as tf
 
@@ -27,7 +27,7 @@ Block: TypeAlias = Callable[..., tuple[tf.Tensor, Callable[[tf.Tensor], tuple]]]
 
 #: A function from inputs and weights (or None) to the losses [B] and, given weights,
 #: the gradients of their weighted sum in the inputs.
-Run: TypeAlias = Callable[..., tuple[tf.Tensor, Sequence[tf.Tensor] | None]]
+Run: TypeAlias = Callable[..., tuple[tf.Tensor, Any]]
 
 
 class Partition(NamedTuple):
@@ -145,10 +145,10 @@ def weighted_sum(
     """
 
     @tf.custom_gradient
-    def value(weights, *inputs):
+    def value(weights: tf.Tensor, *inputs: tf.Tensor) -> tuple:
         losses, gradients = run(inputs, weights)
 
-        def gradient(upstream):
+        def gradient(upstream: tf.Tensor) -> tuple:
             upstream = _once(upstream, weights, *inputs)
             return upstream * losses, *(upstream * g for g in gradients)
 
@@ -171,10 +171,10 @@ def each_row(run: Run, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
     """
 
     @tf.custom_gradient
-    def value(*inputs):
+    def value(*inputs: tf.Tensor) -> tuple:
         losses, _ = run(inputs, None)
 
-        def gradient(upstream):
+        def gradient(upstream: tf.Tensor) -> tuple:
             upstream = _once(upstream, *inputs)
             _, gradients = run(inputs, upstream)
             return gradients
@@ -323,8 +323,8 @@ def _once(upstream: tf.Tensor, *inputs: tf.Tensor) -> tf.Tensor:
     """
 
     @tf.custom_gradient
-    def identity(upstream, *inputs):
-        def gradient(_):
+    def identity(upstream: tf.Tensor, *inputs: tf.Tensor) -> tuple:
+        def gradient(_: tf.Tensor) -> None:
             raise LookupError(
                 "SampledSoftmax forms its gradients in the forward pass and has "
                 "no second-order gradients. For gradient penalties use a dense "

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from tfrs_negatives import _checks
+from tfrs_negatives._repr import described
 from tfrs_negatives.losses import (
     block_scores,
     hard_negatives,
@@ -52,7 +53,7 @@ class SampledLoss(abc.ABC):
         positive too ("all").
     """
 
-    POSITIVES = ("all", "negatives")
+    POSITIVES: tuple[str, ...] = ("all", "negatives")
 
     def __init__(
         self,
@@ -66,7 +67,7 @@ class SampledLoss(abc.ABC):
         _checks.check_choice("reduction", reduction, reductions.REDUCTIONS)
         _check_number("temperature", temperature, (tf.float16, tf.float32, tf.float64))
         _check_number("num_hard_negatives", num_hard_negatives, (tf.int32, tf.int64))
-        if isinstance(temperature, numbers.Real) and not temperature > 0:
+        if isinstance(temperature, numbers.Real) and not float(temperature) > 0:
             raise ValueError(
                 f"`temperature` must be positive, received {temperature}. "
                 "Small values (0.05-0.2) sharpen the softmax of normalised "
@@ -79,6 +80,12 @@ class SampledLoss(abc.ABC):
         self.num_hard_negatives = num_hard_negatives
         self.reduction = reduction
         self.row_block = row_block
+
+    def __repr__(self) -> str:
+        options = self.get_config()
+        for name in ("temperature", "num_hard_negatives"):
+            options[name] = getattr(self, name)  # Variables as such, in a graph too.
+        return described(self, **options)
 
     def get_config(self) -> Config:
         temperature, k = self.temperature, self.num_hard_negatives
@@ -166,9 +173,9 @@ class SampledLoss(abc.ABC):
 
     def of(self, scoring: Scoring) -> tf.Tensor:
         """The loss of what was checked before; returns as `__call__`."""
-        partition = partition_of(*scoring.embeddings, row_block=self.row_block)
-        block = functools.partial(self._block, scoring)
         queries, candidates, *negatives = scoring.embeddings
+        partition = partition_of(queries, candidates, scoring.negatives, self.row_block)
+        block = functools.partial(self._block, scoring)
         scored = (queries, candidates, scoring.temperature, *negatives)
         run = functools.partial(row_blocks.run, block, partition)
         return self._reduced(run, scored, scoring.weights)
@@ -329,9 +336,15 @@ class SampledLoss(abc.ABC):
 
         return losses, gradients
 
-    def _score(self, *args, in_place: bool) -> BlockScores:
+    def _score(
+        self,
+        scoring: Scoring,
+        rows: row_blocks.AnyRows,
+        embeddings: tuple[tf.Tensor, ...],
+        in_place: bool,
+    ) -> BlockScores:
         """Scores some rows: corrected, masked, mined."""
-        return self._mine(self._scores(*args, in_place=in_place), in_place)
+        return self._mine(self._scores(scoring, rows, embeddings, in_place), in_place)
 
     def _scores(
         self,
@@ -373,8 +386,8 @@ def _check_number(
         return
     if isinstance(value, numbers.Real) and not isinstance(value, bool):
         return
-    dtype = getattr(value, "dtype", None)
-    if dtype is None or tf.as_dtype(dtype) not in dtypes or len(value.shape):
+    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", ())
+    if dtype is None or tf.as_dtype(dtype) not in dtypes or len(shape):
         names = " or ".join(dtype.name for dtype in dtypes)
         raise ValueError(
             f"`{name}` must be None, a number or a scalar variable of {names}, "

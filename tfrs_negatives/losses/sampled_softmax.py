@@ -78,7 +78,7 @@ class SampledSoftmax(SampledLoss):
         self, log_q: tf.Tensor | None, num_rows: tf.Tensor
     ) -> tf.Tensor | None:
         log_q = super().checked_log_q(log_q, num_rows)
-        if self.positive != "refined":
+        if self.positive != "refined" or log_q is None:
             return log_q
         message = '`positive="refined"` divides by 1 - q(positive): expected q < 1.'
         return _checks.guard(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -55,7 +56,7 @@ class Scoring:
         negatives: tf.Tensor | None = None,
         log_q: tf.Tensor | None = None,
         negative_log_q: tf.Tensor | None = None,
-        **others: object,
+        **others: Any,
     ) -> Scoring:
         """Brings floats to the dtype of `temperature`; others as attributes."""
         dtype = temperature.dtype

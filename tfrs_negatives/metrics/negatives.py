@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
@@ -56,7 +56,7 @@ class Negatives:
     column_ids: tf.Tensor | None = None
     column_id_mask: tf.Tensor | None = None
     row_ids: tf.Tensor | None = None
-    keys: dict[str | None, tuple[tf.Tensor, tf.Tensor | None]] = dataclasses.field(
+    keys: Mapping[str | None, tuple[tf.Tensor, tf.Tensor | None]] = dataclasses.field(
         default_factory=dict
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TypeAlias, TypeVar
 
 import tensorflow as tf
 
@@ -24,6 +25,9 @@ from tfrs_negatives.tasks.options import Options
 from tfrs_negatives.tasks.repeats import Repeats
 from tfrs_negatives.tasks.row_negatives import RowNegatives
 from tfrs_negatives.types import KerasMetric, ListsLike, NamedLike, TensorLike
+
+_T = TypeVar("_T")
+_FourOf: TypeAlias = tuple[_T, _T, _T, _T]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -52,6 +56,7 @@ class Batch:
       labels, sample_weight: [B] or None.
       score_mask: [B, C] bool or None.
       true_ids: For each corpus metric, [B] ids or None to compare scores.
+      measures_scores: Whether metrics of labels and scores are updated.
       training: Whether layers learn from the batch.
     """
 
@@ -74,6 +79,7 @@ class Batch:
     sample_weight: tf.Tensor | None
     score_mask: tf.Tensor | None
     true_ids: list[tf.Tensor | None]
+    measures_scores: bool
     training: bool | tf.Tensor | None
 
     @classmethod
@@ -81,12 +87,12 @@ class Batch:
     def checked(
         cls,
         options: Options,
-        embeddings: tuple[TensorLike | None, ...],
+        embeddings: tuple[TensorLike, TensorLike, TensorLike | None, TensorLike | None],
         candidate_ids: TensorLike | None,
         *,
-        keys: tuple[NamedLike | None, ...],
+        keys: _FourOf[NamedLike | None],
         positives: tuple[ListsLike | None, ListsLike | None],
-        negatives: tuple[TensorLike | None, ...],
+        negatives: _FourOf[TensorLike | None],
         log_q: tuple[TensorLike | None, TensorLike | None],
         rows: tuple[TensorLike | None, TensorLike | None],
         score_mask: TensorLike | None,
@@ -107,7 +113,7 @@ class Batch:
           log_q: `(candidate_sampling_probability, candidate_log_q)`.
           rows: `(labels, sample_weight)`.
           corpus: The task's corpus metrics, and `eval_candidate_ids`.
-          observes: Whether metrics of negatives are updated.
+          observes: Whether metrics of negatives, and of labels and scores, are updated.
 
         Raises:
           ValueError, tf.errors.InvalidArgumentError: As `tasks.Retrieval.call`.
@@ -202,6 +208,7 @@ class Batch:
             sample_weight=sample_weight,
             score_mask=score_mask,
             true_ids=true_ids,
+            measures_scores=bool(options.batch_metrics) and observes,
             training=training,
         )
 

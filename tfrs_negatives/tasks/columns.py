@@ -34,8 +34,6 @@ class Columns:
       size: How many there are, scalar int32.
       num_positives: How many lead that are positives of rows, scalar int32.
       keys_of_positives: `Keys` [num_positives] by name, those of their rows.
-      ids: `Keys` [size], the items that the columns hold; None where nothing compares
-        them.
     """
 
     def __init__(self, batch: Batch, options: Options) -> None:
@@ -53,9 +51,10 @@ class Columns:
         self.keys_of_positives = {
             name: keys.map(self.of_positives) for name, keys in batch.keys.items()
         }
-        self.ids, self._by_item = None, None
+        self._ids: Keys | None = None
+        self._by_item: SortedColumns | None = None
         if batch.item_ids is not None:
-            self.ids = self._with_memory_keys(
+            self._ids = self._with_memory_keys(
                 Keys(self._of_candidates(batch.item_ids)),
                 lambda entries: Keys(entries.ids, entries.has_id),
             )
@@ -74,6 +73,17 @@ class Columns:
         group = 2 - tf.cast(is_positive, tf.int32) - tf.cast(is_own, tf.int32)
         self._order = tf.argsort(group, stable=True)
         self.num_positives, self._num_offered = tf.reduce_sum(rows), tf.size(arrived)
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether the items of the columns are known, as something needs them."""
+        return self._ids is not None
+
+    @property
+    def ids(self) -> Keys:
+        """`Keys` [size], the items that the columns hold; where it `has_ids`."""
+        assert self._ids is not None
+        return self._ids
 
     @property
     def by_item(self) -> SortedColumns:

@@ -13,6 +13,7 @@ from tfrs_negatives.tasks.keys import Keys
 from tfrs_negatives.tasks.log_q import LogQ
 from tfrs_negatives.tasks.masks import accidental_hits_of, rules_of
 from tfrs_negatives.tasks.options import Options
+from tfrs_negatives.tasks.repeats import Repeats
 
 
 class GroupScores:
@@ -25,27 +26,32 @@ class GroupScores:
     def __init__(
         self, batch: Batch, columns: Columns, log_q: LogQ, options: Options
     ) -> None:
+        assert batch.repeats is not None  # As `batch_scores` says.
         self._batch, self._columns, self._options = batch, columns, options
-        self._groups = _groups_of(batch)
+        self._repeats = batch.repeats
+        self._groups = _groups_of(batch, self._repeats)
         self._rules = rules_of(batch, columns, options, self._groups)
         self._log_q = columns.log_q(log_q.candidates)
-        self._embeddings, self._places = columns.places(batch.repeats)
+        self._embeddings, self._places = columns.places(self._repeats)
         own = columns.positives(self._places)
         self.positives = tf.gather(self._embeddings, own)
 
     def loss(self) -> tf.Tensor:
         """The loss of the batch."""
-        batch, log_q, ids = self._batch, self._log_q, self._columns.ids
+        columns, log_q = self._columns, self._log_q
+        ids = columns.ids if columns.has_ids else None
         distinct = _distinct_columns(self._places, ids, log_q)
-        query_of_group = tf.gather(batch.repeats.query_rows, self._groups.first)
+        query_of_group = tf.gather(self._repeats.query_rows, self._groups.first)
         scoring = Scoring.of(
-            gather_rows(batch.repeats.queries, query_of_group),
+            gather_rows(self._repeats.queries, query_of_group),
             gather_rows(self._embeddings, tf.gather(self._places, distinct.first)),
-            batch.temperature,
+            self._batch.temperature,
             log_q=None if log_q is None else tf.gather(log_q, distinct.first),
-            sample_weight=batch.sample_weight,
+            sample_weight=self._batch.sample_weight,
         )
-        hits = (ids.values, ids.mask) if self._options.remove_accidental_hits else ()
+        hits: tuple = ()
+        if self._options.remove_accidental_hits:
+            hits = columns.ids.values, columns.ids.mask
         layout = Layout(self._groups, distinct, self._rules, *hits)
         return self._options.sampled.of_repeats(scoring, layout)
 
@@ -57,7 +63,7 @@ class GroupScores:
         """
         batch, columns = self._batch, self._columns
         rules = [rule.of_rows(self._groups.of) for rule in self._rules]
-        if self._options.remove_accidental_hits:
+        if self._options.remove_accidental_hits and batch.observed is not None:
             observed = batch.observed.rows
             rules.append(accidental_hits_of(observed, batch.num_rows, columns))
         return Scoring.of(
@@ -71,20 +77,9 @@ class GroupScores:
         )
 
 
-def can_group(batch: Batch, options: Options) -> bool:
-    """Whether the loss of this batch can be had from groups."""
-    return (
-        batch.repeats is not None
-        and batch.score_mask is None
-        and batch.negatives is None
-        and options.keras_loss is None
-        and options.sampled.can_repeat(batch.queries)
-    )
-
-
-def _groups_of(batch: Batch) -> Groups:
-    """Rows of one query that no rule tells apart, accidental hits but for."""
-    respects = [batch.repeats.query_rows]
+def _groups_of(batch: Batch, repeats: Repeats) -> Groups:
+    """Rows of one query that no rule tells apart, but for accidental hits."""
+    respects = [repeats.query_rows]
     for keys in batch.keys.values():
         respects += keys.respects()
     if batch.known is not None:

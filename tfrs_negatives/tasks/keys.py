@@ -164,10 +164,10 @@ class KnownPositives:
         return tf.math.unsorted_segment_sum(hashes, self.rows, num_rows)
 
 
-def _as_dict(keys: NamedLike | None) -> Mapping[str | None, TensorLike]:
+def _as_dict(keys: NamedLike | None) -> dict[str | None, TensorLike]:
     if keys is None:
         return {}
-    return keys if isinstance(keys, Mapping) else {None: keys}
+    return dict(keys.items()) if isinstance(keys, Mapping) else {None: keys}
 
 
 def _label(name: str, key: str | None) -> str:

@@ -11,7 +11,7 @@ from tfrs_negatives._tensorboard import histogram
 from tfrs_negatives.losses.inputs import check_finite_log_q, check_log_q
 from tfrs_negatives.tasks.options import Options
 from tfrs_negatives.tasks.row_negatives import RowNegatives
-from tfrs_negatives.types import TensorLike
+from tfrs_negatives.types import KerasLayer, TensorLike
 
 if TYPE_CHECKING:
     from tfrs_negatives.tasks.batch import Batch
@@ -94,7 +94,7 @@ def log_q_of(batch: Batch, options: Options) -> LogQ:
         log_q = LogQ(batch.candidate_log_q, own_log_q)
     else:
         with tf.control_dependencies(batch.all_checked()):
-            log_q = _corrected(batch, options)
+            log_q = _learned(correction, batch)
     if log_q.candidates is not None:
         histogram("log_q", log_q.candidates)
     return log_q._replace(
@@ -102,16 +102,16 @@ def log_q_of(batch: Batch, options: Options) -> LogQ:
     )
 
 
-def _corrected(batch: Batch, options: Options) -> LogQ:
-    """Those of `sampling_correction`, of the negatives' ids as if the batch's."""
-    correction, negatives = options.sampling_correction, batch.negatives
+def _learned(correction: KerasLayer, batch: Batch) -> LogQ:
+    """Those of a layer, which is given the negatives' ids as if the batch's."""
+    negatives = batch.negatives
     sizes = {"num_positives": batch.num_rows, "training": batch.training}
     if negatives is None or negatives.log_q is not None:
         log_q = correction(batch.candidate_ids, **sizes)
         own = None if negatives is None else negatives.log_q
         return LogQ(check_log_q(log_q, batch.num_candidates), own)
     ids = [batch.candidate_ids, tf.reshape(negatives.ids, [-1])]
-    if batch.candidate_ids.dtype != tf.string:
+    if ids[0].dtype != tf.string:
         # The wider dtype holds both.
         ids = [tf.cast(part, tf.int64) for part in ids]
     log_q = correction(
@@ -132,10 +132,9 @@ def of_batch_alone(batch: Batch, log_q: LogQ, options: Options) -> tf.Tensor | N
     """
     if log_q.candidates is None:
         return None
-    unmixed = None
-    if hasattr(options.sampling_correction, "batch_log_q"):
-        ids = batch.of_rows(batch.candidate_ids)
-        unmixed = options.sampling_correction.batch_log_q(ids)
+    unmixed, correction = None, options.sampling_correction
+    if correction is not None and hasattr(correction, "batch_log_q"):
+        unmixed = correction.batch_log_q(batch.of_rows(batch.candidate_ids))
     return batch.of_rows(log_q.candidates) if unmixed is None else unmixed
 
 

@@ -97,9 +97,10 @@ def mask_of_negatives(
     Returns:
       [B, M] bool, or None if there are none or all count.
     """
-    if batch.negatives is None:
+    negatives = batch.negatives
+    if negatives is None:
         return None
-    ids, mask = batch.negatives.item_ids, batch.negatives.mask
+    ids, mask = negatives.item_ids, negatives.mask
     dropped = []
     if options.remove_accidental_hits:
         positives = batch.of_rows(batch.item_ids)
@@ -107,7 +108,7 @@ def mask_of_negatives(
     if batch.known is not None:
         dropped.append(are_known(batch.known, ids, tf.range(batch.num_rows)))
     if options.mask_shared_positives:
-        dropped += _shared(batch, columns)
+        dropped += _shared(ids, batch, columns)
     if not dropped:
         return mask
     allowed = ~tf.reduce_any(tf.stack(dropped), axis=0)
@@ -120,9 +121,8 @@ def are_known(known: KnownPositives, ids: tf.Tensor, rows: tf.Tensor) -> tf.Tens
     return _among(pairs(tf.cast(rows, tf.int64)[:, tf.newaxis], ids), listed)
 
 
-def _shared(batch: Batch, columns: Columns) -> list[tf.Tensor]:
-    """Which of the rows' own negatives are positives of a row with the same key."""
-    ids = batch.negatives.item_ids
+def _shared(ids: tf.Tensor, batch: Batch, columns: Columns) -> list[tf.Tensor]:
+    """Which of `ids` [B, M] are positives of a row with the same key, key by key."""
     everyones = columns.positives(columns.ids.values)
     found = []
     for name, keys in batch.keys.items():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import tensorflow as tf
 
 from tfrs_negatives import _checks
@@ -14,51 +17,68 @@ from tfrs_negatives.metrics.negatives import Negatives
 from tfrs_negatives.tasks import masks
 from tfrs_negatives.tasks.batch import Batch
 from tfrs_negatives.tasks.columns import Columns
+from tfrs_negatives.tasks.observed_rows import ObservedRows
+from tfrs_negatives.tasks.row_negatives import RowNegatives
 
 
-def update(batch: Batch, columns: Columns, scoring: Scoring, loss: SampledLoss) -> list:
-    """Updates the metrics that observe the batch; returns what their updates return."""
-    observed = batch.observed
+def update(
+    observed: ObservedRows,
+    batch: Batch,
+    columns: Columns,
+    scoring: Scoring,
+    loss: SampledLoss,
+) -> list:
+    """Updates the metrics that observe a batch; returns what their updates return."""
     allowed, kept, mass = loss.negatives_of(observed.rows, scoring)
     num_shared = _checks.size(scoring.candidates)
     num_own = tf.shape(kept)[1] - num_shared
     row_ids = None
     if observed.compares_ids and batch.negatives is not None:
         row_ids = tf.gather(batch.negatives.item_ids, observed.rows)
-    offered = _offered(batch, num_shared, num_own)
+    offered = _offered(observed.rows, batch.negatives, num_shared, num_own)
     negatives = Negatives(
         offered=offered,
         allowed=allowed,
         kept=kept,
         mass=mass,
         sources=columns.sources(num_own),
-        weights=_weights(batch),
-        positives=_positives(batch, columns, row_ids, offered),
+        weights=_weights(observed.rows, batch.sample_weight),
+        positives=_positives(observed, batch, columns, row_ids, offered),
         column_ids=columns.ids.values if observed.compares_ids else None,
         column_id_mask=columns.ids.mask if observed.compares_ids else None,
         row_ids=row_ids,
         keys=batch.keys,
     )
-    return [metric.update_state(negatives) for metric in observed.metrics]
+    # Of which Keras 2 makes what returns an operation.
+    updates: list[Callable[..., Any]] = [m.update_state for m in observed.metrics]
+    return [update(negatives) for update in updates]
 
 
-def _offered(batch: Batch, num_shared: tf.Tensor, num_own: tf.Tensor) -> tf.Tensor:
+def _offered(
+    rows: tf.Tensor,
+    negatives: RowNegatives | None,
+    num_shared: tf.Tensor,
+    num_own: tf.Tensor,
+) -> tf.Tensor:
     """[r, size + M] bool, all pairs but the row's positive and what is no negative."""
-    rows = batch.observed.rows
     shared = tf.ones(tf.stack([tf.size(rows), num_shared]), tf.bool)
     none = tf.zeros_like(rows, tf.bool)
     shared = set_each(shared, rows, none, in_place=False)
     own = tf.ones(tf.stack([tf.size(rows), num_own]), tf.bool)
-    if batch.negatives is not None and batch.negatives.mask is not None:
-        own &= tf.gather(batch.negatives.mask, rows)
+    if negatives is not None and negatives.mask is not None:
+        own &= tf.gather(negatives.mask, rows)
     return tf.concat([shared, own], axis=1)
 
 
 def _positives(
-    batch: Batch, columns: Columns, row_ids: tf.Tensor | None, offered: tf.Tensor
+    observed: ObservedRows,
+    batch: Batch,
+    columns: Columns,
+    row_ids: tf.Tensor | None,
+    offered: tf.Tensor,
 ) -> tf.Tensor | None:
     """[r, size + M] bool, offered pairs whose item is a positive of the row."""
-    measured, rows = batch.observed.measured, batch.observed.rows
+    measured, rows = observed.measured, observed.rows
     if measured is None:
         return None
     own = tf.gather(batch.item_ids, rows)
@@ -76,9 +96,8 @@ def _positives(
     return positives & offered
 
 
-def _weights(batch: Batch) -> tf.Tensor:
-    """[r] float32, the observed rows' weights."""
-    rows = batch.observed.rows
-    if batch.sample_weight is None:
+def _weights(rows: tf.Tensor, sample_weight: tf.Tensor | None) -> tf.Tensor:
+    """[r] float32, the rows' weights."""
+    if sample_weight is None:
         return tf.ones_like(rows, tf.float32)
-    return tf.cast(tf.gather(batch.sample_weight, rows), tf.float32)
+    return tf.cast(tf.gather(sample_weight, rows), tf.float32)

@@ -4,6 +4,8 @@ A task returns a scalar, and the model's author may scale it and add others. A m
 many batches needs to know how much of the sum each task is, and over what it is a sum.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import threading
 
@@ -40,24 +42,24 @@ class NotedLosses:
       hides_a_sum: Whether a sum was returned where it cannot be followed.
     """
 
-    def __init__(self):
-        self.entries = []
-        self.num_rows = None
+    def __init__(self) -> None:
+        self.entries: list[Noted] = []
+        self.num_rows: tf.Tensor | None = None
         self.hides_a_sum = False
         self._graph = _current_graph()
         self._tape = tf.GradientTape(watch_accessed_variables=False)
 
-    def __enter__(self):
+    def __enter__(self) -> NotedLosses:
         self._outer = getattr(_threads, "noting", None)
         _threads.noting = self
         self._tape.__enter__()
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: object) -> None:
         self._tape.__exit__(*error)
         _threads.noting = self._outer
 
-    def factors(self, total):
+    def factors(self, total: tf.Tensor) -> list[tf.Tensor]:
         """What each entry's loss was multiplied by to be a part of `total`."""
         losses = [entry.loss for entry in self.entries]
         if not losses:
@@ -65,7 +67,13 @@ class NotedLosses:
         zero = tf.UnconnectedGradients.ZERO
         return self._tape.gradient(total, losses, unconnected_gradients=zero)
 
-    def _add(self, loss, reduction, sample_weight, num_rows):
+    def _add(
+        self,
+        loss: tf.Tensor,
+        reduction: str,
+        sample_weight: tf.Tensor | None,
+        num_rows: tf.Tensor,
+    ) -> None:
         if _current_graph() is not self._graph:
             self.hides_a_sum |= reduction == "sum"
             return
@@ -80,7 +88,12 @@ class NotedLosses:
         self.entries.append(Noted(loss, reduction == "sum", weight))
 
 
-def note(loss, reduction, sample_weight, num_rows):
+def note(
+    loss: tf.Tensor,
+    reduction: str,
+    sample_weight: tf.Tensor | None,
+    num_rows: tf.Tensor,
+) -> None:
     """Notes a loss, where a model wants to know; see `NotedLosses`.
 
     Args:
@@ -94,5 +107,5 @@ def note(loss, reduction, sample_weight, num_rows):
         noting._add(loss, reduction, sample_weight, num_rows)
 
 
-def _current_graph():
+def _current_graph() -> tf.Graph | None:
     return None if tf.executing_eagerly() else tf.compat.v1.get_default_graph()

@@ -45,7 +45,9 @@ class ObservedRows:
         positives: KnownPositives | ListsLike | None,
     ) -> None:
         self.metrics = metrics
-        needs = {need for metric in metrics for need in metric.NEEDS}
+        needs: set[str] = set()
+        for metric in metrics:
+            needs.update(metric.NEEDS)
         self.compares_ids = compare_ids(metrics)
         if "positives" in needs:
             self._need("positives", positives, "measured_positive_ids", "[B, P]")

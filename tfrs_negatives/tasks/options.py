@@ -10,7 +10,7 @@ from tfrs_negatives.losses import SampledSoftmax
 from tfrs_negatives.losses.reductions import of_keras_loss
 from tfrs_negatives.losses.sampled_loss import SampledLoss
 from tfrs_negatives.metrics.negative_metric import NegativeMetric
-from tfrs_negatives.types import KerasLayer, KerasLoss
+from tfrs_negatives.types import KerasLayer, KerasLoss, KerasMetric
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -22,7 +22,7 @@ class Options:
         but for
       keras_loss: a Keras loss of one-hot labels and scores, or None.
       remove_accidental_hits, mask_shared_positives, sampling_correction, memory,
-        eval_by_scores, global_negatives, gather_dtype, negative_metrics,
+        eval_by_scores, global_negatives, gather_dtype, batch_metrics, negative_metrics,
         negative_metric_rows: As in `tasks.Retrieval`.
     """
 
@@ -35,6 +35,7 @@ class Options:
     eval_by_scores: bool
     global_negatives: bool
     gather_dtype: str | None
+    batch_metrics: list[KerasMetric]
     negative_metrics: list[NegativeMetric]
     negative_metric_rows: int | None
 

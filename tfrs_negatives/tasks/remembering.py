@@ -20,12 +20,14 @@ def remember(
     positives: tf.Tensor,
     options: Options,
 ) -> None:
-    """Adds everyone's positives to the memory, the same on each replica.
+    """Adds everyone's positives to the memory in training, the same on each replica.
 
     Args:
       batch, columns, log_q, options: Of the call.
       positives: [num_positives, d], their embeddings.
     """
+    if options.memory is None or not batch.training:
+        return
     own_log_q = log_q_lib.of_batch_alone(batch, log_q, options)
     item_ids = None if batch.item_ids is None else batch.of_rows(batch.item_ids)
     keys = _keys(batch)

@@ -7,13 +7,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrs_negatives._keras import Task, keras, without_arguments
+from tfrs_negatives._keras import Task, keras, with_signature_of, without_arguments
+from tfrs_negatives._repr import described
 from tfrs_negatives.losses.sampled_loss import SampledLoss
 from tfrs_negatives.metrics.negative_metric import NegativeMetric
 from tfrs_negatives.tasks import negative_metrics as negative_metrics_lib
 from tfrs_negatives.tasks.batch import Batch
+from tfrs_negatives.tasks.batch_scores import BatchScores, scores_of
 from tfrs_negatives.tasks.columns import Columns
-from tfrs_negatives.tasks.group_scores import GroupScores, can_group
 from tfrs_negatives.tasks.log_q import log_q_of
 from tfrs_negatives.tasks.noted_losses import note
 from tfrs_negatives.tasks.options import Options, losses_of
@@ -144,6 +145,7 @@ class Retrieval(keras.layers.Layer, Task):
             eval_by_scores=eval_by_scores,
             global_negatives=global_negatives,
             gather_dtype=gather_dtype,
+            batch_metrics=_as_list(batch_metrics),
             negative_metrics=_as_list(negative_metrics),
             negative_metric_rows=negative_metric_rows,
         )
@@ -153,7 +155,7 @@ class Retrieval(keras.layers.Layer, Task):
         self._options = options
         self._loss, self._reduction = loss, reduction
         self._factorized_metrics = _as_list(metrics)
-        self._batch_metrics = _as_list(batch_metrics)
+        self._batch_metrics = options.batch_metrics
         self._loss_metrics = _as_list(loss_metrics)
         # What has variables, as attributes too, so that Keras tracks these.
         self._temperature = sampled.temperature
@@ -179,6 +181,29 @@ class Retrieval(keras.layers.Layer, Task):
     def reduction(self) -> str:
         """How rows' losses become the batch's, as in `losses.reductions`."""
         return self._options.reduction
+
+    def __repr__(self) -> str:
+        options = self._options
+        of_loss = {} if self._loss is options.sampled else options.sampled.get_config()
+        of_loss.pop("reduction", None)
+        return described(
+            self,
+            loss=self._loss,
+            metrics=self._factorized_metrics or None,
+            batch_metrics=self._batch_metrics or None,
+            loss_metrics=self._loss_metrics or None,
+            remove_accidental_hits=options.remove_accidental_hits,
+            mask_shared_positives=options.mask_shared_positives,
+            sampling_correction=options.sampling_correction,
+            memory=options.memory,
+            global_negatives=options.global_negatives,
+            gather_dtype=options.gather_dtype,
+            reduction=self._reduction,
+            eval_by_scores=options.eval_by_scores,
+            negative_metrics=options.negative_metrics or None,
+            negative_metric_rows=options.negative_metric_rows,
+            **of_loss,
+        )
 
     def get_config(self) -> Config:
         def serialize(objects: list) -> list:
@@ -227,12 +252,6 @@ class Retrieval(keras.layers.Layer, Task):
             "negative_metrics",
         )
         return cls(**{**config, **{key: revive(config[key]) for key in objects}})
-
-    def __call__(self, *args: Any, **kwargs: Any) -> tf.Tensor:
-        try:
-            return super().__call__(*args, **kwargs)
-        except ValueError as error:
-            raise without_arguments(error) from error.__cause__
 
     def call(
         self,
@@ -351,30 +370,31 @@ class Retrieval(keras.layers.Layer, Task):
         )
         columns = Columns(batch, self._options)
         log_q = log_q_of(batch, self._options)  # The first change of state.
-        needs_rows = bool(self._batch_metrics) and compute_batch_metrics
-        grouped = can_group(batch, self._options) and not needs_rows
-        form = GroupScores if grouped else RowScores
-        scores = form(batch, columns, log_q, self._options)
+        scores = scores_of(batch, columns, log_q, self._options)
         loss = scores.loss()
-        if self._memory is not None and training:
-            remember(batch, columns, log_q, scores.positives, self._options)
+        remember(batch, columns, log_q, scores.positives, self._options)
         updates = self._update_metrics(batch, columns, scores, loss, compute_metrics)
-        if needs_rows:
-            updates += [scores.dense.update(metric) for metric in self._batch_metrics]
         with tf.control_dependencies([u for u in updates if u is not None]):
             loss = tf.identity(loss)
         note(loss, self.reduction, batch.sample_weight, batch.num_rows)
         return loss
 
+    @with_signature_of(call)
+    def __call__(self, *args: Any, **kwargs: Any) -> tf.Tensor:
+        try:
+            return super().__call__(*args, **kwargs)
+        except ValueError as error:
+            raise without_arguments(error) from error.__cause__
+
     def _update_metrics(
         self,
         batch: Batch,
         columns: Columns,
-        scores: RowScores | GroupScores,
+        scores: BatchScores,
         loss: tf.Tensor,
         compute_metrics: bool,
     ) -> list:
-        """Updates the metrics of the loss, of the corpus and of the negatives."""
+        """Updates the metrics of the loss, the corpus, the scores and the negatives."""
         updates = [metric.update_state(loss) for metric in self._loss_metrics]
         if compute_metrics and batch.queries.shape.rank == 2:
             updates += [
@@ -388,10 +408,12 @@ class Retrieval(keras.layers.Layer, Task):
                     self._factorized_metrics, batch.true_ids, strict=True
                 )
             ]
+        if isinstance(scores, RowScores) and batch.measures_scores:
+            updates += [scores.dense.update(metric) for metric in self._batch_metrics]
         if batch.observed is not None:
-            sampled = self._options.sampled
+            sampled, scoring = self._options.sampled, scores.scoring
             updates += negative_metrics_lib.update(
-                batch, columns, scores.scoring, sampled
+                batch.observed, batch, columns, scoring, sampled
             )
         return updates
 

@@ -56,8 +56,8 @@ def checked(
         what tells about embeddings without these.
     """
     if embeddings is None:
-        given = {"negative_ids": ids, "negative_mask": mask, "negative_log_q": log_q}
-        given = [name for name, value in given.items() if value is not None]
+        others = {"negative_ids": ids, "negative_mask": mask, "negative_log_q": log_q}
+        given = [name for name, value in others.items() if value is not None]
         if given:
             raise ValueError(
                 f"{given} tell about `negative_embeddings`: expected these too, "

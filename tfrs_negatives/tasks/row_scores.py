@@ -25,7 +25,8 @@ class RowScores:
     def __init__(
         self, batch: Batch, columns: Columns, log_q: LogQ, options: Options
     ) -> None:
-        self._options, self._dense = options, None
+        self._options = options
+        self._dense: DenseScores | None = None
         embeddings = columns.embeddings(batch.candidates)
         self.positives = columns.positives(embeddings)
         self.scoring = Scoring.of(

@@ -1,0 +1,35 @@
+"""How a batch is scored: row by row, or at the cost of what is distinct in it."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from tfrs_negatives.tasks.batch import Batch
+from tfrs_negatives.tasks.columns import Columns
+from tfrs_negatives.tasks.group_scores import GroupScores
+from tfrs_negatives.tasks.log_q import LogQ
+from tfrs_negatives.tasks.options import Options
+from tfrs_negatives.tasks.row_scores import RowScores
+
+#: Either form; the loss and its gradients are the same.
+BatchScores: TypeAlias = RowScores | GroupScores
+
+
+def scores_of(
+    batch: Batch, columns: Columns, log_q: LogQ, options: Options
+) -> BatchScores:
+    """Scores a batch in the form that costs less, where both can be had."""
+    form = GroupScores if _has_groups(batch, options) else RowScores
+    return form(batch, columns, log_q, options)
+
+
+def _has_groups(batch: Batch, options: Options) -> bool:
+    """Whether embeddings repeat, and nothing needs the scores of single rows."""
+    return (
+        batch.repeats is not None
+        and batch.score_mask is None
+        and batch.negatives is None
+        and not batch.measures_scores
+        and options.keras_loss is None
+        and options.sampled.can_repeat(batch.queries)
+    )
