@@ -9,7 +9,6 @@ from benchmarks.common import plots
 from benchmarks.common.markdown import markdown
 
 ROWS = pathlib.Path(__file__).with_name("results.csv")
-
 NUM_QUERIES = 2_000  # Of each batch.
 TITLES = {
     "gowalla": "Gowalla, 40,981 trained embeddings",

@@ -83,7 +83,7 @@ def compare(words, folders, keras, processes, seconds, least=5):
 
 
 def _take_turns(words, folders, keras, seconds, least):
-    """Means of each turn, by side, and the workers, which have ended."""
+    """Medians of each turn, by side, and the workers, which have ended."""
     workers = {}
     try:
         for side in SIDES:
@@ -107,7 +107,7 @@ def _take_turns(words, folders, keras, seconds, least):
             for side, worker in workers.items():
                 answer = worker.step(calls)
                 turns[-1][side] = {
-                    name: statistics.mean(answer[name]) for name in ("wall", "cpu")
+                    name: statistics.median(answer[name]) for name in ("wall", "cpu")
                 }
         return turns, workers
     finally:
@@ -125,7 +125,7 @@ def main():
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--keras", type=int, choices=(2, 3), default=2)
     parser.add_argument("--seconds", type=float, default=20, help="a call and size")
-    parser.add_argument("--processes", type=int, default=2, help="of each side")
+    parser.add_argument("--processes", type=int, default=3, help="of each side")
     parser.add_argument("--output", type=pathlib.Path, help="rows are added to it")
     arguments = command_line.parse(
         parser, calls=["corrected"], batch=[64], seconds=0.1, processes=1

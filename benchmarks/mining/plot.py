@@ -10,7 +10,6 @@ import numpy as np
 from benchmarks.common import plots
 
 ROWS = pathlib.Path(__file__).with_name("false_negatives.csv")
-
 WAYS = {
     "user": ("by the user's embedding", plots.BLUE),
     "user, margin": ("the same, 5% below the positive's score", plots.YELLOW),

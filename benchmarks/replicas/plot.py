@@ -10,7 +10,6 @@ import numpy as np
 from benchmarks.common import plots
 
 ROWS = pathlib.Path(__file__).with_name("recall.csv")
-
 LINES = {
     "global": ("global negatives", plots.BLUE),
     "local": ("negatives of the replica alone, as in TFRS", plots.RED),
