@@ -22,12 +22,12 @@ def pytest_configure():
 
 
 def pytest_collection_modifyitems(config, items):
-    if config.getoption("--slow"):
-        return
-    skip = pytest.mark.skip(reason="slow: run with --slow")
     for item in items:
-        if "slow" in item.keywords:
-            item.add_marker(skip)
+        reasons = [mark.kwargs.get("reason") for mark in item.iter_markers("slow")]
+        if not all(reasons):
+            raise pytest.UsageError(f"{item.nodeid} is slow without a `reason=`")
+        if reasons and not config.getoption("--slow"):
+            item.add_marker(pytest.mark.skip(reason=f"slow: {reasons[0]}"))
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from grids import grid
 from index_oracles import as_list, best, normal
 
 from tfrs_negatives._keras import keras
@@ -117,8 +118,7 @@ def embeddings_of(tower, spec, features):
     return tower(next(iter(features.values())) if single else features).numpy()
 
 
-@pytest.mark.parametrize("make_tower", TOWERS)
-@pytest.mark.parametrize("index_class", [BruteForce, ScaNN])
+@pytest.mark.parametrize("make_tower, index_class", grid(TOWERS, [BruteForce, ScaNN]))
 def test_signatures(tmp_path, make_tower, index_class):
     tower, spec, features = make_tower()
     index = index_class().index(CANDIDATES, IDS["string"])

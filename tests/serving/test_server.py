@@ -58,7 +58,7 @@ def started():
         process.end(signal.SIGKILL)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a server under load, in a process of its own")
 def test_a_new_version_under_load_fails_no_request(tmp_path, started):
     export(tmp_path, 5, versioned=True)
     server = started(tmp_path, "--poll-seconds", "0.2")
@@ -75,7 +75,7 @@ def test_a_new_version_under_load_fails_no_request(tmp_path, started):
     assert "version 2 answers" in log and "Traceback" not in log
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a server under load, in a process of its own")
 @pytest.mark.parametrize("connections", [1, 8, 64])
 @pytest.mark.parametrize("index_class", INDEXES)
 def test_many_new_versions_under_load(tmp_path, started, connections, index_class):
@@ -126,7 +126,7 @@ def test_a_keras_tower_is_served_whatever_keras_is_there(
     client.close()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a server under load, in a process of its own")
 def test_killed_and_started_again_on_the_same_ports(tmp_path, started):
     export(tmp_path / "m", 5)
     first = started(tmp_path / "m")
@@ -141,7 +141,7 @@ def test_killed_and_started_again_on_the_same_ports(tmp_path, started):
     assert code == 0, log
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a server under load, in a process of its own")
 def test_requests_in_flight_are_answered_before_the_end(tmp_path, started):
     export(tmp_path / "m", 5)
     # A request waits two seconds for others.
@@ -229,7 +229,7 @@ def test_malformed_requests(tmp_path, started):
     assert code == 0 and "Traceback" not in log
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a server under load, in a process of its own")
 def test_ten_thousand_malformed_requests(tmp_path, started):
     export(tmp_path / "m", 5)
     server = started(tmp_path / "m")
@@ -238,7 +238,7 @@ def test_ten_thousand_malformed_requests(tmp_path, started):
     assert code == 0 and "Traceback" not in log
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a server under load, in a process of its own")
 def test_clients_that_hang_up(tmp_path, started):
     export(tmp_path / "m", 5)
     server = started(tmp_path / "m")
