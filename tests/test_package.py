@@ -1,5 +1,8 @@
+import ast
+import collections
 import importlib
 import os
+import pathlib
 import subprocess
 import sys
 
@@ -83,6 +86,22 @@ def test_public_names():
 def test_unknown_names_are_attribute_errors():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         tfrs_negatives.nothing  # noqa: B018
+
+
+def test_no_two_modules_or_classes_share_a_name():
+    """A name says what it is of without its folder."""
+    root = pathlib.Path(tfrs_negatives.__file__).parent
+    modules = [path for path in root.rglob("*.py") if path.name[:2] != "__"]
+    assert len(modules) > 100
+    classes = [
+        node.name
+        for path in modules
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef)
+    ]
+    for names in ([path.name for path in modules], classes):
+        counts = collections.Counter(names)
+        assert not [name for name, count in counts.items() if count > 1]
 
 
 def in_new_process(code, **environment):

@@ -12,7 +12,7 @@ import os
 import re
 import textwrap
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import tensorflow as tf
 
@@ -82,7 +82,8 @@ def with_signature_of(
 ) -> Callable[[Callable[..., Any]], Callable[_Arguments, _Returned]]:
     """Makes a layer's `__call__` show the arguments and documentation of its `call`.
 
-    Keras's own shows `*args, **kwargs` to `help` and to editors. Use:
+    Keras's own shows `*args, **kwargs` to `help` and to editors. Use it where `call`
+    takes no `*args`:
 
     ```python
     class Layer(keras.layers.Layer):
@@ -95,10 +96,25 @@ def with_signature_of(
     ```
     """
 
+    signature = inspect.signature(call)
+    names = [
+        parameter.name
+        for parameter in signature.parameters.values()
+        if parameter.kind is parameter.POSITIONAL_OR_KEYWORD
+    ][2:]
+
     def decorate(function: Callable[..., Any]) -> Callable[_Arguments, _Returned]:
-        function.__doc__ = call.__doc__
-        function.__signature__ = inspect.signature(call)  # type: ignore[attr-defined]
-        return function
+        def __call__(self: KerasLayer, *args: Any, **kwargs: Any) -> Any:
+            # Keras 3 takes Python values by keyword alone. `tf.function` passes by
+            # position whatever a signature lets it.
+            if len(args) > 1 + len(names):
+                signature.bind(self, *args, **kwargs)  # Raises what Python does.
+            others = dict(zip(names, args[1:], strict=False))
+            return function(self, *args[:1], **others, **kwargs)
+
+        __call__.__doc__ = call.__doc__
+        __call__.__signature__ = signature  # type: ignore[attr-defined]
+        return cast(Callable[_Arguments, _Returned], __call__)
 
     return decorate
 

@@ -74,3 +74,16 @@ def rows_and_images(description, *tables):
     )
     arguments = parser.parse_args()
     return [csv_rows.read(path) for path in arguments.rows], arguments.images
+
+
+def plot_rows(description, rows, plot, image):
+    """The whole of a script that draws one image of one CSV.
+
+    Args:
+      description: The script's docstring.
+      rows: Path of the CSV by default.
+      plot: Function of rows and of the image's path.
+      image: Its name.
+    """
+    (found,), images = rows_and_images(description, rows)
+    plot(found, images / image)

@@ -9,16 +9,19 @@ import sys
 
 from benchmarks.common import costs
 
+_answers = sys.stdout
+
 
 def keep_output_clean():
-    """Libraries talk on standard output; only lines of `say` may go there."""
-    out = os.dup(1)
+    """Sends what is printed to standard error, libraries' talk too, but for `say`."""
+    global _answers
+    _answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    sys.stdout = os.fdopen(out, "w")
 
 
 def say(**figures):
-    print(json.dumps(figures), flush=True)
+    """Prints a line of JSON."""
+    print(json.dumps(figures), file=_answers, flush=True)
 
 
 def answer(step):

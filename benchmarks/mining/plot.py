@@ -49,10 +49,5 @@ def plot(rows, path):
     plots.save(chart, path)
 
 
-def main():
-    (rows,), images = plots.rows_and_images(__doc__, ROWS)
-    plot(rows, images / "mining_false_negatives.png")
-
-
 if __name__ == "__main__":
-    main()
+    plots.plot_rows(__doc__, ROWS, plot, "mining_false_negatives.png")

@@ -46,10 +46,5 @@ def plot(rows, path):
     plots.save(chart, path)
 
 
-def main():
-    (rows,), images = plots.rows_and_images(__doc__, ROWS)
-    plot(rows, images / "replica_recall.png")
-
-
 if __name__ == "__main__":
-    main()
+    plots.plot_rows(__doc__, ROWS, plot, "replica_recall.png")

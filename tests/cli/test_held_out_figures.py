@@ -101,7 +101,7 @@ def test_figures_equal_loops(seed, levels):
 def test_blocks_change_nothing(monkeypatch, block):
     split, users, items = random_problem(7)
     expected = held_out_figures.figures(users, items, split)
-    monkeypatch.setattr(held_out_figures, "_BLOCK_PAIRS", block)
+    monkeypatch.setattr(held_out_figures, "_BLOCK_USERS", block)
     assert held_out_figures.figures(users, items, split) == expected
 
 

@@ -67,7 +67,7 @@ CHANGES = [replace, truncate, append, write_again, os.remove]
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_all_readers_refuse(path, monkeypatch, change):
-    read = table_parts.Parts._columns
+    read = table_parts.TableParts._columns
     parts = []
 
     def read_and_change(self, position, num):
@@ -77,7 +77,7 @@ def test_all_readers_refuse(path, monkeypatch, change):
             change(path)
         return found
 
-    monkeypatch.setattr(table_parts.Parts, "_columns", read_and_change)
+    monkeypatch.setattr(table_parts.TableParts, "_columns", read_and_change)
     with pytest.raises(ValueError, match=CHANGED):
         interactions(path)
     assert len(parts) == 2

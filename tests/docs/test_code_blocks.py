@@ -81,6 +81,16 @@ def test_commands_of_the_console_script(words):
     assert options.command == words[1]
 
 
+def source_of(words):
+    """The code that takes a command's options: a script's, or a benchmark's."""
+    paths = words[:1]
+    if words[0] == "-m":
+        common = "benchmarks/common"
+        paths = [f"{common}/command_line.py", f"{common}/plots.py"]
+        paths.append(f"{words[1].replace('.', '/')}.py")
+    return "".join((ROOT / path).read_text(encoding="utf-8") for path in paths)
+
+
 def test_other_commands():
     """Files, targets and extras that they name are there."""
     makefile, setup = (ROOT / name for name in ("Makefile", "setup.cfg"))
@@ -88,8 +98,7 @@ def test_other_commands():
     for page, words in SHELL:
         seen[words[0]] += 1
         if words[0] == "python":
-            assert (ROOT / words[1]).is_file(), page
-            source = (ROOT / words[1]).read_text(encoding="utf-8")
+            source = source_of(words[1:])
             for word in words[2:]:
                 if word.startswith("--"):
                     assert f'"{word}"' in source, (page, words)

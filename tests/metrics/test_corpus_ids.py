@@ -114,6 +114,22 @@ def test_what_is_not_known_is_left_alone():
     assert eval_ids(CorpusRecall(lambda queries, k: 0, [1]), ids) is ids
 
 
+def test_a_task_may_compare_scores_where_there_are_ids():
+    """Such as ids that can never equal those of the corpus."""
+    towers = CORPUS[:3], CORPUS[:3]
+    with pytest.raises(ValueError, match="can never equal.*eval_by_scores=True"):
+        Retrieval(metrics=CorpusRecall(ours(OTHERS), [1]))(
+            *towers, candidate_ids=NAMES[:3]
+        )
+    metric = CorpusRecall(ours(OTHERS), [1])
+    task = Retrieval(metrics=metric, eval_by_scores=True)
+    task(*towers, candidate_ids=NAMES[:3])
+    norms = CORPUS[:3] @ CORPUS.T
+    expected = np.mean(norms.argmax(axis=1) == np.arange(3))
+    np.testing.assert_allclose(metric.result()[0], expected)
+    assert type(task).from_config(task.get_config())._options.eval_by_scores
+
+
 class TwoTower(Model):
     """As in TFRS's tutorial, with ids for the masks."""
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from tfrs_negatives.data.arrow_columns import Text
-    from tfrs_negatives.data.table_parts import Parts
+    from tfrs_negatives.data.table_parts import TableParts
 
 _SECONDS_A_DAY = 86_400
 
@@ -134,7 +134,7 @@ def comparable_ids(ids: ArrayLike, hashed: bool) -> np.ndarray | None:
 
 
 def _read(
-    parts: Parts, for_model: bool, progress: Callable[[int], None] | None
+    parts: TableParts, for_model: bool, progress: Callable[[int], None] | None
 ) -> tuple[dict[str, np.ndarray], dict[int, str] | None, int]:
     """The columns of a table without rows whose label is not above 0.
 
@@ -183,7 +183,7 @@ def _add_names(names: dict[int, str], column: Text, kept: np.ndarray | slice) ->
 
 
 def _table(
-    parts: Parts,
+    parts: TableParts,
     columns: dict[str, np.ndarray],
     names: dict[int, str] | None,
     num_read: int,

@@ -1,5 +1,10 @@
 """Evaluation over the whole corpus while `fit` runs."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -8,7 +13,8 @@ from tfrs_negatives._keras import keras
 from tfrs_negatives.callbacks.tower_encoder import TowerEncoder
 from tfrs_negatives.index import BruteForce
 from tfrs_negatives.index.top_k import TopK
-from tfrs_negatives.metrics import CorpusRecall
+from tfrs_negatives.metrics import CorpusRecall, PopularityBands
+from tfrs_negatives.types import Tower
 
 _TARGETS = {"positive_ids", "excluded_ids", "sample_weight"}
 
@@ -54,18 +60,18 @@ class EvaluateCorpus(keras.callbacks.Callback):
 
     def __init__(
         self,
-        candidates,
-        candidate_tower,
-        queries,
-        query_tower,
+        candidates: tf.data.Dataset,
+        candidate_tower: Tower,
+        queries: tf.data.Dataset,
+        query_tower: Tower,
         *,
-        ks=(10, 100),
-        measures=("recall", "ndcg"),
-        popularity=None,
-        every_epochs=1,
-        index=None,
-        name="val_corpus",
-    ):
+        ks: int | Sequence[int] = (10, 100),
+        measures: str | Iterable[str] = ("recall", "ndcg"),
+        popularity: PopularityBands | None = None,
+        every_epochs: int = 1,
+        index: TopK | None = None,
+        name: str = "val_corpus",
+    ) -> None:
         super().__init__()
         _checks.check_at_least("every_epochs", every_epochs, 1)
         if index is not None and not isinstance(index, TopK):
@@ -85,7 +91,7 @@ class EvaluateCorpus(keras.callbacks.Callback):
             self._sums, input_signature=queries.element_spec, autograph=False
         )
 
-    def evaluate(self):
+    def evaluate(self) -> dict[str, float]:
         """Evaluates now.
 
         Returns:
@@ -100,17 +106,17 @@ class EvaluateCorpus(keras.callbacks.Callback):
         values = sums[:, 0] / np.where(sums[:, 1] == 0, 1, sums[:, 1])
         return dict(zip(self._metric.names, values.tolist(), strict=True))
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         # What would end training after its first epoch.
         self._corpus.check_distinct()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if (epoch + 1) % self._every_epochs == 0:
             measured = self.evaluate()
             if logs is not None:
                 logs.update(measured)
 
-    def _sums(self, features, targets):
+    def _sums(self, features: Any, targets: Any) -> list[tuple[tf.Tensor, tf.Tensor]]:
         if not isinstance(targets, dict):
             targets = {"positive_ids": targets}
         # Not by its state, which only replicas could change.
@@ -122,7 +128,7 @@ class EvaluateCorpus(keras.callbacks.Callback):
         )
 
 
-def _check_queries(queries, tower):
+def _check_queries(queries: tf.data.Dataset, tower: Tower) -> None:
     spec = getattr(queries, "element_spec", None)
     if not isinstance(spec, tuple) or len(spec) != 2:
         raise ValueError(

@@ -1,15 +1,20 @@
 """One refresh of mined negatives, from towers to table."""
 
+from __future__ import annotations
+
 import time
 import warnings
+from typing import Any
 
 import numpy as np
 
 from tfrs_negatives import _checks
+from tfrs_negatives.callbacks.tower_encoder import TowerEncoder
 from tfrs_negatives.index.mining import check_options, mine, mine_hard_negatives
 from tfrs_negatives.index.mining.query_positives import with_own
 from tfrs_negatives.index.top_k import TopK
 from tfrs_negatives.samplers import Mined
+from tfrs_negatives.types import ListsLike
 
 _MARGINS = ("absolute_margin", "relative_margin")
 # What can leave candidates of the range out, so that a longer range has its use.
@@ -29,8 +34,15 @@ class MiningPass:
     """
 
     def __init__(
-        self, sampler, index, candidates, queries, mining, positives, num_negatives
-    ):
+        self,
+        sampler: Mined,
+        index: TopK,
+        candidates: TowerEncoder,
+        queries: TowerEncoder | None,
+        mining: dict[str, Any],
+        positives: ListsLike | None,
+        num_negatives: int | None,
+    ) -> None:
         if not isinstance(sampler, Mined):
             raise ValueError(
                 "`sampler` must be a samplers.Mined, received "
@@ -41,7 +53,7 @@ class MiningPass:
                 "`index` must be a BruteForce or ScaNN of tfrs_negatives.index, "
                 f"received {type(index).__name__}."
             )
-        unknown = set(mining) - set(mine_hard_negatives.__kwdefaults__) | (
+        unknown = set(mining) - set(mine_hard_negatives.__kwdefaults__ or ()) | (
             set(mining) & set(_OWN)
         )
         if unknown:
@@ -78,14 +90,14 @@ class MiningPass:
         self._positives, self._num_negatives = positives, num_negatives
         self._mining = mining
 
-    def trace(self):
+    def trace(self) -> None:
         """Traces both towers; says now what would make every refresh fail."""
         self._candidates.check_distinct()
         self._candidates.trace()
         if self._queries is not None:
             self._queries.trace()
 
-    def __call__(self, step):
+    def __call__(self, step: int) -> dict[str, float]:
         """Refreshes the table; it stays as it was if anything fails.
 
         Args:
@@ -127,7 +139,7 @@ class MiningPass:
             "refresh_short_rows": mined.num_short_rows,
         }
 
-    def _table_order(self, name, ids):
+    def _table_order(self, name: str, ids: np.ndarray) -> np.ndarray:
         """Where each row of the table is among `ids`."""
         num_rows = self._sampler.table.shape[0]
         rows = self._sampler.table_rows(name, ids).numpy()
@@ -144,7 +156,7 @@ class MiningPass:
         return order
 
 
-def _warn_of_ranks_never_kept(mining, width):
+def _warn_of_ranks_never_kept(mining: dict[str, Any], width: int) -> None:
     low, high = mining.get("range_min", 0), mining.get("range_max")
     if (
         mining["sampling"] == "top"

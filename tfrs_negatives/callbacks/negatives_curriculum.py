@@ -1,5 +1,10 @@
 """Schedules for what decides how hard negatives are."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -41,7 +46,9 @@ class NegativesCurriculum(keras.callbacks.Callback):
     is a `ValueError`, and no variable has then been changed.
     """
 
-    def __init__(self, schedules):
+    def __init__(
+        self, schedules: dict[str, tuple[tf.Variable, Callable[[int], Any]]]
+    ) -> None:
         super().__init__()
         if not isinstance(schedules, dict) or not schedules:
             raise ValueError(
@@ -72,13 +79,15 @@ class NegativesCurriculum(keras.callbacks.Callback):
                 )
             self._schedules[name] = variable, schedule
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         self._assign()
 
-    def on_train_batch_begin(self, batch, logs=None):
+    def on_train_batch_begin(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         self._assign()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if logs is None:
             return
         for name, (variable, _) in self._schedules.items():
@@ -88,7 +97,7 @@ class NegativesCurriculum(keras.callbacks.Callback):
             for place, item in enumerate(value.ravel() if value.ndim else ()):
                 logs[f"{name}_{place}"] = item.item()
 
-    def _assign(self):
+    def _assign(self) -> None:
         step = int(tf.convert_to_tensor(self.model.optimizer.iterations))
         values = [
             (variable, _checked(name, variable, schedule(step), step))
@@ -98,7 +107,7 @@ class NegativesCurriculum(keras.callbacks.Callback):
             variable.assign(value)
 
 
-def _checked(name, variable, value, step):
+def _checked(name: str, variable: tf.Variable, value: Any, step: int) -> tf.Tensor:
     """The value in the variable's dtype."""
     value = np.asarray(value, np.float64)
     if value.shape != tuple(variable.shape) or not np.isfinite(value).all():

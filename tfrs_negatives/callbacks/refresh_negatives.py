@@ -1,7 +1,10 @@
 """Mined negatives that follow the model (ANCE)."""
 
+from __future__ import annotations
+
 import threading
 import warnings
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -10,6 +13,9 @@ from tfrs_negatives import _checks
 from tfrs_negatives._keras import keras
 from tfrs_negatives.callbacks.mining_pass import MiningPass
 from tfrs_negatives.callbacks.tower_encoder import TowerEncoder
+from tfrs_negatives.index.top_k import TopK
+from tfrs_negatives.samplers import Mined
+from tfrs_negatives.types import ListsLike, Tower
 
 
 class RefreshNegatives(keras.callbacks.Callback):
@@ -67,22 +73,22 @@ class RefreshNegatives(keras.callbacks.Callback):
 
     def __init__(
         self,
-        sampler,
-        index,
-        candidates,
-        candidate_tower,
-        queries=None,
-        query_tower=None,
+        sampler: Mined,
+        index: TopK,
+        candidates: tf.data.Dataset,
+        candidate_tower: Tower,
+        queries: tf.data.Dataset | None = None,
+        query_tower: Tower | None = None,
         *,
-        every_steps=None,
-        every_epochs=None,
-        background=False,
-        max_staleness=None,
-        positives=None,
-        num_negatives=None,
-        on_error="warn",
-        **mining,
-    ):
+        every_steps: int | None = None,
+        every_epochs: int | None = None,
+        background: bool = False,
+        max_staleness: int | None = None,
+        positives: ListsLike | None = None,
+        num_negatives: int | None = None,
+        on_error: str = "warn",
+        **mining: Any,
+    ) -> None:
         super().__init__()
         if (every_steps is None) == (every_epochs is None):
             raise ValueError(
@@ -105,23 +111,24 @@ class RefreshNegatives(keras.callbacks.Callback):
                 "mine from the item side."
             )
         corpus = TowerEncoder("candidates", candidates, candidate_tower)
-        if queries is not None:
-            queries = TowerEncoder("queries", queries, query_tower)
+        rows = None
+        if queries is not None and query_tower is not None:
+            rows = TowerEncoder("queries", queries, query_tower)
         self._refresh = MiningPass(
-            sampler, index, corpus, queries, mining, positives, num_negatives
+            sampler, index, corpus, rows, mining, positives, num_negatives
         )
         self._sampler = sampler
         self._every_steps, self._every_epochs = every_steps, every_epochs
         self._background, self._max_staleness = background, max_staleness
         self._on_error = on_error
-        self._thread = None
-        self._failure = None
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
         self._attempted = 0
         self._measured = dict.fromkeys(
             ("refresh_seconds", "refresh_changed", "refresh_short_rows"), np.nan
         )
 
-    def refresh(self, step=0):
+    def refresh(self, step: int = 0) -> None:
         """Refreshes at once, such as to fill the table before training.
 
         Args:
@@ -134,16 +141,18 @@ class RefreshNegatives(keras.callbacks.Callback):
         self._attempted = step
         self._measured = self._refresh(step)
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         # Here rather than in a thread: two threads must not trace at a time. In the
         # scope, because tracing builds towers that are not built yet.
         with self.model.distribute_strategy.scope():
             self._refresh.trace()
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._first_step = self._step()
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
         step = self._step()
         self._collect()
         if self._every_steps is not None and self._is_due(step, self._every_steps):
@@ -151,7 +160,7 @@ class RefreshNegatives(keras.callbacks.Callback):
         if self._max_staleness is not None and self._age(step) > self._max_staleness:
             self._finish()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         step = self._step()
         self._collect()
         if self._every_epochs is not None:
@@ -161,26 +170,26 @@ class RefreshNegatives(keras.callbacks.Callback):
         if logs is not None:
             logs.update(self._measured, refresh_age=self._age(step))
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         self._finish()
 
-    def _step(self):
+    def _step(self) -> int:
         return int(tf.convert_to_tensor(self.model.optimizer.iterations))
 
-    def _refreshed_at(self, step):
+    def _refreshed_at(self, step: int) -> int:
         refreshed_at = int(self._sampler.refreshed_at.numpy())
         # A table of another run says nothing about this one.
         return refreshed_at if refreshed_at <= step else 0
 
-    def _age(self, step):
+    def _age(self, step: int) -> int:
         return step - self._refreshed_at(step)
 
-    def _is_due(self, step, steps):
+    def _is_due(self, step: int, steps: int) -> bool:
         attempted = self._attempted if self._attempted <= step else 0
         last = max(self._refreshed_at(step), attempted)
         return self._thread is None and step - last >= steps
 
-    def _start(self, step):
+    def _start(self, step: int) -> None:
         self._attempted = step
         if self._background:
             # A daemon, so that an interpreter that is told to end can.
@@ -192,7 +201,7 @@ class RefreshNegatives(keras.callbacks.Callback):
             self._attempt(step)
             self._report()
 
-    def _attempt(self, step):
+    def _attempt(self, step: int) -> None:
         # Even SystemExit, which kills a thread, is a refresh that failed; only in
         # the main thread is it the program's.
         caught = BaseException if self._background else Exception
@@ -201,19 +210,19 @@ class RefreshNegatives(keras.callbacks.Callback):
         except caught as failure:
             self._failure = failure
 
-    def _collect(self):
+    def _collect(self) -> None:
         """Reports on a refresh in the background that has ended."""
         if self._thread is not None and not self._thread.is_alive():
             self._finish()
 
-    def _finish(self):
+    def _finish(self) -> None:
         """Waits for a refresh in the background, and reports on it."""
         if self._thread is not None:
             self._thread.join()
             self._thread = None
         self._report()
 
-    def _report(self):
+    def _report(self) -> None:
         failure, self._failure = self._failure, None
         if failure is None:
             return

@@ -1,9 +1,14 @@
 """A tower applied to all batches of a dataset."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives.index.identifiers import check_distinct
+from tfrs_negatives.types import Tower
 
 
 class TowerEncoder:
@@ -19,7 +24,7 @@ class TowerEncoder:
       ValueError: Elements of another structure, an infinite dataset.
     """
 
-    def __init__(self, name, dataset, tower):
+    def __init__(self, name: str, dataset: tf.data.Dataset, tower: Tower) -> None:
         spec = getattr(dataset, "element_spec", None)
         if not isinstance(spec, tuple) or len(spec) != 2:
             raise ValueError(
@@ -41,9 +46,9 @@ class TowerEncoder:
             lambda features: tf.cast(tower(features), tf.float32),
             input_signature=[signature],
         )
-        self._traced = None
+        self._traced: Any = None
 
-    def trace(self):
+    def trace(self) -> None:
         """Traces the tower, and builds it if it was not; once."""
         # Called as it was traced: in another thread, outside of the strategy that
         # training is in, `tf.function` would trace again.
@@ -54,13 +59,13 @@ class TowerEncoder:
                 self._tower(features)
             self._traced = self._embed.get_concrete_function()
 
-    def check_distinct(self):
+    def check_distinct(self) -> None:
         """Raises `ValueError` where an id has several rows, before any is embedded."""
         ids = [batch.numpy() for batch in self._dataset.map(lambda ids, _: ids)]
         if ids:
             check_distinct(f"ids of {self._name}", np.concatenate(ids))
 
-    def encode(self):
+    def encode(self) -> tuple[np.ndarray, np.ndarray]:
         """Embeds the whole dataset with the tower's present weights.
 
         Returns:
@@ -71,19 +76,19 @@ class TowerEncoder:
             embeddings that are NaN or infinite.
         """
         self.trace()
-        ids, embeddings = [], []
-        for batch_ids, features in self._dataset:
-            ids.append(batch_ids.numpy())
-            embeddings.append(self._traced(features).numpy())
-            if embeddings[-1].shape[:-1] != ids[-1].shape or ids[-1].ndim != 1:
+        batches = []
+        for batch, features in self._dataset:
+            ids, embeddings = batch.numpy(), self._traced(features).numpy()
+            if embeddings.shape[:-1] != ids.shape or ids.ndim != 1:
                 raise ValueError(
                     f"`{self._name}` must have one id for each embedding [b, d], "
-                    f"received {ids[-1].shape} ids and embeddings of shape "
-                    f"{embeddings[-1].shape}."
+                    f"received {ids.shape} ids and embeddings of shape "
+                    f"{embeddings.shape}."
                 )
-        if not ids:
+            batches.append((ids, embeddings))
+        if not batches:
             raise ValueError(f"`{self._name}` is empty.")
-        ids, embeddings = np.concatenate(ids), np.concatenate(embeddings)
+        ids, embeddings = map(np.concatenate, zip(*batches, strict=True))
         bad = ~np.isfinite(embeddings).all(axis=1)
         if bad.any():
             raise ValueError(
@@ -93,7 +98,7 @@ class TowerEncoder:
         return ids, embeddings
 
 
-def _any_batch(spec):
+def _any_batch(spec: tf.TypeSpec) -> tf.TypeSpec:
     if isinstance(spec, tf.TensorSpec):
         return tf.TensorSpec([None, *spec.shape[1:]], spec.dtype)
     return spec

@@ -8,6 +8,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from tfrs_negatives.types import PathLike
+
 #: The file that `train` writes the comparison to.
 FIGURES = "figures.json"
 
@@ -68,7 +70,7 @@ def table(summarised: dict[str, Any], seeds: Sequence[int]) -> str:
     )
 
 
-def plot(summarised: dict[str, Any], path: str, title: str) -> None:
+def plot(summarised: dict[str, Any], path: PathLike, title: str) -> None:
     """Writes a bar chart of the figures that are shares, as PNG.
 
     Args:

@@ -15,8 +15,8 @@ RECALL_AT = (10, 50, 100)
 NDCG_AT = 10
 GROUP_RECALL_AT = 50
 
-# Held-out pairs at a time: the seen items of their users are held in one matrix.
-_BLOCK_PAIRS = 1024
+# Users at a time: their seen items are held in one matrix.
+_BLOCK_USERS = 256
 
 
 def figures(
@@ -49,6 +49,7 @@ def figures(
                 "diverged. Lower --learning-rate or raise --temperature."
             )
     ranks = held_out_ranks(user_embeddings, item_embeddings, split)
+    found: dict[str, float | None]
     found = {f"recall@{k}": _recall(ranks, k) for k in RECALL_AT}
     found[f"ndcg@{NDCG_AT}"] = _ndcg(ranks, split.held_out_user)
     for name, pairs in _groups(split).items():
@@ -112,35 +113,77 @@ def held_out_ranks(
     users = tf.constant(user_embeddings, tf.float32)
     items = tf.constant(item_embeddings, tf.float32)
     norm = largest_norm(items)
-    seen = split.item[np.argsort(split.user, kind="stable")]
-    num_seen = np.bincount(split.user, minlength=len(user_embeddings))
-    ends = np.cumsum(num_seen)
 
     @tf.function(
         input_signature=[
             tf.TensorSpec([None], tf.int64),
-            tf.TensorSpec([None, 1], tf.int32),
+            tf.TensorSpec([None, None], tf.int32),
             tf.TensorSpec([None, None], tf.int32),
         ]
     )
-    def ranks_of(user: tf.Tensor, item: tf.Tensor, excluded: tf.Tensor) -> tf.Tensor:
-        # Each pair is a query: a user's other held-out items are candidates too.
+    def ranks_of(user: tf.Tensor, positives: tf.Tensor, seen: tf.Tensor) -> tf.Tensor:
         queries = tf.gather(users, user)
-        return ranks_of_positions(queries, items, norm, item, excluded, deepest)
+        return ranks_of_positions(queries, items, norm, positives, seen, deepest)
 
+    pairs = np.flatnonzero(split.held_out_item >= 0)
+    pairs_of = _ListsByUser(split.held_out_user[pairs], pairs, len(users))
+    seen_by = _ListsByUser(split.user, split.item, len(users))
     # Users who have seen as much come together, so that little is padded.
-    order = np.argsort(num_seen[split.held_out_user], kind="stable")
-    ranks = np.zeros(len(order), np.int32)
-    for start in range(0, len(order), _BLOCK_PAIRS):
-        pairs = order[start : start + _BLOCK_PAIRS]
-        user = split.held_out_user[pairs]
-        item = split.held_out_item[pairs]
-        within = np.arange(num_seen[user].max())
-        places = (ends - num_seen)[user][:, None] + within
-        is_seen = within < num_seen[user][:, None]
-        excluded = np.where(is_seen, seen[np.minimum(places, len(seen) - 1)], -1)
-        ranks[pairs] = ranks_of(user, item[:, None], excluded).numpy()[:, 0]
+    order = np.argsort(seen_by.sizes, kind="stable")
+    order = order[pairs_of.sizes[order] > 0]
+    ranks = np.zeros(len(split.held_out_item), np.int32)
+    for start in range(0, len(order), _BLOCK_USERS):
+        user = order[start : start + _BLOCK_USERS]
+        wanted = pairs_of.matrix(user)
+        positives = np.where(wanted >= 0, split.held_out_item[wanted], -1)
+        found = ranks_of(user, positives, seen_by.matrix(user)).numpy()
+        rows, places = np.nonzero(wanted >= 0)
+        scores = np.einsum(
+            "hd,hd->h",
+            user_embeddings[user[rows]].astype(np.float64),
+            item_embeddings[positives[rows, places]].astype(np.float64),
+        )
+        ranks[wanted[rows, places]] = _last_of_equals(found[rows, places], rows, scores)
     return ranks
+
+
+class _ListsByUser:
+    """What belongs to each user.
+
+    Args:
+      user: [n] whose each of `values` is.
+      values: [n].
+      num_users: U.
+
+    Attributes:
+      sizes: [U], how much each user has.
+    """
+
+    def __init__(self, user: np.ndarray, values: np.ndarray, num_users: int) -> None:
+        self._values = values[np.argsort(user, kind="stable")]
+        self.sizes = np.bincount(user, minlength=num_users)
+        self._starts = np.cumsum(self.sizes) - self.sizes
+
+    def matrix(self, users: np.ndarray) -> np.ndarray:
+        """The values of some users, a row each, -1 behind the last."""
+        within = np.arange(self.sizes[users].max(initial=0))
+        places = self._starts[users][:, None] + within
+        there = within < self.sizes[users][:, None]
+        return np.where(there, self._values[np.where(there, places, 0)], -1)
+
+
+def _last_of_equals(
+    ranks: np.ndarray, rows: np.ndarray, scores: np.ndarray
+) -> np.ndarray:
+    """Gives a row's held-out items of equal score the rank of the last of them.
+
+    The metric counts the positives of a query one after the other; here each is one of
+    the candidates that the others are ranked among.
+    """
+    _, tied = np.unique(np.stack([rows, scores]), axis=1, return_inverse=True)
+    last = np.zeros(len(ranks), ranks.dtype)
+    np.maximum.at(last, tied.ravel(), ranks)
+    return last[tied.ravel()]
 
 
 def _recall(ranks: np.ndarray, k: int) -> float | None:

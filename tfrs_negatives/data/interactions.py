@@ -12,7 +12,7 @@ from tfrs_negatives.data.time_range import time_range
 from tfrs_negatives.types import PathLike
 
 if TYPE_CHECKING:
-    from tfrs_negatives.data.table_parts import Parts
+    from tfrs_negatives.data.table_parts import TableParts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +122,7 @@ def interactions(
     return _build(table_sources.parts(path, tfds, data_dir, named))
 
 
-def _build(parts: Parts) -> Interactions:
+def _build(parts: TableParts) -> Interactions:
     """The object from a table's parts."""
     from tfrs_negatives.data import arrow_columns
 

@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 
 from tfrs_negatives.data import arrow_columns
 from tfrs_negatives.data.file_state import FileState
-from tfrs_negatives.data.table_parts import Parts
+from tfrs_negatives.data.table_parts import TableParts
 from tfrs_negatives.data.table_sources import NameColumns
 
 
-class ParquetParts(Parts):
+class ParquetParts(TableParts):
     """A Parquet file.
 
     One row group is in memory, in Arrow's form, while rows of it are taken.

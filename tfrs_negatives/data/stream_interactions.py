@@ -14,7 +14,7 @@ from tfrs_negatives.data import table_sources
 from tfrs_negatives.types import Features, PathLike
 
 if TYPE_CHECKING:
-    from tfrs_negatives.data.table_parts import Parts
+    from tfrs_negatives.data.table_parts import TableParts
 
 # A part of a table takes as long to ask for as this many rows take to read.
 _MIN_PART = 8_192
@@ -100,8 +100,8 @@ def stream_interactions(
     return batches.map(_with_request)
 
 
-def _from_parts(parts: Parts, batch_size: int) -> tf.data.Dataset:
-    """Batches of what `table_parts.Parts` hold."""
+def _from_parts(parts: TableParts, batch_size: int) -> tf.data.Dataset:
+    """Batches of what `table_parts.TableParts` hold."""
     num = max(batch_size, _MIN_PART)
     roles = sorted(parts.dtypes)
 

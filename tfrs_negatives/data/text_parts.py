@@ -11,7 +11,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from tfrs_negatives.data.file_state import FileState
-from tfrs_negatives.data.table_parts import Parts
+from tfrs_negatives.data.table_parts import TableParts
 from tfrs_negatives.data.table_sources import NameColumns
 
 # Bytes that are parsed together, and at most, where a row needs more. Arrow reads 32
@@ -25,7 +25,7 @@ _MAX_WAITING = 4
 _END = "\x1eend of table\x1e"
 
 
-class TextParts(Parts):
+class TextParts(TableParts):
     """A CSV or TSV file, compressed by gzip perhaps. Its ids are strings.
 
     A position is a number of rows. A reader waits wherever a part ended; to go on from

@@ -35,6 +35,10 @@ class TopK(keras.Model, abc.ABC):
       name: Name of the layer.
     """
 
+    if TYPE_CHECKING:
+        # To editors, what makes a `keras.Model` may return anything.
+        def __new__(cls, *args: Any, **kwargs: Any) -> Self: ...
+
     def __init__(
         self, query_model: Tower | None = None, k: int = 10, name: str | None = None
     ) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 
-class Parts(NamedTuple):
+class LogParts(NamedTuple):
     """The parts of groups, in logarithms.
 
     Attributes:
@@ -25,7 +25,7 @@ class Parts(NamedTuple):
     runner_up: tf.Tensor
 
 
-def split(values: tf.Tensor, groups: tf.Tensor, num_groups: tf.Tensor) -> Parts:
+def split(values: tf.Tensor, groups: tf.Tensor, num_groups: tf.Tensor) -> LogParts:
     """Finds each group's largest part.
 
     The sum of a group less one part cannot be had by subtraction if that part is
@@ -37,7 +37,7 @@ def split(values: tf.Tensor, groups: tf.Tensor, num_groups: tf.Tensor) -> Parts:
       num_groups: G, scalar int32.
 
     Returns:
-      `Parts`.
+      `LogParts`.
     """
     largest = _segment_max(values, groups, num_groups)
     is_largest = tf.equal(values, tf.gather(largest, groups))
@@ -47,10 +47,10 @@ def split(values: tf.Tensor, groups: tf.Tensor, num_groups: tf.Tensor) -> Parts:
     top = tf.equal(places, tf.gather(first, groups))
     others = tf.where(top, _minus_inf(values), values)
     runner_up = segment_logsumexp(others, groups, num_groups)
-    return Parts(values, groups, top, largest, runner_up)
+    return LogParts(values, groups, top, largest, runner_up)
 
 
-def log_sums_of_others(parts: Parts) -> tf.Tensor:
+def log_sums_of_others(parts: LogParts) -> tf.Tensor:
     """[S], for each part the log of the sum of its group's others."""
     reference = tf.gather(finite(parts.largest), parts.groups)
     runner_up = tf.gather(parts.runner_up, parts.groups)

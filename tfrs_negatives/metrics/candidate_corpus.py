@@ -1,40 +1,54 @@
 """The candidates that positives are ranked among: embeddings, and rows by id."""
 
+from __future__ import annotations
+
 import abc
 
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import _checks
+from tfrs_negatives.index.brute_force import BruteForce
+from tfrs_negatives.index.searcher import Searcher
 from tfrs_negatives.metrics.corpus_ids import KnownIds, ids_of_layer
+from tfrs_negatives.metrics.corpus_inputs import IdLists
 from tfrs_negatives.metrics.ranks import ranks_of_embeddings, ranks_of_positions
 
 _NORM_BLOCK = 2**16
 
 
 class CandidateCorpus(abc.ABC):
-    """Ranks positives among candidates; what `CorpusRecall` asks.
+    """Ranks positives among candidates; what `CorpusRecall` asks."""
 
-    `width` is d, an int, or None where only a step can tell.
-    """
+    @property
+    def width(self) -> int | None:
+        """d, or None where only a step can tell."""
+        return None
 
-    width = None
-    # The searcher of an index, which a function keeps when it is traced.
-    searcher = None
+    @property
+    def searcher(self) -> Searcher | None:
+        """That of an index, which a function keeps when it is traced."""
+        return None
 
     @abc.abstractmethod
-    def is_exact(self):
+    def is_exact(self) -> bool:
         """Whether ranks are those among all candidates."""
 
     @abc.abstractmethod
-    def known_ids(self):
+    def known_ids(self) -> KnownIds:
         """`corpus_ids.KnownIds` of the candidates."""
 
-    def invalidate(self):  # noqa: B027
+    def invalidate(self) -> None:  # noqa: B027
         """A new evaluation begins: forgets what was read for the last one."""
 
     @abc.abstractmethod
-    def ranks_of_ids(self, queries, positives, excluded, deepest):
+    def ranks_of_ids(
+        self,
+        queries: tf.Tensor,
+        positives: IdLists,
+        excluded: IdLists | None,
+        deepest: int,
+    ) -> tf.Tensor:
         """Ranks of positives by id.
 
         Args:
@@ -49,23 +63,25 @@ class CandidateCorpus(abc.ABC):
         """
 
     @abc.abstractmethod
-    def ranks_of_embeddings(self, queries, positives, deepest):
+    def ranks_of_embeddings(
+        self, queries: tf.Tensor, positives: tf.Tensor, deepest: int
+    ) -> tf.Tensor:
         """Ranks `[B, 1]` int32 of one positive of each query, `[B, d]`."""
 
 
 class EmbeddedCorpus(CandidateCorpus):
     """A corpus of which all embeddings are there to be scored."""
 
-    def is_exact(self):
+    def is_exact(self) -> bool:
         """True."""
         return True
 
     @abc.abstractmethod
-    def read(self):
+    def read(self) -> tuple[tf.Tensor, tf.Tensor]:
         """The embeddings `[N, d]` float32, and their `largest_norm`."""
 
     @abc.abstractmethod
-    def positions(self, name, ids):
+    def positions(self, name: str, ids: tf.Tensor) -> tf.Tensor:
         """Row numbers of ids.
 
         Args:
@@ -76,7 +92,13 @@ class EmbeddedCorpus(CandidateCorpus):
           `[B, n, c]` int32: c is how many rows an id may have; -1 for none.
         """
 
-    def ranks_of_ids(self, queries, positives, excluded, deepest):
+    def ranks_of_ids(
+        self,
+        queries: tf.Tensor,
+        positives: IdLists,
+        excluded: IdLists | None,
+        deepest: int,
+    ) -> tf.Tensor:
         embeddings, norm = self._read(queries)
         rows = self._positions_of("true_candidate_ids", positives)
         if excluded is None:
@@ -89,15 +111,17 @@ class EmbeddedCorpus(CandidateCorpus):
         ranks = tf.reduce_min(tf.where(ranks > 0, ranks, tf.int32.max), axis=2)
         return tf.where(ranks < tf.int32.max, ranks, 0)
 
-    def ranks_of_embeddings(self, queries, positives, deepest):
+    def ranks_of_embeddings(
+        self, queries: tf.Tensor, positives: tf.Tensor, deepest: int
+    ) -> tf.Tensor:
         embeddings, norm = self._read(queries)
         return ranks_of_embeddings(queries, embeddings, norm, positives, deepest)
 
-    def _positions_of(self, name, lists):
+    def _positions_of(self, name: str, lists: IdLists) -> tf.Tensor:
         rows = self.positions(name, lists.ids)
         return tf.where(lists.present[:, :, tf.newaxis], rows, -1)
 
-    def _read(self, queries):
+    def _read(self, queries: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         embeddings, norm = self.read()
         check = tf.debugging.assert_equal(
             tf.shape(queries)[1],
@@ -107,7 +131,7 @@ class EmbeddedCorpus(CandidateCorpus):
         return _checks.guard(embeddings, check), norm
 
 
-def _flat(rows):
+def _flat(rows: tf.Tensor) -> tf.Tensor:
     """`[B, n * c]` of `[B, n, c]`."""
     shape = tf.shape(rows)
     return tf.reshape(rows, [shape[0], shape[1] * shape[2]])
@@ -122,34 +146,34 @@ class IndexCorpus(EmbeddedCorpus):
         that the index answers with.
     """
 
-    def __init__(self, index, row_numbers_are_ids=True):
+    def __init__(self, index: BruteForce, row_numbers_are_ids: bool = True) -> None:
         self._index, self._row_numbers_are_ids = index, row_numbers_are_ids
 
     @property
-    def searcher(self):
+    def searcher(self) -> Searcher:
         return self._index.searcher
 
     @property
-    def width(self):
+    def width(self) -> int:
         return self.searcher.width
 
-    def known_ids(self):
+    def known_ids(self) -> KnownIds:
         known = ids_of_layer(self._index)
         if known.may_be_row_numbers and not self._row_numbers_are_ids:
             return KnownIds(False)
         return known
 
-    def read(self):
+    def read(self) -> tuple[tf.Tensor, tf.Tensor]:
         embeddings = tf.convert_to_tensor(self.searcher._candidates)
         norm = largest_norm(embeddings)
         return _checks.guard(embeddings, self._is_there(), norm_check(norm)), norm
 
-    def positions(self, name, ids):
+    def positions(self, name: str, ids: tf.Tensor) -> tf.Tensor:
         ids = _checks.guard(ids, self._is_there())
         found = self.searcher.identifiers.positions_of_any(name, ids)
         return found[:, :, tf.newaxis]
 
-    def _is_there(self):
+    def _is_there(self) -> tf.Operation | None:
         return tf.debugging.assert_equal(
             self.searcher.identifiers.num_rows(),
             tf.shape(self.searcher._candidates)[0],
@@ -158,7 +182,7 @@ class IndexCorpus(EmbeddedCorpus):
         )
 
 
-def norm_check(largest_norm):
+def norm_check(largest_norm: tf.Tensor) -> tf.Operation | None:
     """The assertion that scores are finite; see `_checks.guard`."""
     return tf.debugging.assert_less(
         largest_norm,
@@ -168,14 +192,14 @@ def norm_check(largest_norm):
     )
 
 
-def largest_norm(embeddings):
+def largest_norm(embeddings: tf.Tensor) -> tf.Tensor:
     """The greatest length of a row, float64; NaN or inf if a row holds such.
 
     Infinite too where float32 cannot hold the square. In blocks, without a copy.
     """
     num_rows = tf.shape(embeddings)[0]
 
-    def step(start, square):
+    def step(start: tf.Tensor, square: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         block = embeddings[start : start + _NORM_BLOCK]
         squares = tf.reduce_sum(block**2, axis=1)
         # A maximum would drop NaN.

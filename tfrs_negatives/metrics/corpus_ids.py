@@ -1,10 +1,13 @@
 """What a corpus knows of ids, and which ids a metric is to find its positives by."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from tfrs_negatives.index.top_k import TopK
+from tfrs_negatives.types import TensorLike
 
 
 class KnownIds(NamedTuple):
@@ -24,7 +27,7 @@ class KnownIds(NamedTuple):
     are_needed: bool = False
 
 
-def ids_of_dataset(dataset):
+def ids_of_dataset(dataset: tf.data.Dataset) -> KnownIds:
     """`KnownIds` of a dataset of embeddings, or of pairs (ids, embeddings)."""
     spec = dataset.element_spec
     if isinstance(spec, tuple) and len(spec) == 2:
@@ -32,14 +35,14 @@ def ids_of_dataset(dataset):
     return KnownIds(False)
 
 
-def ids_of_layer(layer):
+def ids_of_layer(layer: object) -> KnownIds:
     """`KnownIds` of a layer that retrieves: ours, TFRS's, or another."""
     if isinstance(layer, TopK):
         if not layer.has_candidates:
             return KnownIds()
-        ids = layer.searcher.identifiers
+        held_ids = layer.searcher.identifiers
         needed = not layer.is_exact()
-        return KnownIds(True, ids.dtype, ids.are_row_numbers, needed)
+        return KnownIds(True, held_ids.dtype, held_ids.are_row_numbers, needed)
     # TFRS's have a dataset (`Streaming`), or ids in a variable. Without ids they answer
     # with row numbers: its `BruteForce` makes a variable of them, its `ScaNN` has None.
     row_numbers = KnownIds(True, tf.int32, may_be_row_numbers=True)
@@ -55,7 +58,11 @@ def ids_of_layer(layer):
     return KnownIds(True, ids.dtype, may_be_row_numbers=_counts_rows(ids))
 
 
-def eval_ids(metric, candidate_ids, given=None):
+def eval_ids(
+    metric: Any,
+    candidate_ids: TensorLike | None,
+    given: TensorLike | None = None,
+) -> TensorLike | None:
     """What a task hands to a corpus metric as `true_candidate_ids`.
 
     That a task has ids, for its masks, does not say that the corpus has any: those of
@@ -118,7 +125,7 @@ def eval_ids(metric, candidate_ids, given=None):
     )
 
 
-def _counts_rows(ids):
+def _counts_rows(ids: tf.Variable) -> bool:
     """Whether a variable of ids is 0, 1, 2..., as TFRS numbers candidates without."""
     if ids.dtype != tf.int32:
         return False

@@ -1,11 +1,15 @@
 """Checks of what `CorpusRecall` is given."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import _checks
+from tfrs_negatives.types import ListsLike
 
 
 class IdLists(NamedTuple):
@@ -15,17 +19,18 @@ class IdLists(NamedTuple):
     present: tf.Tensor
 
 
-def checked_ks(ks):
+def checked_ks(ks: int | Sequence[int]) -> list[int]:
     """The values of k as a list of ints; one is a list of one."""
-    ks = list(ks) if np.ndim(ks) else [ks]
-    for k in ks:
+    given: Any = ks
+    given = list(given) if np.ndim(given) else [given]
+    for k in given:
         _checks.check_at_least("ks", k, 1)
-    if not ks or len(set(ks)) < len(ks):
-        raise ValueError(f"`ks` must be distinct values of k, received {ks}.")
-    return [int(k) for k in ks]
+    if not given or len(set(given)) < len(given):
+        raise ValueError(f"`ks` must be distinct values of k, received {given}.")
+    return [int(k) for k in given]
 
 
-def checked_ids(name, ids, rows):
+def checked_ids(name: str, ids: ListsLike, rows: int | tf.Tensor) -> IdLists:
     """Ids as `IdLists`: all those of a dense tensor, or a `tf.RaggedTensor`'s."""
     present = None
     if isinstance(ids, tf.RaggedTensor):
@@ -46,7 +51,7 @@ def checked_ids(name, ids, rows):
     return IdLists(ids, tf.ones_like(ids, tf.bool) if present is None else present)
 
 
-def finite(name, embeddings):
+def finite(name: str, embeddings: tf.Tensor) -> list[tf.Operation]:
     """Assertions, a list of operations, that no embedding is NaN, infinite or huge."""
     # The square, so that scores are finite too.
     square = tf.reduce_sum(embeddings**2, axis=1)

@@ -1,5 +1,10 @@
 """Recall, NDCG, MRR and hit rate over a whole corpus."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -8,14 +13,21 @@ from tfrs_negatives._ids import as_int64
 from tfrs_negatives._keras import Untracked, keras
 from tfrs_negatives.index.brute_force import BruteForce
 from tfrs_negatives.index.top_k import TopK
-from tfrs_negatives.metrics.candidate_corpus import IndexCorpus
-from tfrs_negatives.metrics.corpus_inputs import checked_ids, checked_ks, finite
+from tfrs_negatives.metrics.candidate_corpus import CandidateCorpus, IndexCorpus
+from tfrs_negatives.metrics.corpus_ids import KnownIds
+from tfrs_negatives.metrics.corpus_inputs import (
+    IdLists,
+    checked_ids,
+    checked_ks,
+    finite,
+)
 from tfrs_negatives.metrics.dataset_corpus import DatasetCorpus
 from tfrs_negatives.metrics.evaluation_mean import EvaluationMean
 from tfrs_negatives.metrics.popularity_bands import PopularityBands
 from tfrs_negatives.metrics.rank_measures import MEASURES
 from tfrs_negatives.metrics.ranks import first_occurrences
 from tfrs_negatives.metrics.retrieved_corpus import RetrievedCorpus
+from tfrs_negatives.types import Config, ListsLike, TensorLike
 
 # What TFRS calls its metric, and the hit rate.
 _TFRS_NAME = "factorized_top_k"
@@ -74,22 +86,22 @@ class CorpusRecall(keras.layers.Layer):
 
     def __init__(
         self,
-        candidates,
-        ks=(1, 5, 10, 50, 100),
-        name=None,
+        candidates: tf.data.Dataset | TensorLike | Callable[..., Any],
+        ks: int | Sequence[int] = (1, 5, 10, 50, 100),
+        name: str | None = None,
         *,
-        candidate_ids=None,
-        measures=None,
-        popularity=None,
-    ):
+        candidate_ids: TensorLike | None = None,
+        measures: str | Iterable[str] | None = None,
+        popularity: PopularityBands | None = None,
+    ) -> None:
         if name is None:
             name = _TFRS_NAME if measures is None else "corpus"
         super().__init__(name=name, dtype="float32")
         self._ks = checked_ks(ks)
         if measures is not None:
             measures = [measures] if isinstance(measures, str) else list(measures)
-            for measure in measures:
-                _checks.check_choice("measures", measure, tuple(MEASURES))
+            for chosen in measures:
+                _checks.check_choice("measures", chosen, tuple(MEASURES))
         if popularity is not None and not isinstance(popularity, PopularityBands):
             raise ValueError(
                 "`popularity` must be a metrics.PopularityBands, received "
@@ -104,9 +116,10 @@ class CorpusRecall(keras.layers.Layer):
                 "Let the dataset yield (ids, embeddings), or pass `candidate_ids` "
                 "beside an array."
             )
+        wanted: list[str | None] = [*measures] if measures else [None]
         averages = []
         for band in (None, *(popularity.names if popularity else ())):
-            for measure in measures or [None]:
+            for measure in wanted:
                 for k in self._ks:
                     average = EvaluationMean(
                         _name_of(name, band, measure, k),
@@ -123,18 +136,18 @@ class CorpusRecall(keras.layers.Layer):
         self._traced_for = Untracked(None)
         self.built = True
 
-    def get_config(self):
+    def get_config(self) -> Config:
         raise NotImplementedError(
             "A CorpusRecall cannot be serialised, since its candidates are data. Leave "
             "it out of the task, and set `task.factorized_metrics` after loading."
         )
 
     @property
-    def names(self):
+    def names(self) -> list[str]:
         """Names of the measures, in the order of `result`."""
         return [average.name for average in self._averages]
 
-    def known_ids(self):
+    def known_ids(self) -> KnownIds:
         """`corpus_ids.KnownIds` of the candidates, for `corpus_ids.eval_ids`."""
         known = self._corpus.value.known_ids()
         needed = known.are_needed or self._bands.value is not None
@@ -142,12 +155,12 @@ class CorpusRecall(keras.layers.Layer):
 
     def update_state(
         self,
-        query_embeddings,
-        true_candidate_embeddings=None,
-        true_candidate_ids=None,
-        sample_weight=None,
-        excluded_ids=None,
-    ):
+        query_embeddings: TensorLike,
+        true_candidate_embeddings: TensorLike | None = None,
+        true_candidate_ids: ListsLike | None = None,
+        sample_weight: TensorLike | None = None,
+        excluded_ids: ListsLike | None = None,
+    ) -> tf.Operation | None:
         """Adds a batch of queries.
 
         Args:
@@ -178,20 +191,21 @@ class CorpusRecall(keras.layers.Layer):
             sample_weight,
             excluded_ids,
         )
-        updates = [
-            average.update_state(*parts)
-            for average, parts in zip(self._averages, sums, strict=True)
-        ]
+        updates = []
+        for average, parts in zip(self._averages, sums, strict=True):
+            # Of which Keras 2 makes what returns an operation.
+            update: Callable[..., Any] = average.update_state
+            updates.append(update(*parts))
         return tf.group([u for u in updates if u is not None])
 
     def sums(
         self,
-        query_embeddings,
-        true_candidate_embeddings=None,
-        true_candidate_ids=None,
-        sample_weight=None,
-        excluded_ids=None,
-    ):
+        query_embeddings: TensorLike,
+        true_candidate_embeddings: TensorLike | None = None,
+        true_candidate_ids: ListsLike | None = None,
+        sample_weight: TensorLike | None = None,
+        excluded_ids: ListsLike | None = None,
+    ) -> list[tuple[tf.Tensor, tf.Tensor]]:
         """What `update_state` would add, without adding it.
 
         Arguments and errors are those of `update_state`.
@@ -240,20 +254,20 @@ class CorpusRecall(keras.layers.Layer):
             )
         return self._measure.value(**given)
 
-    def result(self):
+    def result(self) -> list[tf.Tensor]:
         """The measures, a list of scalars in the order of `names`."""
         return [average.result() for average in self._averages]
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         """Begins a new evaluation, in which a dataset of candidates is read again."""
         for average in self._averages:
             average.reset_state()
 
-    def reset_states(self):
+    def reset_states(self) -> None:
         """The same, by the name that TFRS's metrics have."""
         self.reset_state()
 
-    def _checked_embeddings(self, name, embeddings):
+    def _checked_embeddings(self, name: str, embeddings: TensorLike) -> tf.Tensor:
         embeddings = tf.convert_to_tensor(embeddings)
         _checks.check_rank(name, embeddings, (2,), "Pass one embedding per row.")
         if not embeddings.dtype.is_floating:
@@ -268,7 +282,7 @@ class CorpusRecall(keras.layers.Layer):
             )
         return tf.cast(embeddings, tf.float32)
 
-    def _check_no_ids_needed(self, excluded_ids):
+    def _check_no_ids_needed(self, excluded_ids: ListsLike | None) -> None:
         needs = None
         if excluded_ids is not None:
             needs = "`excluded_ids`: a positive may be among them"
@@ -279,7 +293,7 @@ class CorpusRecall(keras.layers.Layer):
         if needs:
             raise ValueError(f"`true_candidate_ids` are needed for {needs}.")
 
-    def _check_has_ids(self):
+    def _check_has_ids(self) -> None:
         if self.known_ids().are_there is False:
             raise ValueError(
                 "`true_candidate_ids` cannot be found: the candidates were given no "
@@ -287,7 +301,14 @@ class CorpusRecall(keras.layers.Layer):
                 "beside an array: np.arange(n) where row numbers are meant."
             )
 
-    def _measured(self, queries, ids=None, positives=None, excluded=None, weight=None):
+    def _measured(
+        self,
+        queries: tf.Tensor,
+        ids: IdLists | None = None,
+        positives: tf.Tensor | None = None,
+        excluded: IdLists | None = None,
+        weight: tf.Tensor | None = None,
+    ) -> list[tuple[tf.Tensor, tf.Tensor]]:
         """Sums of measures and of weights, a pair for each average."""
         corpus = self._corpus.value
         deepest = max(self._ks)
@@ -305,7 +326,7 @@ class CorpusRecall(keras.layers.Layer):
             ids = ids._replace(present=present)
             ranks = corpus.ranks_of_ids(queries, ids, excluded, deepest)
         bands = self._bands.value
-        number = None if bands is None else bands(ids.ids)
+        number = None if bands is None or ids is None else bands(ids.ids)
         if weight is None:
             weight = tf.ones(tf.shape(queries)[:1], tf.float64)
         sums = []
@@ -320,7 +341,7 @@ class CorpusRecall(keras.layers.Layer):
         return sums
 
 
-def _corpus_of(candidates, ids):
+def _corpus_of(candidates: Any, ids: TensorLike | None) -> CandidateCorpus:
     if ids is not None and (
         isinstance(candidates, tf.data.Dataset) or callable(candidates)
     ):
@@ -344,7 +365,7 @@ def _corpus_of(candidates, ids):
     )
 
 
-def _name_of(name, band, measure, k):
+def _name_of(name: str, band: str | None, measure: str | None, k: int) -> str:
     parts = [name] if band is None else [name, band]
     ending = _TFRS_MEASURE.format(k) if measure is None else f"{measure}@{k}"
     return "/".join([*parts, ending])

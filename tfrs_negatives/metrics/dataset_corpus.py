@@ -1,5 +1,10 @@
 """A dataset of candidates, embedded once for each evaluation."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -10,7 +15,7 @@ from tfrs_negatives.metrics.candidate_corpus import (
     largest_norm,
     norm_check,
 )
-from tfrs_negatives.metrics.corpus_ids import ids_of_dataset
+from tfrs_negatives.metrics.corpus_ids import KnownIds, ids_of_dataset
 
 
 class DatasetCorpus(EmbeddedCorpus):
@@ -28,7 +33,7 @@ class DatasetCorpus(EmbeddedCorpus):
       ValueError: Elements of another structure, an endless dataset.
     """
 
-    def __init__(self, dataset):
+    def __init__(self, dataset: tf.data.Dataset) -> None:
         spec = dataset.element_spec
         self._paired = isinstance(spec, tuple) and len(spec) == 2
         parts = spec if self._paired else (spec,)
@@ -56,13 +61,16 @@ class DatasetCorpus(EmbeddedCorpus):
         # How many rows an id has at most.
         self._most_rows = _local_variable(1, [])
         self._largest_norm = _local_variable(tf.zeros([], tf.float64), [])
-        if embeddings.shape.rank is not None:
-            self.width = embeddings.shape[1]
+        self._width = None if embeddings.shape.rank is None else embeddings.shape[1]
 
-    def known_ids(self):
+    @property
+    def width(self) -> int | None:
+        return self._width
+
+    def known_ids(self) -> KnownIds:
         return ids_of_dataset(self._dataset)
 
-    def invalidate(self):
+    def invalidate(self) -> None:
         # Lets go of the memory, too.
         if bool(tf.convert_to_tensor(self._is_read)):
             self._is_read.assign(False)
@@ -70,13 +78,13 @@ class DatasetCorpus(EmbeddedCorpus):
             self._keys.assign(tf.zeros([0], tf.int64))
             self._rows.assign(tf.zeros([0], tf.int32))
 
-    def read(self):
+    def read(self) -> tuple[tf.Tensor, tf.Tensor]:
         distribute.check_in_scope(self, self._is_read)
         tf.cond(self._is_read, lambda: True, self._fill)
         values = self._embeddings, self._largest_norm
         return tuple(tf.convert_to_tensor(value) for value in values)
 
-    def _fill(self):
+    def _fill(self) -> bool:
         # All batches as one.
         whole = self._dataset.rebatch(np.iinfo(np.int64).max).get_single_element()
         ids, embeddings = whole if self._paired else (None, whole)
@@ -106,7 +114,7 @@ class DatasetCorpus(EmbeddedCorpus):
             self._is_read.assign(True)
         return True
 
-    def positions(self, name, ids):
+    def positions(self, name: str, ids: tf.Tensor) -> tf.Tensor:
         check_comparable(name, ids, "ids of candidates", self._id_spec)
         keys, rows, most = (
             tf.convert_to_tensor(value)
@@ -123,7 +131,7 @@ class DatasetCorpus(EmbeddedCorpus):
         return tf.reshape(found, tf.concat([tf.shape(ids), [most]], axis=0))
 
 
-def _local_variable(value, shape):
+def _local_variable(value: Any, shape: Sequence[int | None]) -> tf.Variable:
     """A variable of which each replica has its own value."""
     return tf.Variable(
         value,

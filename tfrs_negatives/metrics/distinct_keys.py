@@ -1,11 +1,18 @@
 """How many users, sessions or requests a batch holds."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
 import tensorflow as tf
 
 from tfrs_negatives import distribute
 from tfrs_negatives._keras import keras
 from tfrs_negatives.metrics.negative_metric import NegativeMetric
+from tfrs_negatives.metrics.negatives import Negatives
 from tfrs_negatives.metrics.ranks import first_occurrences
+from tfrs_negatives.types import Config
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -23,17 +30,19 @@ class DistinctKeys(NegativeMetric):
 
     NEEDS = ("keys",)
 
-    def __init__(self, key=None, name=None):
+    def __init__(self, key: str | None = None, name: str | None = None) -> None:
         super().__init__(name or ("distinct_keys" + (f"_{key}" if key else "")))
         self.key = key
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"name": self.name, "key": self.key}
 
-    def check(self, candidate_ids, query_keys):
+    def check(
+        self, candidate_ids: tf.Tensor | None, query_keys: Mapping[str | None, Any]
+    ) -> None:
         self._chosen(query_keys)
 
-    def parts(self, negatives):
+    def parts(self, negatives: Negatives) -> tuple[tf.Tensor, tf.Tensor]:
         keys, mask = self._chosen(negatives.keys)
         mask = tf.ones_like(keys, tf.bool) if mask is None else mask
         keys, mask = distribute.gather(keys), distribute.gather(mask)
@@ -41,7 +50,7 @@ class DistinctKeys(NegativeMetric):
         distinct = tf.math.count_nonzero(is_first | ~mask)
         return tf.cast(distinct, tf.float64), tf.ones([], tf.float64)
 
-    def _chosen(self, keys):
+    def _chosen(self, keys: Mapping[str | None, Any]) -> Any:
         if self.key in keys:
             return keys[self.key]
         if self.key is None and len(keys) == 1:

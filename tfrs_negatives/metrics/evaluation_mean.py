@@ -1,9 +1,14 @@
 """A weighted mean whose reset begins an evaluation."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import tensorflow as tf
 
 from tfrs_negatives import distribute
 from tfrs_negatives._keras import IS_KERAS_3, keras
+from tfrs_negatives.metrics.rank_measures import Measure
 
 
 class EvaluationMean(keras.metrics.Metric):
@@ -20,7 +25,14 @@ class EvaluationMean(keras.metrics.Metric):
       on_reset: Function to call at each reset.
     """
 
-    def __init__(self, name, compute, k, band, on_reset):
+    def __init__(
+        self,
+        name: str,
+        compute: Measure,
+        k: int,
+        band: str | None,
+        on_reset: Callable[[], None],
+    ) -> None:
         super().__init__(name=name)
         self.compute, self.k, self.band = compute, k, band
         self._on_reset = on_reset
@@ -30,12 +42,12 @@ class EvaluationMean(keras.metrics.Metric):
             for part in ("total", "weight")
         )
 
-    def update_state(self, total, weight):
+    def update_state(self, total: tf.Tensor, weight: tf.Tensor) -> None:
         """Adds a sum of values times weights, and the sum of these, both float64."""
         self._total.assign_add(total)
         self._weight.assign_add(weight)
 
-    def result(self):
+    def result(self) -> tf.Tensor:
         total, weight = (
             tf.convert_to_tensor(part) for part in (self._total, self._weight)
         )
@@ -44,6 +56,6 @@ class EvaluationMean(keras.metrics.Metric):
             total, weight = distribute.total(total), distribute.total(weight)
         return tf.cast(tf.math.divide_no_nan(total, weight), tf.float32)
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         super().reset_state()
         self._on_reset()

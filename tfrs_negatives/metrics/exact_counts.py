@@ -6,6 +6,8 @@ is a tie wherever the rows lie. Nearly all comparisons are decided in float32 by
 than its rounding can be; the few that are not are decided in float64.
 """
 
+from __future__ import annotations
+
 import tensorflow as tf
 
 # Scores held at once: 16 MiB of float32.
@@ -17,8 +19,14 @@ _TWIN = 1e-5
 
 
 def count_at_least(
-    queries, candidates, largest_norm, scores, norms, limits, twins_of=None
-):
+    queries: tf.Tensor,
+    candidates: tf.Tensor,
+    largest_norm: tf.Tensor,
+    scores: tf.Tensor,
+    norms: tf.Tensor,
+    limits: tf.Tensor,
+    twins_of: tf.Tensor | None = None,
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Counts the candidates that score at least as high as given scores.
 
     Args:
@@ -54,11 +62,15 @@ def count_at_least(
     num_candidates, num_scores = tf.shape(candidates)[0], tf.shape(scores)[1]
     columns = tf.maximum(_BLOCK_SCORES // tf.maximum(tf.shape(queries)[0], 1), 256)
 
-    def add_block(start, counts, twins):
+    def add_block(
+        start: tf.Tensor, counts: tf.Tensor, twins: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         block = candidates[start : start + columns]
         found = tf.matmul(queries, block, transpose_b=True)
 
-        def add_score(m, counts, twins):
+        def add_score(
+            m: tf.Tensor, counts: tf.Tensor, twins: tf.Tensor
+        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             high, low = upper[:, m, tf.newaxis], lower[:, m, tf.newaxis]
             enough = counts[:, m, tf.newaxis] >= limits[:, tf.newaxis]
             above = found >= high
@@ -94,7 +106,14 @@ def count_at_least(
 _INVARIANTS = tf.TensorShape([None, None]), tf.TensorShape([None])
 
 
-def count_among(queries, scores, norms, others, other_norms, present):
+def count_among(
+    queries: tf.Tensor,
+    scores: tf.Tensor,
+    norms: tf.Tensor,
+    others: tf.Tensor,
+    other_norms: tf.Tensor,
+    present: tf.Tensor,
+) -> tf.Tensor:
     """The same count among a few candidates of each query, whose scores are known.
 
     Args:
@@ -112,7 +131,7 @@ def count_among(queries, scores, norms, others, other_norms, present):
     return tf.reduce_sum(tf.cast(counted, tf.int32), axis=2)
 
 
-def tie(queries):
+def tie(queries: tf.Tensor) -> tf.Tensor:
     """How far float64 may round a dot product, `[B, 1]`, over the candidate's length.
 
     Scores that two such roundings could make equal tie.
@@ -121,7 +140,14 @@ def tie(queries):
     return tf.cast(tf.shape(queries)[1] + 4, tf.float64) * 2.0**-53 * lengths
 
 
-def _resolve(doubtful, queries64, tie, block, least, twins_of):
+def _resolve(
+    doubtful: tf.Tensor,
+    queries64: tf.Tensor,
+    tie: tf.Tensor,
+    block: tf.Tensor,
+    least: tf.Tensor,
+    twins_of: tf.Tensor | None,
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Decides the doubtful pairs of a block, over the rows and columns that have any.
 
     Returns:
@@ -143,7 +169,7 @@ def _resolve(doubtful, queries64, tie, block, least, twins_of):
         counted |= twins
     num_rows = tf.shape(queries64)[0]
 
-    def per_row(chosen):
+    def per_row(chosen: tf.Tensor) -> tf.Tensor:
         chosen = tf.reduce_sum(tf.cast(chosen & doubtful, tf.int32), axis=1)
         return tf.scatter_nd(
             rows[:, tf.newaxis], chosen, [tf.cast(num_rows, rows.dtype)]
@@ -154,7 +180,7 @@ def _resolve(doubtful, queries64, tie, block, least, twins_of):
     return per_row(counted), per_row(twins)
 
 
-def _input_rounding():
+def _input_rounding() -> float:
     """What GPUs round off both factors of a float32 product, relative."""
     rounds = tf.config.experimental.tensor_float_32_execution_enabled()
     return 2.0**-10 if rounds and tf.config.list_logical_devices("GPU") else 0.0

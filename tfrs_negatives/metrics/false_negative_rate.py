@@ -1,7 +1,13 @@
 """How many negatives are positives."""
 
+from __future__ import annotations
+
+import tensorflow as tf
+
 from tfrs_negatives._keras import keras
 from tfrs_negatives.metrics.negative_metric import NegativeMetric, named
+from tfrs_negatives.metrics.negatives import Negatives
+from tfrs_negatives.types import Config
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -22,15 +28,20 @@ class FalseNegativeRate(NegativeMetric):
 
     NEEDS = ("positives",)
 
-    def __init__(self, source=None, after_masks=True, name=None):
+    def __init__(
+        self,
+        source: str | None = None,
+        after_masks: bool = True,
+        name: str | None = None,
+    ) -> None:
         measure = "false_negative_rate" + ("" if after_masks else "_before_masks")
         super().__init__(name or named(measure, source), source)
         self.after_masks = after_masks
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "after_masks": self.after_masks}
 
-    def parts(self, negatives):
+    def parts(self, negatives: Negatives) -> tuple[tf.Tensor, tf.Tensor]:
         pairs = negatives.kept if self.after_masks else negatives.offered
         return (
             negatives.total(pairs & negatives.positives, self.source),

@@ -1,10 +1,13 @@
 """How far estimates of log q are from the truth."""
 
+from __future__ import annotations
+
 import tensorflow as tf
 
 from tfrs_negatives._keras import keras
 from tfrs_negatives.layers.id_counts import from_config
 from tfrs_negatives.layers.static_frequency import StaticFrequency
+from tfrs_negatives.types import Config, CountsLike, TensorLike
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -29,21 +32,26 @@ class LogQError(keras.metrics.Metric):
       ValueError: As `layers.StaticFrequency`.
     """
 
-    def __init__(self, counts, *, name="log_q_error"):
+    def __init__(self, counts: CountsLike, *, name: str = "log_q_error") -> None:
         super().__init__(name=name)
         self._truth = StaticFrequency(counts)
         self._total = self.add_weight(name="total", shape=(), initializer="zeros")
         self._columns = self.add_weight(name="columns", shape=(), initializer="zeros")
 
-    def get_config(self):
+    def get_config(self) -> Config:
         truth = self._truth.get_config()
         return {"name": self.name, "counts": truth["counts"], "ids": truth["ids"]}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> LogQError:
         return cls(**from_config(config))
 
-    def update_state(self, ids, log_q, sample_weight=None):
+    def update_state(
+        self,
+        ids: TensorLike,
+        log_q: TensorLike,
+        sample_weight: TensorLike | None = None,
+    ) -> None:
         """Adds a batch.
 
         Args:
@@ -60,12 +68,12 @@ class LogQError(keras.metrics.Metric):
         self._total.assign_add(tf.reduce_sum(weights * tf.abs(error - shift)))
         self._columns.assign_add(total)
 
-    def result(self):
+    def result(self) -> tf.Tensor:
         return tf.math.divide_no_nan(
             tf.convert_to_tensor(self._total), tf.convert_to_tensor(self._columns)
         )
 
-    def reset_state(self):
+    def reset_state(self) -> None:
         # Not all variables, as Keras does: those of the true counts stay.
         self._total.assign(0.0)
         self._columns.assign(0.0)

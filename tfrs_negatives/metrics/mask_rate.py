@@ -1,8 +1,14 @@
 """How much of the negatives masks take away."""
 
+from __future__ import annotations
+
+import tensorflow as tf
+
 from tfrs_negatives import _checks
 from tfrs_negatives._keras import keras
 from tfrs_negatives.metrics.negative_metric import NegativeMetric, named
+from tfrs_negatives.metrics.negatives import Negatives
+from tfrs_negatives.types import Config
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -22,16 +28,18 @@ class MaskRate(NegativeMetric):
       ValueError: Options out of range.
     """
 
-    def __init__(self, source=None, of="pairs", name=None):
+    def __init__(
+        self, source: str | None = None, of: str = "pairs", name: str | None = None
+    ) -> None:
         _checks.check_choice("of", of, ("pairs", "rows"))
         measure = "mask_rate" if of == "pairs" else "rows_without_negatives"
         super().__init__(name or named(measure, source), source)
         self.of = of
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {**super().get_config(), "of": self.of}
 
-    def parts(self, negatives):
+    def parts(self, negatives: Negatives) -> tuple[tf.Tensor, tf.Tensor]:
         if self.of == "rows":
             without = negatives.rows_without(negatives.allowed, self.source)
             return without, negatives.total_of_rows()

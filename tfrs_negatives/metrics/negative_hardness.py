@@ -1,7 +1,12 @@
 """Which negatives the gradient comes from."""
 
+from __future__ import annotations
+
+import tensorflow as tf
+
 from tfrs_negatives._keras import keras
 from tfrs_negatives.metrics.negative_metric import NegativeMetric, named
+from tfrs_negatives.metrics.negatives import Negatives
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -23,10 +28,10 @@ class NegativeHardness(NegativeMetric):
       name: Name of the metric.
     """
 
-    def __init__(self, source=None, name=None):
+    def __init__(self, source: str | None = None, name: str | None = None) -> None:
         super().__init__(name or named("negative_hardness", source), source)
 
-    def parts(self, negatives):
+    def parts(self, negatives: Negatives) -> tuple[tf.Tensor, tf.Tensor]:
         mass = negatives.total(negatives.mass)
         if self.source is None:
             return mass, negatives.total_of_rows()

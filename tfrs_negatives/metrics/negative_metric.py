@@ -1,12 +1,20 @@
 """Base of the metrics of negatives."""
 
+from __future__ import annotations
+
 import abc
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from tfrs_negatives import _checks, distribute
 from tfrs_negatives._keras import IS_KERAS_3, keras
-from tfrs_negatives.metrics.negatives import SOURCES
+from tfrs_negatives.metrics.negatives import SOURCES, Negatives
+from tfrs_negatives.types import Config
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 class NegativeMetric(keras.metrics.Metric):
@@ -29,9 +37,9 @@ class NegativeMetric(keras.metrics.Metric):
       ValueError: Another source.
     """
 
-    NEEDS = ()
+    NEEDS: tuple[str, ...] = ()
 
-    def __init__(self, name, source=None):
+    def __init__(self, name: str, source: str | None = None) -> None:
         _checks.check_choice("source", source, (None, *SOURCES))
         super().__init__(name=name)
         self.source = source
@@ -42,11 +50,14 @@ class NegativeMetric(keras.metrics.Metric):
         )
 
     @classmethod
-    def each_source(cls, *args, **options):
+    def each_source(cls, *args: Any, **options: Any) -> list[Self]:
         """One such metric for each of `SOURCES`; arguments as of the class."""
-        return [cls(*args, source=source, **options) for source in SOURCES]
+        make: Callable[..., Self] = cls
+        return [make(*args, source=source, **options) for source in SOURCES]
 
-    def check(self, candidate_ids, query_keys):
+    def check(
+        self, candidate_ids: tf.Tensor | None, query_keys: Mapping[str | None, Any]
+    ) -> None:
         """Raises `ValueError` where a call does not fit the metric's own options.
 
         The task calls it with what it was given, before any state changes.
@@ -57,7 +68,7 @@ class NegativeMetric(keras.metrics.Metric):
         """
 
     @abc.abstractmethod
-    def parts(self, negatives):
+    def parts(self, negatives: Negatives) -> tuple[tf.Tensor, tf.Tensor]:
         """What a batch adds to numerator and denominator.
 
         Args:
@@ -67,10 +78,10 @@ class NegativeMetric(keras.metrics.Metric):
           Two scalars, float64.
         """
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {"name": self.name, "source": self.source}
 
-    def update_state(self, negatives):
+    def update_state(self, negatives: Negatives) -> Any:  # Keras 2 returns a tensor.
         """Adds a batch.
 
         Args:
@@ -80,19 +91,19 @@ class NegativeMetric(keras.metrics.Metric):
         self._numerator.assign_add(numerator)
         self._denominator.assign_add(denominator)
 
-    def result(self):
+    def result(self) -> tf.Tensor:
         numerator, denominator = (
             _of_all_replicas(part) for part in (self._numerator, self._denominator)
         )
         return tf.cast(tf.math.divide_no_nan(numerator, denominator), tf.float32)
 
 
-def named(measure, source):
+def named(measure: str, source: str | None) -> str:
     """The default name of a metric of a source."""
     return measure if source is None else f"{measure}_{source}"
 
 
-def _of_all_replicas(variable):
+def _of_all_replicas(variable: tf.Variable) -> tf.Tensor:
     value = tf.convert_to_tensor(variable)
     # Keras 2 has added up the replicas' states when it asks for the result.
     return distribute.total(value) if IS_KERAS_3 else value

@@ -1,9 +1,13 @@
 """Where negatives come from."""
 
+from __future__ import annotations
+
+import tensorflow as tf
+
 from tfrs_negatives import _checks
 from tfrs_negatives._keras import keras
 from tfrs_negatives.metrics.negative_metric import NegativeMetric, named
-from tfrs_negatives.metrics.negatives import SOURCES
+from tfrs_negatives.metrics.negatives import SOURCES, Negatives
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -22,11 +26,11 @@ class NegativeMix(NegativeMetric):
       ValueError: Another source.
     """
 
-    def __init__(self, source, name=None):
+    def __init__(self, source: str, name: str | None = None) -> None:
         _checks.check_choice("source", source, SOURCES)
         super().__init__(name or named("negative_mix", source), source)
 
-    def parts(self, negatives):
+    def parts(self, negatives: Negatives) -> tuple[tf.Tensor, tf.Tensor]:
         return (
             negatives.total(negatives.kept, self.source),
             negatives.total(negatives.kept),

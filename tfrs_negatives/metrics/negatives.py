@@ -1,6 +1,9 @@
 """What the rows of a batch were trained against, for metrics."""
 
+from __future__ import annotations
+
 import dataclasses
+from collections.abc import Callable, Mapping
 
 import tensorflow as tf
 
@@ -53,9 +56,11 @@ class Negatives:
     column_ids: tf.Tensor | None = None
     column_id_mask: tf.Tensor | None = None
     row_ids: tf.Tensor | None = None
-    keys: dict = dataclasses.field(default_factory=dict)
+    keys: Mapping[str | None, tuple[tf.Tensor, tf.Tensor | None]] = dataclasses.field(
+        default_factory=dict
+    )
 
-    def total(self, pairs, source=None):
+    def total(self, pairs: tf.Tensor, source: str | None = None) -> tf.Tensor:
         """The sum over rows, times their weights, and columns.
 
         Args:
@@ -71,16 +76,16 @@ class Negatives:
         sums = tf.cast(tf.reduce_sum(pairs, axis=1), tf.float64)
         return tf.reduce_sum(tf.cast(self.weights, tf.float64) * sums)
 
-    def rows_without(self, pairs, source=None):
+    def rows_without(self, pairs: tf.Tensor, source: str | None = None) -> tf.Tensor:
         """The weight of rows that have none of `pairs` [r, W] bool, likewise."""
         without = ~tf.reduce_any(self._of(pairs, source), axis=1)
         return self.total_of_rows(tf.cast(without, tf.float64))
 
-    def total_of_rows(self, values=1.0):
+    def total_of_rows(self, values: float | tf.Tensor = 1.0) -> tf.Tensor:
         """The sum of `values` [r] times weights; of weights alone by default."""
         return tf.reduce_sum(tf.cast(self.weights, tf.float64) * values)
 
-    def where_item(self, function):
+    def where_item(self, function: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
         """[r, W] from a function of ids, [n] int64 to [n] bool."""
         shape = tf.shape(self.kept)
         holds = function(self.column_ids)
@@ -94,13 +99,13 @@ class Negatives:
         )
         return tf.concat([shared, own], axis=1)
 
-    def _of(self, pairs, source):
+    def _of(self, pairs: tf.Tensor, source: str | None) -> tf.Tensor:
         if source is None:
             return pairs
         return only(pairs, tf.equal(self.sources, SOURCES.index(source)))
 
 
-def only(pairs, which):
+def only(pairs: tf.Tensor, which: tf.Tensor) -> tf.Tensor:
     """`pairs`, bool or float, where `which` holds; False or 0 elsewhere."""
     # A product costs less than a choice of one of two.
     return (

@@ -1,10 +1,15 @@
 """Head, torso and tail of a catalogue."""
 
+from __future__ import annotations
+
+from collections.abc import Mapping
+
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives._ids import as_int64, check_comparable
 from tfrs_negatives.layers.id_counts import checked_counts
+from tfrs_negatives.types import CountsLike, TensorLike
 
 
 class PopularityBands:
@@ -26,7 +31,9 @@ class PopularityBands:
         do not ascend to 1.
     """
 
-    def __init__(self, counts, *, bands=None):
+    def __init__(
+        self, counts: CountsLike, *, bands: Mapping[str, float] | None = None
+    ) -> None:
         bands = {"head": 0.2, "torso": 0.5, "tail": 1.0} if bands is None else bands
         ends = np.array(list(bands.values()), np.float64)
         if not len(ends) or ends[0] <= 0 or ends[-1] != 1 or (np.diff(ends) <= 0).any():
@@ -46,7 +53,7 @@ class PopularityBands:
         band = np.searchsorted(ends, rank[order], side="right")
         self._bands = tf.constant(band, tf.int32)
 
-    def __call__(self, ids):
+    def __call__(self, ids: TensorLike) -> tf.Tensor:
         """The number of each id's band, int32 in the shape of `ids`.
 
         Raises:

@@ -1,6 +1,10 @@
 """How many negatives are popular items."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -10,7 +14,8 @@ from tfrs_negatives._ids import check_comparable
 from tfrs_negatives._keras import keras
 from tfrs_negatives.layers.id_counts import checked_counts, from_config, to_config
 from tfrs_negatives.metrics.negative_metric import NegativeMetric, named
-from tfrs_negatives.metrics.negatives import only
+from tfrs_negatives.metrics.negatives import Negatives, only
+from tfrs_negatives.types import Config, CountsLike
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -35,7 +40,15 @@ class PopularityShare(NegativeMetric):
 
     NEEDS = ("ids",)
 
-    def __init__(self, counts, *, top=0.01, by="count", source=None, name=None):
+    def __init__(
+        self,
+        counts: CountsLike,
+        *,
+        top: float = 0.01,
+        by: str = "count",
+        source: str | None = None,
+        name: str | None = None,
+    ) -> None:
         _checks.check_number("top", top)
         if not 0 < top <= 1:
             raise ValueError(
@@ -53,7 +66,7 @@ class PopularityShare(NegativeMetric):
         most = np.argsort(-counts, kind="stable")[:size]
         self._popular = np.sort(keys[most])
 
-    def get_config(self):
+    def get_config(self) -> Config:
         return {
             **super().get_config(),
             **to_config(self._ids, self._counts),
@@ -62,15 +75,17 @@ class PopularityShare(NegativeMetric):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: Config) -> PopularityShare:
         return cls(**from_config(config))
 
-    def check(self, candidate_ids, query_keys):
+    def check(
+        self, candidate_ids: tf.Tensor | None, query_keys: Mapping[str | None, Any]
+    ) -> None:
         counted = tf.convert_to_tensor(self._ids[:1])
         name = f"{self.name}.ids"
         check_comparable(name, counted, "candidate_ids", candidate_ids)
 
-    def parts(self, negatives):
+    def parts(self, negatives: Negatives) -> tuple[tf.Tensor, tf.Tensor]:
         popular = negatives.where_item(self._is_popular)
         pairs = negatives.kept if self.by == "count" else negatives.mass
         return (
@@ -78,7 +93,7 @@ class PopularityShare(NegativeMetric):
             negatives.total(pairs, self.source),
         )
 
-    def _is_popular(self, ids):
+    def _is_popular(self, ids: tf.Tensor) -> tf.Tensor:
         popular = tf.constant(self._popular)
         places = tf.minimum(tf.searchsorted(popular, ids), len(self._popular) - 1)
         return tf.equal(tf.gather(popular, places), ids)

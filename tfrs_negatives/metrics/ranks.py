@@ -6,6 +6,10 @@ candidates of equal score that are no positives of the query stand before it. Po
 of equal score stand one after the other.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
 import tensorflow as tf
 
 from tfrs_negatives.metrics.exact_counts import count_among, count_at_least
@@ -15,7 +19,14 @@ _BLOCK_QUERIES = 1024
 _GATHERED = 2**22
 
 
-def ranks_of_positions(queries, candidates, largest_norm, positives, excluded, deepest):
+def ranks_of_positions(
+    queries: tf.Tensor,
+    candidates: tf.Tensor,
+    largest_norm: tf.Tensor,
+    positives: tf.Tensor,
+    excluded: tf.Tensor,
+    deepest: int,
+) -> tf.Tensor:
     """Ranks of positives whose rows in the corpus are known.
 
     A query's positives are never excluded.
@@ -35,7 +46,7 @@ def ranks_of_positions(queries, candidates, largest_norm, positives, excluded, d
     members = tf.concat([positives, excluded], axis=1)
     num_members = tf.shape(members)[1]
 
-    def rank(queries, positives, members):
+    def rank(queries: tf.Tensor, positives: tf.Tensor, members: tf.Tensor) -> tf.Tensor:
         vectors = tf.gather(candidates, tf.maximum(members, 0))
         vectors = tf.cast(vectors, tf.float64)
         scores = tf.linalg.matvec(vectors, tf.cast(queries, tf.float64))
@@ -69,7 +80,13 @@ def ranks_of_positions(queries, candidates, largest_norm, positives, excluded, d
     return _by_blocks(rank, [queries, positives, members], rows, [None, None])
 
 
-def ranks_of_embeddings(queries, candidates, largest_norm, positives, deepest):
+def ranks_of_embeddings(
+    queries: tf.Tensor,
+    candidates: tf.Tensor,
+    largest_norm: tf.Tensor,
+    positives: tf.Tensor,
+    deepest: int,
+) -> tf.Tensor:
     """Ranks of positives of which only the embeddings are known.
 
     Of the candidates whose embedding is the positive's up to rounding (1e-5 of its
@@ -84,7 +101,7 @@ def ranks_of_embeddings(queries, candidates, largest_norm, positives, deepest):
       `[B, 1]` int32, as `ranks_of_positions`.
     """
 
-    def rank(queries, positives):
+    def rank(queries: tf.Tensor, positives: tf.Tensor) -> tf.Tensor:
         own = tf.cast(positives, tf.float64)
         scores = tf.cast(queries, tf.float64) * own
         scores = tf.reduce_sum(scores, axis=1, keepdims=True)
@@ -102,7 +119,9 @@ def ranks_of_embeddings(queries, candidates, largest_norm, positives, deepest):
     return _by_blocks(rank, [queries, positives], _BLOCK_QUERIES, [None, 1])
 
 
-def ranks_of_retrieved(keys, scores, positives, present):
+def ranks_of_retrieved(
+    keys: tf.Tensor, scores: tf.Tensor, positives: tf.Tensor, present: tf.Tensor
+) -> tf.Tensor:
     """Ranks of positives among what an index retrieved.
 
     Args:
@@ -129,7 +148,9 @@ def ranks_of_retrieved(keys, scores, positives, present):
     return tf.where(tf.reduce_any(match, axis=2), ranks, 0)
 
 
-def ranks_of_scores(scores, positives, tolerance):
+def ranks_of_scores(
+    scores: tf.Tensor, positives: tf.Tensor, tolerance: tf.Tensor
+) -> tf.Tensor:
     """Ranks of positives of which only the scores are known, among retrieved ones.
 
     Of the retrieved candidates that score the same up to rounding, one is the
@@ -153,7 +174,7 @@ def ranks_of_scores(scores, positives, tolerance):
     return 1 + ahead - tf.minimum(same, 1)
 
 
-def first_occurrences(values, present):
+def first_occurrences(values: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
     """`[B, R]` bool: which are present and equal none that is present before them.
 
     Args:
@@ -168,7 +189,7 @@ def first_occurrences(values, present):
     return present & tf.gather(first, tf.argsort(order, axis=1), batch_dims=1)
 
 
-def are_among(values, lists, present):
+def are_among(values: tf.Tensor, lists: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
     """Which of `values` `[B, n]` are in their row's list, `[B, n]` bool.
 
     Args:
@@ -188,7 +209,7 @@ def are_among(values, lists, present):
     return same & tf.gather(present, order, batch_dims=1)
 
 
-def _by_value(values, present):
+def _by_value(values: tf.Tensor, present: tf.Tensor) -> tf.Tensor:
     """The order of each row: by value, and of equal values those present first."""
     order = tf.argsort(tf.cast(~present, tf.int32), axis=1, stable=True)
     values = tf.gather(values, order, batch_dims=1)
@@ -196,7 +217,12 @@ def _by_value(values, present):
     return tf.gather(order, by_value, batch_dims=1)
 
 
-def _by_blocks(function, arguments, rows, shape):
+def _by_blocks(
+    function: Callable[..., tf.Tensor],
+    arguments: Sequence[tf.Tensor],
+    rows: int | tf.Tensor,
+    shape: Sequence[int | None],
+) -> tf.Tensor:
     """Applies a function to so many rows of all arguments at a time."""
     num_rows = tf.shape(arguments[0])[0]
     # One even of no rows, so that there is something to concatenate.
@@ -205,7 +231,9 @@ def _by_blocks(function, arguments, rows, shape):
         tf.int32, num_blocks, infer_shape=False, element_shape=shape
     )
 
-    def step(block, results):
+    def step(
+        block: tf.Tensor, results: tf.TensorArray
+    ) -> tuple[tf.Tensor, tf.TensorArray]:
         some = [a[block * rows : (block + 1) * rows] for a in arguments]
         return block + 1, results.write(block, function(*some))
 

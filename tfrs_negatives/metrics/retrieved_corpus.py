@@ -1,12 +1,18 @@
 """What an index retrieves, as a corpus of which only the best candidates are seen."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives._ids import as_int64, check_comparable
+from tfrs_negatives.index.searcher import Searcher
 from tfrs_negatives.index.top_k import TopK
 from tfrs_negatives.metrics.candidate_corpus import CandidateCorpus
-from tfrs_negatives.metrics.corpus_ids import ids_of_layer
+from tfrs_negatives.metrics.corpus_ids import KnownIds, ids_of_layer
+from tfrs_negatives.metrics.corpus_inputs import IdLists
 from tfrs_negatives.metrics.ranks import (
     are_among,
     ranks_of_retrieved,
@@ -25,32 +31,44 @@ class RetrievedCorpus(CandidateCorpus):
         Where nothing was retrieved, scores that are not finite.
     """
 
-    def __init__(self, layer):
+    def __init__(self, layer: Any) -> None:
         self._layer = layer
         self._is_ours = isinstance(layer, TopK)
 
     @property
-    def searcher(self):
+    def searcher(self) -> Searcher | None:
         return self._layer.searcher if self._is_ours else None
 
     @property
-    def width(self):
-        return self.searcher.width if self._is_ours else None
+    def width(self) -> int | None:
+        return self._layer.searcher.width if self._is_ours else None
 
-    def known_ids(self):
+    def known_ids(self) -> KnownIds:
         return ids_of_layer(self._layer)
 
-    def is_exact(self):
+    def is_exact(self) -> bool:
         is_exact = getattr(self._layer, "is_exact", None)
         return bool(is_exact and is_exact())
 
-    def ranks_of_ids(self, queries, positives, excluded, deepest):
+    def ranks_of_ids(
+        self,
+        queries: tf.Tensor,
+        positives: IdLists,
+        excluded: IdLists | None,
+        deepest: int,
+    ) -> tf.Tensor:
         find = self._ranks_in_index if self._is_ours else self._ranks_in_answer
         return find(queries, positives, excluded, deepest)
 
-    def _ranks_in_index(self, queries, positives, excluded, deepest):
+    def _ranks_in_index(
+        self,
+        queries: tf.Tensor,
+        positives: IdLists,
+        excluded: IdLists | None,
+        deepest: int,
+    ) -> tf.Tensor:
         """By row numbers, of which -1 can stand for none."""
-        rows_of = self.searcher.identifiers.positions_of_any
+        rows_of = self._layer.searcher.identifiers.positions_of_any
         wanted = rows_of("true_candidate_ids", positives.ids)
         present = positives.present & (wanted >= 0)
         if excluded is not None:
@@ -60,7 +78,13 @@ class RetrievedCorpus(CandidateCorpus):
         scores, found = self._search(queries, excluded, deepest)
         return ranks_of_retrieved(found, scores, wanted, present)
 
-    def _ranks_in_answer(self, queries, positives, excluded, deepest):
+    def _ranks_in_answer(
+        self,
+        queries: tf.Tensor,
+        positives: IdLists,
+        excluded: IdLists | None,
+        deepest: int,
+    ) -> tf.Tensor:
         """By the ids that a foreign layer answers with."""
         num_excluded = 0 if excluded is None else _checks.size(excluded.ids, 1)
         scores, found = self._layer(queries, k=deepest + num_excluded)
@@ -76,7 +100,9 @@ class RetrievedCorpus(CandidateCorpus):
             scores = tf.where(is_out, float("-inf"), scores)
         return ranks_of_retrieved(found, scores, wanted, positives.present)
 
-    def ranks_of_embeddings(self, queries, positives, deepest):
+    def ranks_of_embeddings(
+        self, queries: tf.Tensor, positives: tf.Tensor, deepest: int
+    ) -> tf.Tensor:
         if self._is_ours:
             scores, _ = self._search(queries, None, deepest)
         else:
@@ -86,11 +112,13 @@ class RetrievedCorpus(CandidateCorpus):
         lengths *= tf.norm(positives, axis=1, keepdims=True)
         return ranks_of_scores(scores, own, _SAME_SCORE * lengths)
 
-    def _search(self, queries, excluded, deepest):
+    def _search(
+        self, queries: tf.Tensor, excluded: tf.Tensor | None, deepest: int
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Scores and row numbers of the best candidates of an index of ours."""
         # One more, among which ties with the last are seen; as many as there are by
         # then, after a refresh. And not by the layer's call: a query model of it has
         # no part in this.
-        num_rows = self.searcher.identifiers.num_rows()
-        k = tf.minimum(deepest + 1, num_rows)
-        return self.searcher.retrieve(queries, k, excluded)
+        searcher = self._layer.searcher
+        k = tf.minimum(deepest + 1, searcher.identifiers.num_rows())
+        return searcher.retrieve(queries, k, excluded)

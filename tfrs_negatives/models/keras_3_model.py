@@ -1,12 +1,16 @@
 """What `tfrs.Model` is, for Keras 3, where TensorFlow Recommenders does not run."""
 
+from __future__ import annotations
+
 import contextlib
 import warnings
+from typing import Any
 
 import tensorflow as tf
 
 from tfrs_negatives import distribute
 from tfrs_negatives._keras import keras
+from tfrs_negatives.types import KerasMetric, PathLike
 
 
 class Keras3Model(keras.Model):
@@ -15,7 +19,7 @@ class Keras3Model(keras.Model):
     `models.Model` has what it shares with Keras 2.
     """
 
-    def compute_loss(self, features, training=False):
+    def compute_loss(self, features: Any, training: bool = False) -> tf.Tensor:
         """Returns the scalar loss of one batch.
 
         Args:
@@ -27,7 +31,7 @@ class Keras3Model(keras.Model):
             "training)` and return a scalar loss."
         )
 
-    def train_step(self, features):
+    def train_step(self, features: Any) -> dict[str, Any]:
         with tf.GradientTape() as tape:
             loss = self.compute_loss(features, training=True)
             regularization_loss = tf.add_n([tf.constant(0.0), *self.losses])
@@ -50,12 +54,12 @@ class Keras3Model(keras.Model):
 
     def export(
         self,
-        filepath,
-        format="tf_saved_model",
-        verbose=None,
-        input_signature=None,
-        **kwargs,
-    ):
+        filepath: PathLike,
+        format: str = "tf_saved_model",
+        verbose: bool | None = None,
+        input_signature: Any = None,
+        **kwargs: Any,
+    ) -> None:
         """As in Keras, for models with a `call` of the features they are trained on.
 
         Keras knows the inputs of models that it called itself, and takes them for
@@ -66,10 +70,10 @@ class Keras3Model(keras.Model):
             input_signature = [specs]
         super().export(filepath, format, verbose, input_signature, **kwargs)
 
-    def _logged_metrics(self):
+    def _logged_metrics(self) -> list[KerasMetric]:
         return [metric for metric in self.metrics if metric is not self._loss_tracker]
 
-    def _logs(self, losses):
+    def _logs(self, losses: dict[str, tf.Tensor]) -> dict[str, Any]:
         """The metrics, and losses that are everyone's."""
         metrics = self._logged_metrics()
         logs = {**{metric.name: metric.result() for metric in metrics}, **losses}
@@ -78,7 +82,7 @@ class Keras3Model(keras.Model):
             logs = {name: tf.reshape(value, [1]) for name, value in logs.items()}
         return logs
 
-    def _warn_of_untracked(self, tape):
+    def _warn_of_untracked(self, tape: tf.GradientTape) -> None:
         """Keras 3 neither trains nor saves what is a `tf.Variable` by itself."""
         if distribute.num_replicas() > 1:
             return  # Which have parts of variables.
@@ -97,14 +101,16 @@ class Keras3Model(keras.Model):
                 stacklevel=2,
             )
 
-    def _symbolic_build(self, *args, **kwargs):
+    def _symbolic_build(self, *args: Any, **kwargs: Any) -> None:
         """Does nothing: `compute_loss` decides what is called, and with what.
 
         Keras would call the model on symbolic inputs; a two-tower model has no single
         call, and string features cannot be symbolic.
         """
 
-    def _maybe_symbolic_build(self, iterator=None, data_batch=None):
+    def _maybe_symbolic_build(
+        self, iterator: Any = None, data_batch: Any = None
+    ) -> None:
         """Builds before callbacks begin, of which some ask for it.
 
         Where that fails, the first step does too, and says why.

@@ -1,11 +1,16 @@
 """The names under which a model logs."""
 
+from __future__ import annotations
+
 import collections
+from collections.abc import Iterable
+
+from tfrs_negatives.types import KerasMetric
 
 LOSSES = ("loss", "regularization_loss", "total_loss")
 
 
-def check(metrics):
+def check(metrics: Iterable[KerasMetric]) -> None:
     """Raises `ValueError` unless each metric has a name of its own in the logs.
 
     Args:

@@ -1,5 +1,10 @@
 """Models that define their loss in `compute_loss(features, training)`."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
@@ -10,6 +15,7 @@ from tfrs_negatives.models import input_specs, log_names
 from tfrs_negatives.models.row_means import RowMeans
 from tfrs_negatives.tasks.noted_losses import NotedLosses
 from tfrs_negatives.tasks.retrieval import Retrieval
+from tfrs_negatives.types import Config, KerasLayer, PathLike
 
 if IS_KERAS_3:
     from tfrs_negatives.models.keras_3_model import Keras3Model as _Base
@@ -58,14 +64,17 @@ class Model(_Base):
       NotImplementedError: `compute_loss` was not implemented.
     """
 
-    def __init__(self, *args, **kwargs):
+    # What Keras calls a step; see `make_train_function`.
+    train_function: Any
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._row_means = Untracked(RowMeans())
         # Specs of the features, and whether it was training that had them.
         self._seen = Untracked((None, False))
 
     @property
-    def built(self):
+    def built(self) -> bool:
         """Whether all variables were made: a step was run, or all layers are built."""
         if self._is_built:
             return True
@@ -73,16 +82,16 @@ class Model(_Base):
         return bool(layers) and all(layer.built for layer in layers)
 
     @built.setter
-    def built(self, value):
+    def built(self, value: bool) -> None:
         self._is_built = value
 
-    def train_step(self, features):
+    def train_step(self, features: Any) -> dict[str, Any]:
         features = _alone(features)
         logs = super().train_step(features)
         self._note_step(features, training=True)
         return logs
 
-    def test_step(self, features):
+    def test_step(self, features: Any) -> dict[str, Any]:
         features = _alone(features)
         with NotedLosses() as noted:
             loss = self.compute_loss(features, training=False)
@@ -105,39 +114,40 @@ class Model(_Base):
             }
         )
 
-    def make_train_function(self, force=False):
+    def make_train_function(self, force: bool = False) -> Callable[[Any], Any]:
         log_names.check(self._logged_metrics())
         if force or not isinstance(self.train_function, RecordingSteps):
             self.train_function = RecordingSteps(self._new_train_function, self._step)
         self.train_function.begin()
         return self.train_function
 
-    def make_test_function(self, force=False):
+    def make_test_function(self, force: bool = False) -> Callable[[Any], Any]:
         log_names.check(self._logged_metrics())
         return super().make_test_function(force)
 
-    def _new_train_function(self):
-        current = self.train_function
+    def _new_train_function(self) -> Callable[[Any], Any]:
+        current: Any = self.train_function
         super().make_train_function(force=True)
-        made, self.train_function = self.train_function, current
+        made = self.train_function
+        self.train_function = current
         return made
 
-    def _step(self):
+    def _step(self) -> tf.Variable:
         iterations = self.optimizer.iterations
         return iterations.value if IS_KERAS_3 else iterations
 
-    def reset_metrics(self):
+    def reset_metrics(self) -> None:
         super().reset_metrics()
         self._row_means.value.reset()
 
-    def get_build_config(self):
+    def get_build_config(self) -> Config | None:
         """What `build_from_config` needs: what the last step's features were like."""
         specs, training = self._seen.value
         if specs is None:
             return super().get_build_config()
         return {"features": input_specs.to_config(specs), "training": training}
 
-    def build_from_config(self, config):
+    def build_from_config(self, config: Config) -> None:
         """Makes the variables of a model from what another was trained on.
 
         Raises:
@@ -156,13 +166,13 @@ class Model(_Base):
                 f"restored. {_HOW_TO_BUILD}"
             ) from error
 
-    def _build_on(self, features, training=True):
+    def _build_on(self, features: Any, training: bool = True) -> None:
         """Makes the variables without running anything; `features` may be specs."""
         specs = input_specs.specs_of(_alone(features))
         input_specs.trace(self, specs, training)
         self._note_step(specs, training)
 
-    def load_weights(self, filepath, *args, **kwargs):
+    def load_weights(self, filepath: PathLike, *args: Any, **kwargs: Any) -> Any:
         """As in Keras, which restores layers that are built.
 
         Raises:
@@ -177,11 +187,11 @@ class Model(_Base):
             )
         return super().load_weights(filepath, *args, **kwargs)
 
-    def save_own_variables(self, store):
+    def save_own_variables(self, store: Any) -> None:
         super().save_own_variables(store)
         store[_NUM_WEIGHTS] = np.array(len(self.weights))
 
-    def load_own_variables(self, store):
+    def load_own_variables(self, store: Any) -> None:
         own = {name: store[name] for name in store.keys() if name != _NUM_WEIGHTS}
         if _NUM_WEIGHTS in store.keys():
             saved, here = int(np.asarray(store[_NUM_WEIGHTS])), len(self.weights)
@@ -193,7 +203,7 @@ class Model(_Base):
                 )
         super().load_own_variables(own)
 
-    def _note_step(self, features, training):
+    def _note_step(self, features: Any, training: bool) -> None:
         """Remembers that all that `compute_loss` calls is built, and by what."""
         self.built = True
         specs = input_specs.specs_of(features)
@@ -202,7 +212,7 @@ class Model(_Base):
             self._seen.value = specs, training
 
 
-def _alone(features):
+def _alone(features: Any) -> Any:
     """Features without the targets and weights that Keras 3 adds to a batch."""
     if isinstance(features, tuple) and len(features) == 3:
         values, targets, weights = features
@@ -211,7 +221,7 @@ def _alone(features):
     return features
 
 
-def _num_rows(features):
+def _num_rows(features: Any) -> int | tf.Tensor:
     """Rows of a batch, by its first tensor, as in Keras."""
     for values in tf.nest.flatten(features):
         if isinstance(values, tf.RaggedTensor):
@@ -223,7 +233,7 @@ def _num_rows(features):
     return 1
 
 
-def _sums_unseen(layer):
+def _sums_unseen(layer: KerasLayer) -> bool:
     """Whether a layer is a task of TFRS's that returns a sum, which nobody notes."""
     if not isinstance(layer, Task) or isinstance(layer, Retrieval):
         return False

@@ -1,8 +1,11 @@
 """The mean loss over all rows of an evaluation, however they are cut into batches."""
 
+from __future__ import annotations
+
 import tensorflow as tf
 
 from tfrs_negatives import distribute
+from tfrs_negatives.tasks.noted_losses import NotedLosses
 
 # How many tasks one `compute_loss` may call, and two more.
 _TERMS = 34
@@ -16,7 +19,7 @@ class RowMeans:
     averaged by itself, and the averages are added up.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         # Float32 would lose what a row adds to a long evaluation.
         self._totals, self._weights = (
             tf.Variable(
@@ -28,12 +31,19 @@ class RowMeans:
             for _ in range(2)
         )
 
-    def reset(self):
+    def reset(self) -> None:
         """Begins another evaluation."""
         for sums in (self._totals, self._weights):
             sums.assign(tf.zeros_like(sums))
 
-    def update(self, loss, regularization_loss, noted, num_rows, rest_is_sum):
+    def update(
+        self,
+        loss: tf.Tensor,
+        regularization_loss: tf.Tensor,
+        noted: NotedLosses,
+        num_rows: int | tf.Tensor,
+        rest_is_sum: bool,
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Adds a batch.
 
         Args:
@@ -74,12 +84,14 @@ class RowMeans:
         return tf.reduce_sum(means[:last]), means[last]
 
 
-def _term(part, weight, is_sum):
+def _term(
+    part: tf.Tensor, weight: tf.Tensor, is_sum: bool
+) -> tuple[tf.Tensor, tf.Tensor]:
     """A replica's part of a loss as a sum over its rows, and their weight."""
     return part if is_sum else part * distribute.total(weight), weight
 
 
-def _added(sums, values):
+def _added(sums: tf.Variable, values: tf.Tensor) -> tf.Tensor:
     """The sums of this replica after values are added."""
     with tf.control_dependencies([sums.assign_add(values)]):
         return tf.convert_to_tensor(sums)

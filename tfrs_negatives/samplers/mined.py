@@ -175,7 +175,7 @@ class Mined(Sampler):
         empty = int((counts < 1).sum())
         told, self._told = (
             self._told,
-            0 if not short.any() else 1 + short.all() + (empty == len(counts)),
+            0 if not short.any() else 1 + int(short.all()) + (empty == len(counts)),
         )
         if self._told <= told:
             return

@@ -10,6 +10,7 @@ from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from google.protobuf import json_format
+from starlette import exceptions
 from starlette.requests import ClientDisconnect
 from tensorflow_serving.apis import get_model_metadata_pb2
 
@@ -89,7 +90,9 @@ def rest_app(service: Service) -> FastAPI:
     @app.exception_handler(HTTPException)
     @app.exception_handler(404)
     @app.exception_handler(405)
-    async def refuse_path(request: Request, error: HTTPException) -> Response:
+    async def refuse_path(
+        request: Request, error: exceptions.HTTPException
+    ) -> Response:
         message = f"{error.detail}: {request.method} {request.url.path[:200]}"
         return _json({"error": message}, error.status_code)
 

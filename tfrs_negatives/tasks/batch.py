@@ -120,44 +120,35 @@ class Batch:
         """
         queries, candidates, repeats = _embeddings(*embeddings)
         num_rows, num_candidates = _checks.size(queries), _checks.size(candidates)
+        dtype = inputs.computed_in(queries, candidates)
         score_mask = inputs.check_score_mask(score_mask, num_rows, num_candidates)
+        _check_global(options, score_mask)
         labels, sample_weight = rows
         sample_weight = reductions.check_row_weights(sample_weight, num_rows)
+        labels = _labels(options, labels, num_rows, dtype)
+
         if candidate_ids is not None:
             candidate_ids = vector("candidate_ids", candidate_ids, num_candidates)
-        dtype = inputs.computed_in(queries, candidates)
-        labels = _labels(options, labels, num_rows, dtype)
-        own_ids = None if candidate_ids is None else candidate_ids[:num_rows]
-        corpus_metrics, eval_candidate_ids = corpus
         # Also where they are not computed, so that an error comes before training.
-        true_ids = [
-            eval_ids(metric, own_ids, eval_candidate_ids) for metric in corpus_metrics
-        ]
-        if options.eval_by_scores:
-            true_ids = [None] * len(corpus_metrics)
-        _check_global(options, score_mask)
-        query_keys, *_ = keys
-        of_rows, of_candidates = keys_of_batch(*keys, num_rows, num_candidates)
-        asked = {
-            "remove_accidental_hits=True": options.remove_accidental_hits,
-            "known_positive_ids": positives[0] is not None,
-            "mask_shared_positives=True": options.mask_shared_positives,
-        }
-        for rule in (rule for rule, on in asked.items() if on):
+        true_ids = _true_ids(options, candidate_ids, num_rows, *corpus)
+        own_keys, candidate_keys = keys_of_batch(*keys, num_rows, num_candidates)
+        known_positive_ids, measured_positive_ids = positives
+        asked = _asked(options, known_positive_ids is not None)
+        for rule in asked:
             need(candidate_ids, rule, "candidate_ids", "[C]")
         if options.mask_shared_positives:
-            need(query_keys, "mask_shared_positives=True", "query_keys", "[B]")
+            need(own_keys or None, "mask_shared_positives=True", "query_keys", "[B]")
+        known = None
+        if known_positive_ids is not None:
+            known = KnownPositives(known_positive_ids, candidate_ids, num_rows)
+
         all_rows = None
         if options.memory is not None:
             log_q_lib.check_training("memory", training)
             _, all_rows = distribute.rows_before(num_rows)
-            candidates = options.memory.checked(candidates, all_rows, len(of_rows))
+            candidates = options.memory.checked(candidates, all_rows, len(own_keys))
         metrics = options.negative_metrics if observes else []
-        compares_ids = any(asked.values()) or observed_rows.compare_ids(metrics)
-        known_positive_ids, measured_positive_ids = positives
-        known = None
-        if known_positive_ids is not None:
-            known = KnownPositives(known_positive_ids, candidate_ids, num_rows)
+        compares_ids = bool(asked) or observed_rows.compare_ids(metrics)
         own_negatives = row_negatives.checked(
             *negatives, queries, candidate_ids, compares_ids
         )
@@ -170,11 +161,11 @@ class Batch:
                 options.negative_metric_rows,
                 num_rows,
                 candidate_ids,
-                of_rows,
+                own_keys,
                 own_negatives,
                 known if measured_positive_ids is None else measured_positive_ids,
             )
-        given_log_q = log_q_lib.checked(
+        candidate_log_q = log_q_lib.checked(
             options,
             *log_q,
             candidate_ids,
@@ -184,9 +175,8 @@ class Batch:
             training,
         )
         temperature = options.sampled.checked_temperature(dtype)
-        memorises = options.memory is not None and candidate_ids is not None
         item_ids = None
-        if compares_ids or memorises:
+        if candidate_ids is not None and (compares_ids or options.memory is not None):
             item_ids = as_int64("candidate_ids", candidate_ids)
         return cls(
             num_rows=num_rows,
@@ -198,12 +188,12 @@ class Batch:
             repeats=repeats,
             candidate_ids=candidate_ids,
             item_ids=item_ids,
-            keys=of_rows,
-            candidate_keys=of_candidates,
+            keys=own_keys,
+            candidate_keys=candidate_keys,
             known=known,
             negatives=own_negatives,
             observed=observed,
-            candidate_log_q=given_log_q,
+            candidate_log_q=candidate_log_q,
             labels=labels,
             sample_weight=sample_weight,
             score_mask=score_mask,
@@ -269,6 +259,30 @@ def _labels(
     return options.sampled.checked_labels(labels, num_rows, dtype)
 
 
+def _true_ids(
+    options: Options,
+    candidate_ids: tf.Tensor | None,
+    num_rows: tf.Tensor,
+    metrics: list[KerasMetric],
+    eval_candidate_ids: TensorLike | None,
+) -> list[tf.Tensor | None]:
+    """By which ids each corpus metric finds the true candidates; None by scores."""
+    if options.eval_by_scores:
+        return [None] * len(metrics)
+    own_ids = None if candidate_ids is None else candidate_ids[:num_rows]
+    return [eval_ids(metric, own_ids, eval_candidate_ids) for metric in metrics]
+
+
+def _asked(options: Options, has_known: bool) -> list[str]:
+    """The rules that compare ids, as a user turns them on."""
+    asked = {
+        "remove_accidental_hits=True": options.remove_accidental_hits,
+        "known_positive_ids": has_known,
+        "mask_shared_positives=True": options.mask_shared_positives,
+    }
+    return [rule for rule, is_asked in asked.items() if is_asked]
+
+
 def _check_global(options: Options, score_mask: tf.Tensor | None) -> None:
     if not options.global_negatives:
         return
@@ -281,11 +295,10 @@ def _check_global(options: Options, score_mask: tf.Tensor | None) -> None:
         )
 
 
-def _check_negative_ids(negatives: RowNegatives, asked: dict[str, bool]) -> None:
-    for rule, is_asked in asked.items():
-        if is_asked and negatives.ids is None:
-            raise ValueError(
-                f"`{rule}` compares ids: expected `negative_ids` of shape [B, M] "
-                "beside `negative_embeddings`, received None. Pass them, or leave "
-                "the rule out."
-            )
+def _check_negative_ids(negatives: RowNegatives, asked: list[str]) -> None:
+    if asked and negatives.ids is None:
+        raise ValueError(
+            f"`{asked[0]}` compares ids: expected `negative_ids` of shape [B, M] "
+            "beside `negative_embeddings`, received None. Pass them, or leave "
+            "the rule out."
+        )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import tensorflow as tf
 
 from tfrs_negatives import _checks
@@ -46,7 +49,9 @@ def update(
         row_ids=row_ids,
         keys=batch.keys,
     )
-    return [metric.update_state(negatives) for metric in observed.metrics]
+    # Of which Keras 2 makes what returns an operation.
+    updates: list[Callable[..., Any]] = [m.update_state for m in observed.metrics]
+    return [update(negatives) for update in updates]
 
 
 def _offered(

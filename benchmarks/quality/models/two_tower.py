@@ -54,10 +54,8 @@ class TwoTowers(models.Model):
         )
 
     def table(self, name, size):
-        # An initializer of its own: one alone would give both tables the same rows.
-        initializer = keras.initializers.RandomUniform(-0.05, 0.05)
         shape = [size, self.setting["width"]]
-        return self.add_weight(name=name, shape=shape, initializer=initializer)
+        return self.add_weight(name=name, shape=shape, initializer="random_uniform")
 
     def compute_loss(self, batch, training=False):
         items, options = batch["items"], {}

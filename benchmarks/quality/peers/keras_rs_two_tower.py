@@ -24,10 +24,8 @@ class TwoTowers(keras.Model):
         self.remove_hits = keras_rs.layers.RemoveAccidentalHits()
 
     def table(self, name, size):
-        # An initializer of its own: one alone would give both tables the same rows.
-        initializer = keras.initializers.RandomUniform(-0.05, 0.05)
         shape = [size, self.setting["width"]]
-        return self.add_weight(name=name, shape=shape, initializer=initializer)
+        return self.add_weight(name=name, shape=shape, initializer="random_uniform")
 
     def call(self, batch):
         users, items = batch["users"], batch["items"]

@@ -27,10 +27,8 @@ class TwoTowers(tfrs.Model):
         )
 
     def table(self, name, size):
-        # An initializer of its own: one alone would give both tables the same rows.
-        initializer = tf.keras.initializers.RandomUniform(-0.05, 0.05)
         shape = [size, self.setting["width"]]
-        return self.add_weight(name=name, shape=shape, initializer=initializer)
+        return self.add_weight(name=name, shape=shape, initializer="random_uniform")
 
     def compute_loss(self, batch, training=False):
         users, items = batch["users"], batch["items"]
