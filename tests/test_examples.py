@@ -32,6 +32,7 @@ def run_example(name, *options):
     return result.stdout
 
 
+@pytest.mark.slow(reason="a process that trains an example")
 def test_two_tower(tmp_path):
     pytest.importorskip("scann")
     options = ["--epochs", "1", "--rows", "5000", "--output", tmp_path / "model"]

@@ -158,10 +158,14 @@ def test_is_the_loss_of_repeated_embeddings(combination, correction):
         np.testing.assert_allclose(gradients[1], numeric, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("id_type", ["int32", "string"])
-@pytest.mark.parametrize("per_item", [1, 2])
 @pytest.mark.parametrize(
-    "reduction", ["sum", "sum_over_batch_size", "mean_with_sample_weight", "none"]
+    "reduction, per_item, id_type",
+    grid(
+        ["sum", "sum_over_batch_size", "mean_with_sample_weight", "none"],
+        [1, 2],
+        ["int32", "string"],
+        rounds=2,
+    ),
 )
 def test_ids_and_reductions(reduction, per_item, id_type):
     case, given, _ = make_case(
