@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OUTPUT ?= demo
-PYTEST = $(BIN)/pytest --numprocesses 2 --dist loadfile $(PYTEST_ARGS)
+PYTEST = $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 .PHONY: demo test test-slow test-benchmarks lint clean
 
@@ -11,7 +11,8 @@ demo: $(VENV)/demo.installed
 	$(BIN)/tfrs-negatives train --output $(OUTPUT)
 	$(BIN)/tfrs-negatives query $(OUTPUT) --user 1
 
-# The suite under both Kerases. Two processes take a file of tests each.
+# The suite under both Kerases. Two processes take a file of tests each, by name: sorted
+# by the number of tests, files of few and long ones would come last.
 test: lint
 	TF_USE_LEGACY_KERAS=1 $(PYTEST)
 	TF_USE_LEGACY_KERAS=0 $(PYTEST)

@@ -1,4 +1,4 @@
-"""Grids of cases: some of them in each run, all of them in the slow one."""
+"""What runs always, what in the slow run alone: cases of a grid, one of two Kerases."""
 
 import itertools
 
@@ -28,6 +28,14 @@ def grid(*axes, rounds=1, reason=REST):
         )
         for places in itertools.product(*(range(len(axis)) for axis in axes))
     ]
+
+
+def only_under(keras_3, reason):
+    """A decorator of a test that is slow under the other Keras."""
+    from tfrs_negatives._keras import IS_KERAS_3
+
+    slow = pytest.mark.slow(reason=reason)
+    return (lambda test: test) if keras_3 == IS_KERAS_3 else slow
 
 
 def some_of(cases, fast, reason=REST):

@@ -13,9 +13,10 @@ import numpy as np
 import psutil
 import pytest
 import tensorflow as tf
+from grids import some_of
 from served_models import INDEXES, WIDTH, Client, Process, expected, export, normal
 
-from tfrs_negatives._keras import keras
+from tfrs_negatives._keras import IS_KERAS_3, keras
 from tfrs_negatives.index import BruteForce, export_retrieval
 from tfrs_negatives.serving import Server
 
@@ -94,7 +95,7 @@ def test_many_new_versions_under_load(tmp_path, started, connections, index_clas
     assert code == 0 and log.count("answers") > 3, log
 
 
-@pytest.mark.parametrize("legacy", ["0", "1"])
+@pytest.mark.parametrize("legacy", some_of(["0", "1"], ["1" if IS_KERAS_3 else "0"]))
 def test_a_keras_tower_is_served_whatever_keras_is_there(
     tmp_path, started, monkeypatch, legacy
 ):
