@@ -63,7 +63,7 @@ def test_options_of_commands_are_there(module):
         assert has_data or f'"{option}"' in source, (module, option)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="starts every script")
 @pytest.mark.parametrize("module", LISTED)
 def test_commands_start(module):
     if module in NEEDED:

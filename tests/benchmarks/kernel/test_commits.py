@@ -91,7 +91,7 @@ class PackageOf:
         return None
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="four pairs of processes that import TensorFlow")
 @pytest.mark.parametrize("subject", ["task", "task-eager"])
 def test_each_side_imports_its_own_package(tmp_path, monkeypatch, subject):
     folder = tmp_path / "tfrs_negatives"
