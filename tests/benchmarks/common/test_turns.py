@@ -56,13 +56,13 @@ def test_who_goes_first_changes_only_when_asked(clock):
 
 
 def test_ratios_are_medians_of_neighbouring_turns():
-    # The machine was busy in the last turn: the ratio of medians would be 3 / 4.
-    above = [[2.0, 4.0], [3.0, 6.0], [30.0, 60.0]]
-    below = [[4.0, 4.0], [6.0, 6.0], [15.0, 15.0]]
+    # Turns of 1/2, 2 and 1/2 for the wall; the ratio of medians would be 6/4.
+    above = [[1.0, 4.0], [8.0, 6.0], [6.0, 60.0]]
+    below = [[2.0, 4.0], [4.0, 6.0], [12.0, 15.0]]
     assert turns.ratios(above, below) == (0.5, 1.0)
     assert turns.medians(np.array(above)) == {
         "turns": 3,
-        "wall_ms": 3000.0,
+        "wall_ms": 6000.0,
         "cpu_ms": 6000.0,
     }
 
