@@ -285,7 +285,7 @@ class StreamingFrequency(keras.layers.Layer):
         never = tf.cast(self._clock + 1, tf.float32)
         return tf.where(occurrences > 0, gaps + step * since, never)
 
-    def _learn(self, buckets: tf.Tensor) -> list[tf.Tensor]:
+    def _learn(self, buckets: tf.Tensor) -> list[tf.Tensor | tf.Operation | None]:
         """Takes the occurrences [m, n] into the averages."""
         elapsed = tf.shape(buckets)[1] if self.mode == "count" else 1
         # The clock waits for the checks of the ids: it does not read them.
@@ -315,18 +315,18 @@ class StreamingFrequency(keras.layers.Layer):
             warned = self._warn_if_crowded(has_doubled)
         return [*written, warned]
 
-    def _warn_if_crowded(self, is_time: bool | tf.Tensor) -> tf.Operation:
+    def _warn_if_crowded(self, is_time: bool | tf.Tensor) -> tf.Operation | None:
         """Says on stderr if more than half of the buckets are taken."""
         # Each dense id has its own bucket. XLA cannot print.
         if self.dense or compiled_by_xla():
             return tf.no_op()
         is_time = tf.logical_and(is_time, tf.equal(distribute.place(), 0))
 
-        def look() -> tf.Operation:
+        def look() -> tf.Operation | None:
             taken = tf.reduce_mean(tf.cast(self._occurrences > 0, tf.float32))
             return tf.cond(taken > 0.5, warn, tf.no_op)
 
-        def warn() -> tf.Operation:
+        def warn() -> tf.Operation | None:
             return tf.print(
                 f"WARNING: {self.name}: more than half of the {self.num_buckets} "
                 "buckets of each hash are taken, so that rare ids share theirs with "

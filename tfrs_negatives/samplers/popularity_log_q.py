@@ -38,7 +38,7 @@ class PopularityLogQ(StaticFrequency):
     """
 
     def __init__(
-        self, ids: np.ndarray | None, weights: np.ndarray, name: str | None = None
+        self, ids: TensorLike | None, weights: TensorLike, name: str | None = None
     ) -> None:
         weights = np.asarray(weights, np.float64)
         ids = np.arange(len(weights)) if ids is None else np.asarray(ids)
