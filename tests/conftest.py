@@ -22,12 +22,47 @@ def pytest_configure():
 
 
 def pytest_collection_modifyitems(config, items):
-    if config.getoption("--slow"):
-        return
-    skip = pytest.mark.skip(reason="slow: run with --slow")
+    from tfrs_negatives._keras import IS_KERAS_3
+
+    free = _free_of_keras(items) if IS_KERAS_3 else set()
     for item in items:
-        if "slow" in item.keywords:
-            item.add_marker(skip)
+        if item.path in free:
+            item.add_marker(pytest.mark.slow(reason="no Keras: fast under Keras 2"))
+        reasons = [mark.kwargs.get("reason") for mark in item.iter_markers("slow")]
+        if not all(reasons):
+            raise pytest.UsageError(f"{item.nodeid} is slow without a `reason=`")
+        if reasons and not config.getoption("--slow"):
+            item.add_marker(pytest.mark.skip(reason=f"slow: {reasons[0]}"))
+
+
+# Of Keras these folders and files use no more than its progress bar and its names of
+# classes. Where a test brings in Keras itself, its file says so and runs under both.
+FREE_OF_KERAS = (
+    "audit",
+    "data",
+    "index/mining",
+    "index/test_export_folder.py",
+    "index/test_identifiers.py",
+    "index/test_quality_report.py",
+    "index/test_recall_sample.py",
+    "index/test_scann_storage.py",
+    "losses",
+    "samplers/test_mined.py",
+    "samplers/test_sampler.py",
+    "serving",
+)
+
+
+def _free_of_keras(items):
+    """Paths of the modules that one Keras is enough for."""
+    here = pathlib.Path(__file__).parent
+    paths = {item.path for item in items}
+    return {
+        path
+        for path in paths
+        if any(path.is_relative_to(here / name) for name in FREE_OF_KERAS)
+        and "keras" not in path.read_text().lower()
+    }
 
 
 @pytest.fixture(scope="session")

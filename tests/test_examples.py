@@ -32,6 +32,7 @@ def run_example(name, *options):
     return result.stdout
 
 
+@pytest.mark.slow(reason="a process that trains an example")
 def test_two_tower(tmp_path):
     pytest.importorskip("scann")
     options = ["--epochs", "1", "--rows", "5000", "--output", tmp_path / "model"]
@@ -39,19 +40,19 @@ def test_two_tower(tmp_path):
     assert (tmp_path / "model" / "saved_model.pb").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a process that trains an example")
 def test_mirrored():
     printed = run_example("mirrored.py", "--epochs", "1", "--rows", "5000")
     assert "Trained on 2 replicas" in printed
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a process that trains an example")
 def test_parameter_server(keras_2):
     printed = run_example("parameter_server.py", "--local", "--epochs", "1")
     assert "Trained with 2 workers" in printed
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a process that trains an example")
 def test_data_service():
     printed = run_example("data_service.py", "--epochs", "1", "--rows", "5000")
     assert "Trained on rows from grpc://" in printed
@@ -80,7 +81,7 @@ def test_data_service_gives_every_row_once(monkeypatch):
     assert np.mean(orders[0] == orders[1]) < 0.01
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a process that trains an example")
 def test_multi_worker(tmp_path):
     with socket.socket() as one:
         one.bind(("localhost", 0))

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from grids import only_under
 
 import tfrs_negatives
 from tfrs_negatives import layers, losses, metrics, samplers
@@ -120,6 +121,7 @@ def test_importing_the_package_does_not_import_tensorflow():
     assert result.returncode == 0, result.stderr
 
 
+@only_under(keras_3=True, reason="a process with Keras 3, whichever starts it")
 def test_keras_3_never_imports_tfrs():
     names = [name for name in dir(tfrs_negatives) if name != "__version__"]
     code = (

@@ -117,7 +117,7 @@ def check_mask(name: str, mask: TensorLike, size: int | tf.Tensor) -> tf.Tensor:
     return check_size(name, mask, 0, size, hint)
 
 
-def guard(tensor: tf.Tensor, *assertions: tf.Operation | None) -> tf.Tensor:
+def guard(tensor: TensorLike, *assertions: tf.Operation | None) -> tf.Tensor:
     """Returns `tensor`, computed only after the assertions hold.
 
     Args:

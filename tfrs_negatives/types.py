@@ -6,9 +6,8 @@ shows these names and not what they stand for.
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, SupportsFloat, TypeAlias, Union
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 # Names of TensorFlow's are in quotes, as commands start without it, and serving runs
@@ -48,8 +47,8 @@ if MYPY:
 else:
     CorpusLike: TypeAlias = Union[NamedLike, "tf.data.Dataset"]
 
-#: A number, or a scalar that may change or be trained.
-ScalarLike: TypeAlias = Union[float, np.number, "tf.Tensor", "tf.Variable"]
+#: A number, or a scalar that may change or be trained, one of Keras's among them.
+ScalarLike: TypeAlias = Union[SupportsFloat, "tf.Tensor", "tf.Variable"]
 
 #: An element of a dataset: tensors by name.
 Features: TypeAlias = dict[str, Any]

@@ -3,9 +3,12 @@
 python -m benchmarks.index.plot
 """
 
+import pathlib
+
 from benchmarks.common import plots
 from benchmarks.common.markdown import markdown
-from benchmarks.index.run import ROWS
+
+ROWS = pathlib.Path(__file__).with_name("results.csv")
 
 NUM_QUERIES = 2_000  # Of each batch.
 TITLES = {

@@ -3,10 +3,13 @@
 python -m benchmarks.mining.plot
 """
 
+import pathlib
+
 import numpy as np
 
 from benchmarks.common import plots
-from benchmarks.mining.false_negatives import ROWS
+
+ROWS = pathlib.Path(__file__).with_name("false_negatives.csv")
 
 WAYS = {
     "user": ("by the user's embedding", plots.BLUE),

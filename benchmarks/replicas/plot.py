@@ -3,10 +3,13 @@
 python -m benchmarks.replicas.plot
 """
 
+import pathlib
+
 import numpy as np
 
 from benchmarks.common import plots
-from benchmarks.replicas.recall import ROWS
+
+ROWS = pathlib.Path(__file__).with_name("recall.csv")
 
 LINES = {
     "global": ("global negatives", plots.BLUE),

@@ -220,7 +220,7 @@ def test_under_two_replicas(two_replicas, in_background):
     np.testing.assert_array_equal(mined.table, hardest(model))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="twenty refreshes in a process of its own")
 @pytest.mark.parametrize("index_class", ["BruteForce", "ScaNN"])
 def test_memory_does_not_grow_over_twenty_refreshes(index_class):
     script = pathlib.Path(__file__).with_name("refresh_memory.py")

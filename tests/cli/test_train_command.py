@@ -151,7 +151,7 @@ def test_keys_are_requests_too_only_where_users_share_them(keras_2, tmp_path):
         assert compared_models.query_keys(time_split.split(table)) == keys
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="trains the main job twice")
 def test_options_seeds_and_a_second_run_into_the_same_folder(
     keras_2, tmp_path, make_csv, capsys
 ):

@@ -207,7 +207,7 @@ def test_tfds(data_dir):
     assert table.title.tolist()[0].endswith(")")  # "... (1975)"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="reads 100,000 rows a second time")
 def test_tfds_columns_may_be_named(data_dir):
     pytest.importorskip("tensorflow_datasets")
     table = interactions(

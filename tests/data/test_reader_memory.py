@@ -12,7 +12,7 @@ NUM_ROWS = 40_000
 LONG = "x" * 8_000
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="ids of many megabytes, in a process of its own")
 def test_one_long_id_costs_its_length(tmp_path):
     """As fixed-width strings it would be 1.2 GiB a column."""
     user = [f"u{row % 997}" for row in range(NUM_ROWS)]

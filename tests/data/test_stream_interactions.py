@@ -100,6 +100,7 @@ def test_requests_default_to_a_users_day(tmp_path):
     assert (rows["request"] == rows["user"]).all()
 
 
+@pytest.mark.slow(reason="reads 100,000 rows, as `interactions` does in its own test")
 def test_tfds(data_dir):
     pytest.importorskip("tensorflow_datasets")
     dataset = stream_interactions(
@@ -196,7 +197,7 @@ def test_lines_without_fields_and_without_an_end(tmp_path):
     assert rows["item"].tolist() == [b"a", b"b"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="files of two sizes, each in a process of its own")
 @pytest.mark.parametrize("ending", ["csv", "parquet"])
 def test_memory_does_not_grow_with_the_file(tmp_path, ending):
     arrow = pytest.importorskip("pyarrow")

@@ -26,7 +26,15 @@ SLOW = ("docs/distribution.md",)
 
 @pytest.mark.parametrize(
     "page",
-    [pytest.param(p, marks=pytest.mark.slow if p in SLOW else ()) for p in PYTHON],
+    [
+        pytest.param(
+            p,
+            marks=pytest.mark.slow(reason="four replicas take long to trace")
+            if p in SLOW
+            else (),
+        )
+        for p in PYTHON
+    ],
 )
 def test_python(page, tmp_path, monkeypatch):
     if page in ("docs/index.md", "docs/mining.md"):

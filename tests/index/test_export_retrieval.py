@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from grids import grid
 from index_oracles import as_list, best, normal
 
 from tfrs_negatives._keras import keras
@@ -117,8 +118,7 @@ def embeddings_of(tower, spec, features):
     return tower(next(iter(features.values())) if single else features).numpy()
 
 
-@pytest.mark.parametrize("make_tower", TOWERS)
-@pytest.mark.parametrize("index_class", [BruteForce, ScaNN])
+@pytest.mark.parametrize("make_tower, index_class", grid(TOWERS, [BruteForce, ScaNN]))
 def test_signatures(tmp_path, make_tower, index_class):
     tower, spec, features = make_tower()
     index = index_class().index(CANDIDATES, IDS["string"])
@@ -160,6 +160,7 @@ def check(found, scores, ids):
     np.testing.assert_array_equal(found["vector"], vectors)
 
 
+# Without the ops of ScaNN, and then with them.
 FRESH_PROCESS = """
 import json, sys
 import tensorflow as tf
@@ -182,17 +183,18 @@ assert {scann} or "scann" not in names
 """
 
 
-@pytest.mark.parametrize("index_class", [BruteForce, ScaNN])
-def test_a_process_with_only_tensorflow_and_scann_answers(tmp_path, index_class):
+def test_a_process_with_only_tensorflow_and_scann_answers(tmp_path):
     tower = simple_tower()
     embeddings = tower(tf.constant(["bob", "stranger", "ann"])).numpy()
-    paths = [str(tmp_path / dtype) for dtype in IDS]
-    for path, ids in zip(paths, IDS.values(), strict=True):
-        index = index_class().index(CANDIDATES, ids)
-        export_retrieval(
-            path, tower, index, query_signature=USER, payload={"title": TITLES}
-        )
-    code = FRESH_PROCESS.format(paths=paths, scann=index_class is ScaNN)
+    code = ""
+    for index_class in (BruteForce, ScaNN):
+        paths = [str(tmp_path / f"{index_class.__name__} {dtype}") for dtype in IDS]
+        for path, ids in zip(paths, IDS.values(), strict=True):
+            index = index_class().index(CANDIDATES, ids)
+            export_retrieval(
+                path, tower, index, query_signature=USER, payload={"title": TITLES}
+            )
+        code += FRESH_PROCESS.format(paths=paths, scann=index_class is ScaNN)
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment.pop("TF_USE_LEGACY_KERAS", None)
     # -I: nothing of the checkout is on the path.
@@ -204,7 +206,8 @@ def test_a_process_with_only_tensorflow_and_scann_answers(tmp_path, index_class)
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    for line, ids in zip(result.stdout.splitlines(), IDS.values(), strict=True):
+    answers = result.stdout.splitlines()
+    for line, ids in zip(answers, [*IDS.values()] * 2, strict=True):
         ids = list(ids)
         scores, expected = best(embeddings, CANDIDATES, 5, ids)
         titles = [[TITLES[ids.index(i)] for i in row[2:]] for row in expected]

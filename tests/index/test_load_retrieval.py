@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from grids import only_under
 from index_oracles import as_list, best, normal
 from tensorflow.core.protobuf import saved_model_pb2
 
@@ -205,6 +206,7 @@ def test_scann_is_asked_for_by_name(copied, monkeypatch):
         load_retrieval(copied)
 
 
+@only_under(keras_3=True, reason="a process without Keras, whichever starts it")
 def test_loading_imports_no_keras(exported):
     code = (
         "import sys\n"

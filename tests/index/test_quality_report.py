@@ -68,7 +68,7 @@ def test_settings_of_a_generator():
     ]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="builds an index for each setting")
 def test_one_index_at_a_time_is_held(monkeypatch):
     built, alive = [], []
     build = ScaNN._build_searcher

@@ -37,7 +37,7 @@ def run(monkeypatch, test_class, chosen=slice(None)):
     return len(names), result.testsRun
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="all of TFRS's cases, of which some are fast")
 @pytest.mark.parametrize("test_class", CASES)
 def test_all_cases_pass(monkeypatch, test_class):
     number, ran = run(monkeypatch, test_class)

@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
+from grids import grid
 from oracles import dropped_pairs, numeric_gradient
 
 from tfrs_negatives.losses import SampledSigmoid, rules
@@ -81,14 +82,19 @@ def arguments(batch, *, log_q=False, labels=False, masked=False, negatives=False
 
 
 @pytest.mark.parametrize(
-    "log_q, labels, masked, negatives", itertools.product([False, True], repeat=4)
+    "options, positive, weight, row_block",
+    grid(
+        itertools.product([False, True], repeat=4),
+        ["all", "negatives"],
+        [None, 2.5],
+        [None, 2],
+        rounds=4,
+    ),
 )
-@pytest.mark.parametrize("positive", ["all", "negatives"])
-@pytest.mark.parametrize("weight", [None, 2.5])
-@pytest.mark.parametrize("row_block", [None, 2])
 def test_value_and_gradient_equal_the_oracle(
-    batch, log_q, labels, masked, negatives, positive, weight, row_block
+    batch, options, positive, weight, row_block
 ):
+    log_q, labels, masked, negatives = options
     loss = SampledSigmoid(0.7, positive, negative_weight=weight, row_block=row_block)
     given = arguments(
         batch, log_q=log_q, labels=labels, masked=masked, negatives=negatives

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
+from grids import grid
 from oracles import numeric_gradient, row_losses
 from softmax_cases import B, C, D, key_dropped, key_rules, value_and_gradients
 
@@ -132,9 +133,9 @@ def test_constant_q_is_no_correction(batch):
     )
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("k", [0, -1, C - 1, C, 100])
+@pytest.mark.parametrize(
+    "k, masked, jit_compile", grid([0, -1, C - 1, C, 100], [True, False], [False, True])
+)
 def test_all_negatives_as_hard_negatives_is_no_mining(batch, k, masked, jit_compile):
     """Also where rules leave a row fewer negatives than are to be kept."""
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from grids import grid
 from softmax_cases import (
     B,
     C,
@@ -77,8 +78,7 @@ OPTIONS = [
 ]
 
 
-@pytest.mark.parametrize("queries", ["queries", "heads"])
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options, queries", grid(OPTIONS, ["queries", "heads"]))
 def test_xla_equals_eager(batch, options, queries):
     loss = SampledSoftmax(temperature=0.5, row_block=2, **options)
 

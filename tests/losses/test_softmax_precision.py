@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from grids import grid
 from oracles import row_losses
 from softmax_cases import (
     value_and_gradients,
@@ -47,10 +48,16 @@ def test_half_precision_is_computed_in_float32(batch):
         np.testing.assert_allclose(value, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("size", [1, 2, 252, 507, 1000])
-@pytest.mark.parametrize("score_range", [1.0, 1e4])
-@pytest.mark.parametrize("temperature", [1.0, 0.01])
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize(
+    "size, score_range, temperature, dtype",
+    grid(
+        [1, 2, 252, 507, 1000],
+        [1.0, 1e4],
+        [1.0, 0.01],
+        ["float16", "bfloat16", "float32", "float64"],
+        rounds=4,
+    ),
+)
 def test_error_budget(size, score_range, temperature, dtype):
     """No worse than the plain formula in full precision, plus rounding."""
     rng = np.random.default_rng(size)

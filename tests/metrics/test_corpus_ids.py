@@ -4,6 +4,7 @@ import corpus_oracle as oracle
 import numpy as np
 import pytest
 import tensorflow as tf
+from grids import grid
 
 from tfrs_negatives._keras import IS_KERAS_3, keras
 from tfrs_negatives.index import BruteForce, ScaNN
@@ -167,17 +168,20 @@ def batches():
     return columns, tf.data.Dataset.from_tensor_slices(columns).batch(20)
 
 
-@pytest.mark.parametrize("tfrs_metric", [False, True])
 @pytest.mark.parametrize(
-    "titles, with_ids",
-    [
-        (NAMES, False),
-        (OTHERS, False),
-        (OTHERS.astype(np.int64) - 30, False),
-        (NAMES, True),
-    ],
+    "titles_and_ids, tfrs_metric",
+    grid(
+        [
+            (NAMES, False),
+            (OTHERS, False),
+            (OTHERS.astype(np.int64) - 30, False),
+            (NAMES, True),
+        ],
+        [False, True],
+    ),
 )
-def test_evaluation_of_a_task_with_ids(titles, with_ids, tfrs_metric):
+def test_evaluation_of_a_task_with_ids(titles_and_ids, tfrs_metric):
+    titles, with_ids = titles_and_ids
     if tfrs_metric and IS_KERAS_3:
         pytest.skip("needs TensorFlow Recommenders, hence TF_USE_LEGACY_KERAS=1")
     metric_class = CorpusRecall

@@ -9,16 +9,18 @@ from corpus_problem import KS, MEASURES, B, D, Problem, close, results
 from tfrs_negatives._keras import IS_KERAS_3
 from tfrs_negatives.metrics import CorpusRecall, PopularityBands
 
+SAME_KIND = pytest.mark.slow(reason="another form of ids for a kind of corpus")
+
 
 @pytest.mark.parametrize(
     "kind, strings, form",
     [
         ("dataset", True, "dense"),
-        ("dataset", False, "ragged"),
+        pytest.param("dataset", False, "ragged", marks=SAME_KIND),
         ("BruteForce", True, "ragged"),
         ("array", False, "dense"),
         ("ScaNN", False, "dense"),
-        ("ScaNN", True, "ragged"),
+        pytest.param("ScaNN", True, "ragged", marks=SAME_KIND),
     ],
 )
 def test_measures(kind, strings, form):
@@ -203,7 +205,10 @@ def test_half_precision_and_float64():
 
 
 @pytest.mark.parametrize("kind", ["dataset", "array", "BruteForce", "ScaNN"])
-@pytest.mark.parametrize("by_id", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "by_id",
+    [True, pytest.param(False, marks=pytest.mark.slow(reason="by ids is fast"))],
+)
 def test_k_beyond_the_corpus(kind, by_id):
     """The default `ks` go to 100; the corpus has 40."""
     problem = Problem(6)
@@ -240,7 +245,10 @@ def ranked_rows(query, corpus, ids, positives, excluded):
     return [ids[row] for row in order]
 
 
-@pytest.mark.parametrize("strings", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "strings",
+    [True, pytest.param(False, marks=pytest.mark.slow(reason="strings are fast"))],
+)
 @pytest.mark.parametrize("alike", [True, False])
 def test_an_id_may_have_several_rows(strings, alike):
     """As a catalogue's titles may; of the rows of a positive the best counts."""

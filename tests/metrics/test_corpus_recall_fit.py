@@ -89,7 +89,7 @@ def test_fit_and_evaluate(by_id):
     check(tf.distribute.get_strategy(), by_id=by_id)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="unequal rows of two replicas are fast")
 def test_two_replicas(two_replicas):
     """The last batch, of three rows, does not divide by two."""
     check(two_replicas)
@@ -168,7 +168,7 @@ def test_equal_to_tfrs_where_there_are_no_ties(keras_2):
     np.testing.assert_allclose(*[list(f.values()) for f in found], rtol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="fits and evaluates a model twice")
 def test_checkpoints_leave_the_corpus_out(tmp_path):
     """They are those of the model, before an evaluation and after."""
     model, columns, dataset, _ = fitted(tf.distribute.get_strategy())

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from corpus_problem import KS, MEASURES, B, D, N, close, results
+from grids import grid
 
 from tfrs_negatives.index import BruteForce, ScaNN
 from tfrs_negatives.metrics import CorpusRecall
@@ -19,8 +20,9 @@ def test_an_index_is_asked_anew():
     close(results(metric), {"hit_rate@1": 1.0})
 
 
-@pytest.mark.parametrize("index_class", [BruteForce, ScaNN])
-@pytest.mark.parametrize("ids", [np.arange(3), ["a", "b", "c"]])
+@pytest.mark.parametrize(
+    "index_class, ids", grid([BruteForce, ScaNN], [np.arange(3), ["a", "b", "c"]])
+)
 def test_an_index_is_asked_anew_whatever_its_ids_become(index_class, ids):
     first, second = np.eye(3, dtype="float32"), np.eye(3, dtype="float32")[::-1]
     index = index_class().index(first, np.arange(3, dtype="int32"))
@@ -192,8 +194,7 @@ SOURCES = {
 }
 
 
-@pytest.mark.parametrize("kind", SOURCES)
-@pytest.mark.parametrize("shift", SHIFTS)
+@pytest.mark.parametrize("kind, shift", grid(SOURCES, SHIFTS))
 def test_results_do_not_depend_on_what_items_are_called(kind, shift):
     rng = np.random.default_rng(9)
     candidates, queries = rng.normal(size=(N, D)), rng.normal(size=(B, D))

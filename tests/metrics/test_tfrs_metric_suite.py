@@ -51,11 +51,11 @@ def test_cases_pass(monkeypatch):
     assert ran == NUM_CASES - 1
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="TFRS's own large case")
 def test_the_slow_case_passes(monkeypatch):
     assert run(monkeypatch, lambda name: name == SLOW_CASE) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="TFRS's cases a second time, with each index")
 def test_all_cases_pass_with_our_indexes(monkeypatch):
     assert run(monkeypatch, lambda name: True, [BruteForce, ScaNN]) == NUM_CASES

@@ -16,7 +16,7 @@ def train(folder, result, *kill_after):
     ).returncode
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="trains in three processes of their own")
 def test_a_killed_run_goes_on_to_the_same_state(tmp_path):
     """Killed in the middle of two checkpoints; estimator, schedule and all."""
     assert train(tmp_path / "whole", tmp_path / "whole.npz") == 0

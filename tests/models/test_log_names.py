@@ -56,7 +56,7 @@ def test_two_of_one_name_are_refused(option):
             run(BATCHES, verbose=0)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="evaluates another model of two tasks")
 def test_two_of_distinct_names_are_logged():
     model = TwoTasks("negative_metrics", [MaskRate(), MaskRate(name="other")])
     model.compile("sgd")

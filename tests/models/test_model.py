@@ -167,7 +167,7 @@ def test_a_variable_of_keras_is_trained(recwarn):
     assert not any("not trained" in str(warning.message) for warning in recwarn)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="fits two models and evaluates them")
 @pytest.mark.skipif(not IS_KERAS_3, reason="Keras 2 and TFRS hand a tuple on")
 def test_a_batch_by_itself():
     """Keras 3 adds targets and weights to it, None both."""

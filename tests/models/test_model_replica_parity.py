@@ -51,7 +51,7 @@ def expected():
     return train(one_replica())
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="trains on two and four replicas")
 @pytest.mark.parametrize("num_replicas", [2, 4])
 def test_synchronized_batch_normalization(num_replicas, expected, request):
     name = {2: "two_replicas", 4: "four_replicas"}[num_replicas]
@@ -92,7 +92,13 @@ class TwoTables(Model):
 
 
 @pytest.mark.parametrize(
-    "steps_per_execution", [1, pytest.param(4, marks=pytest.mark.slow)]
+    "steps_per_execution",
+    [
+        1,
+        pytest.param(
+            4, marks=pytest.mark.slow(reason="one step in an execution is fast")
+        ),
+    ],
 )
 def test_a_curriculum(two_replicas, steps_per_execution):
     """Its values are of the step, whatever runs it; four steps have the first's."""

@@ -9,7 +9,13 @@ from tfrs_negatives._keras import IS_KERAS_3, keras
 
 
 @pytest.mark.parametrize(
-    "steps_per_execution", [1, pytest.param(4, marks=pytest.mark.slow)]
+    "steps_per_execution",
+    [
+        1,
+        pytest.param(
+            4, marks=pytest.mark.slow(reason="one step in an execution is fast")
+        ),
+    ],
 )
 def test_fit_and_evaluate(two_replicas, steps_per_execution):
     logs, states = [], []
@@ -29,7 +35,7 @@ def test_fit_and_evaluate(two_replicas, steps_per_execution):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="fits on one replica and on two")
 def test_local_negatives_are_another_loss(two_replicas):
     """Half of the negatives and batch statistics alike: the loss is lower."""
     losses = [
@@ -41,7 +47,7 @@ def test_local_negatives_are_another_loss(two_replicas):
     assert losses[1] < losses[0] - 0.1
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="fits on one replica and on two")
 def test_a_checkpoint_of_two_goes_on_with_one(two_replicas, tmp_path):
     models = [compiled(two_replicas), compiled(one_replica())]
     models[0].fit(rows(), epochs=1, verbose=0)
@@ -61,7 +67,7 @@ def test_a_checkpoint_of_two_goes_on_with_one(two_replicas, tmp_path):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="fits on one replica and on two")
 @pytest.mark.skipif(not IS_KERAS_3, reason="tfrs.Model counts it once for each replica")
 def test_regularization_counts_once(two_replicas):
     states, logged = [], []

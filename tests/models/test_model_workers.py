@@ -79,7 +79,7 @@ def assert_same(result, expected):
         )
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="trains in processes of their own")
 def test_two_processes_are_one(tmp_path):
     codes, errors = finish(start(tmp_path / "two.npz"))
     assert codes == [0, 0], errors
@@ -87,7 +87,7 @@ def test_two_processes_are_one(tmp_path):
     assert_same(tmp_path / "two.npz", tmp_path / "one.npz")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="trains in processes of their own")
 def test_a_killed_worker(tmp_path, keras_2):
     """The other one fails in time, and both go on from the last epoch's end."""
     result, backup = tmp_path / "cut.npz", tmp_path / "backup"
@@ -106,7 +106,7 @@ def test_a_killed_worker(tmp_path, keras_2):
     assert_same(result, tmp_path / "whole.npz")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="trains in processes of their own")
 @pytest.mark.parametrize("other", [("float64", 3), ("float32", 4)])
 def test_workers_that_disagree(other):
     """Both fail at once and say what differs: nothing hangs."""

@@ -69,7 +69,7 @@ def test_a_request_on_each_replica(two_replicas):
         np.testing.assert_allclose(weight, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a process that trains an example")
 def test_the_example():
     script = pathlib.Path(__file__).parents[2] / "examples" / "ranker.py"
     done = subprocess.run(

@@ -120,7 +120,7 @@ class Epochs(keras.callbacks.Callback):
         self.begun.append(epoch)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="fits, saves and loads another model")
 def test_backup_and_restore(tmp_path):
     """Interrupted after two epochs of four: a new object goes on from there."""
     keras.utils.set_random_seed(3)
@@ -138,7 +138,7 @@ def test_backup_and_restore(tmp_path):
     assert_equal(arrays(resumed.weights), arrays(whole.weights), rtol=1e-4)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="fits, saves and loads another model")
 def test_a_clone_takes_the_weights(model):
     clone = keras.models.clone_model(model)
     clone.build_from_config(model.get_build_config())
@@ -174,7 +174,7 @@ def test_a_model_with_a_call_predicts_and_is_exported(model, tmp_path):
     np.testing.assert_allclose(served.serve(next(iter(rows))), expected[:16], rtol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="fits, saves and loads another model")
 def test_a_model_without_a_call_cannot_be_called(tmp_path):
     model = trained(epochs=1)
     with pytest.raises(NotImplementedError, match="call"):
@@ -195,7 +195,7 @@ def test_a_model_that_was_called_before_it_is_trained():
     assert np.abs(model(batch).numpy() - before).max() > 0.01
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="fits a model for each trial of a tuner")
 def test_a_tuner_loads_the_best_model(tmp_path):
     if not IS_KERAS_3:
         pytest.skip("KerasTuner runs the package keras, which is Keras 3")
@@ -219,7 +219,7 @@ def test_a_tuner_loads_the_best_model(tmp_path):
     assert loss == pytest.approx(scores[0], rel=1e-5) and loss < scores[1]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="fits on two replicas and loads on one")
 def test_a_model_of_two_replicas(two_replicas, tmp_path):
     path = str(tmp_path / "model.keras")
     strategy = two_replicas

@@ -32,7 +32,16 @@ def fit(model, folder=None, update_freq=1, epochs=1):
     model.fit(interactions(), epochs=epochs, verbose=0, callbacks=callbacks)
 
 
-@pytest.mark.parametrize("update_freq", [1, 2, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "update_freq",
+    [
+        1,
+        2,
+        pytest.param(
+            5, marks=pytest.mark.slow(reason="two other frequencies are fast")
+        ),
+    ],
+)
 def test_every_nth_step(tmp_path, update_freq):
     model = compiled()
     fit(model, tmp_path, update_freq, epochs=2)
@@ -43,7 +52,7 @@ def test_every_nth_step(tmp_path, update_freq):
     assert all(buckets[:, 2].sum() == 16 for buckets in values)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="fits a model and reads its logs")
 def test_after_a_fit_without_and_in_folders_of_their_own(tmp_path):
     model = compiled()
     fit(model)
@@ -70,7 +79,7 @@ def test_they_hold_log_q_of_the_batch(tmp_path):
         assert buckets[-1, 1] == pytest.approx(log_q.max(), rel=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="fits a model and reads its logs")
 def test_what_the_user_writes_is_recorded_too(tmp_path):
     class Writing(TwoTower):
         def compute_loss(self, features, training=False):
@@ -94,7 +103,7 @@ def test_no_correction_no_histogram(tmp_path):
     assert list(tmp_path.rglob("*tfevents*"))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="fits on two replicas")
 def test_on_two_replicas(two_replicas, tmp_path):
     with two_replicas.scope():
         model = compiled()

@@ -128,7 +128,17 @@ QUICK = ("weighted sum", "weights over rows", "a sum and a mean", "in a function
 @pytest.mark.parametrize("eagerly", [False, True])
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(c, marks=() if c in QUICK else pytest.mark.slow) for c in CASES],
+    [
+        pytest.param(
+            c,
+            marks=()
+            if c in QUICK
+            else pytest.mark.slow(
+                reason="each way to combine losses is a model of its own"
+            ),
+        )
+        for c in CASES
+    ],
 )
 def test_the_mean_over_all_rows(case, eagerly):
     options, combine, expected = CASES[case]
@@ -149,7 +159,13 @@ def test_no_batch_size_changes_it():
 
 
 @pytest.mark.parametrize(
-    "case", ["a sum and a mean", pytest.param("weighted mean", marks=pytest.mark.slow)]
+    "case",
+    [
+        "a sum and a mean",
+        pytest.param(
+            "weighted mean", marks=pytest.mark.slow(reason="fits on two replicas")
+        ),
+    ],
 )
 def test_on_two_replicas(two_replicas, case):
     """A last batch of one row leaves a replica none."""

@@ -137,7 +137,7 @@ def seconds_an_element(dataset):
     return np.median(times[10:])
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="ten million items")
 def test_ten_million_items_are_held_once(tmp_path):
     """Neither elements, nor iterators, nor their checkpoints copy the corpus."""
 

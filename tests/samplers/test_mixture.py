@@ -3,6 +3,7 @@ import warnings
 import numpy as np
 import pytest
 import tensorflow as tf
+from grids import grid
 from sampler_oracles import check_distribution, collect, restricted, rows_dataset
 
 from tfrs_negatives.samplers import Mined, Mixture, Popularity, Uniform
@@ -182,9 +183,15 @@ def test_log_q_of_ids():
 ZEROS = np.array([0, 0, 0, 8, 2])
 
 
-@pytest.mark.parametrize("power", [0.0, 0.75, 1.0])
-@pytest.mark.parametrize("weights", [(1.0, 1.0), (0.1, 0.9), (1.0, 0.0)])
-@pytest.mark.parametrize("names", [None, np.array(["a", "b", "c", "d", "e"])])
+@pytest.mark.parametrize(
+    "power, weights, names",
+    grid(
+        [0.0, 0.75, 1.0],
+        [(1.0, 1.0), (0.1, 0.9), (1.0, 0.0)],
+        [None, np.array(["a", "b", "c", "d", "e"])],
+        rounds=2,
+    ),
+)
 def test_log_q_of_every_id_of_which_some_have_no_count(power, weights, names):
     items = np.arange(5) if names is None else names
     popularity = Popularity(items, ZEROS, power)

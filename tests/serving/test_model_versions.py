@@ -11,6 +11,7 @@ import numpy as np
 import psutil
 import pytest
 import tensorflow as tf
+from grids import some_of
 from served_models import INDEXES, expected, export, normal
 
 from tfrs_negatives._saved_retrieval import SavedRetrieval
@@ -182,7 +183,7 @@ def test_nothing_to_serve(tmp_path):
         ModelVersions(tmp_path, 4)
 
 
-@pytest.mark.parametrize("index_class", INDEXES)
+@pytest.mark.parametrize("index_class", some_of(INDEXES, [ScaNN]))
 def test_an_earlier_version_leaves_after_its_last_request(tmp_path, index_class):
     root = tmp_path / "m"
     export(root, 5, index_class=index_class, versioned=True)
@@ -221,7 +222,7 @@ def test_what_scann_keeps_in_the_process_is_released(tmp_path):
     assert len(names) >= 2 and len(set(names)) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="large versions, one after the other")
 @pytest.mark.parametrize("index_class", INDEXES)
 def test_memory_does_not_grow_with_the_number_of_versions(tmp_path, index_class):
     root = tmp_path / "m"

@@ -13,7 +13,7 @@ from served_models import Client, expected, export
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="starts a cluster of Ray")
 def test_replicas_behind_ray_serve(tmp_path):
     pytest.importorskip("ray")
     export(tmp_path / "m", 5)

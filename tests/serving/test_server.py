@@ -13,9 +13,10 @@ import numpy as np
 import psutil
 import pytest
 import tensorflow as tf
+from grids import some_of
 from served_models import INDEXES, WIDTH, Client, Process, expected, export, normal
 
-from tfrs_negatives._keras import keras
+from tfrs_negatives._keras import IS_KERAS_3, keras
 from tfrs_negatives.index import BruteForce, export_retrieval
 from tfrs_negatives.serving import Server
 
@@ -58,7 +59,7 @@ def started():
         process.end(signal.SIGKILL)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a server under load, in a process of its own")
 def test_a_new_version_under_load_fails_no_request(tmp_path, started):
     export(tmp_path, 5, versioned=True)
     server = started(tmp_path, "--poll-seconds", "0.2")
@@ -75,7 +76,7 @@ def test_a_new_version_under_load_fails_no_request(tmp_path, started):
     assert "version 2 answers" in log and "Traceback" not in log
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a server under load, in a process of its own")
 @pytest.mark.parametrize("connections", [1, 8, 64])
 @pytest.mark.parametrize("index_class", INDEXES)
 def test_many_new_versions_under_load(tmp_path, started, connections, index_class):
@@ -94,7 +95,7 @@ def test_many_new_versions_under_load(tmp_path, started, connections, index_clas
     assert code == 0 and log.count("answers") > 3, log
 
 
-@pytest.mark.parametrize("legacy", ["0", "1"])
+@pytest.mark.parametrize("legacy", some_of(["0", "1"], ["1" if IS_KERAS_3 else "0"]))
 def test_a_keras_tower_is_served_whatever_keras_is_there(
     tmp_path, started, monkeypatch, legacy
 ):
@@ -126,7 +127,7 @@ def test_a_keras_tower_is_served_whatever_keras_is_there(
     client.close()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a server under load, in a process of its own")
 def test_killed_and_started_again_on_the_same_ports(tmp_path, started):
     export(tmp_path / "m", 5)
     first = started(tmp_path / "m")
@@ -141,7 +142,7 @@ def test_killed_and_started_again_on_the_same_ports(tmp_path, started):
     assert code == 0, log
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a server under load, in a process of its own")
 def test_requests_in_flight_are_answered_before_the_end(tmp_path, started):
     export(tmp_path / "m", 5)
     # A request waits two seconds for others.
@@ -229,7 +230,7 @@ def test_malformed_requests(tmp_path, started):
     assert code == 0 and "Traceback" not in log
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a server under load, in a process of its own")
 def test_ten_thousand_malformed_requests(tmp_path, started):
     export(tmp_path / "m", 5)
     server = started(tmp_path / "m")
@@ -238,7 +239,7 @@ def test_ten_thousand_malformed_requests(tmp_path, started):
     assert code == 0 and "Traceback" not in log
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a server under load, in a process of its own")
 def test_clients_that_hang_up(tmp_path, started):
     export(tmp_path / "m", 5)
     server = started(tmp_path / "m")

@@ -43,7 +43,7 @@ def all_rules(rows):
     return replicas.all_rules(rows) | {"measured_positive_ids": rows["known"][:, :1]}
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="trains on two replicas, a trace for each")
 def test_two_replicas_are_one(two_replicas):
     alone = replicas.Step(everything, extras=True, call=all_rules)
     for _, rows, extra in replicas.make_steps():
@@ -131,7 +131,7 @@ def logged_tags(folder):
     return tags
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="trains on two replicas, a trace for each")
 def test_fit_logs_them(tmp_path, two_replicas):
     strategies = [tf.distribute.OneDeviceStrategy("CPU:0"), two_replicas]
     histories = []

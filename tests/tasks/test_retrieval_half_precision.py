@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from grids import grid
 
 from tfrs_negatives import distribute
 from tfrs_negatives._keras import keras
@@ -68,10 +69,16 @@ def repeated_gradient(run, dtype, repeats, rng):
     return found
 
 
-@pytest.mark.parametrize("in_graph", [False, True])
-@pytest.mark.parametrize("dtype", HALVES)
-@pytest.mark.parametrize("options", [{}, {"num_hard_negatives": 1_000}], ids=str)
-@pytest.mark.parametrize("repeated", ["queries", "candidates"])
+@pytest.mark.parametrize(
+    "dtype, options, repeated, in_graph",
+    grid(
+        HALVES,
+        [{}, {"num_hard_negatives": 1_000}],
+        ["queries", "candidates"],
+        [True, False],
+        rounds=2,
+    ),
+)
 def test_gradients_of_repeated_rows(dtype, options, repeated, in_graph):
     """1,024 rows take one embedding: as exact as one rounding, not a thousand."""
     repeats = 1_024

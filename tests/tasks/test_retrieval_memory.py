@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
+from grids import grid
 from oracles import row_losses
 
 from tfrs_negatives._keras import keras
@@ -100,16 +101,17 @@ def value_and_gradients(task, queries, candidates, **given):
     return [loss, *tape.gradient(loss, [queries, candidates])]
 
 
-@pytest.mark.parametrize("id_type", ["int64", "string"])
 @pytest.mark.parametrize(
-    "combination",
-    [
-        (),
-        *itertools.combinations(RULES, 1),
-        *itertools.combinations(RULES, 2),
-        tuple(RULES),
-    ],
-    ids="-".join,
+    "combination, id_type",
+    grid(
+        [
+            (),
+            *itertools.combinations(RULES, 1),
+            *itertools.combinations(RULES, 2),
+            tuple(RULES),
+        ],
+        ["int64", "string"],
+    ),
 )
 def test_queue_columns_are_columns(combination, id_type):
     """Masked, corrected and scored as if the caller had appended them."""
@@ -364,9 +366,10 @@ def test_fit_checkpoint_and_one_trace(tmp_path):
     assert max(np.abs(value).max() for value in state) > 0
 
 
-@pytest.mark.parametrize("in_graph", [False, True])
-@pytest.mark.parametrize("rule", ["accidental", "known", "repeats"])
-@pytest.mark.parametrize("first_id", [-1, 0, 5])
+@pytest.mark.parametrize(
+    "first_id, rule, in_graph",
+    grid([-1, 0, 5], ["accidental", "known", "repeats"], [False, True], rounds=2),
+)
 def test_entries_without_ids_are_no_item(first_id, rule, in_graph):
     """Rules on ids keep them, also where ids are what an empty place holds."""
     memory = CrossBatchMemory(20, D)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from grids import some_of
 from negative_metric_batch import ITEMS, B, D, make_batch
 from negative_metric_cases import (
     LOSSES,
@@ -28,7 +29,11 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("loss, name", CASES)
+# Each loss with all rules at once, each set of rules with one loss.
+FAST = [case for case in CASES if case[0] == "all" or case[1] == "own"]
+
+
+@pytest.mark.parametrize("loss, name", some_of(CASES, FAST))
 def test_against_loops(loss, name):
     """Two batches add up; every metric, of every source."""
     rules = RULES[name]
@@ -73,7 +78,15 @@ def test_memory(loss):
     assert_same(found, oracle.results())
 
 
-@pytest.mark.parametrize("traced", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "traced",
+    [
+        False,
+        pytest.param(
+            True, marks=pytest.mark.slow(reason="traces all kinds of metrics again")
+        ),
+    ],
+)
 def test_some_rows(traced):
     """Evenly spaced: of 10 rows and a limit of 4 these are 0, 2, 5 and 7."""
     rules, batch = RULES["own"], make_batch(5)
@@ -159,7 +172,14 @@ def test_ragged_positives():
 
 
 @pytest.mark.parametrize(
-    "loss", ["all", pytest.param("hardest", marks=pytest.mark.slow)]
+    "loss",
+    [
+        "all",
+        pytest.param(
+            "hardest",
+            marks=pytest.mark.slow(reason="traces all kinds of metrics again"),
+        ),
+    ],
 )
 def test_under_xla(loss):
     rules, batch = RULES["own"], make_batch(9)

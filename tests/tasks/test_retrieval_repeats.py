@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import tensorflow as tf
+from grids import grid
 from oracles import dropped_pairs, numeric_gradient, row_losses
 
 from tfrs_negatives._keras import keras
@@ -124,9 +125,9 @@ def assert_close(actual, expected, tolerance=1e-5):
         np.testing.assert_allclose(a, e, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("positive, log_q", CORRECTIONS)
-@pytest.mark.parametrize("combination", COMBINATIONS, ids="-".join)
-def test_is_the_loss_of_repeated_embeddings(combination, positive, log_q):
+@pytest.mark.parametrize("combination, correction", grid(COMBINATIONS, CORRECTIONS))
+def test_is_the_loss_of_repeated_embeddings(combination, correction):
+    positive, log_q = correction
     case, given, dropped = make_case(combination)
     task = Retrieval(
         remove_accidental_hits="accidental" in combination,
@@ -157,10 +158,14 @@ def test_is_the_loss_of_repeated_embeddings(combination, positive, log_q):
         np.testing.assert_allclose(gradients[1], numeric, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("id_type", ["int32", "string"])
-@pytest.mark.parametrize("per_item", [1, 2])
 @pytest.mark.parametrize(
-    "reduction", ["sum", "sum_over_batch_size", "mean_with_sample_weight", "none"]
+    "reduction, per_item, id_type",
+    grid(
+        ["sum", "sum_over_batch_size", "mean_with_sample_weight", "none"],
+        [1, 2],
+        ["int32", "string"],
+        rounds=2,
+    ),
 )
 def test_ids_and_reductions(reduction, per_item, id_type):
     case, given, _ = make_case(
@@ -250,7 +255,7 @@ class Everything:
         return loss
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="traces two models with all their state")
 def test_training_with_state_in_one_trace():
     """Estimator, queue and metrics: as without maps, over batches of any repeats."""
     plain, repeated = Everything(False), Everything(True)

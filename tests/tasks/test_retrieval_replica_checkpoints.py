@@ -42,7 +42,7 @@ class Run:
             yield replicas.make_steps()[place]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="trains on one, two and four replicas in turn")
 def test_another_number_of_replicas(two_replicas, four_replicas, tmp_path):
     """From one to two, to four, and back to one for the last, uneven batch."""
     whole = Run(1)

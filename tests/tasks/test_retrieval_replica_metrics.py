@@ -14,6 +14,10 @@ from tfrs_negatives.tasks import Retrieval
 D, CORPUS, KS = 4, 40, (1, 3)
 EVEN = [[6, 6], [4, 4]]
 UNEVEN = [[6, 6], [5, 2], [3, 0]]
+SPLITS = [
+    pytest.param(UNEVEN, id="uneven"),
+    pytest.param(EVEN, id="even", marks=pytest.mark.slow(reason="uneven has even too")),
+]
 
 
 def make_batches(splits):
@@ -72,7 +76,7 @@ def measure(strategy, make_task, splits, factorized):
         return [float(metric.result()) for metric in task.metrics]
 
 
-@pytest.mark.parametrize("splits", [EVEN, UNEVEN], ids=["even", "uneven"])
+@pytest.mark.parametrize("splits", SPLITS)
 def test_batch_metrics(two_replicas, splits):
     def make_task(_):
         metrics = [keras.metrics.TopKCategoricalAccuracy(k, name=f"{k}") for k in KS]
@@ -84,7 +88,7 @@ def test_batch_metrics(two_replicas, splits):
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("splits", [EVEN, UNEVEN], ids=["even", "uneven"])
+@pytest.mark.parametrize("splits", SPLITS)
 def test_corpus_metrics(two_replicas, splits, keras_2):
     import tensorflow_recommenders as tfrs
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from grids import some_of
 from replica_training import ITEMS, check, trainable
 
 from tfrs_negatives.layers import CrossBatchMemory, StaticFrequency, StreamingFrequency
@@ -84,16 +85,13 @@ CASES = {
 SLOW = "keys of candidates", "strings"
 
 
-@pytest.mark.parametrize(
-    "case",
-    [pytest.param(c, marks=[pytest.mark.slow] * (c in SLOW)) for c in CASES],
-)
+@pytest.mark.parametrize("case", some_of(CASES, ["given log q", "labels"]))
 def test_on_two(two_replicas, case):
     make_task, call = CASES[case]
     check(two_replicas, 2, make_task=make_task, call=call)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="trains on four replicas, a trace for each")
 @pytest.mark.parametrize("case", SLOW)
 def test_on_four(four_replicas, case):
     """The last batch leaves one of them without rows."""

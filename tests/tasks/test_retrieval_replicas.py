@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from grids import some_of
 from replica_training import (
     ITEMS,
     RULES,
@@ -29,7 +30,7 @@ from tfrs_negatives.losses import SampledSigmoid
 from tfrs_negatives.tasks import Retrieval
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", some_of(RULES, ["keys with a mask"]))
 def test_rules(two_replicas, rule):
     check(
         two_replicas,
@@ -48,7 +49,7 @@ def test_everything_on_two(two_replicas):
     check(two_replicas, 2, make_task=everything, call=all_rules, extras=True)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="trains on several replicas, a trace for each")
 def test_everything_on_four(four_replicas):
     check(four_replicas, 4, make_task=everything, call=all_rules, extras=True)
 
@@ -60,7 +61,7 @@ def all_rules_on_columns(rows):
     return given
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="trains on several replicas, a trace for each")
 def test_distinct_embeddings(two_replicas):
     """Each replica gives what is distinct among its rows."""
     options = {"make_task": everything, "call": all_rules_on_columns, "extras": True}
@@ -76,7 +77,7 @@ CORRECTIONS = {
 }
 
 
-@pytest.mark.parametrize("correction", CORRECTIONS)
+@pytest.mark.parametrize("correction", some_of(CORRECTIONS, ["count", "hit"]))
 def test_log_q(two_replicas, correction):
     make, positive = CORRECTIONS[correction]
     check(
@@ -123,7 +124,7 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", some_of(LOSSES, ["hardest", "Keras"]))
 def test_other_losses(two_replicas, loss):
     check(
         two_replicas,
@@ -184,17 +185,14 @@ def test_state_made_outside_of_the_scope_is_refused(two_replicas, layer):
 
 def test_bfloat16_is_near(two_replicas):
     """Three digits of embeddings, and the loss within a percent."""
-    found, expected = (
-        train(
-            two_replicas,
-            2,
-            make_task=lambda dtype=dtype: Retrieval(
-                global_negatives=True, gather_dtype=dtype
-            ),
-        )[0]
-        for dtype in ("bfloat16", None)
+    options = {"make_task": lambda: Retrieval(global_negatives=True)}
+    expected, _ = train_alone(**options)
+    options["make_task"] = lambda: Retrieval(
+        global_negatives=True, gather_dtype="bfloat16"
     )
-    assert found[0][0] != expected[0][0]
+    found, _ = train(two_replicas, 2, **options)
+    # Nearer it would be if no digit were lost.
+    assert not np.allclose(found[0][0], expected[0][0], rtol=1e-6)
     for one, other in zip(found, expected, strict=True):
         np.testing.assert_allclose(one[0], other[0], rtol=1e-2)
 
@@ -229,8 +227,18 @@ def test_rebuilt_from_its_config():
     "extra",
     [
         (),
-        pytest.param(("log_q",), marks=pytest.mark.slow),
-        pytest.param(("log_q", "hard"), marks=pytest.mark.slow),
+        pytest.param(
+            ("log_q",),
+            marks=pytest.mark.slow(
+                reason="trains on several replicas, a trace for each"
+            ),
+        ),
+        pytest.param(
+            ("log_q", "hard"),
+            marks=pytest.mark.slow(
+                reason="trains on several replicas, a trace for each"
+            ),
+        ),
     ],
 )
 def test_a_replica_without_rows_or_columns(two_replicas, extra):

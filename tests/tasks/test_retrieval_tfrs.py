@@ -32,6 +32,9 @@ OPTIONS = [
 ]
 
 
+SLOW_IDS = "the options with ids of the other type are fast"
+
+
 def grid():
     """Each option, each pair, and random larger sets, with both kinds of ids."""
     rng = np.random.default_rng(11)
@@ -44,8 +47,13 @@ def grid():
     )
     for index, options in enumerate(combinations):
         for id_type in ("int64", "string"):
+            fast = id_type == ("int64", "string")[index % 2]
             yield pytest.param(
-                options, id_type, index, id=f"{id_type}-{'-'.join(options) or 'none'}"
+                options,
+                id_type,
+                index,
+                id=f"{id_type}-{'-'.join(options) or 'none'}",
+                marks=() if fast else pytest.mark.slow(reason=SLOW_IDS),
             )
 
 

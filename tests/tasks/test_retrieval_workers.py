@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import replica_worker
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(reason="unequal rows of two replicas are fast")
 
 SCRIPT = pathlib.Path(__file__).parent / "replica_worker.py"
 

@@ -297,7 +297,7 @@ def test_some_random_options(case, form):
     check(case, {**form, "how": "eager"})
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="thousands of random cases")
 @pytest.mark.parametrize("part", range(4))
 def test_many_random_options(part, capsys):
     given_seed = os.environ.get("TFRS_NEGATIVES_FUZZ_SEED")

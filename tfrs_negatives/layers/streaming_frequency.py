@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -285,7 +286,7 @@ class StreamingFrequency(keras.layers.Layer):
         never = tf.cast(self._clock + 1, tf.float32)
         return tf.where(occurrences > 0, gaps + step * since, never)
 
-    def _learn(self, buckets: tf.Tensor) -> list[tf.Tensor | tf.Operation | None]:
+    def _learn(self, buckets: tf.Tensor) -> list[Any]:
         """Takes the occurrences [m, n] into the averages."""
         elapsed = tf.shape(buckets)[1] if self.mode == "count" else 1
         # The clock waits for the checks of the ids: it does not read them.
@@ -315,14 +316,16 @@ class StreamingFrequency(keras.layers.Layer):
             warned = self._warn_if_crowded(has_doubled)
         return [*written, warned]
 
-    def _warn_if_crowded(self, is_time: bool | tf.Tensor) -> tf.Operation | None:
+    def _warn_if_crowded(
+        self, is_time: bool | tf.Tensor
+    ) -> tf.Operation | tf.Tensor | None:
         """Says on stderr if more than half of the buckets are taken."""
         # Each dense id has its own bucket. XLA cannot print.
         if self.dense or compiled_by_xla():
             return tf.no_op()
         is_time = tf.logical_and(is_time, tf.equal(distribute.place(), 0))
 
-        def look() -> tf.Operation | None:
+        def look() -> tf.Operation | tf.Tensor | None:
             taken = tf.reduce_mean(tf.cast(self._occurrences > 0, tf.float32))
             return tf.cond(taken > 0.5, warn, tf.no_op)
 
@@ -337,7 +340,7 @@ class StreamingFrequency(keras.layers.Layer):
 
         return tf.cond(is_time, look, tf.no_op)
 
-    def _count(self, buckets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def _count(self, buckets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Variable]:
         """Occurrences before, occurrences now, and what has written their sum.
 
         The variable itself counts repeats: adding ones to it and reading it again
@@ -382,6 +385,6 @@ class StreamingFrequency(keras.layers.Layer):
         return tf.cast(z, tf.int64) + first_bucket[:, tf.newaxis]
 
 
-def _write(variable: tf.Variable, places: TensorLike, values: tf.Tensor) -> tf.Tensor:
+def _write(variable: tf.Variable, places: TensorLike, values: tf.Tensor) -> tf.Variable:
     """Writes values; equal places carry equal values, so their order is moot."""
     return variable.scatter_update(tf.IndexedSlices(values, places))

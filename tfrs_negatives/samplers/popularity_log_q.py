@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
+from numpy.typing import ArrayLike
 
 from tfrs_negatives._keras import keras
 from tfrs_negatives._repr import described
@@ -38,7 +39,7 @@ class PopularityLogQ(StaticFrequency):
     """
 
     def __init__(
-        self, ids: TensorLike | None, weights: TensorLike, name: str | None = None
+        self, ids: ArrayLike | None, weights: ArrayLike, name: str | None = None
     ) -> None:
         weights = np.asarray(weights, np.float64)
         ids = np.arange(len(weights)) if ids is None else np.asarray(ids)

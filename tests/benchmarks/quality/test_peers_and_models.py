@@ -50,7 +50,7 @@ def test_ease_equals_the_closed_form_among_items(split):
                 "hard": 30,
                 "distinct": True,
             },
-            marks=pytest.mark.slow,
+            marks=pytest.mark.slow(reason="trains a model to a figure"),
         ),
         (
             "models.smoothed_towers",
@@ -127,7 +127,7 @@ print(json.dumps(evaluate(replicas.fit(split.train, {setting!r}, 0), split)))
 """
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="trains on replicas in a process of its own")
 @pytest.mark.parametrize("kind", ["local", "global"])
 def test_replicas_learn(kind, planted, keras_2, tmp_path):
     """In a process of its own, since it lays out the devices."""

@@ -105,7 +105,7 @@ def test_one_command_searches_runs_and_reports(tmp_path, monkeypatch):
     assert len(workers.jobs) == 10 and reports == [10, 10]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(reason="a large real data set")
 def test_worker_measures_popularity_on_gowalla(data_dir):
     path = data_dir / "gowalla.npz"
     if not path.exists():
