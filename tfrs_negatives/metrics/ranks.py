@@ -149,7 +149,7 @@ def ranks_of_retrieved(
 
 
 def ranks_of_scores(
-    scores: tf.Tensor, positives: tf.Tensor, tolerance: tf.Tensor
+    scores: tf.Tensor, positives: tf.Tensor, tolerance: float | tf.Tensor
 ) -> tf.Tensor:
     """Ranks of positives of which only the scores are known, among retrieved ones.
 
