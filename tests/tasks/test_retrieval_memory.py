@@ -8,7 +8,7 @@ import tensorflow as tf
 from grids import grid
 from oracles import row_losses
 
-from tfrs_negatives._keras import keras
+from tfrs_negatives._keras import IS_KERAS_3, keras
 from tfrs_negatives.layers import (
     CrossBatchMemory,
     MixedLogQ,
@@ -410,3 +410,18 @@ def test_one_step_that_overflows_does_not_spoil_the_next():
         losses.append(float(task(batches[2], batches[2], training=True)))
         assert memory.num_not_finite.numpy() == (4 if poisoned else 0)
     assert losses[0] == losses[1]
+
+
+@pytest.mark.skipif(IS_KERAS_3, reason="Keras 3 takes Python's booleans alone")
+def test_training_may_be_a_tensor():
+    """One graph trains and evaluates: the value decides what is kept."""
+    memory = CrossBatchMemory(2 * B, D)
+    task, batch = Retrieval(memory=memory), make_batch(0, "int64")
+
+    @tf.function
+    def step(training):
+        return task(batch["queries"], batch["candidates"], training=training)
+
+    for training, kept in ((False, 0), (True, B), (False, B)):
+        step(tf.constant(training))
+        assert len(memory.read(0).ids) == kept

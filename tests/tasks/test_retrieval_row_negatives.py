@@ -386,3 +386,20 @@ def test_wide_ids_of_negatives_are_not_cut(batch):
 def test_options_come_once():
     with pytest.raises(ValueError, match="has its own options.*temperature"):
         Retrieval(SampledSigmoid(), temperature=0.5)
+
+
+@pytest.mark.parametrize("heads", [False, True])
+def test_a_correction_that_answers_in_another_shape(batch, heads):
+    """As a column, log q would be subtracted along the wrong axis."""
+
+    def correction(ids, **sizes):
+        return tf.zeros([tf.size(ids), 1])
+
+    queries = batch["queries"]
+    queries = queries[:, np.newaxis] if heads else queries
+    both = arguments(batch, [])
+    for given in (both, {"candidate_ids": both["candidate_ids"]}):
+        with pytest.raises(ValueError, match="`candidate_log_q` must have rank 1"):
+            Retrieval(sampling_correction=correction)(
+                queries, batch["candidates"], **given, training=True
+            )

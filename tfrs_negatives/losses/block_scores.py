@@ -94,8 +94,9 @@ def gradients(
 
     Args:
       scored: The rows' scores.
-      d_logits: [n, kept], the derivative of a row's loss in its logits, up to
-      factors: [n], which it is to be multiplied by; None: 1.
+      d_logits: [n, kept], the derivative of a row's loss in its logits, before
+        `factors`.
+      factors: [n], what a row's derivative is multiplied by; None: 1.
       weighted_queries: The rows' queries, times their weights.
       others: The candidates and the rows' own negatives, as in `scores_of`.
     """

@@ -99,20 +99,13 @@ def check_numbers(
 
 
 def check_log_q(
-    log_q: TensorLike | None, num_columns: tf.Tensor, dtype: tf.DType | None = None
-) -> tf.Tensor | None:
+    log_q: TensorLike, num_columns: tf.Tensor, dtype: tf.DType | None = None
+) -> tf.Tensor:
     """Returns log q, checked to be [C] and finite, of a dtype if one is given."""
-    if log_q is None:
-        return None
-    log_q = log_q if dtype is None else tf.cast(log_q, dtype)
+    log_q = tf.convert_to_tensor(log_q) if dtype is None else tf.cast(log_q, dtype)
     hint = "Pass one log probability for each candidate, extra negatives included."
     _checks.check_rank("candidate_log_q", log_q, (1,), hint)
     log_q = _checks.check_size("candidate_log_q", log_q, 0, num_columns, hint)
-    return check_finite_log_q(log_q)
-
-
-def check_finite_log_q(log_q: tf.Tensor) -> tf.Tensor:
-    """Returns log q of any shape, computed only if all of it is finite."""
     message = "log q must be finite: an item that can be drawn has q > 0. Received:"
     is_finite = tf.reduce_all(tf.math.is_finite(log_q))
     return _checks.guard(log_q, tf.debugging.Assert(is_finite, [message, log_q]))

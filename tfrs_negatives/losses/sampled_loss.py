@@ -153,7 +153,10 @@ class SampledLoss(abc.ABC):
         negatives, negative_log_q, negative_mask = inputs.check_negatives(
             negative_embeddings, negative_log_q, negative_mask, queries
         )
-        log_q = inputs.check_log_q(candidate_log_q, num_columns, dtype)
+        log_q = None
+        if candidate_log_q is not None:
+            log_q = inputs.check_log_q(candidate_log_q, num_columns, dtype)
+        self.check_corrected(log_q is not None)
         if negatives is not None:
             inputs.check_both_corrected(log_q, negative_log_q)
         scoring = Scoring.of(
@@ -268,7 +271,6 @@ class SampledLoss(abc.ABC):
     ) -> tf.Tensor | None:
         """Returns log q [C] or None, checked as the class needs that of B positives."""
         del num_rows
-        self.check_corrected(log_q is not None)
         return log_q
 
     def checked_labels(

@@ -17,8 +17,8 @@ from tfrs_negatives.losses.rules import Rule
 class Scoring:
     """The rows of a batch, what they are scored against, and which pairs count.
 
-    All tensors have one dtype, float32 or float64, but for the masks. Make one with
-    `of` from what was checked before, or with `checked`.
+    Make one with `of`, from what was checked. Floats have one dtype, float32 or
+    float64; `weights` are `sample_weight` in it.
 
     Attributes:
       queries: [B, d], or [B, H, d] for H heads a query.
@@ -58,7 +58,7 @@ class Scoring:
         negative_log_q: tf.Tensor | None = None,
         **others: Any,
     ) -> Scoring:
-        """Brings floats to the dtype of `temperature`; others as attributes."""
+        """Brings what is scored to the dtype of `temperature`; others as attributes."""
         dtype = temperature.dtype
 
         def constant(log_q: tf.Tensor | None) -> tf.Tensor | None:

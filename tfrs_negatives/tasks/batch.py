@@ -45,14 +45,16 @@ class Batch:
       temperature: Scalar, of the dtype that the loss computes in.
       repeats: Embeddings given once each and which rows use them, or None.
       candidate_ids: [C] integers or strings, or None.
-      item_ids: [C] int64, the same with strings as hashes; None where nothing compares
+      item_ids: [C] int64, the same with strings as hashes; None where nothing needs
         them.
+      compares_ids: Whether a rule or a metric compares them with each other.
       keys: `Keys` [B] of the rows by name.
       candidate_keys: `Keys` [C] by name, for names of which candidates have their own.
       known: The rows' known positives, or None.
       negatives: Negatives of single rows, or None.
       observed: What the metrics of negatives look at, or None.
-      candidate_log_q: [C], as the caller gave it, or None.
+      candidate_log_q: [C], log q that the caller gave, as such or as a probability; or
+        None.
       labels, sample_weight: [B] or None.
       score_mask: [B, C] bool or None.
       true_ids: For each corpus metric, [B] ids or None to compare scores.
@@ -69,6 +71,7 @@ class Batch:
     repeats: Repeats | None
     candidate_ids: tf.Tensor | None
     item_ids: tf.Tensor | None
+    compares_ids: bool
     keys: NamedKeys
     candidate_keys: NamedKeys
     known: KnownPositives | None
@@ -170,6 +173,7 @@ class Batch:
             *log_q,
             candidate_ids,
             own_negatives,
+            num_rows,
             num_candidates,
             dtype,
             training,
@@ -188,6 +192,7 @@ class Batch:
             repeats=repeats,
             candidate_ids=candidate_ids,
             item_ids=item_ids,
+            compares_ids=compares_ids,
             keys=own_keys,
             candidate_keys=candidate_keys,
             known=known,
@@ -205,6 +210,18 @@ class Batch:
     def of_rows(self, values: tf.Tensor) -> tf.Tensor:
         """[B, ...] from values of candidates [C, ...]: the rows' own come first."""
         return values[: self.num_rows]
+
+    def row_respects(self) -> list[tf.Tensor]:
+        """Integers [B] each: to rules on data of rows, rows with equal ones are alike.
+
+        Whoever adds such data adds them here, so that repeats are grouped by them.
+        """
+        respects = []
+        for keys in self.keys.values():
+            respects += keys.respects()
+        if self.known is not None:
+            respects.append(self.known.identities(self.num_rows))
+        return respects
 
     def all_checked(self) -> list[tf.Tensor]:
         """Tensors that are computed only if every check holds.

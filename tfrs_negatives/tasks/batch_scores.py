@@ -15,7 +15,7 @@ from tfrs_negatives.tasks.row_scores import RowScores
 BatchScores: TypeAlias = RowScores | GroupScores
 
 
-def scores_of(
+def batch_scores_of(
     batch: Batch, columns: Columns, log_q: LogQ, options: Options
 ) -> BatchScores:
     """Scores a batch in the form that costs less, where both can be had."""

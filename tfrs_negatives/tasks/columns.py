@@ -53,7 +53,7 @@ class Columns:
         }
         self._ids: Keys | None = None
         self._by_item: SortedColumns | None = None
-        if batch.item_ids is not None:
+        if batch.compares_ids:
             self._ids = self._with_memory_keys(
                 Keys(self._of_candidates(batch.item_ids)),
                 lambda entries: Keys(entries.ids, entries.has_id),
@@ -76,7 +76,7 @@ class Columns:
 
     @property
     def has_ids(self) -> bool:
-        """Whether the items of the columns are known, as something needs them."""
+        """Whether the items of the columns are known, as something compares them."""
         return self._ids is not None
 
     @property

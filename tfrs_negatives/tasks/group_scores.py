@@ -55,11 +55,10 @@ class GroupScores:
         layout = Layout(self._groups, distinct, self._rules, *hits)
         return self._options.sampled.of_repeats(scoring, layout)
 
-    @property
-    def scoring(self) -> Scoring:
-        """What a loss would take without repeats; for the rows that metrics observe.
+    def row_scoring(self) -> Scoring:
+        """What a loss would take without repeats, for metrics that look at single rows.
 
-        Its rule on accidental hits is of those rows alone.
+        Its rule on accidental hits is of the rows that they observe alone.
         """
         batch, columns = self._batch, self._columns
         rules = [rule.of_rows(self._groups.of) for rule in self._rules]
@@ -79,12 +78,7 @@ class GroupScores:
 
 def _groups_of(batch: Batch, repeats: Repeats) -> Groups:
     """Rows of one query that no rule tells apart, but for accidental hits."""
-    respects = [repeats.query_rows]
-    for keys in batch.keys.values():
-        respects += keys.respects()
-    if batch.known is not None:
-        respects.append(batch.known.identities(batch.num_rows))
-    return Groups(*respects)
+    return Groups(repeats.query_rows, *batch.row_respects())
 
 
 def _distinct_columns(

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives._tensorboard import histogram
-from tfrs_negatives.losses.inputs import check_finite_log_q, check_log_q
+from tfrs_negatives.losses.inputs import check_log_q
 from tfrs_negatives.tasks.options import Options
 from tfrs_negatives.tasks.row_negatives import RowNegatives
 from tfrs_negatives.types import KerasLayer, TensorLike
@@ -33,6 +33,7 @@ def checked(
     log_q: TensorLike | None,
     candidate_ids: tf.Tensor | None,
     negatives: RowNegatives | None,
+    num_rows: tf.Tensor,
     num_candidates: tf.Tensor,
     dtype: tf.DType,
     training: bool | tf.Tensor | None,
@@ -45,7 +46,7 @@ def checked(
       log_q: `candidate_log_q`.
       candidate_ids: [C], checked, or None.
       negatives: Those of single rows, or None.
-      num_candidates: C, scalar int32.
+      num_rows, num_candidates: B and C, scalars int32.
       dtype: What the loss computes in.
       training: Whether the correction learns.
 
@@ -83,7 +84,10 @@ def checked(
                 "task."
             )
         check_training("sampling_correction", training)
-    return check_log_q(log_q, num_candidates, dtype)
+    if log_q is None:
+        return None
+    log_q = check_log_q(log_q, num_candidates, dtype)
+    return options.sampled.checked_log_q(log_q, num_rows)
 
 
 def log_q_of(batch: Batch, options: Options) -> LogQ:
@@ -94,12 +98,12 @@ def log_q_of(batch: Batch, options: Options) -> LogQ:
         log_q = LogQ(batch.candidate_log_q, own_log_q)
     else:
         with tf.control_dependencies(batch.all_checked()):
-            log_q = _learned(correction, batch)
+            learned, own_log_q = _learned(correction, batch)
+        learned = options.sampled.checked_log_q(learned, batch.num_rows)
+        log_q = LogQ(learned, own_log_q)
     if log_q.candidates is not None:
         histogram("log_q", log_q.candidates)
-    return log_q._replace(
-        candidates=options.sampled.checked_log_q(log_q.candidates, batch.num_rows)
-    )
+    return log_q
 
 
 def _learned(correction: KerasLayer, batch: Batch) -> LogQ:
@@ -117,11 +121,9 @@ def _learned(correction: KerasLayer, batch: Batch) -> LogQ:
     log_q = correction(
         tf.concat(ids, axis=0), num_columns=batch.num_candidates, **sizes
     )
-    log_q, own = check_finite_log_q(log_q), tf.shape(negatives.ids)
-    return LogQ(
-        log_q[: batch.num_candidates],
-        tf.reshape(log_q[batch.num_candidates :], own),
-    )
+    num_candidates, shape = batch.num_candidates, tf.shape(negatives.ids)
+    log_q = check_log_q(log_q, num_candidates + tf.size(negatives.ids))
+    return LogQ(log_q[:num_candidates], tf.reshape(log_q[num_candidates:], shape))
 
 
 def of_batch_alone(batch: Batch, log_q: LogQ, options: Options) -> tf.Tensor | None:

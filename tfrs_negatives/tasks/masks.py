@@ -30,7 +30,7 @@ def rules_of(
         own = columns.own(columns.ids.values)
         collected.append(rules.same_key(own, columns.by_item))
     if batch.known is not None:
-        collected.append(known_positives(batch.known, columns, chosen))
+        collected.append(known_positives_of(batch.known, columns, chosen))
     for name, keys in batch.keys.items():
         own = keys
         if chosen is not None:
@@ -53,7 +53,7 @@ def rules_of(
     return collected
 
 
-def known_positives(
+def known_positives_of(
     known: KnownPositives, columns: Columns, rows: tf.Tensor | None = None
 ) -> rules.Rule:
     """The rule that drops columns in the lists, of all rows or of some [r]."""

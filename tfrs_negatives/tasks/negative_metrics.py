@@ -85,7 +85,7 @@ def _positives(
     positives = rules.matches(
         [
             rules.same_key(own, columns.by_item),
-            masks.known_positives(measured, columns, rows),
+            masks.known_positives_of(measured, columns, rows),
         ],
         AllRows(tf.size(rows)),
     )

@@ -18,9 +18,9 @@ class Options:
     """The options of `tasks.Retrieval`, checked.
 
     Attributes:
-      sampled: The loss that scores, masks and mines; and whose value the task returns,
-        but for
-      keras_loss: a Keras loss of one-hot labels and scores, or None.
+      sampled: Scores, masks and mines. Its value is the task's loss, unless there is a
+        Keras loss.
+      keras_loss: A Keras loss of one-hot labels and scores, or None.
       remove_accidental_hits, mask_shared_positives, sampling_correction, memory,
         eval_by_scores, global_negatives, gather_dtype, batch_metrics, negative_metrics,
         negative_metric_rows: As in `tasks.Retrieval`.

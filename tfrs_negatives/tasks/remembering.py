@@ -5,6 +5,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from tfrs_negatives import distribute
+from tfrs_negatives.layers.cross_batch_memory import CrossBatchMemory
 from tfrs_negatives.tasks import log_q as log_q_lib
 from tfrs_negatives.tasks.batch import Batch
 from tfrs_negatives.tasks.columns import Columns
@@ -14,26 +15,26 @@ from tfrs_negatives.tasks.options import Options
 
 
 def remember(
+    memory: CrossBatchMemory,
     batch: Batch,
     columns: Columns,
     log_q: LogQ,
     positives: tf.Tensor,
     options: Options,
 ) -> None:
-    """Adds everyone's positives to the memory in training, the same on each replica.
+    """Adds everyone's positives to the memory, the same on each replica.
 
     Args:
+      memory: The task's.
       batch, columns, log_q, options: Of the call.
       positives: [num_positives, d], their embeddings.
     """
-    if options.memory is None or not batch.training:
-        return
     own_log_q = log_q_lib.of_batch_alone(batch, log_q, options)
     item_ids = None if batch.item_ids is None else batch.of_rows(batch.item_ids)
     keys = _keys(batch)
     checked = [*batch.all_checked(), *(part for part in log_q if part is not None)]
     with tf.control_dependencies(checked):
-        options.memory.write(
+        memory.write(
             columns.in_replica_order(positives),
             ids=None if item_ids is None else distribute.gather(item_ids),
             keys=distribute.gather(keys.values),

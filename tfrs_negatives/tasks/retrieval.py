@@ -13,7 +13,7 @@ from tfrs_negatives.losses.sampled_loss import SampledLoss
 from tfrs_negatives.metrics.negative_metric import NegativeMetric
 from tfrs_negatives.tasks import negative_metrics as negative_metrics_lib
 from tfrs_negatives.tasks.batch import Batch
-from tfrs_negatives.tasks.batch_scores import BatchScores, scores_of
+from tfrs_negatives.tasks.batch_scores import BatchScores, batch_scores_of
 from tfrs_negatives.tasks.columns import Columns
 from tfrs_negatives.tasks.log_q import log_q_of
 from tfrs_negatives.tasks.noted_losses import note
@@ -370,9 +370,11 @@ class Retrieval(keras.layers.Layer, Task):
         )
         columns = Columns(batch, self._options)
         log_q = log_q_of(batch, self._options)  # The first change of state.
-        scores = scores_of(batch, columns, log_q, self._options)
+        scores = batch_scores_of(batch, columns, log_q, self._options)
         loss = scores.loss()
-        remember(batch, columns, log_q, scores.positives, self._options)
+        if self._memory is not None and training:
+            positives = scores.positives
+            remember(self._memory, batch, columns, log_q, positives, self._options)
         updates = self._update_metrics(batch, columns, scores, loss, compute_metrics)
         with tf.control_dependencies([u for u in updates if u is not None]):
             loss = tf.identity(loss)
@@ -411,7 +413,7 @@ class Retrieval(keras.layers.Layer, Task):
         if isinstance(scores, RowScores) and batch.measures_scores:
             updates += [scores.dense.update(metric) for metric in self._batch_metrics]
         if batch.observed is not None:
-            sampled, scoring = self._options.sampled, scores.scoring
+            sampled, scoring = self._options.sampled, scores.row_scoring()
             updates += negative_metrics_lib.update(
                 batch.observed, batch, columns, scoring, sampled
             )

@@ -53,7 +53,7 @@ def checked(
 
     Raises:
       ValueError, tf.errors.InvalidArgumentError: Shapes or dtypes that do not fit;
-        what tells about embeddings without these.
+        other `negative_*` arguments without `negative_embeddings`.
     """
     if embeddings is None:
         others = {"negative_ids": ids, "negative_mask": mask, "negative_log_q": log_q}

@@ -50,6 +50,10 @@ class RowScores:
             return self.dense.loss(keras_loss)
         return self._options.sampled.of(self.scoring)
 
+    def row_scoring(self) -> Scoring:
+        """What the loss takes, for metrics that look at single rows."""
+        return self.scoring
+
     @property
     def dense(self) -> DenseScores:
         """All scores at once, for Keras's losses and metrics."""
