@@ -167,3 +167,28 @@ def test_ten_million_items_are_held_once(tmp_path):
     assert sum(file.stat().st_size for file in tmp_path.iterdir()) < 2**20
     # Binary searches over 10^4 times as many items, half of a millisecond otherwise.
     assert seconds_an_element(large) < 3 * seconds_an_element(small) + 1e-3
+
+
+@pytest.mark.parametrize("ids", [CATALOGUE["id"], NAMES], ids=["integers", "strings"])
+@pytest.mark.parametrize("constants", [False, True])
+def test_a_sampler_is_made_inside_a_function(ids, constants):
+    """As a strategy's workers do, which call a `dataset_fn` in a graph."""
+
+    @tf.function
+    def drawn():
+        sampler = Uniform(tf.constant(ids) if constants else ids)
+        return next(iter(sampler.attach(rows_dataset(), 9)))["negatives"]
+
+    found = drawn().numpy()
+    expected = {name.encode() for name in ids} if ids is NAMES else set(ids)
+    assert len(found) == 9 and set(found) <= expected
+
+
+@pytest.mark.parametrize("ids", [[3, 1, 3], ["a", "b", "a"]])
+def test_ids_that_repeat_inside_a_function(ids):
+    @tf.function
+    def make():
+        return tf.zeros([Uniform(np.array(ids)).num_items])
+
+    with pytest.raises(ValueError, match="must hold each id once, received 3 ids"):
+        make()

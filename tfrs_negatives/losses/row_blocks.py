@@ -34,8 +34,8 @@ class Partition(NamedTuple):
     """How a batch is cut into blocks of rows.
 
     Attributes:
-      num_blocks: At least 1, an int where it is known while tracing. Each block has rows
-        that are in no other: B rows in blocks of ceil(B / num_blocks).
+      num_blocks: At least 1, an int where it is known while tracing. So many that each
+        of the blocks, of ceil(B / num_blocks) rows, has rows that are in no other.
       overlap: Scalar bool, whether a block may start before the one before it is done.
         While one block is written to by a single core, the next one's products then
         keep the others busy; two blocks are in memory.

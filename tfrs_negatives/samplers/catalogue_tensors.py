@@ -50,12 +50,17 @@ def check_distinct(name: str, ids: tf.Tensor) -> None:
 
     Args:
       name: What the ids are of, for the message.
-      ids: [N] integers or strings.
+      ids: [N] integers or strings. Of a graph, such as a `dataset_fn` makes, they are
+        checked if they are constants.
     """
-    keys = as_int64(f"ids of {name}", ids).numpy()
+    values = tf.get_static_value(ids)
+    if values is None:
+        return
+    with tf.init_scope():
+        keys = as_int64(f"ids of {name}", values).numpy()
     repeats = places_of_repeats(keys)
     if len(repeats):
-        example = ids[int(repeats[0])].numpy()
+        example = values[int(repeats[0])]
         example = example if isinstance(example, bytes) else int(example)
         raise ValueError(
             f"`{name}` must hold each id once, received {len(keys)} ids of which "

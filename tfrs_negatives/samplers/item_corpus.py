@@ -104,7 +104,10 @@ class IdLookup:
         if isinstance(ids, int):
             self.size = ids
             return
-        # Kept as tensors of the host, also when first needed inside a function.
+        # Kept as tensors of the host, also when first needed inside a function, whose
+        # constants the ids may be.
+        if tf.is_tensor(ids) and not hasattr(ids, "numpy"):
+            ids = tf.get_static_value(ids)
         with tf.init_scope(), tf.device("CPU:0"):
             ids = tf.convert_to_tensor(ids)
             _checks.check_rank(f"ids of {name}", ids, (1,), "Pass one id an item.")
