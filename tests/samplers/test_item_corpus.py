@@ -9,6 +9,7 @@ import tensorflow as tf
 from sampler_oracles import rows_dataset
 
 from tfrs_negatives.samplers import Mined, Mixture, Popularity, Uniform
+from tfrs_negatives.samplers.item_corpus import ItemCorpus
 
 
 def test_corpus_from_a_dataset():
@@ -192,3 +193,12 @@ def test_ids_that_repeat_inside_a_function(ids):
 
     with pytest.raises(ValueError, match="must hold each id once, received 3 ids"):
         make()
+
+
+def test_ids_that_a_graph_computes_cannot_be_looked_up():
+    @tf.function(input_signature=[tf.TensorSpec([3], tf.int64)])
+    def look_up(ids):
+        return ItemCorpus(ids).lookup("ids", ids)
+
+    with pytest.raises(ValueError, match="must be known while a graph is traced"):
+        look_up(tf.constant([3, 1, 2], tf.int64))

@@ -108,6 +108,11 @@ class IdLookup:
         # constants the ids may be.
         if tf.is_tensor(ids) and not hasattr(ids, "numpy"):
             ids = tf.get_static_value(ids)
+            if ids is None:
+                raise ValueError(
+                    f"Ids of `{name}` must be known while a graph is traced, received "
+                    "a tensor that it computes. Pass an array or a constant."
+                )
         with tf.init_scope(), tf.device("CPU:0"):
             ids = tf.convert_to_tensor(ids)
             _checks.check_rank(f"ids of {name}", ids, (1,), "Pass one id an item.")
