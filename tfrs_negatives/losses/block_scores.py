@@ -8,7 +8,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfrs_negatives import _checks
-from tfrs_negatives.losses import hard_negatives, heads, products, row_blocks, rules
+from tfrs_negatives.losses import hard_negatives, heads, products, row_blocks
+from tfrs_negatives.losses.dropped_pairs import DroppedPairs
 from tfrs_negatives.losses.in_place import set_each
 from tfrs_negatives.losses.scoring import Scoring
 from tfrs_negatives.types import ScalarLike
@@ -51,14 +52,17 @@ def scores_of(
     """
     queries, candidates, *negatives = embeddings
     positives = rows.indices
-    by_head, logits = _against_columns(queries, candidates, scoring.log_q)
-    if scoring.log_q is not None and not corrects_own:
-        own = products.own(queries, rows.of(candidates)[:, tf.newaxis])
-        logits = set_each(logits, positives, heads.best(own)[:, 0], in_place)
+    dropped = DroppedPairs(scoring.rules, rows)
+    by_head, logits = _against_columns(queries, candidates, scoring.log_q, dropped)
     if scoring.score_mask is not None:
         logits = _keep(logits, rows.of(scoring.score_mask))
-    if scoring.rules:
-        logits = rules.drop(scoring.rules, logits, rows, in_place)
+    logits = dropped.drop(logits, in_place)
+    is_corrected = scoring.log_q is not None
+    if dropped.drops_own or (is_corrected and not corrects_own):
+        own = heads.best_paired(products.paired(queries, rows.of(candidates)))
+        if is_corrected and corrects_own:
+            own -= rows.of(scoring.log_q)
+        logits = set_each(logits, positives, own, in_place)
     if negatives:
         own_by_head = products.own(queries, *negatives)
         own = heads.best(own_by_head)
@@ -114,29 +118,40 @@ def gradients(
 
 
 def _against_columns(
-    queries: tf.Tensor, candidates: tf.Tensor, log_q: tf.Tensor | None
+    queries: tf.Tensor,
+    candidates: tf.Tensor,
+    log_q: tf.Tensor | None,
+    dropped: DroppedPairs,
 ) -> tuple[tf.Tensor | None, tf.Tensor]:
     """The products with the candidates by head, and the scores less log q.
 
-    Without heads there are no products by head: None.
+    Columns that all rows drop are -inf. Without heads there are no products by head:
+    None.
     """
-    if queries.shape.rank == 3:
-        by_head = products.shared(queries, candidates)
-        best = heads.best(by_head)
-        return by_head, best if log_q is None else best - log_q
+    by_head = products.shared(queries, candidates) if queries.shape.rank == 3 else None
+
+    def plain() -> tf.Tensor:
+        if by_head is not None:
+            return heads.best(by_head)
+        return products.shared(queries, candidates)
+
+    def plus(added: tf.Tensor) -> tf.Tensor:
+        # TensorFlow adds it while it multiplies the matrices.
+        return plain() + added if by_head is not None else tf.nn.bias_add(plain(), added)
+
     if log_q is None:
-        return None, products.shared(queries, candidates)
-
-    def corrected() -> tf.Tensor:
-        # TensorFlow adds log q while it multiplies the matrices.
-        return tf.nn.bias_add(products.shared(queries, candidates), -log_q)
-
+        if dropped.in_all_rows is None:
+            return by_head, plain()
+        none = tf.zeros(tf.shape(candidates)[:1], candidates.dtype)
+        return by_head, tf.cond(
+            dropped.in_all_rows, lambda: plus(dropped.without_shared(none)), plain
+        )
     # But it aborts where there is nothing to multiply.
     num_scores = _checks.size(queries) * _checks.size(candidates)
     if tf.get_static_value(num_scores):
-        return None, corrected()
-    return None, tf.cond(
-        num_scores > 0, corrected, lambda: products.shared(queries, candidates)
+        return by_head, plus(dropped.without_shared(-log_q))
+    return by_head, tf.cond(
+        num_scores > 0, lambda: plus(dropped.without_shared(-log_q)), plain
     )
 
 

@@ -10,6 +10,11 @@ def best(by_head: tf.Tensor) -> tf.Tensor:
     return tf.reduce_max(by_head, axis=1) if by_head.shape.rank == 3 else by_head
 
 
+def best_paired(by_head: tf.Tensor) -> tf.Tensor:
+    """[n] from [n, H], likewise for one column a row."""
+    return tf.reduce_max(by_head, axis=1) if by_head.shape.rank == 2 else by_head
+
+
 def to_heads(d_scores: tf.Tensor, by_head: tf.Tensor) -> tf.Tensor:
     """Derivatives [n, H, width]: a score is its best head's; ties share it."""
     is_best = tf.equal(by_head, tf.reduce_max(by_head, axis=1, keepdims=True))

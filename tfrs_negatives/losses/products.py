@@ -22,6 +22,13 @@ def own(queries: tf.Tensor, negatives: tf.Tensor) -> tf.Tensor:
     return by_head if queries.shape.rank == 3 else tf.squeeze(by_head, axis=1)
 
 
+def paired(queries: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+    """Row i's queries against row i of `rows` [n, d]: [n], or [n, H] with heads."""
+    if queries.shape.rank == 3:
+        rows = rows[:, tf.newaxis]
+    return tf.reduce_sum(queries * rows, axis=-1)
+
+
 def gradients(
     d_scores: tf.Tensor,
     queries: tf.Tensor,

@@ -30,6 +30,18 @@ Block: TypeAlias = Callable[..., tuple[tf.Tensor, Callable[[tf.Tensor], tuple]]]
 Run: TypeAlias = Callable[..., tuple[tf.Tensor, Any]]
 
 
+class Order(NamedTuple):
+    """An order of the rows of a batch.
+
+    Attributes:
+      rows: [B] int32, a permutation: which rows come first.
+      is_changed: Scalar bool. If not, `rows` are the rows as they are.
+    """
+
+    rows: tf.Tensor
+    is_changed: tf.Tensor
+
+
 class Partition(NamedTuple):
     """How a batch is cut into blocks of rows.
 
@@ -39,10 +51,13 @@ class Partition(NamedTuple):
       overlap: Scalar bool, whether a block may start before the one before it is done.
         While one block is written to by a single core, the next one's products then
         keep the others busy; two blocks are in memory.
+      order: The order in which rows are taken; None: as they are. A single block has
+        no use for it.
     """
 
     num_blocks: int | tf.Tensor
     overlap: bool | tf.Tensor
+    order: Order | None = None
 
 
 class AllRows:
@@ -65,10 +80,6 @@ class AllRows:
         """[size] int32."""
         return tf.range(self.size)
 
-    def are_own(self, places: tf.Tensor, num_columns: tf.Tensor) -> tf.Tensor:
-        """Which places [p] in the rows' scores hold a row's own positive."""
-        # Row i's positive is column i: these places are C + 1 apart.
-        return tf.equal(places % (num_columns + 1), 0)
 
 
 class RowBlock:
@@ -100,10 +111,6 @@ class RowBlock:
         """[size] int32."""
         return self.begin + tf.range(self.size)
 
-    def are_own(self, places: tf.Tensor, num_columns: tf.Tensor) -> tf.Tensor:
-        """Which places [p] in the rows' scores hold a row's own positive."""
-        # As in `AllRows`, from the block's first row on.
-        return tf.equal((places - self.begin) % (num_columns + 1), 0)
 
 
 class ChosenRows:
@@ -121,14 +128,33 @@ class ChosenRows:
         """These rows of a tensor."""
         return tf.gather(tensor, self.indices)
 
-    def are_own(self, places: tf.Tensor, num_columns: tf.Tensor) -> tf.Tensor:
-        """Which places [p] in the rows' scores hold a row's own positive."""
-        rows = places // num_columns
-        return tf.equal(places - rows * num_columns, tf.gather(self.indices, rows))
 
 
-#: Any of the three.
-AnyRows: TypeAlias = AllRows | RowBlock | ChosenRows
+class OrderedBlock:
+    """A block of the rows in another order.
+
+    Args:
+      block: Places in the order.
+      order: Of all rows.
+    """
+
+    def __init__(self, block: RowBlock, order: Order) -> None:
+        self._block, self._is_changed = block, order.is_changed
+        self.indices = block.of(order.rows)
+        self.size = block.size
+
+    def of(self, tensor: tf.Tensor) -> tf.Tensor:
+        """These rows of a tensor, its other dimensions whole."""
+        # To cut rows out takes a fraction of the time.
+        return tf.cond(
+            self._is_changed,
+            lambda: tf.gather(tensor, self.indices),
+            lambda: self._block.of(tensor),
+        )
+
+
+#: Any of them.
+AnyRows: TypeAlias = AllRows | RowBlock | ChosenRows | OrderedBlock
 
 
 def weighted_sum(
@@ -253,7 +279,7 @@ def _in_turn(
     num_lists: int,
 ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
     """What `of_rows` returns, block by block: rows joined, candidates' added up."""
-    num_blocks, overlap = partition
+    num_blocks, overlap, order = partition
     # An int where it is known while tracing, as the number of blocks then is.
     num_rows = queries.shape[0]
     if num_rows is None:
@@ -263,22 +289,32 @@ def _in_turn(
     before_last = size * (num_blocks - 1)
     repeated = size * num_blocks - num_rows
 
-    def without_repeated(blocks: tf.TensorArray) -> tf.Tensor:
+    def in_rows(blocks: tf.TensorArray) -> tf.Tensor:
         """[B, ...] from the blocks."""
         stacked = blocks.stack()
         shape = tf.concat([[num_blocks * size], tf.shape(stacked)[2:]], 0)
         rows = tf.reshape(stacked, shape)
-        return tf.concat([rows[:before_last], rows[before_last + repeated :]], 0)
+        rows = tf.concat([rows[:before_last], rows[before_last + repeated :]], 0)
+        if order is None:
+            return rows
+        return tf.cond(
+            order.is_changed,
+            lambda: tf.gather(rows, tf.math.invert_permutation(order.rows)),
+            lambda: rows,
+        )
 
     counted = None
     if weights is not None:
+        weights = weights if order is None else tf.gather(weights, order.rows)
         # [num_blocks * size]: a row counts in the first block that has it.
         zeros = tf.zeros([repeated], weights.dtype)
         counted = tf.concat([weights[:before_last], zeros, weights[before_last:]], 0)
 
     def one_block(index: tf.Tensor, lists: list, d_candidates: tf.Tensor) -> tuple:
         begin = index * size
-        rows = RowBlock(tf.minimum(begin, num_rows - size), size)
+        rows: AnyRows = RowBlock(tf.minimum(begin, num_rows - size), size)
+        if order is not None:
+            rows = OrderedBlock(rows, order)
         factors = None if counted is None else RowBlock(begin, size).of(counted)
         losses, of_each, d_candidates_here = of_rows(rows, factors)
         if d_candidates_here is not None:
@@ -303,7 +339,7 @@ def _in_turn(
         (0, lists, tf.zeros([width, num_columns], candidates.dtype)),
         parallel_iterations=2,
     )
-    losses, *of_each = map(without_repeated, lists)
+    losses, *of_each = map(in_rows, lists)
     return losses, of_each, d_candidates
 
 

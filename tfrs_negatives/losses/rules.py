@@ -19,20 +19,12 @@ collide so heavily that the list would be long, a matrix of the block's size.
 from __future__ import annotations
 
 import copy
-import functools
-from collections.abc import Sequence
 
 import tensorflow as tf
 
 from tfrs_negatives._sorted_keys import SortedKeys
 from tfrs_negatives._xla import compiled_by_xla
-from tfrs_negatives.losses.in_place import overwrite, row_starts
 from tfrs_negatives.losses.row_blocks import AnyRows
-
-# Above this share of a block's scores, comparing them all costs less than
-# listing the pairs.
-_MANY_PAIRS = 0.02
-
 
 class SortedColumns:
     """The columns in the order of their keys.
@@ -52,6 +44,8 @@ class SortedColumns:
         if keys.shape[0] is None or keys.shape[0] != tf.get_static_value(num_columns):
             keyless = tf.range(tf.size(keys), num_columns)
             self.order = tf.concat([self.order, keyless], axis=0)
+        #: [C] int32, the place of each column in sorted order.
+        self.rank = tf.math.invert_permutation(self.order)
 
     def ranges(self, entries: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """For each key in `entries` [L] the sorted columns that have it.
@@ -92,6 +86,11 @@ class Rule:
         self._starts, self._ends, self._longest = row_starts, row_ends, longest
 
     @property
+    def num_rows(self) -> tf.Tensor:
+        """B, scalar int32."""
+        return tf.size(self._first if self._starts is None else self._starts)
+
+    @property
     def is_of_single_entries(self) -> bool:
         """Whether each row has one key instead of a list."""
         return self._starts is None
@@ -106,7 +105,7 @@ class Rule:
         Returns:
           [n] bool.
         """
-        rank = tf.gather(tf.math.invert_permutation(self._columns.order), columns)
+        rank = tf.gather(self._columns.rank, columns)
         return (tf.gather(self._first, rows) <= rank) & (
             rank < tf.gather(self._last, rows)
         )
@@ -125,6 +124,19 @@ class Rule:
             rule._starts = tf.gather(self._starts, groups)
             rule._ends = tf.gather(self._ends, groups)
         return rule
+
+    def ranges_of(self, rows: AnyRows) -> tuple[tf.Tensor, tf.Tensor]:
+        """`(first, last)`, [n] int32: row i drops the sorted columns `first:last`.
+
+        Of a rule of single entries.
+        """
+        return rows.of(self._first), rows.of(self._last)
+
+    def columns_in(self, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
+        """Which columns [C] are in sorted ranges `first:last`, [...]; [..., C] bool."""
+        rank = self._columns.rank
+        first, last = first[..., tf.newaxis], last[..., tf.newaxis]
+        return (first <= rank) & (rank < last)
 
     def num_pairs(self, rows: AnyRows) -> tf.Tensor:
         """How many pairs the rows list, repeats counted; scalar int64."""
@@ -147,16 +159,26 @@ class Rule:
           a row's own positive may be listed.
         """
         if self._starts is None:
-            first, last = rows.of(self._first), rows.of(self._last)
-        else:
-            owners, entries = enumerate_ranges(
-                rows.of(self._starts), rows.of(self._ends)
-            )
-            first, last = (
-                tf.gather(self._first, entries),
-                tf.gather(self._last, entries),
-            )
-            starts = tf.gather(starts, owners)
+            return self.places_in(starts, *self.ranges_of(rows))
+        owners, entries = enumerate_ranges(rows.of(self._starts), rows.of(self._ends))
+        return self.places_in(
+            tf.gather(starts, owners),
+            tf.gather(self._first, entries),
+            tf.gather(self._last, entries),
+        )
+
+    def places_in(
+        self, starts: tf.Tensor, first: tf.Tensor, last: tf.Tensor
+    ) -> tf.Tensor:
+        """Lists the pairs of rows with the sorted columns of a range each.
+
+        Args:
+          starts: [m] int32, place of a row's first column.
+          first, last: [m] int32, the row's range.
+
+        Returns:
+          As `places`.
+        """
         # A row's sorted columns, counted from where its scores start.
         sorted_places = tf.raw_ops.RaggedRange(
             starts=starts + first, limits=starts + last, deltas=1
@@ -166,13 +188,9 @@ class Rule:
 
     def matrix(self, rows: AnyRows) -> tf.Tensor:
         """The same as booleans [n, C], made without a list; XLA compiles it."""
-        # Each column's place among the sorted ones.
-        rank = tf.math.invert_permutation(self._columns.order)
         if self._starts is None:
-            first = rows.of(self._first)[:, tf.newaxis]
-            last = rows.of(self._last)[:, tf.newaxis]
-            return (first <= rank) & (rank < last)
-
+            return self.columns_in(*self.ranges_of(rows))
+        rank = self._columns.rank
         if compiled_by_xla():
             covered = self._cover(rows.of(self._starts), rows.of(self._ends), rank)
             return tf.gather(covered, rank, axis=1)
@@ -201,67 +219,6 @@ class Rule:
         steps = count(self._first, present)
         steps = count(self._last, -present)
         return tf.cumsum(steps, axis=1) > 0
-
-
-def drop(
-    rules: Sequence[Rule], logits: tf.Tensor, rows: AnyRows, in_place: bool = False
-) -> tf.Tensor:
-    """Sets the scores of dropped pairs to -inf; no row's own positive is dropped.
-
-    Args:
-      rules: At least one `Rule`.
-      logits: [n, C] scores of some rows.
-      rows: Which rows, see `row_blocks`.
-      in_place: Whether `logits` may be changed; not differentiable then.
-
-    Returns:
-      [n, C].
-    """
-    num_columns = rules[0].num_columns
-    minus_inf = tf.constant(float("-inf"), logits.dtype)
-
-    def listed() -> tf.Tensor:
-        starts = row_starts(rows.size, num_columns)
-        places = tf.concat([rule.places(rows, starts) for rule in rules], axis=0)
-        places = tf.boolean_mask(places, ~rows.are_own(places, num_columns))
-        values = tf.fill(tf.shape(places), minus_inf)
-        return overwrite(logits, places, values, in_place)
-
-    def compared() -> tf.Tensor:
-        dropped = functools.reduce(tf.logical_or, [rule.matrix(rows) for rule in rules])
-        is_own = tf.equal(rows.indices[:, tf.newaxis], tf.range(num_columns))
-        return tf.where(dropped & ~is_own, minus_inf, logits)
-
-    if compiled_by_xla():
-        return compared()
-    # Neither the choice nor the listing reads the scores: TensorFlow does both
-    # while it forms them.
-    num_pairs = tf.add_n([rule.num_pairs(rows) for rule in rules])
-    num_scores = tf.cast(num_columns, tf.float32) * tf.cast(rows.size, tf.float32)
-    many = tf.cast(num_pairs, tf.float32) > _MANY_PAIRS * num_scores
-    return tf.cond(many, compared, listed)
-
-
-def matches(rules: Sequence[Rule], rows: AnyRows) -> tf.Tensor:
-    """Which pairs of some rows a rule lists, their own positives included.
-
-    Args:
-      rules: At least one `Rule`.
-      rows: Which rows, as in `drop`.
-
-    Returns:
-      [n, C] bool.
-    """
-    if compiled_by_xla():
-        return functools.reduce(tf.logical_or, [rule.matrix(rows) for rule in rules])
-    num_columns = rules[0].num_columns
-    starts = row_starts(rows.size, num_columns)
-    places = tf.concat([rule.places(rows, starts) for rule in rules], axis=0)
-    # Ten times as fast as writing them one by one.
-    times = tf.math.unsorted_segment_sum(
-        tf.ones_like(places), places, rows.size * num_columns
-    )
-    return tf.reshape(times > 0, tf.stack([rows.size, num_columns]))
 
 
 def same_key(

@@ -20,6 +20,7 @@ from tfrs_negatives.losses import (
 )
 from tfrs_negatives.losses.block_scores import BlockScores
 from tfrs_negatives.losses.block_sizes import partition_of
+from tfrs_negatives.losses.dropped_pairs import row_order
 from tfrs_negatives.losses.in_place import set_each
 from tfrs_negatives.losses.repeat_groups import Layout
 from tfrs_negatives.losses.rules import Rule
@@ -178,6 +179,7 @@ class SampledLoss(abc.ABC):
         """The loss of what was checked before; returns as `__call__`."""
         queries, candidates, *negatives = scoring.embeddings
         partition = partition_of(queries, candidates, scoring.negatives, self.row_block)
+        partition = partition._replace(order=row_order(scoring.rules))
         block = functools.partial(self._block, scoring)
         scored = (queries, candidates, scoring.temperature, *negatives)
         run = functools.partial(row_blocks.run, block, partition)
