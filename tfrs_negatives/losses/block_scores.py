@@ -54,15 +54,18 @@ def scores_of(
     positives = rows.indices
     dropped = DroppedPairs(scoring.rules, rows)
     by_head, logits = _against_columns(queries, candidates, scoring.log_q, dropped)
+
+    def own() -> tf.Tensor:
+        scores = heads.best_paired(products.paired(queries, rows.of(candidates)))
+        if scoring.log_q is None or not corrects_own:
+            return scores
+        return scores - rows.of(scoring.log_q)
+
+    if scoring.log_q is not None and not corrects_own:
+        logits = set_each(logits, positives, own(), in_place)
     if scoring.score_mask is not None:
         logits = _keep(logits, rows.of(scoring.score_mask))
-    logits = dropped.drop(logits, in_place)
-    is_corrected = scoring.log_q is not None
-    if dropped.drops_own or (is_corrected and not corrects_own):
-        own = heads.best_paired(products.paired(queries, rows.of(candidates)))
-        if is_corrected and corrects_own:
-            own -= rows.of(scoring.log_q)
-        logits = set_each(logits, positives, own, in_place)
+    logits = dropped.drop(logits, own, in_place)
     if negatives:
         own_by_head = products.own(queries, *negatives)
         own = heads.best(own_by_head)
@@ -139,20 +142,28 @@ def _against_columns(
         # TensorFlow adds it while it multiplies the matrices.
         return plain() + added if by_head is not None else tf.nn.bias_add(plain(), added)
 
+    def without_shared(added: tf.Tensor) -> tf.Tensor:
+        if dropped.are_many is None:
+            return added
+        minus_inf = tf.constant(float("-inf"), added.dtype)
+        return tf.cond(
+            dropped.are_many,
+            lambda: tf.where(dropped.in_all_rows(), minus_inf, added),
+            lambda: added,
+        )
+
     if log_q is None:
-        if dropped.in_all_rows is None:
+        if dropped.are_many is None:
             return by_head, plain()
         none = tf.zeros(tf.shape(candidates)[:1], candidates.dtype)
         return by_head, tf.cond(
-            dropped.in_all_rows, lambda: plus(dropped.without_shared(none)), plain
+            dropped.are_many, lambda: plus(without_shared(none)), plain
         )
     # But it aborts where there is nothing to multiply.
     num_scores = _checks.size(queries) * _checks.size(candidates)
     if tf.get_static_value(num_scores):
-        return by_head, plus(dropped.without_shared(-log_q))
-    return by_head, tf.cond(
-        num_scores > 0, lambda: plus(dropped.without_shared(-log_q)), plain
-    )
+        return by_head, plus(without_shared(-log_q))
+    return by_head, tf.cond(num_scores > 0, lambda: plus(without_shared(-log_q)), plain)
 
 
 def _keep(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

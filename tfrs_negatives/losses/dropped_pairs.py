@@ -14,12 +14,12 @@ by what a pair costs:
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from tfrs_negatives._xla import compiled_by_xla
-from tfrs_negatives.losses.in_place import overwrite, row_starts
+from tfrs_negatives.losses.in_place import overwrite, row_starts, set_each
 from tfrs_negatives.losses.row_blocks import AllRows, AnyRows, Order
 from tfrs_negatives.losses.rules import Rule
 
@@ -41,77 +41,84 @@ class DroppedPairs:
     """
 
     def __init__(self, rules: Sequence[Rule], rows: AnyRows) -> None:
-        self._rows = rows
-        self._masks: Sequence[_RangeMask | _ListMask] = ()
-        self._compared = rules if compiled_by_xla() else ()
-        if not compiled_by_xla():
-            self._masks = [
-                (_RangeMask if rule.is_of_single_entries else _ListMask)(rule, rows)
-                for rule in rules
-            ]
-        self._ranges = [m for m in self._masks if isinstance(m, _RangeMask)]
-        #: Scalar bool, whether there are columns that all rows drop; None: there are not.
-        self.in_all_rows = None
-        if self._ranges:
-            shared = [mask.is_shared for mask in self._ranges]
-            self.in_all_rows = functools.reduce(tf.logical_or, shared)
+        self._rules, self._rows = rules, rows
+        #: Scalar bool, whether not all pairs are listed; None: they never are.
+        self.are_many = None
+        if rules and not compiled_by_xla():
+            num_pairs = tf.add_n([rule.num_pairs(rows) for rule in rules])
+            self.are_many = _are_many(num_pairs, rules[0], rows)
 
-    @property
-    def drops_own(self) -> bool:
-        """Whether `drop` leaves no score of the rows' own positives."""
-        return bool(self._masks)
+    def in_all_rows(self) -> tf.Tensor:
+        """[C] bool, columns that all rows drop, and that `drop` leaves to others.
 
-    def without_shared(self, added: tf.Tensor) -> tf.Tensor:
-        """What is added to the columns' scores, -inf for columns that all rows drop.
+        None but where pairs `are_many`.
+        """
+        shared = [
+            mask.rule.columns_in(*mask.shared)
+            for mask in self._masks()
+            if isinstance(mask, _RangeMask)
+        ]
+        none = tf.zeros([self._rules[0].num_columns], tf.bool)
+        return functools.reduce(tf.logical_or, shared, none)
+
+    def drop(
+        self, logits: tf.Tensor, own: Callable[[], tf.Tensor], in_place: bool = False
+    ) -> tf.Tensor:
+        """Sets the scores of dropped pairs to -inf; no row's own positive is dropped.
 
         Args:
-          added: [C].
+          logits: [n, C], the rows' scores, -inf already in columns that are
+            `in_all_rows`.
+          own: Returns the scores [n] of the rows' own positives.
+          in_place: Whether `logits` may be changed; not differentiable then.
 
         Returns:
-          [C].
+          [n, C].
         """
-        if self.in_all_rows is None:
-            return added
-
-        def dropped() -> tf.Tensor:
-            shared = [mask.rule.columns_in(*mask.shared) for mask in self._ranges]
-            minus_inf = tf.constant(float("-inf"), added.dtype)
-            return tf.where(functools.reduce(tf.logical_or, shared), minus_inf, added)
-
-        return tf.cond(self.in_all_rows, dropped, lambda: added)
-
-    def drop(self, logits: tf.Tensor, in_place: bool = False) -> tf.Tensor:
-        """Sets scores to -inf, but for the columns of `without_shared`.
-
-        Args:
-          logits: [n, C], the rows' scores.
-          in_place: Whether they may be changed; not differentiable then.
-
-        Returns:
-          [n, C]. The rows' own positives are kept, unless `drops_own`.
-        """
+        if not self._rules:
+            return logits
         minus_inf = tf.constant(float("-inf"), logits.dtype)
-        if self._compared:
-            matrices = [rule.matrix(self._rows) for rule in self._compared]
+        if self.are_many is None:
+            matrices = [rule.matrix(self._rows) for rule in self._rules]
             columns = tf.range(tf.shape(logits)[1])
             is_own = tf.equal(self._rows.indices[:, tf.newaxis], columns)
             dropped = functools.reduce(tf.logical_or, matrices) & ~is_own
             return tf.where(dropped, minus_inf, logits)
-        if not self._masks:
-            return logits
-        # None of this reads the scores: TensorFlow does it while it forms them.
-        for mask in self._masks:
-            logits = tf.cond(
-                mask.compares,
-                lambda mask=mask, logits=logits: tf.where(
-                    mask.matrix(), minus_inf, logits
-                ),
-                lambda logits=logits: logits,
+        starts = row_starts(self._rows.size, self._rules[0].num_columns)
+
+        def overwritten(logits: tf.Tensor, places: list[tf.Tensor]) -> tf.Tensor:
+            places = tf.concat(places, axis=0)
+            places = tf.boolean_mask(
+                places, ~self._rows.are_own(places, self._rules[0].num_columns)
             )
-        starts = row_starts(self._rows.size, tf.shape(logits)[1])
-        places = tf.concat([mask.places(starts) for mask in self._masks], axis=0)
-        values = tf.fill(tf.shape(places), minus_inf)
-        return overwrite(logits, places, values, in_place)
+            values = tf.fill(tf.shape(places), minus_inf)
+            return overwrite(logits, places, values, in_place)
+
+        def listed() -> tf.Tensor:
+            return overwritten(
+                logits, [rule.places(self._rows, starts) for rule in self._rules]
+            )
+
+        def compared() -> tf.Tensor:
+            kept, masks = logits, self._masks()
+            for mask in masks:
+                kept = tf.cond(
+                    mask.compares,
+                    lambda mask=mask, kept=kept: tf.where(mask.matrix(), minus_inf, kept),
+                    lambda kept=kept: kept,
+                )
+            kept = overwritten(kept, [mask.places(starts) for mask in masks])
+            return set_each(kept, self._rows.indices, own(), in_place)
+
+        # Neither the choice nor the listing reads the scores: TensorFlow does both while
+        # it forms them.
+        return tf.cond(self.are_many, compared, listed)
+
+    def _masks(self) -> list[_RangeMask | _ListMask]:
+        return [
+            (_RangeMask if rule.is_of_single_entries else _ListMask)(rule, self._rows)
+            for rule in self._rules
+        ]
 
 
 def row_order(rules: Sequence[Rule]) -> Order | None:

@@ -80,6 +80,11 @@ class AllRows:
         """[size] int32."""
         return tf.range(self.size)
 
+    def are_own(self, places: tf.Tensor, num_columns: tf.Tensor) -> tf.Tensor:
+        """Which places [p] in the rows' scores hold a row's own positive."""
+        # Row i's positive is column i: these places are C + 1 apart.
+        return tf.equal(places % (num_columns + 1), 0)
+
 
 
 class RowBlock:
@@ -111,6 +116,11 @@ class RowBlock:
         """[size] int32."""
         return self.begin + tf.range(self.size)
 
+    def are_own(self, places: tf.Tensor, num_columns: tf.Tensor) -> tf.Tensor:
+        """Which places [p] in the rows' scores hold a row's own positive."""
+        # As in `AllRows`, from the block's first row on.
+        return tf.equal((places - self.begin) % (num_columns + 1), 0)
+
 
 
 class ChosenRows:
@@ -128,9 +138,13 @@ class ChosenRows:
         """These rows of a tensor."""
         return tf.gather(tensor, self.indices)
 
+    def are_own(self, places: tf.Tensor, num_columns: tf.Tensor) -> tf.Tensor:
+        """Which places [p] in the rows' scores hold a row's own positive."""
+        rows = places // num_columns
+        return tf.equal(places - rows * num_columns, tf.gather(self.indices, rows))
 
 
-class OrderedBlock:
+class OrderedBlock(ChosenRows):
     """A block of the rows in another order.
 
     Args:
@@ -139,8 +153,8 @@ class OrderedBlock:
     """
 
     def __init__(self, block: RowBlock, order: Order) -> None:
+        super().__init__(block.of(order.rows))
         self._block, self._is_changed = block, order.is_changed
-        self.indices = block.of(order.rows)
         self.size = block.size
 
     def of(self, tensor: tf.Tensor) -> tf.Tensor:
@@ -154,7 +168,7 @@ class OrderedBlock:
 
 
 #: Any of them.
-AnyRows: TypeAlias = AllRows | RowBlock | ChosenRows | OrderedBlock
+AnyRows: TypeAlias = AllRows | RowBlock | ChosenRows
 
 
 def weighted_sum(
