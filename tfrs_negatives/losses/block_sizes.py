@@ -8,10 +8,10 @@ import tensorflow as tf
 
 from tfrs_negatives.losses.row_blocks import Partition
 
-# Blocks of 2 million scores, 8 MiB in float32, stay near the cores, but a block of few
+# Blocks of a million scores, 4 MiB in float32, stay near the cores, but a block of few
 # rows waits for the candidates: larger ones have 256 rows, up to 28 MiB, and the
 # largest 112. (glibc hands out anew what has 32 MiB, and more of it is in use at once.)
-_BLOCK_SCORES = (1 * 2**20, 7 * 2**20)
+_BLOCK_SCORES = (2**20, 7 * 2**20)
 
 # Up to this size two whole blocks may be in memory at a time.
 _OVERLAPPING_SCORES = 4 * 2**20

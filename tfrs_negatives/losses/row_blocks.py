@@ -251,14 +251,18 @@ def run(
       [B], and one gradient for each input, or None without weights.
     """
     queries, candidates, temperature, *negatives = inputs
+    import os
+    VAR=int(os.environ.get("VAR","0"))
+    if VAR>0: S=queries/temperature
+    if VAR>1: SW=scale_rows(S,weights)
 
     def of_rows(rows: AnyRows, weights: tf.Tensor | None) -> tuple:
         """The rows' losses; gradients in what is theirs; and in the candidates."""
-        scaled = rows.of(queries) / temperature
+        scaled = rows.of(queries) / temperature if VAR < 1 else rows.of(S)
         losses, gradients = block(rows, scaled, candidates, *map(rows.of, negatives))
         if weights is None:
             return losses, [], None
-        d_queries, d_candidates, *d_negatives = gradients(scale_rows(scaled, weights))
+        d_queries, d_candidates, *d_negatives = gradients(scale_rows(scaled, weights) if VAR<2 else rows.of(SW))
         return losses, [d_queries, *d_negatives], d_candidates
 
     if isinstance(partition.num_blocks, int) and partition.num_blocks == 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfrs_negatives._xla import compiled_by_xla
 from tfrs_negatives.losses.in_place import get_each, set_each
 
 # Below this the loss is not read off the probability, which may have underflowed.
@@ -24,10 +25,22 @@ def cross_entropy(
     """
     probabilities = tf.nn.softmax(logits)
     own = get_each(probabilities, positives)
+    vanishing = own < _VANISHING
+
+    def exact() -> tf.Tensor:
+        if compiled_by_xla():
+            return tf.reduce_logsumexp(logits, axis=1) - get_each(logits, positives)
+        # Of these rows alone: to exponentiate all scores again costs a product's time.
+        rows = tf.cast(tf.where(vanishing)[:, 0], tf.int32)
+        of_rows = tf.gather(logits, rows)
+        losses = tf.reduce_logsumexp(of_rows, axis=1)
+        losses -= get_each(of_rows, tf.gather(positives, rows))
+        return tf.tensor_scatter_nd_update(
+            -tf.math.log(own), rows[:, tf.newaxis], losses
+        )
+
     losses = tf.cond(
-        tf.reduce_any(own < _VANISHING),
-        lambda: tf.reduce_logsumexp(logits, axis=1) - get_each(logits, positives),
-        lambda: -tf.math.log(own),
+        tf.reduce_any(vanishing), exact, lambda: -tf.math.log(own)
     )
     return losses, set_each(probabilities, positives, own - 1, in_place=True)
 

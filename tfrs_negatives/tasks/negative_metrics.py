@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfrs_negatives import _checks
-from tfrs_negatives.losses import rules
+from tfrs_negatives.losses import dropped_pairs, rules
 from tfrs_negatives.losses.in_place import set_each
 from tfrs_negatives.losses.row_blocks import AllRows
 from tfrs_negatives.losses.sampled_loss import SampledLoss
@@ -82,7 +82,7 @@ def _positives(
     if measured is None:
         return None
     own = tf.gather(batch.item_ids, rows)
-    positives = rules.matches(
+    positives = dropped_pairs.matches(
         [
             rules.same_key(own, columns.by_item),
             masks.known_positives_of(measured, columns, rows),

@@ -1,0 +1,260 @@
+"""Pairs are dropped in three ways, by how many there are: all give the oracle's."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from grids import grid
+from oracles import dropped_pairs, row_losses
+from softmax_cases import value_and_gradients
+
+from tfrs_negatives.losses import SampledSoftmax, rules
+from tfrs_negatives.losses import dropped_pairs as module
+from tfrs_negatives.losses.dropped_pairs import DroppedPairs, row_order
+from tfrs_negatives.losses.row_blocks import AllRows, ChosenRows, RowBlock
+
+B, C, D = 24, 40, 4
+NO_COLUMNS = [None] * C
+
+
+def skewed(seed, items=6):
+    """Keys that three quarters of the rows share two of, items likewise."""
+    rng = np.random.default_rng(seed)
+    ids = np.minimum(rng.zipf(1.3, C), items)
+    keys = np.minimum(rng.zipf(1.3, B), items)
+    known = [rng.integers(1, items + 4, rng.integers(0, 4)) for _ in range(B)]
+    return keys, ids, known
+
+
+def rule_and_oracle(name, keys, ids, known):
+    by_id = rules.SortedColumns(tf.constant(ids, tf.int64), C)
+    row_keys = tf.constant(keys, tf.int64)
+    if name == "accidental hits":
+        rule = rules.same_key(tf.constant(ids[:B], tf.int64), by_id)
+        return rule, dropped_pairs(B, C, ids=ids, accidental_hits=True)
+    if name == "same key":
+        rule = rules.same_key(row_keys, rules.SortedColumns(row_keys, C))
+        columns = [*keys, *[None] * (C - B)]
+        return rule, dropped_pairs(B, C, row_keys=[list(keys)], column_keys=[columns])
+    if name == "shared positives":
+        items = tf.constant(ids[:B], tf.int64)
+        rule = rules.shared_positives(row_keys, row_keys, items, by_id)
+        return rule, dropped_pairs(
+            B, C, ids=ids, row_keys=[keys], column_keys=[NO_COLUMNS], shared=True
+        )
+    lengths = [len(items) for items in known]
+    ends = tf.cumsum(lengths)
+    flat = tf.constant(np.concatenate(known), tf.int64)
+    rule = rules.known_positives(flat, ends - lengths, ends, max(lengths), by_id)
+    return rule, dropped_pairs(B, C, ids=ids, known=known)
+
+
+ONE_BY_ONE = ["accidental hits", "same key", "shared positives", "known positives"]
+TOGETHER = [
+    ("accidental hits",),
+    ("same key",),
+    ("known positives",),
+    ("accidental hits", "same key"),
+    ("same key", "accidental hits", "known positives", "shared positives"),
+]
+
+# (share of pairs that is many, long ranges): all listed; what is long compared; ranges of
+# any length compared; the rest as it is chosen.
+WAYS = {"listed": (1e9, 128), "long": (0, 5), "any": (0, 10**6), "chosen": (0.015, 128)}
+
+
+@pytest.fixture(params=WAYS)
+def way(request, monkeypatch):
+    many, long = WAYS[request.param]
+    monkeypatch.setattr(module, "_MANY_PAIRS", many)
+    monkeypatch.setattr(module, "_LONG_RANGES", long)
+    return request.param
+
+
+def dropped_from(dropped, rows, own):
+    """The places that `DroppedPairs` drops, [n, C] bool; `own` are [n] scores."""
+    logits = tf.zeros([len(own), C])
+    if bool(dropped.are_many):
+        logits = tf.where(dropped.in_all_rows(), -np.inf, logits)
+    logits = dropped.drop(logits, lambda: tf.constant(own, tf.float32)).numpy()
+    mine = np.arange(len(own)), rows.indices.numpy()
+    kept = logits[mine]
+    assert np.array_equal(kept, own) or not kept.any()
+    logits[mine] = 0
+    return np.isneginf(logits)
+
+
+BLOCKS = [
+    AllRows(B),
+    RowBlock(5, 9),
+    RowBlock(3, 1),
+    ChosenRows(tf.constant([7, 0, 23, 4])),
+    ChosenRows(tf.zeros([0], tf.int32)),
+]
+
+
+@pytest.mark.parametrize("names, seed", grid(TOGETHER, range(2)))
+def test_dropped_pairs_are_the_oracles(names, seed, way):
+    made = [rule_and_oracle(name, *skewed(seed)) for name in names]
+    expected = np.any([oracle for _, oracle in made], axis=0)
+    assert expected.mean() > 0.1
+    for rows in BLOCKS:
+        dropped = DroppedPairs([rule for rule, _ in made], rows)
+        own = np.arange(1, int(rows.size) + 1)
+        found = dropped_from(dropped, rows, own)
+        np.testing.assert_array_equal(found, expected[rows.indices.numpy()])
+
+
+def test_columns_that_all_rows_drop_are_left_to_others(monkeypatch):
+    """Nothing is listed or compared of them."""
+    monkeypatch.setattr(module, "_MANY_PAIRS", 0)
+    keys, ids, known = skewed(0)
+    rule, oracle = rule_and_oracle("accidental hits", keys, ids, known)
+    rows = ChosenRows(tf.constant(np.flatnonzero(ids[:B] == 1), tf.int32))
+    dropped = DroppedPairs([rule], rows)
+    np.testing.assert_array_equal(dropped.in_all_rows(), ids == 1)
+    logits = tf.zeros([int(rows.size), C])
+    kept = dropped.drop(logits, lambda: tf.zeros([int(rows.size)]))
+    assert np.isfinite(kept).all()
+    mixed = DroppedPairs([rule], AllRows(B))
+    assert not np.any(mixed.in_all_rows())
+    assert oracle[rows.indices.numpy()].any()
+
+
+def test_rows_of_the_longest_ranges_come_first():
+    keys, ids, known = skewed(3)
+    order = row_order([rule_and_oracle("accidental hits", keys, ids, known)[0]])
+    assert bool(order.is_changed)
+    rows = order.rows.numpy()
+    np.testing.assert_array_equal(np.sort(rows), np.arange(B))
+    counts = np.array([(ids == item).sum() for item in ids[:B]])[rows]
+    assert (np.diff(counts) <= 0).all()
+    # Rows of an item are neighbours.
+    changes = np.count_nonzero(np.diff(ids[rows]))
+    assert changes == len(np.unique(ids[:B])) - 1
+
+
+def test_rows_are_sorted_by_the_rule_that_drops_most():
+    rng = np.random.default_rng(0)
+    keys, ids = rng.integers(0, 2, B), np.arange(C)
+    ids[:4] = 7
+    made = [
+        rule_and_oracle(name, keys, ids, [[]] * B)[0]
+        for name in ("accidental hits", "same key")
+    ]
+    for each in (made, made[::-1]):
+        assert np.count_nonzero(np.diff(keys[row_order(each).rows.numpy()])) == 1
+
+
+def test_few_pairs_leave_rows_as_they_are(monkeypatch):
+    monkeypatch.setattr(module, "_MANY_PAIRS", 1)
+    rule, _ = rule_and_oracle("accidental hits", *skewed(0))
+    order = row_order([rule])
+    assert not bool(order.is_changed)
+    np.testing.assert_array_equal(order.rows, np.arange(B))
+
+
+def test_lists_have_no_order():
+    assert row_order([]) is None
+    assert row_order([rule_and_oracle("known positives", *skewed(0))[0]]) is None
+
+
+def inputs(heads=False):
+    rng = np.random.default_rng(1)
+    return {
+        "queries": rng.normal(size=(B, 2, D) if heads else (B, D)),
+        "candidates": rng.normal(size=(C, D)),
+        "log_q": np.log(rng.uniform(0.01, 0.5, C)),
+        "weights": rng.uniform(0, 2, B),
+    }
+
+
+@pytest.mark.parametrize(
+    "names, positive, heads",
+    grid(TOGETHER, ["all", "negatives", "refined", None], [False, True]),
+)
+def test_losses_of_skewed_batches_are_the_oracles(names, positive, heads, way):
+    """Also in blocks, in which rows are sorted; `None` is without log q."""
+    made = [rule_and_oracle(name, *skewed(2)) for name in names]
+    dropped = np.any([oracle for _, oracle in made], axis=0)
+    case = inputs(heads)
+    log_q = case["log_q"] if positive else None
+    options = {"positive": positive or "all", "temperature": 0.7}
+    losses = row_losses(
+        case["queries"], case["candidates"], log_q=log_q, dropped=dropped, **options
+    )
+    given = {
+        "candidate_log_q": None if log_q is None else tf.constant(log_q),
+        "rules": [rule for rule, _ in made],
+        "sample_weight": tf.constant(case["weights"]),
+    }
+    args = case["queries"], case["candidates"]
+    found = {
+        row_block: value_and_gradients(
+            SampledSoftmax(row_block=row_block, **options), *args, **given
+        )
+        for row_block in (None, 5)
+    }
+    for value, *_ in found.values():
+        np.testing.assert_allclose(value, case["weights"] @ losses, rtol=1e-9)
+    for one, other in zip(*found.values(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
+    each = SampledSoftmax(row_block=5, reduction="none", **options)
+    del given["sample_weight"]
+    np.testing.assert_allclose(each(*args, **given), losses, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("names", TOGETHER)
+def test_gradients_of_skewed_batches(names, way):
+    """Those of the dense form of the same loss."""
+    made = [rule_and_oracle(name, *skewed(4)) for name in names]
+    dropped = np.any([oracle for _, oracle in made], axis=0)
+    case = inputs()
+    queries, candidates = tf.constant(case["queries"]), tf.constant(case["candidates"])
+    with tf.GradientTape() as tape:
+        tape.watch([queries, candidates])
+        scores = tf.matmul(queries, candidates, transpose_b=True) - case["log_q"]
+        scores = tf.where(dropped, tf.constant(-np.inf, tf.float64), scores)
+        own = tf.linalg.diag_part(scores)
+        losses = tf.reduce_logsumexp(scores, axis=1) - own
+        value = tf.reduce_sum(losses * case["weights"])
+    expected = tape.gradient(value, [queries, candidates])
+    _, *gradients = value_and_gradients(
+        SampledSoftmax(row_block=7),
+        queries,
+        candidates,
+        candidate_log_q=tf.constant(case["log_q"]),
+        rules=[rule for rule, _ in made],
+        sample_weight=tf.constant(case["weights"]),
+    )
+    for ours, theirs in zip(gradients, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+def test_one_graph_for_light_and_heavy_batches():
+    """What is chosen is chosen at run time: sizes and skew are unknown while tracing."""
+    traces = []
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, D], tf.float64),
+            tf.TensorSpec([None, D], tf.float64),
+            tf.TensorSpec([None], tf.int64),
+        ]
+    )
+    def step(queries, candidates, ids):
+        traces.append(1)
+        size = tf.size(ids)
+        rule = rules.same_key(ids[:B], rules.SortedColumns(ids, size))
+        loss = SampledSoftmax(row_block=5)
+        return value_and_gradients(loss, queries, candidates, rules=[rule])
+
+    case = inputs()
+    for ids in (np.arange(C), skewed(0)[1], np.zeros(C, int)):
+        dropped = dropped_pairs(B, C, ids=ids, accidental_hits=True)
+        expected = row_losses(case["queries"], case["candidates"], dropped=dropped)
+        value, *gradients = step(
+            case["queries"], case["candidates"], tf.constant(ids, tf.int64)
+        )
+        np.testing.assert_allclose(value, expected.sum(), rtol=1e-9, atol=1e-12)
+        assert all(np.isfinite(gradient).all() for gradient in gradients)
+    assert len(traces) == 1
