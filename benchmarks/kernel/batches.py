@@ -5,22 +5,32 @@ import dataclasses
 import numpy as np
 
 
+#: The shares of colliding pairs that there are batches of.
+COLLISIONS = "0.1%", "8%"
+
+
 @dataclasses.dataclass
 class Batch:
     """B rows, K extra columns, width d; four rows a user.
 
-    Items follow Zipf and Mandelbrot's law over 100,000 items, the top one with 1% of
-    all draws: 0.1% of all pairs are accidental hits, as in real catalogues.
+    Of all pairs as many as `collisions` says are accidental hits:
+
+    * "0.1%": items follow Zipf and Mandelbrot's law over 100,000 items, the top one
+      with 1% of all draws.
+    * "8%": they follow Zipf's law with exponent 1.3, the top one with a quarter of all
+      draws, as where all requests of a batch are of an hour, or one product leads.
     """
 
     rows: int
     extra: int
     width: int
+    collisions: str = "0.1%"
 
     def __post_init__(self):
         rng = np.random.default_rng(0)
         columns = self.rows + self.extra
-        share = 1 / np.arange(11, 100_011)
+        ranks = np.arange(1, 100_001)
+        share = {"0.1%": 1 / (ranks + 10), "8%": ranks**-1.3}[self.collisions]
         share /= share.sum()
         self.queries = self._unit(rng, self.rows)
         self.candidates = self._unit(rng, columns)

@@ -25,7 +25,7 @@ QUANTITIES = {
 
 
 def plot(rows, quantity, path):
-    """Writes one chart of the width-64, K = 0 rows of the table."""
+    """Writes one chart of the width-64, K = 0 rows of few collisions."""
     label, _ = QUANTITIES[quantity]
     chart, curves = plots.new(7, 4.5), {}
     axes = chart.add_subplot()
@@ -41,20 +41,21 @@ def plot(rows, quantity, path):
 
 def table(rows):
     """Ours against its peers, as Markdown: ratios of wall and of CPU time."""
-    header = ["B", "K", "d", "TFRS / ours", "ours / floor", "ours / ours plain", "MiB"]
+    header = ["collisions", "B", "K", "d", "TFRS / ours", "ours / floor", "ours / ours plain", "MiB"]
     by_size = {}
     for row in rows:
-        size = tuple(int(row[f]) for f in ("rows", "extra", "width"))
+        size = row["collisions"], *(int(row[f]) for f in ("rows", "extra", "width"))
         by_size.setdefault(size, {})[row["subject"]] = row
     lines = []
-    for size in sorted(by_size, key=lambda size: (size[2], size[1] > 0, size[0])):
+    for size in sorted(by_size, key=lambda s: (s[0], s[3], s[2] > 0, s[1])):
         ours, plain, tfrs, floor = map(
             by_size[size].get, ("ours", "ours_plain", "tfrs", "floor")
         )
         memory = [f"{float(row['memory_mib']):,.0f}" for row in (ours, tfrs) if row]
         lines.append(
             [
-                *(f"{number:,}" for number in size),
+                size[0],
+                *(f"{number:,}" for number in size[1:]),
                 ratio(tfrs, ours),
                 ratio(ours, floor),
                 ratio(ours, plain),
@@ -77,7 +78,8 @@ def main():
     )
     known = {row["subject"] for row in rows}
     rows += [row for row in further if row["subject"] not in known]
-    drawn = [row for row in rows if row["width"] == "64" and row["extra"] == "0"]
+    drawn = {"collisions": "0.1%", "width": "64", "extra": "0"}
+    drawn = [row for row in rows if drawn.items() <= row.items()]
     for quantity, (_, name) in QUANTITIES.items():
         plot(drawn, quantity, images / name)
     print(table(rows))

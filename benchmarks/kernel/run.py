@@ -8,12 +8,14 @@ subject and size, with device, versions and commit. Sizes that the CSV holds
 already are not run again, so a sweep can be cut and continued.
 """
 
+import itertools
 import pathlib
 
 from benchmarks.common import command_line, csv_rows
 from benchmarks.common.provenance import FIELDS as WHERE
 from benchmarks.common.provenance import provenance
 from benchmarks.common.worker_process import SteppingWorker, WorkerFailed
+from benchmarks.kernel.batches import COLLISIONS
 
 ROWS = pathlib.Path(__file__).with_name("results.csv")
 PACKAGES = "tensorflow", "tensorflow-recommenders", "keras", "keras-rs", "torch"
@@ -21,17 +23,18 @@ KERAS_2 = ("ours", "ours_plain", "tfrs", "tfrs_plain", "floor")
 PEERS = ("keras_rs", "torch_eager", "torch_compiled")
 CORRECTED = ("ours", "tfrs", "torch_eager", "torch_compiled")
 FIGURES = (
-    "subject rows extra width steps memory_mib wall_ms cpu_ms tfrs_over_this_wall "
+    "subject collisions rows extra width steps memory_mib wall_ms cpu_ms tfrs_over_this_wall "
     "tfrs_over_this_cpu over_floor_wall over_floor_cpu"
 ).split()
 FIELDS = [*FIGURES, *WHERE]
+SIZES = "collisions", "rows", "extra", "width"
 
 
-def start(subject, rows, extra, width):
+def start(subject, collisions, rows, extra, width):
     """The process of a subject, or None where it does not run here."""
     worker = SteppingWorker(
         "benchmarks.kernel.subject_worker",
-        *(subject, rows, extra, width),
+        *(subject, collisions, rows, extra, width),
         environment={
             "TF_USE_LEGACY_KERAS": "1" if subject in KERAS_2 else "0",
             "KERAS_BACKEND": "tensorflow",
@@ -46,7 +49,7 @@ def start(subject, rows, extra, width):
     return worker
 
 
-def measure(rows, extra, width, subjects, steps, limit_gib):
+def measure(collisions, rows, extra, width, subjects, steps, limit_gib):
     """Medians of each subject at one size, as a list of CSV rows."""
     workers = {}
     try:
@@ -55,7 +58,7 @@ def measure(rows, extra, width, subjects, steps, limit_gib):
             matrix_gib = rows * (rows + extra) * 4 / 2**30
             if not subject.startswith("ours") and 5 * matrix_gib > limit_gib:
                 continue
-            if worker := start(subject, rows, extra, width):
+            if worker := start(subject, collisions, rows, extra, width):
                 workers[subject] = worker
         for turn in range(steps + 1):
             for subject, worker in list(workers.items()):
@@ -74,6 +77,7 @@ def measure(rows, extra, width, subjects, steps, limit_gib):
     return [
         {
             "subject": subject,
+            "collisions": collisions,
             "rows": rows,
             "extra": extra,
             "width": width,
@@ -120,29 +124,33 @@ def main():
     )
     parser.add_argument("--width", type=int, nargs="+", default=[32, 64, 128])
     parser.add_argument("--extra", nargs="+", choices=["0", "B"], default=["0", "B"])
+    parser.add_argument(
+        "--collisions", nargs="+", choices=COLLISIONS, default=COLLISIONS
+    )
     parser.add_argument("--subjects", nargs="+", default=[*KERAS_2, *PEERS])
     parser.add_argument("--seconds", type=float, default=20, help="a subject and size")
     parser.add_argument("--memory-gib", type=float, default=16, help="for a peer")
     arguments = command_line.parse(
-        parser, batch=[256], width=[8], extra=["0"], seconds=0.1
+        parser, batch=[256], width=[8], extra=["0"], collisions=["8%"], seconds=0.1
     )
     about, results = provenance(PACKAGES), csv_rows.read(arguments.output)
-    done = {tuple(map(int, (r["rows"], r["extra"], r["width"]))) for r in results}
-    for width in arguments.width:
-        for rows in arguments.batch:
-            for kind in arguments.extra:
-                extra = rows if kind == "B" else 0
-                if (rows, extra, width) in done:
-                    continue
-                # From measurement: about 10 ns of wall time a score for TFRS.
-                steps = int(arguments.seconds / (1e-8 * rows * (rows + extra)))
-                steps = min(max(steps, 3), 30)
-                print(f"B={rows} K={extra} d={width}, {steps} steps", flush=True)
-                subjects, limit = arguments.subjects, arguments.memory_gib
-                for row in measure(rows, extra, width, subjects, steps, limit):
-                    results.append({**row, **about})
-                    csv_rows.show(row, FIGURES)
-                csv_rows.write(arguments.output, FIELDS, results)
+    done = {tuple(row[name] for name in SIZES) for row in results}
+    for size in itertools.product(
+        arguments.collisions, arguments.width, arguments.batch, arguments.extra
+    ):
+        collisions, width, rows, kind = size
+        extra = rows if kind == "B" else 0
+        if tuple(map(str, (collisions, rows, extra, width))) in done:
+            continue
+        # From measurement: about 10 ns of wall time a score for TFRS.
+        steps = int(arguments.seconds / (1e-8 * rows * (rows + extra)))
+        steps = min(max(steps, 3), 30)
+        print(f"{collisions} B={rows} K={extra} d={width}, {steps} steps", flush=True)
+        subjects, limit = arguments.subjects, arguments.memory_gib
+        for row in measure(collisions, rows, extra, width, subjects, steps, limit):
+            results.append({**row, **about})
+            csv_rows.show(row, FIGURES)
+        csv_rows.write(arguments.output, FIELDS, results)
 
 
 if __name__ == "__main__":

@@ -6,13 +6,13 @@ from benchmarks.common import worker
 from benchmarks.kernel.batches import Batch
 
 
-def main(subject, rows, extra, width):
+def main(subject, collisions, rows, extra, width):
     from benchmarks.kernel.subjects import SUBJECTS
 
     build = SUBJECTS[subject]()
     # Traces and compiles on a small batch: sizes are unknown while tracing.
-    build(Batch(64, extra and 64, width))()
-    step = build(Batch(rows, extra, width))
+    build(Batch(64, extra and 64, width, collisions))()
+    step = build(Batch(rows, extra, width, collisions))
 
     def run():
         value = step()
@@ -23,4 +23,4 @@ def main(subject, rows, extra, width):
 
 if __name__ == "__main__":
     worker.keep_output_clean()
-    main(sys.argv[1], *map(int, sys.argv[2:]))
+    main(*sys.argv[1:3], *map(int, sys.argv[3:]))
