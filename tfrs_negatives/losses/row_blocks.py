@@ -227,7 +227,7 @@ def run(
         losses, of_each, d_candidates = of_rows(rows, weights)
     else:
         lists = 1 if weights is None else 2 + len(negatives)
-        losses, of_each, d_candidates = _in_turn(
+        losses, of_each, d_candidates = in_turn(
             of_rows, partition, queries, candidates, weights, lists
         )
     if weights is None:
@@ -244,7 +244,7 @@ def run(
     )
 
 
-def _in_turn(
+def in_turn(
     of_rows: Callable[..., tuple],
     partition: Partition,
     queries: tf.Tensor,
@@ -252,7 +252,19 @@ def _in_turn(
     weights: tf.Tensor | None,
     num_lists: int,
 ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
-    """What `of_rows` returns, block by block: rows joined, candidates' added up."""
+    """What `of_rows` returns, block by block: rows joined, candidates' added up.
+
+    Args:
+      of_rows: Function from `(rows, weights)`, `RowBlock` and [n] or None, to the
+        losses [n], a list of `num_lists` - 1 tensors [n, ...], and [d, C] or None.
+      partition: `Partition`.
+      queries, candidates: [B, ...] and [C, d].
+      weights: [B] or None.
+      num_lists: How many tensors of rows `of_rows` returns, losses included.
+
+    Returns:
+      Likewise of all rows.
+    """
     num_blocks, overlap = partition
     # An int where it is known while tracing, as the number of blocks then is.
     num_rows = queries.shape[0]
@@ -293,7 +305,9 @@ def _in_turn(
             with tf.control_dependencies([losses[:1]]):
                 return tf.identity(index)
 
-        index = tf.cond(tf.convert_to_tensor(overlap), lambda: index, after_this_block)
+        if overlap is not True:
+            overlaps = tf.convert_to_tensor(overlap)
+            index = tf.cond(overlaps, lambda: index, after_this_block)
         return index + 1, lists, d_candidates
 
     lists = [tf.TensorArray(queries.dtype, size=num_blocks) for _ in range(num_lists)]

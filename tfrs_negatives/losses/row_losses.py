@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfrs_negatives._xla import compiled_by_xla
 from tfrs_negatives.losses.in_place import get_each, set_each
 
 # Below this the loss is not read off the probability, which may have underflowed.
@@ -22,6 +23,8 @@ def cross_entropy(
     Returns:
       `(losses, d_logits)`, [n] and [n, width].
     """
+    if compiled_by_xla():
+        return _fused_cross_entropy(logits, positives)
     probabilities = tf.nn.softmax(logits)
     own = get_each(probabilities, positives)
     losses = tf.cond(
@@ -29,6 +32,24 @@ def cross_entropy(
         lambda: tf.reduce_logsumexp(logits, axis=1) - get_each(logits, positives),
         lambda: -tf.math.log(own),
     )
+    return losses, set_each(probabilities, positives, own - 1, in_place=True)
+
+
+def _fused_cross_entropy(
+    logits: tf.Tensor, positives: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """`cross_entropy` without a branch, for which a GPU would wait for its host.
+
+    Less the row's largest score, neither the sum nor the loss can overflow or cancel:
+    where the positive is the largest, the loss is the logarithm of the sum alone.
+    """
+    largest = tf.reduce_max(logits, axis=1)
+    powers = tf.exp(logits - largest[:, tf.newaxis])
+    total = tf.reduce_sum(powers, axis=1)
+    behind = largest - get_each(logits, positives)
+    losses = tf.math.log(total) + behind
+    own = tf.exp(-behind) / total
+    probabilities = powers * (1 / total)[:, tf.newaxis]
     return losses, set_each(probabilities, positives, own - 1, in_place=True)
 
 

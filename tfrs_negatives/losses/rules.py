@@ -26,6 +26,7 @@ import tensorflow as tf
 
 from tfrs_negatives._sorted_keys import SortedKeys
 from tfrs_negatives._xla import compiled_by_xla
+from tfrs_negatives.losses import compared_rules
 from tfrs_negatives.losses.in_place import overwrite, row_starts
 from tfrs_negatives.losses.row_blocks import AnyRows
 
@@ -49,9 +50,17 @@ class SortedColumns:
         self._keys = SortedKeys(keys, mask)
         #: [C] int32, the columns in sorted order.
         self.order = self._keys.order
+        #: [C] int64, the keys in the order of the columns.
+        self.keys = keys
+        #: [C] bool, which columns have one; None: all.
+        self.mask = mask
         if keys.shape[0] is None or keys.shape[0] != tf.get_static_value(num_columns):
             keyless = tf.range(tf.size(keys), num_columns)
             self.order = tf.concat([self.order, keyless], axis=0)
+            present = tf.range(num_columns) < tf.size(keys)
+            without = [[0, tf.size(keyless)]]
+            self.keys = tf.pad(keys, without)
+            self.mask = present if mask is None else present & tf.pad(mask, without)
 
     def ranges(self, entries: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """For each key in `entries` [L] the sorted columns that have it.
@@ -73,6 +82,10 @@ class Rule:
       row_ends: [B] int32, one past where it ends.
       longest: No list is longer, scalar int32.
       mask: [L] bool, which entries are keys, the others match nothing; None: all.
+
+    Attributes:
+      entries, columns, mask: As given.
+      num_columns: C, scalar int32.
     """
 
     def __init__(
@@ -84,7 +97,7 @@ class Rule:
         longest: int | tf.Tensor = 1,
         mask: tf.Tensor | None = None,
     ) -> None:
-        self._columns = columns
+        self.entries, self.columns, self.mask = entries, columns, mask
         self.num_columns = tf.size(columns.order)
         self._first, self._last = columns.ranges(entries)
         if mask is not None:
@@ -106,7 +119,7 @@ class Rule:
         Returns:
           [n] bool.
         """
-        rank = tf.gather(tf.math.invert_permutation(self._columns.order), columns)
+        rank = tf.gather(tf.math.invert_permutation(self.columns.order), columns)
         return (tf.gather(self._first, rows) <= rank) & (
             rank < tf.gather(self._last, rows)
         )
@@ -119,6 +132,8 @@ class Rule:
         """
         rule = copy.copy(self)
         if self._starts is None:
+            rule.entries = tf.gather(self.entries, groups)
+            rule.mask = None if self.mask is None else tf.gather(self.mask, groups)
             rule._first = tf.gather(self._first, groups)
             rule._last = tf.gather(self._last, groups)
         else:
@@ -162,12 +177,12 @@ class Rule:
             starts=starts + first, limits=starts + last, deltas=1
         ).rt_dense_values
         members = sorted_places % self.num_columns
-        return sorted_places - members + tf.gather(self._columns.order, members)
+        return sorted_places - members + tf.gather(self.columns.order, members)
 
     def matrix(self, rows: AnyRows) -> tf.Tensor:
         """The same as booleans [n, C], made without a list; XLA compiles it."""
         # Each column's place among the sorted ones.
-        rank = tf.math.invert_permutation(self._columns.order)
+        rank = tf.math.invert_permutation(self.columns.order)
         if self._starts is None:
             first = rows.of(self._first)[:, tf.newaxis]
             last = rows.of(self._last)[:, tf.newaxis]
@@ -208,6 +223,8 @@ def drop(
 ) -> tf.Tensor:
     """Sets the scores of dropped pairs to -inf; no row's own positive is dropped.
 
+    XLA cannot compile it; `fused_scores` has its form.
+
     Args:
       rules: At least one `Rule`.
       logits: [n, C] scores of some rows.
@@ -232,8 +249,6 @@ def drop(
         is_own = tf.equal(rows.indices[:, tf.newaxis], tf.range(num_columns))
         return tf.where(dropped & ~is_own, minus_inf, logits)
 
-    if compiled_by_xla():
-        return compared()
     # Neither the choice nor the listing reads the scores: TensorFlow does both
     # while it forms them.
     num_pairs = tf.add_n([rule.num_pairs(rows) for rule in rules])
@@ -253,7 +268,7 @@ def matches(rules: Sequence[Rule], rows: AnyRows) -> tf.Tensor:
       [n, C] bool.
     """
     if compiled_by_xla():
-        return functools.reduce(tf.logical_or, [rule.matrix(rows) for rule in rules])
+        return compared_rules.matches(rules, rows)
     num_columns = rules[0].num_columns
     starts = row_starts(rows.size, num_columns)
     places = tf.concat([rule.places(rows, starts) for rule in rules], axis=0)
