@@ -407,6 +407,12 @@ class SampledLoss(abc.ABC):
             return scored
         return block_scores.keep_hardest(scored, self.num_hard_negatives, in_place)
 
+    @property
+    def mines_a_variable(self) -> bool:
+        """Whether the number of hard negatives may change, which XLA cannot compile."""
+        k = self.num_hard_negatives
+        return k is not None and not isinstance(k, int)
+
     def _mines(self) -> bool:
         k = self.num_hard_negatives
         return k is not None and (not isinstance(k, int) or k > 0)

@@ -10,6 +10,7 @@ from tfrs_negatives.losses import SampledSoftmax
 from tfrs_negatives.losses.reductions import of_keras_loss
 from tfrs_negatives.losses.sampled_loss import SampledLoss
 from tfrs_negatives.metrics.negative_metric import NegativeMetric
+from tfrs_negatives.tasks import compiled_loss
 from tfrs_negatives.types import KerasLayer, KerasLoss, KerasMetric
 
 
@@ -23,7 +24,7 @@ class Options:
       keras_loss: A Keras loss of one-hot labels and scores, or None.
       remove_accidental_hits, mask_shared_positives, sampling_correction, memory,
         eval_by_scores, global_negatives, gather_dtype, batch_metrics, negative_metrics,
-        negative_metric_rows: As in `tasks.Retrieval`.
+        negative_metric_rows, jit_compile: As in `tasks.Retrieval`.
     """
 
     sampled: SampledLoss
@@ -38,12 +39,31 @@ class Options:
     batch_metrics: list[KerasMetric]
     negative_metrics: list[NegativeMetric]
     negative_metric_rows: int | None
+    jit_compile: bool | str
 
     def __post_init__(self) -> None:
         _checks.check_choice("gather_dtype", self.gather_dtype, (None, "bfloat16"))
+        self._check_jit_compile()
         _check_metrics(self.negative_metrics)
         if self.negative_metric_rows is not None:
             _checks.check_at_least("negative_metric_rows", self.negative_metric_rows, 1)
+
+    def _check_jit_compile(self) -> None:
+        _checks.check_choice("jit_compile", self.jit_compile, compiled_loss.CHOICES)
+        if self.jit_compile is not True:
+            return
+        if self.keras_loss is not None:
+            raise ValueError(
+                "`jit_compile=True` compiles the losses of this package, received the "
+                f"Keras loss {type(self.keras_loss).__name__}: leave `jit_compile` out "
+                "and compile the whole step, `model.compile(jit_compile=True)`."
+            )
+        if self.sampled.mines_a_variable:
+            raise ValueError(
+                "XLA must know how many hard negatives there are when it compiles; "
+                "with `jit_compile=True` expected `num_hard_negatives` to be an int or "
+                "None, received a variable. Leave `jit_compile` out, or pass an int."
+            )
 
     @property
     def reduction(self) -> str:

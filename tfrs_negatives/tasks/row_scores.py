@@ -7,6 +7,7 @@ import tensorflow as tf
 from tfrs_negatives import distribute
 from tfrs_negatives.losses.dense_scores import DenseScores
 from tfrs_negatives.losses.scoring import Scoring
+from tfrs_negatives.tasks import compiled_loss
 from tfrs_negatives.tasks.batch import Batch
 from tfrs_negatives.tasks.columns import Columns
 from tfrs_negatives.tasks.log_q import LogQ
@@ -48,7 +49,8 @@ class RowScores:
         keras_loss = self._options.keras_loss
         if keras_loss is not None:
             return self.dense.loss(keras_loss)
-        return self._options.sampled.of(self.scoring)
+        compiled = compiled_loss.is_compiled(self._options)
+        return compiled_loss.loss_of(self._options.sampled, self.scoring, compiled)
 
     def row_scoring(self) -> Scoring:
         """What the loss takes, for metrics that look at single rows."""

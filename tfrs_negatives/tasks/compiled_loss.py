@@ -1,0 +1,54 @@
+"""Whether the task has XLA compile its loss, and the loss compiled."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import tensorflow as tf
+
+from tfrs_negatives import distribute
+from tfrs_negatives._xla import compiled_by_xla, placed_on_gpu
+from tfrs_negatives.losses.sampled_loss import SampledLoss
+from tfrs_negatives.losses.scoring import Scoring
+
+if TYPE_CHECKING:
+    from tfrs_negatives.tasks.options import Options
+
+CHOICES = ("auto", True, False)
+
+
+def is_compiled(options: Options) -> bool:
+    """Whether the loss of a call made here is computed in the form that XLA compiles.
+
+    "auto" takes what is faster: on a GPU the compiled form, whose masks are compared
+    inside of the softmax; on a CPU, and on several replicas, the plain one, which lists
+    what it masks. Calls that are not traced into a function run as they are, as
+    compiling takes longer than many of them.
+    """
+    if compiled_by_xla():
+        return True
+    if tf.executing_eagerly() or options.keras_loss is not None:
+        return False
+    if options.jit_compile != "auto":
+        return bool(options.jit_compile)
+    return (
+        placed_on_gpu()
+        and distribute.num_replicas() == 1
+        and not options.sampled.mines_a_variable
+    )
+
+
+def loss_of(sampled: SampledLoss, scoring: Scoring, compiled: bool) -> tf.Tensor:
+    """The loss, compiled by XLA if asked to; where XLA compiles already it just is.
+
+    XLA compiles once for each number of rows and columns that it is given: for whole
+    batches, and once more for a last one that is smaller.
+    """
+    if not compiled or compiled_by_xla():
+        return sampled.of(scoring)
+
+    @tf.function(jit_compile=True, autograph=False)
+    def loss() -> tf.Tensor:
+        return sampled.of(scoring)
+
+    return loss()
