@@ -32,6 +32,6 @@ def _has_groups(batch: Batch, options: Options) -> bool:
         and batch.negatives is None
         and not batch.measures_scores
         and options.keras_loss is None
-        and not is_compiled(options)
+        and not is_compiled(options, batch)
         and options.sampled.can_repeat(batch.queries)
     )

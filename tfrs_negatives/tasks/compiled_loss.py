@@ -12,18 +12,20 @@ from tfrs_negatives.losses.sampled_loss import SampledLoss
 from tfrs_negatives.losses.scoring import Scoring
 
 if TYPE_CHECKING:
+    from tfrs_negatives.tasks.batch import Batch
     from tfrs_negatives.tasks.options import Options
 
 CHOICES = ("auto", True, False)
 
 
-def is_compiled(options: Options) -> bool:
+def is_compiled(options: Options, batch: Batch) -> bool:
     """Whether the loss of a call made here is computed in the form that XLA compiles.
 
     "auto" takes what is faster: on a GPU the compiled form, whose masks are compared
     inside of the softmax; on a CPU, and on several replicas, the plain one, which lists
-    what it masks. Calls that are not traced into a function run as they are, as
-    compiling takes longer than many of them.
+    what it masks. Nor does it compile what XLA would compile anew for many a batch.
+    Calls that are not traced into a function run as they are, as compiling takes longer
+    than many of them.
     """
     if compiled_by_xla():
         return True
@@ -35,6 +37,7 @@ def is_compiled(options: Options) -> bool:
         placed_on_gpu()
         and distribute.num_replicas() == 1
         and not options.sampled.mines_a_variable
+        and not (batch.known is not None and batch.known.is_ragged)
     )
 
 

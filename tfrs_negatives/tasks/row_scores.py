@@ -27,6 +27,7 @@ class RowScores:
         self, batch: Batch, columns: Columns, log_q: LogQ, options: Options
     ) -> None:
         self._options = options
+        self._is_compiled = compiled_loss.is_compiled(options, batch)
         self._dense: DenseScores | None = None
         embeddings = columns.embeddings(batch.candidates)
         self.positives = columns.positives(embeddings)
@@ -49,8 +50,9 @@ class RowScores:
         keras_loss = self._options.keras_loss
         if keras_loss is not None:
             return self.dense.loss(keras_loss)
-        compiled = compiled_loss.is_compiled(self._options)
-        return compiled_loss.loss_of(self._options.sampled, self.scoring, compiled)
+        return compiled_loss.loss_of(
+            self._options.sampled, self.scoring, self._is_compiled
+        )
 
     def row_scoring(self) -> Scoring:
         """What the loss takes, for metrics that look at single rows."""

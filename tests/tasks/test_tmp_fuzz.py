@@ -1,0 +1,314 @@
+"""Random sets of the task's options, against the same by loops in float64.
+
+The slow test takes its seed from TFRS_NEGATIVES_FUZZ_SEED, or a new one, and prints it.
+"""
+
+import os
+import random
+
+import numpy as np
+import pytest
+import task_oracle
+import tensorflow as tf
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+
+from tfrs_negatives.layers import CrossBatchMemory
+from tfrs_negatives.losses import SampledSigmoid
+from tfrs_negatives.tasks import Retrieval
+
+D = 3
+
+# Ids that are easily taken for something else.
+ODD_IDS = [-(2**63), -1, 0, 1, 2, 7, 2**62]
+
+
+@st.composite
+def cases(draw):
+    """A `task_oracle.Case`, and how the task computes it."""
+    num_rows = draw(st.integers(0, 5))
+    num_columns = num_rows + draw(st.integers(0, 4))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    flag = st.booleans()
+
+    def maybe(value):
+        return value if draw(flag) else None
+
+    heads = draw(st.sampled_from([None, None, None, 2]))
+    repeats = draw(flag)
+    num_queries, num_items = num_rows, num_columns
+    if repeats:
+        num_queries = draw(st.integers(1, max(num_rows, 1)))
+        num_items = draw(st.integers(1, max(num_columns, 1)))
+    by_row, by_column = np.arange(num_rows), np.arange(num_columns)
+    if repeats:
+        by_row = rng.integers(0, num_queries, num_rows)
+        by_column = rng.integers(0, num_items, num_columns)
+    shape = (num_queries, D) if heads is None else (num_queries, heads, D)
+
+    def ids(*size):
+        return rng.choice(ODD_IDS, size)
+
+    def keys(size):
+        mask = rng.random(size) < 0.7 if draw(flag) else np.ones(size, bool)
+        return rng.choice([-1, 0, 3], size), mask
+
+    names = draw(st.sampled_from([[], [], ["user"], ["request", "user"]]))
+    query_keys = {name: keys(num_rows) for name in names}
+    candidate_keys = {name: keys(num_columns) for name in names if draw(flag)}
+    has_ids = draw(flag)
+    score_mask = None
+    if draw(st.sampled_from([False, False, True])):
+        score_mask = rng.random((num_rows, num_columns)) < 0.6
+        score_mask[np.arange(num_rows), np.arange(num_rows)] = True
+    corrected = draw(flag)
+    width = draw(st.sampled_from([None, None, 0, 1, 3]))
+    own = width is not None
+    sigmoid = draw(st.sampled_from([False, False, True]))
+    choices = ["all", "negatives"] + ["refined"] * (corrected and not sigmoid)
+    log_q = np.log(rng.uniform(0.01, 0.9, num_columns))
+    known = None
+    if has_ids and draw(flag):
+        known = [ids(length) for length in rng.integers(0, 4, num_rows)]
+    remembered = []
+    if draw(st.sampled_from([False, False, True])):
+        remembered = [
+            {
+                "embedding": rng.normal(size=D),
+                "id": maybe(ids(1)[0]),
+                "keys": {name: maybe(rng.integers(-1, 3)) for name in names},
+                "log_q": np.log(rng.uniform(0.01, 0.9)) if corrected else 0.0,
+            }
+            for _ in range(draw(st.integers(1, 4)))
+        ]
+    return task_oracle.Case(
+        queries=rng.normal(size=shape),
+        candidates=rng.normal(size=(num_items, D)),
+        query_rows=by_row,
+        candidate_rows=by_column,
+        temperature=draw(st.sampled_from([1.0, 0.3, 2.5])),
+        positive=draw(st.sampled_from(choices)),
+        sigmoid=sigmoid,
+        negative_weight=maybe(1.7) if sigmoid else None,
+        num_hard_negatives=draw(st.sampled_from([None, None, 1, 2, 50])),
+        reduction=draw(
+            st.sampled_from(
+                ["sum", "sum_over_batch_size", "mean_with_sample_weight", "none"]
+            )
+        ),
+        remove_accidental_hits=has_ids and draw(flag),
+        mask_shared_positives=has_ids and bool(names) and draw(flag),
+        ids=ids(num_columns) if has_ids else None,
+        query_keys=query_keys,
+        candidate_keys=candidate_keys,
+        known=known,
+        score_mask=score_mask,
+        log_q=log_q if corrected else None,
+        negatives=rng.normal(size=(num_rows, width, D)) if own else None,
+        negative_ids=ids(num_rows, width) if own and has_ids else None,
+        negative_mask=maybe(rng.random((num_rows, width or 0)) < 0.7) if own else None,
+        negative_log_q=np.log(rng.uniform(0.01, 0.9, (num_rows, width)))
+        if own and corrected
+        else None,
+        labels=maybe(rng.uniform(size=num_rows)) if sigmoid else None,
+        sample_weight=maybe(rng.uniform(0, 2, num_rows)),
+        remembered=remembered,
+    )
+
+
+FORMS = st.fixed_dictionaries(
+    {
+        "strings": st.booleans(),
+        "ragged": st.booleans(),
+        "row_block": st.sampled_from([None, None, 1, 2]),
+        "gathered": st.booleans(),
+        "how": st.sampled_from(["xla", "compiled", "compiled"]),
+    }
+)
+
+
+def typed(ids, strings):
+    ids = np.asarray(ids, np.int64)
+    if strings:
+        return tf.constant(np.where(ids == -1, "", ids.astype(str)), tf.string)
+    return tf.constant(ids)
+
+
+def memory_of(case):
+    """A memory whose queue holds the case's entries."""
+    names = sorted(case.query_keys)
+    memory = CrossBatchMemory(100, D, num_keys=len(names))
+    for entry in case.remembered:
+        held = [entry["keys"][name] for name in names]
+        memory.write(
+            tf.constant([entry["embedding"]], tf.float32),
+            ids=None if entry["id"] is None else tf.constant([entry["id"]], tf.int64),
+            keys=tf.constant([[5 if k is None else k for k in held]], tf.int64),
+            log_q=tf.constant([entry["log_q"]], tf.float32),
+            has_key=tf.constant([[k is not None for k in held]], tf.bool),
+        )
+    return memory
+
+
+def task_of(case, form):
+    options = {
+        "temperature": case.temperature,
+        "positive": case.positive,
+        "num_hard_negatives": case.num_hard_negatives,
+        "row_block": form["row_block"],
+        "reduction": case.reduction,
+    }
+    memory = memory_of(case) if case.remembered else None
+    if case.sigmoid:
+        loss = SampledSigmoid(negative_weight=case.negative_weight, **options)
+        options = {"loss": loss}
+    return Retrieval(
+        remove_accidental_hits=case.remove_accidental_hits,
+        mask_shared_positives=case.mask_shared_positives,
+        memory=memory,
+        jit_compile=form["how"] == "compiled",
+        **options,
+    )
+
+
+def arguments(case, form):
+    strings = form["strings"]
+    found = {}
+
+    def add(name, value, convert=tf.constant):
+        if value is not None:
+            found[name] = convert(value)
+
+    add("candidate_ids", case.ids, lambda ids: typed(ids, strings))
+    if case.known is not None:
+        ragged = tf.RaggedTensor.from_row_lengths(
+            typed(np.concatenate([*case.known, []]), strings),
+            np.array([len(k) for k in case.known], np.int64),
+        )
+        # An id that no item has.
+        filler = "none" if strings else 12_345
+        found["known_positive_ids"] = (
+            ragged if form["ragged"] else ragged.to_tensor(filler)
+        )
+    for kind, keys in (("query", case.query_keys), ("candidate", case.candidate_keys)):
+        if keys:
+            found[f"{kind}_keys"] = {n: tf.constant(k) for n, (k, _) in keys.items()}
+            masks = {n: tf.constant(m) for n, (_, m) in keys.items() if not m.all()}
+            if masks:
+                found[f"{kind}_key_mask"] = masks
+    add("score_mask", case.score_mask)
+    add("candidate_log_q", case.log_q)
+    add("negative_embeddings", case.negatives)
+    add("negative_ids", case.negative_ids, lambda ids: typed(ids, strings))
+    add("negative_mask", case.negative_mask)
+    add("negative_log_q", case.negative_log_q)
+    add("labels", case.labels)
+    add("sample_weight", case.sample_weight)
+    return found
+
+
+def computed(case, form):
+    """The loss of the task, and its gradients in queries, candidates, negatives."""
+    task, given = task_of(case, form), arguments(case, form)
+    if case.remembered and form["strings"]:
+        # The queue holds hashes of strings, which the oracle does not know.
+        given = arguments(case, {**form, "strings": False})
+    leaves = [tf.constant(case.queries), tf.constant(case.candidates)]
+    if case.negatives is not None:
+        leaves.append(given.pop("negative_embeddings"))
+    rows = {
+        "query_rows": tf.constant(case.query_rows),
+        "candidate_rows": tf.constant(case.candidate_rows),
+    }
+
+    def run(leaves, given, rows):
+        given = dict(given)
+        with tf.GradientTape() as tape:
+            tape.watch(leaves)
+            queries, candidates, *negatives = leaves
+            if negatives:
+                given["negative_embeddings"] = negatives[0]
+            if form["gathered"]:
+                queries = tf.gather(queries, rows["query_rows"])
+                candidates = tf.gather(candidates, rows["candidate_rows"])
+            else:
+                given |= rows
+            loss = task(
+                queries,
+                candidates,
+                training=False,
+                **given,
+            )
+            total = tf.reduce_sum(loss)
+        gradients = tape.gradient(
+            total, leaves, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        return loss, [tf.convert_to_tensor(g) for g in gradients]
+
+    how = form["how"]
+    if how == "eager":
+        return run(leaves, given, rows)
+
+    def spec(value):
+        if isinstance(value, tf.RaggedTensor):
+            return tf.RaggedTensorSpec([None, None], value.dtype)
+        unknown = how in ("graph", "compiled")
+        shape = [None] * value.shape.rank if unknown else value.shape
+        return tf.TensorSpec(shape, value.dtype)
+
+    values = leaves, given, rows
+    signature = tf.nest.map_structure(spec, values)
+    jit_compile = True if how == "xla" else None
+    return tf.function(run, input_signature=signature, jit_compile=jit_compile)(*values)
+
+
+def check(case, form):
+    if form["how"] == "xla":
+        form = {**form, "strings": False, "ragged": False}
+    loss, gradients = computed(case, form)
+    expected, _ = task_oracle.loss(case)
+    # A queue holds float32.
+    tolerance = 1e-5 if case.remembered else 1e-8
+    assert np.isfinite(expected).all()
+    np.testing.assert_allclose(loss, expected, rtol=tolerance, atol=tolerance)
+    rng = np.random.default_rng(0)
+    names = ["queries", "candidates", "negatives"][: len(gradients)]
+    directions = {name: rng.normal(size=getattr(case, name).shape) for name in names}
+    found = sum(
+        np.sum(gradient.numpy() * directions[name])
+        for name, gradient in zip(names, gradients, strict=True)
+    )
+    slope = task_oracle.slope(case, directions)
+    np.testing.assert_allclose(found, slope, rtol=1e-4, atol=1e-5)
+
+
+OPTIONS = {
+    "deadline": None,
+    "database": None,
+    "print_blob": True,
+    "suppress_health_check": list(HealthCheck),
+}
+
+
+@settings(max_examples=40, derandomize=True, **OPTIONS)
+@given(case=cases(), form=FORMS)
+def test_some_random_options(case, form):
+    # The others take seconds to trace.
+    check(case, {**form, "how": "eager"})
+
+
+@pytest.mark.slow(reason="thousands of random cases")
+@pytest.mark.parametrize("part", range(4))
+def test_many_random_options(part, capsys):
+    given_seed = os.environ.get("TFRS_NEGATIVES_FUZZ_SEED")
+    number = int(given_seed) if given_seed else random.SystemRandom().randrange(2**32)
+    with capsys.disabled():
+        print(f"\ntask options, part {part}: TFRS_NEGATIVES_FUZZ_SEED={number}")
+
+    @seed(number + part)
+    @settings(max_examples=45, **OPTIONS)
+    @given(case=cases(), form=FORMS)
+    def run(case, form):
+        check(case, form)
+
+    run()
