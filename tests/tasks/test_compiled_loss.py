@@ -143,6 +143,8 @@ def test_a_call_that_is_not_traced_runs_as_it_is(on_a_gpu, compiled, jit_compile
 def test_auto_compiles_nothing_that_xla_would_compile_anew(on_a_gpu, compiled):
     changes = Retrieval(num_hard_negatives=tf.Variable(2, trainable=False))
     step_of(changes)(batch(6))
+    given = list(batch(6).values())[:2]
+    tf.function(Retrieval(reduction="none"))(*given)
     lists = tf.ragged.constant([[1], [], [2, 3], [], [], [1]], dtype=tf.int64)
     step_of(Retrieval(), known_positive_ids=lists)(batch(6))
     assert not compiled
@@ -285,7 +287,11 @@ def test_the_choice_is_kept_by_the_config(jit_compile):
                 "jit_compile": True,
                 "loss": keras.losses.CategoricalCrossentropy(from_logits=True),
             },
-            "losses of this package.*CategoricalCrossentropy.*model.compile",
+            "losses of this package.*received a Keras loss.*model.compile",
+        ),
+        (
+            {"jit_compile": True, "reduction": "none"},
+            "scalars.*received 'none'.*model.compile",
         ),
         (
             {"jit_compile": True, "num_hard_negatives": tf.Variable(2)},

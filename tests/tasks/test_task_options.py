@@ -168,7 +168,7 @@ def task_of(case, form):
         remove_accidental_hits=case.remove_accidental_hits,
         mask_shared_positives=case.mask_shared_positives,
         memory=memory,
-        jit_compile=form["how"] == "compiled",
+        jit_compile=form["how"] == "compiled" and case.reduction != "none",
         **options,
     )
 

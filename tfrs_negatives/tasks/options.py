@@ -43,27 +43,11 @@ class Options:
 
     def __post_init__(self) -> None:
         _checks.check_choice("gather_dtype", self.gather_dtype, (None, "bfloat16"))
-        self._check_jit_compile()
+        has_keras_loss = self.keras_loss is not None
+        compiled_loss.check(self.jit_compile, self.sampled, has_keras_loss)
         _check_metrics(self.negative_metrics)
         if self.negative_metric_rows is not None:
             _checks.check_at_least("negative_metric_rows", self.negative_metric_rows, 1)
-
-    def _check_jit_compile(self) -> None:
-        _checks.check_choice("jit_compile", self.jit_compile, compiled_loss.CHOICES)
-        if self.jit_compile is not True:
-            return
-        if self.keras_loss is not None:
-            raise ValueError(
-                "`jit_compile=True` compiles the losses of this package, received the "
-                f"Keras loss {type(self.keras_loss).__name__}: leave `jit_compile` out "
-                "and compile the whole step, `model.compile(jit_compile=True)`."
-            )
-        if self.sampled.mines_a_variable:
-            raise ValueError(
-                "XLA must know how many hard negatives there are when it compiles; "
-                "with `jit_compile=True` expected `num_hard_negatives` to be an int or "
-                "None, received a variable. Leave `jit_compile` out, or pass an int."
-            )
 
     @property
     def reduction(self) -> str:
