@@ -138,6 +138,8 @@ def all_cases():
     found += [Case(s, first, "float32") for s in core]
     for block in (256, 512, 1_024, 4_096, 8_192):
         found += [Case("ours", first, d, block) for d in ("tf32", "bfloat16")]
+    for block in (256, 1_024, 2_048, 4_096):
+        found += [Case("ours", Problem(8_192, 0, 128), "tf32", block)]
     found += [Case(s, Problem(32_768, 0, 128, "8%"), "tf32") for s in ("ours", "tfrs")]
     for rows in (8_192, 4_096, 16_384, 1_024, 2_048, 65_536, 131_072):
         found += [Case(s, Problem(rows, 0, 128), "tf32") for s in core]

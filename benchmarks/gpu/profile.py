@@ -67,19 +67,26 @@ def kernels(folder):
     return total.most_common()
 
 
-def show(case, programs, folder, executions):
-    """Runs a program, writes its files and prints what matters of them."""
-    from benchmarks.gpu import xla_worker  # Sets JAX up, so it comes first.
+def trace(executable, tensors, folder, executions):
+    """Executes a program, and writes what the device did to a folder."""
+    import jax
 
-    import jax  # isort: skip
-
-    executable = xla_worker.Executable(programs.text(case.program))
-    tensors = xla_worker.on_device(xla_worker.inputs_of(case, 0), executable.device)
     jax.block_until_ready(executable(tensors))
     with jax.profiler.trace(folder):
         for _ in range(executions):
             last = executable(tensors)
         jax.block_until_ready(last)
+
+
+def show(case, programs, folder, executions):
+    """Compiles a program, writes its files and prints what matters of them."""
+    from benchmarks.gpu import xla_worker
+
+    executable = xla_worker.Executable(programs.text(case.program))
+    if executions:
+        inputs = xla_worker.inputs_of(case, 0)
+        tensors = xla_worker.on_device(inputs, executable.device)
+        trace(executable, tensors, folder, executions)
     text = executable.optimised()
     (folder / "optimised.hlo").write_text(text)
     names = [name for name in dir(executable.memory) if name.endswith("_in_bytes")]
@@ -94,7 +101,7 @@ def show(case, programs, folder, executions):
     print(f"instructions: {dict(opcodes(text).most_common(12))}")
     for name, milliseconds in kernels(folder)[:25]:
         print(f"  {milliseconds / executions:8.3f} ms  {name}")
-    print(f"{folder}: optimised.hlo, analysis.json, plugins/profile")
+    print(f"{folder} has the files")
 
 
 def main():
@@ -104,7 +111,9 @@ def main():
     )
     parser.add_argument("--program", help="name of a file there, without .hlo.gz")
     parser.add_argument("--output", type=pathlib.Path, default="profile")
-    parser.add_argument("--executions", type=int, default=5)
+    parser.add_argument(
+        "--executions", type=int, default=5, help="0 compiles alone (default: 5)"
+    )
     arguments = command_line.parse(parser)
     programs = Programs.read(arguments.programs)
     there = {

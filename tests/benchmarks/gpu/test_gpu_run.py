@@ -62,7 +62,10 @@ def test_from_export_to_rows(tmp_path):
     assert CASE.program in listed
     folder = tmp_path / "profile"
     words = "--programs", programs, "--program", CASE.program, "--output", folder
-    assert "MiB, of it written" in start("profile", *words)
+    assert "MiB, of it written" in start("profile", *words, "--executions", 0)
+    assert not (folder / "plugins").exists()
+    start("profile", *words)
+    assert (folder / "plugins").exists()
     assert "HloModule" in (folder / "optimised.hlo").read_text()
     memory = json.loads((folder / "analysis.json").read_text())["memory"]
     assert memory["temp_size_in_bytes"] > 0
