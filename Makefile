@@ -23,8 +23,8 @@ test-slow: lint
 	TF_USE_LEGACY_KERAS=1 $(PYTEST) --slow --cov --cov-fail-under=95
 	TF_USE_LEGACY_KERAS=0 $(PYTEST) --slow
 
-# What tests benchmarks alone, before work on them is closed.
-test-benchmarks: $(VENV)/test.installed
+# What tests benchmarks alone, before work on them is closed: `PYTEST_ARGS=--slow` runs them too.
+test-benchmarks: $(VENV)/test-benchmarks.installed
 	TF_USE_LEGACY_KERAS=1 $(PYTEST) tests/benchmarks
 	TF_USE_LEGACY_KERAS=0 $(PYTEST) tests/benchmarks
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from tfrs_negatives._xla import compiled_by_xla
+
 
 class SortedKeys:
     """Keys in ascending order, those that stand for none last.
@@ -34,13 +36,42 @@ class SortedKeys:
         Returns:
           `(first, last)`, [L] int32: the places `order[first:last]` hold it.
         """
-        # `tf.searchsorted` fails where a graph knows that there are no entries.
-        inputs = {
-            "sorted_inputs": tf.expand_dims(self._sorted, 0),
-            "values": tf.expand_dims(entries, 0),
-        }
-        first = tf.squeeze(tf.raw_ops.LowerBound(**inputs), 0)
-        last = tf.squeeze(tf.raw_ops.UpperBound(**inputs), 0)
+        if compiled_by_xla():
+            first, last = self._merged(entries)
+        else:
+            # `tf.searchsorted` fails where a graph knows that there are no entries.
+            inputs = {
+                "sorted_inputs": tf.expand_dims(self._sorted, 0),
+                "values": tf.expand_dims(entries, 0),
+            }
+            first = tf.squeeze(tf.raw_ops.LowerBound(**inputs), 0)
+            last = tf.squeeze(tf.raw_ops.UpperBound(**inputs), 0)
         if self._num_keys is None:
             return first, last
         return tf.minimum(first, self._num_keys), tf.minimum(last, self._num_keys)
+
+    def _merged(self, entries: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Where binary search would find them, from sorting them with the keys.
+
+        XLA's own search compares every entry with every key, all of these at once.
+        """
+        num_entries, num_keys = tf.size(entries), tf.size(self._sorted)
+
+        def keys_before(entries_first: bool) -> tf.Tensor:
+            parts = (
+                [entries, self._sorted] if entries_first else [self._sorted, entries]
+            )
+            order = tf.argsort(tf.concat(parts, axis=0), stable=True)
+            if entries_first:
+                is_key, places = order >= num_entries, order
+            else:
+                is_key, places = order < num_keys, order - num_keys
+            count = tf.cumsum(tf.cast(is_key, tf.int32))
+            # Keys write behind the entries, to a place that is cut off.
+            places = tf.where(is_key, num_entries, places)
+            found = tf.zeros([num_entries + 1], tf.int32)
+            found = tf.tensor_scatter_nd_update(found, places[:, tf.newaxis], count)
+            return found[:num_entries]
+
+        # Sorting keeps the order of equals: of an entry and the keys that equal it too.
+        return keys_before(True), keys_before(False)

@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+import shutil
 import subprocess
 
 PROJECT = pathlib.Path(__file__).parents[2]
@@ -50,7 +51,9 @@ def _cores():
 
 
 def _git(folder, *words):
-    """What git prints about a checkout, or nothing where there is none."""
+    """What git prints about a checkout, or nothing where there is none or no git."""
+    if shutil.which("git") is None:
+        return ""
     return subprocess.run(
         ["git", *words], cwd=folder, capture_output=True, text=True, check=False
     ).stdout.strip()

@@ -4,7 +4,6 @@ import dataclasses
 
 import numpy as np
 
-
 #: The shares of colliding pairs that there are batches of.
 COLLISIONS = "0.1%", "8%"
 

@@ -41,7 +41,16 @@ def plot(rows, quantity, path):
 
 def table(rows):
     """Ours against its peers, as Markdown: ratios of wall and of CPU time."""
-    header = ["collisions", "B", "K", "d", "TFRS / ours", "ours / floor", "ours / ours plain", "MiB"]
+    header = [
+        "collisions",
+        "B",
+        "K",
+        "d",
+        "TFRS / ours",
+        "ours / floor",
+        "ours / ours plain",
+        "MiB",
+    ]
     by_size = {}
     for row in rows:
         size = row["collisions"], *(int(row[f]) for f in ("rows", "extra", "width"))

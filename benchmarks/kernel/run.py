@@ -23,8 +23,8 @@ KERAS_2 = ("ours", "ours_plain", "tfrs", "tfrs_plain", "floor")
 PEERS = ("keras_rs", "torch_eager", "torch_compiled")
 CORRECTED = ("ours", "tfrs", "torch_eager", "torch_compiled")
 FIGURES = (
-    "subject collisions rows extra width steps memory_mib wall_ms cpu_ms tfrs_over_this_wall "
-    "tfrs_over_this_cpu over_floor_wall over_floor_cpu"
+    "subject collisions rows extra width steps memory_mib wall_ms cpu_ms "
+    "tfrs_over_this_wall tfrs_over_this_cpu over_floor_wall over_floor_cpu"
 ).split()
 FIELDS = [*FIGURES, *WHERE]
 SIZES = "collisions", "rows", "extra", "width"

@@ -57,8 +57,8 @@ TOGETHER = [
     ("same key", "accidental hits", "known positives", "shared positives"),
 ]
 
-# (share of pairs that is many, long ranges): all listed; what is long compared; ranges of
-# any length compared; the rest as it is chosen.
+# (share of pairs that is many, long ranges): all listed; what is long compared; ranges
+# of any length compared; the rest as it is chosen.
 WAYS = {"listed": (1e9, 128), "long": (0, 5), "any": (0, 10**6), "chosen": (0.015, 128)}
 
 
@@ -231,7 +231,7 @@ def test_gradients_of_skewed_batches(names, way):
 
 
 def test_one_graph_for_light_and_heavy_batches():
-    """What is chosen is chosen at run time: sizes and skew are unknown while tracing."""
+    """All is chosen at run time: sizes and skew are unknown while tracing."""
     traces = []
 
     @tf.function(

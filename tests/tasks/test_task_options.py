@@ -123,7 +123,7 @@ FORMS = st.fixed_dictionaries(
         "row_block": st.sampled_from([None, None, 1, 2]),
         "gathered": st.booleans(),
         "how": st.sampled_from(
-            ["eager"] * 40 + ["graph"] * 4 + ["static"] * 3 + ["xla"]
+            ["eager"] * 40 + ["graph"] * 4 + ["static"] * 3 + ["xla", "compiled"]
         ),
     }
 )
@@ -168,6 +168,7 @@ def task_of(case, form):
         remove_accidental_hits=case.remove_accidental_hits,
         mask_shared_positives=case.mask_shared_positives,
         memory=memory,
+        jit_compile=form["how"] == "compiled" and case.reduction != "none",
         **options,
     )
 
@@ -253,7 +254,8 @@ def computed(case, form):
     def spec(value):
         if isinstance(value, tf.RaggedTensor):
             return tf.RaggedTensorSpec([None, None], value.dtype)
-        shape = [None] * value.shape.rank if how == "graph" else value.shape
+        unknown = how in ("graph", "compiled")
+        shape = [None] * value.shape.rank if unknown else value.shape
         return tf.TensorSpec(shape, value.dtype)
 
     values = leaves, given, rows

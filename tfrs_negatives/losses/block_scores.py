@@ -55,13 +55,14 @@ def scores_of(
     dropped = DroppedPairs(scoring.rules, rows)
     by_head, logits = _against_columns(queries, candidates, scoring.log_q, dropped)
 
-    def own() -> tf.Tensor:
-        scores = heads.best_paired(products.paired(queries, rows.of(candidates)))
-        if scoring.log_q is None or not corrects_own:
-            return scores
-        return scores - rows.of(scoring.log_q)
+    corrects = scoring.log_q is not None
 
-    if scoring.log_q is not None and not corrects_own:
+    def own() -> tf.Tensor:
+        """[n], the scores of the rows' own positives."""
+        scores = heads.best_paired(products.paired(queries, rows.of(candidates)))
+        return scores - rows.of(scoring.log_q) if corrects and corrects_own else scores
+
+    if corrects and not corrects_own:
         logits = set_each(logits, positives, own(), in_place)
     if scoring.score_mask is not None:
         logits = _keep(logits, rows.of(scoring.score_mask))
@@ -131,39 +132,41 @@ def _against_columns(
     Columns that all rows drop are -inf. Without heads there are no products by head:
     None.
     """
-    by_head = products.shared(queries, candidates) if queries.shape.rank == 3 else None
+    has_heads = queries.shape.rank == 3
+    by_head = products.shared(queries, candidates) if has_heads else None
 
     def plain() -> tf.Tensor:
-        if by_head is not None:
-            return heads.best(by_head)
-        return products.shared(queries, candidates)
+        return (
+            heads.best(by_head) if has_heads else products.shared(queries, candidates)
+        )
 
     def plus(added: tf.Tensor) -> tf.Tensor:
         # TensorFlow adds it while it multiplies the matrices.
-        return plain() + added if by_head is not None else tf.nn.bias_add(plain(), added)
+        return plain() + added if has_heads else tf.nn.bias_add(plain(), added)
 
     def without_shared(added: tf.Tensor) -> tf.Tensor:
-        if dropped.are_many is None:
-            return added
+        """-inf for columns that all rows drop."""
         minus_inf = tf.constant(float("-inf"), added.dtype)
-        return tf.cond(
-            dropped.are_many,
-            lambda: tf.where(dropped.in_all_rows(), minus_inf, added),
-            lambda: added,
-        )
+        return tf.where(dropped.in_all_rows(), minus_inf, added)
 
+    many = dropped.are_many
     if log_q is None:
-        if dropped.are_many is None:
+        if many is None:
             return by_head, plain()
         none = tf.zeros(tf.shape(candidates)[:1], candidates.dtype)
-        return by_head, tf.cond(
-            dropped.are_many, lambda: plus(without_shared(none)), plain
-        )
+        return by_head, tf.cond(many, lambda: plus(without_shared(none)), plain)
+
+    def corrected() -> tf.Tensor:
+        added = -log_q
+        if many is not None:
+            added = tf.cond(many, lambda: without_shared(-log_q), lambda: -log_q)
+        return plus(added)
+
     # But it aborts where there is nothing to multiply.
     num_scores = _checks.size(queries) * _checks.size(candidates)
     if tf.get_static_value(num_scores):
-        return by_head, plus(without_shared(-log_q))
-    return by_head, tf.cond(num_scores > 0, lambda: plus(without_shared(-log_q)), plain)
+        return by_head, corrected()
+    return by_head, tf.cond(num_scores > 0, corrected, plain)
 
 
 def _keep(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

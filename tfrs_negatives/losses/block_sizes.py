@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 import tensorflow as tf
 
+from tfrs_negatives._xla import compiled_by_xla, placed_on_gpu
 from tfrs_negatives.losses.row_blocks import Partition
 
 # Blocks of a million scores, 4 MiB in float32, stay near the cores, but a block of few
@@ -15,6 +16,14 @@ _BLOCK_SCORES = (2**20, 7 * 2**20)
 
 # Up to this size two whole blocks may be in memory at a time.
 _OVERLAPPING_SCORES = 4 * 2**20
+
+# A GPU wants large products. A block of 64 million scores, 256 MiB, has 2,048 rows of
+# 32,768 columns: its scores are 4,096 tiles of 128 x 128, its rows' gradients (of 128
+# dimensions) only 16, each a sum over all columns that is cut into 8 or more parts:
+# about one for each of 132 multiprocessors. Fewer than 1,024 rows would leave most of
+# them idle; more scores would be more memory, which blocks are there to save.
+_GPU_BLOCK_SCORES = 64 * 2**20
+_GPU_BLOCK_ROWS = 1024
 
 #: An int where it is known while tracing, else a scalar int32.
 Size: TypeAlias = int | tf.Tensor
@@ -53,7 +62,8 @@ def partition_of(
     return Partition(
         # One at least, of no rows where a replica has none.
         num_blocks=_largest(-(-num_rows // size), 1),
-        overlap=size * scores_a_row <= _OVERLAPPING_SCORES,
+        # XLA knows by itself what may start when.
+        overlap=compiled_by_xla() or size * scores_a_row <= _OVERLAPPING_SCORES,
     )
 
 
@@ -70,9 +80,12 @@ def rows_of_block(
     # A replica without rows has no columns either.
     scores_a_row = _largest(scores_a_row, 1)
     if row_block is None:
-        least, most = _BLOCK_SCORES
-        block = _least(_largest(256 * num_columns, least), most)
-        block = _largest(block, 112 * num_columns)
+        if compiled_by_xla() and placed_on_gpu():
+            block = _largest(_GPU_BLOCK_ROWS * num_columns, _GPU_BLOCK_SCORES)
+        else:
+            least, most = _BLOCK_SCORES
+            block = _least(_largest(256 * num_columns, least), most)
+            block = _largest(block, 112 * num_columns)
         row_block = _largest(block // scores_a_row, 1)
     return _least(row_block, tf.int32.max // scores_a_row)
 

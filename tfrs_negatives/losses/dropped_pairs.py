@@ -9,16 +9,20 @@ by what a pair costs:
   that share such columns.
 * Ranges of many columns are compared, once for each distinct range of the block.
 * The other pairs are listed and overwritten one by one.
+
+Nothing of this is for XLA, which has `compared_rules`.
 """
 
 from __future__ import annotations
 
+import abc
 import functools
 from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from tfrs_negatives._xla import compiled_by_xla
+from tfrs_negatives.losses import compared_rules
 from tfrs_negatives.losses.in_place import overwrite, row_starts, set_each
 from tfrs_negatives.losses.row_blocks import AllRows, AnyRows, Order
 from tfrs_negatives.losses.rules import Rule
@@ -42,9 +46,9 @@ class DroppedPairs:
 
     def __init__(self, rules: Sequence[Rule], rows: AnyRows) -> None:
         self._rules, self._rows = rules, rows
-        #: Scalar bool, whether not all pairs are listed; None: they never are.
+        #: Scalar bool, whether not all pairs are listed; None without rules.
         self.are_many = None
-        if rules and not compiled_by_xla():
+        if rules:
             num_pairs = tf.add_n([rule.num_pairs(rows) for rule in rules])
             self.are_many = _are_many(num_pairs, rules[0], rows)
 
@@ -53,11 +57,7 @@ class DroppedPairs:
 
         None but where pairs `are_many`.
         """
-        shared = [
-            mask.rule.columns_in(*mask.shared)
-            for mask in self._masks()
-            if isinstance(mask, _RangeMask)
-        ]
+        shared = [m.in_all_rows() for m in self._masks() if isinstance(m, _RangeMask)]
         none = tf.zeros([self._rules[0].num_columns], tf.bool)
         return functools.reduce(tf.logical_or, shared, none)
 
@@ -75,46 +75,35 @@ class DroppedPairs:
         Returns:
           [n, C].
         """
-        if not self._rules:
+        rules = self._rules
+        if not rules:
             return logits
         minus_inf = tf.constant(float("-inf"), logits.dtype)
-        if self.are_many is None:
-            matrices = [rule.matrix(self._rows) for rule in self._rules]
-            columns = tf.range(tf.shape(logits)[1])
-            is_own = tf.equal(self._rows.indices[:, tf.newaxis], columns)
-            dropped = functools.reduce(tf.logical_or, matrices) & ~is_own
-            return tf.where(dropped, minus_inf, logits)
-        starts = row_starts(self._rows.size, self._rules[0].num_columns)
+        starts = row_starts(self._rows.size, rules[0].num_columns)
 
-        def overwritten(logits: tf.Tensor, places: list[tf.Tensor]) -> tf.Tensor:
-            places = tf.concat(places, axis=0)
-            places = tf.boolean_mask(
-                places, ~self._rows.are_own(places, self._rules[0].num_columns)
-            )
+        def written(logits: tf.Tensor, lists: list[tf.Tensor]) -> tf.Tensor:
+            places = tf.concat(lists, axis=0)
+            is_own = self._rows.are_own(places, rules[0].num_columns)
+            places = tf.boolean_mask(places, ~is_own)
             values = tf.fill(tf.shape(places), minus_inf)
             return overwrite(logits, places, values, in_place)
 
         def listed() -> tf.Tensor:
-            return overwritten(
-                logits, [rule.places(self._rows, starts) for rule in self._rules]
-            )
+            return written(logits, [rule.places(self._rows, starts) for rule in rules])
 
         def compared() -> tf.Tensor:
             kept, masks = logits, self._masks()
             for mask in masks:
-                kept = tf.cond(
-                    mask.compares,
-                    lambda mask=mask, kept=kept: tf.where(mask.matrix(), minus_inf, kept),
-                    lambda kept=kept: kept,
-                )
-            kept = overwritten(kept, [mask.places(starts) for mask in masks])
+                kept = mask.where_compared(minus_inf, kept)
+            kept = written(kept, [mask.places(starts) for mask in masks])
+            # What all rows drop, and what is compared, may hold it.
             return set_each(kept, self._rows.indices, own(), in_place)
 
-        # Neither the choice nor the listing reads the scores: TensorFlow does both while
-        # it forms them.
+        # Neither the choice nor the listing reads the scores: TensorFlow does both
+        # while it forms them.
         return tf.cond(self.are_many, compared, listed)
 
-    def _masks(self) -> list[_RangeMask | _ListMask]:
+    def _masks(self) -> list[_Mask]:
         return [
             (_RangeMask if rule.is_of_single_entries else _ListMask)(rule, self._rows)
             for rule in self._rules
@@ -129,11 +118,10 @@ def row_order(rules: Sequence[Rule]) -> Order | None:
 
     Returns:
       Rows sorted by their ranges, the longest first, of the rule that drops most pairs,
-      if it drops many. None where no rule has single entries, and under XLA, which
-      compares all pairs.
+      if it drops many. None where no rule has single entries.
     """
     singles = [rule for rule in rules if rule.is_of_single_entries]
-    if compiled_by_xla() or not singles:
+    if not singles:
         return None
     all_rows = AllRows(singles[0].num_rows)
     num_pairs = tf.stack([rule.num_pairs(all_rows) for rule in singles])
@@ -156,56 +144,79 @@ def row_order(rules: Sequence[Rule]) -> Order | None:
     return Order(rows, is_changed)
 
 
-class _RangeMask:
-    """A rule of single entries in some rows: a range of sorted columns a row."""
+class _Mask(abc.ABC):
+    """A rule in some rows: which of its pairs are compared, and which are listed.
+
+    Attributes:
+      compares: Scalar bool, whether any are compared.
+    """
+
+    compares: tf.Tensor
+
+    @abc.abstractmethod
+    def matrix(self) -> tf.Tensor:
+        """[n, C] bool, the pairs that are compared, if any are."""
+
+    @abc.abstractmethod
+    def places(self, starts: tf.Tensor) -> tf.Tensor:
+        """[p] int32, the places of the others; `starts` as in `Rule.places`."""
+
+    def where_compared(self, value: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """[n, C], `value` in the place of the pairs that are compared."""
+        return tf.cond(
+            self.compares,
+            lambda: tf.where(self.matrix(), value, logits),
+            lambda: logits,
+        )
+
+
+class _RangeMask(_Mask):
+    """Of a rule of single entries: a range of sorted columns a row."""
 
     def __init__(self, rule: Rule, rows: AnyRows) -> None:
-        self.rule = rule
+        self._rule = rule
         first, last = rule.ranges_of(rows)
         start, end = tf.reduce_max(first), tf.reduce_min(last)
-        #: Scalar bool, whether all rows have the same range.
-        self.is_shared = (
+        is_shared = (
             (start < end)
             & tf.equal(start, tf.reduce_min(first))
             & tf.equal(end, tf.reduce_max(last))
         )
-        #: This range, scalars, empty if they have not.
-        self.shared = tf.where(self.is_shared, start, 0), tf.where(self.is_shared, end, 0)
-        last = tf.where(self.is_shared, first, last)
+        self._shared = start, tf.where(is_shared, end, start)
+        # What all rows share is dropped by others.
+        last = tf.where(is_shared, first, last)
         self._first, self._last = first, last
         lengths = last - first
         self._is_long = lengths > rule.num_columns // _LONG_RANGES
-        lengths = tf.where(self._is_long, lengths, 0)
-        #: Scalar bool, whether long ranges are compared instead of listed.
-        self.compares = _are_many(tf.reduce_sum(tf.cast(lengths, tf.int64)), rule, rows)
+        in_long = tf.reduce_sum(tf.where(self._is_long, lengths, 0))
+        self.compares = _are_many(in_long, rule, rows)
+
+    def in_all_rows(self) -> tf.Tensor:
+        """[C] bool, the columns of the range that all rows share, if they do."""
+        return self._rule.columns_in(*self._shared)
 
     def matrix(self) -> tf.Tensor:
-        """[n, C] bool, the pairs of long ranges."""
         ranges = tf.stack([self._first, self._last], axis=1)
         ranges = tf.where(self._is_long[:, tf.newaxis], ranges, 0)
         distinct, which = tf.raw_ops.UniqueV2(x=ranges, axis=[0])
-        return tf.gather(self.rule.columns_in(distinct[:, 0], distinct[:, 1]), which)
+        return tf.gather(self._rule.columns_in(distinct[:, 0], distinct[:, 1]), which)
 
     def places(self, starts: tf.Tensor) -> tf.Tensor:
-        """[p] int32 places of the other pairs."""
         last = tf.where(self._is_long & self.compares, self._first, self._last)
-        return self.rule.places_in(starts, self._first, last)
+        return self._rule.places_in(starts, self._first, last)
 
 
-class _ListMask:
-    """A rule of lists in some rows: compared or listed as a whole."""
+class _ListMask(_Mask):
+    """Of a rule of lists: all of it is compared, or nothing."""
 
     def __init__(self, rule: Rule, rows: AnyRows) -> None:
         self._rule, self._rows = rule, rows
-        #: Scalar bool, whether pairs are compared instead of listed.
         self.compares = _are_many(rule.num_pairs(rows), rule, rows)
 
     def matrix(self) -> tf.Tensor:
-        """[n, C] bool, the pairs."""
         return self._rule.matrix(self._rows)
 
     def places(self, starts: tf.Tensor) -> tf.Tensor:
-        """[p] int32 places of the pairs, if they are not compared."""
         return tf.cond(
             self.compares,
             lambda: tf.zeros([0], tf.int32),
@@ -224,7 +235,7 @@ def matches(rules: Sequence[Rule], rows: AnyRows) -> tf.Tensor:
       [n, C] bool.
     """
     if compiled_by_xla():
-        return functools.reduce(tf.logical_or, [rule.matrix(rows) for rule in rules])
+        return compared_rules.matches(rules, rows)
     num_columns = rules[0].num_columns
     starts = row_starts(rows.size, num_columns)
     places = tf.concat([rule.places(rows, starts) for rule in rules], axis=0)
@@ -239,4 +250,3 @@ def _are_many(num_pairs: tf.Tensor, rule: Rule, rows: AnyRows) -> tf.Tensor:
     """Scalar bool, whether so many pairs of some rows are better compared."""
     num_scores = tf.cast(rule.num_columns, tf.float32) * tf.cast(rows.size, tf.float32)
     return tf.cast(num_pairs, tf.float32) > _MANY_PAIRS * num_scores
-

@@ -39,6 +39,9 @@ def overwrite(
 
 def get_each(matrix: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     """`matrix[i, columns[i]]` for each row i."""
+    if compiled_by_xla():
+        chosen = _are_chosen(matrix, columns)
+        return tf.reduce_sum(tf.where(chosen, matrix, tf.zeros_like(matrix)), axis=1)
     return tf.gather(matrix, columns, batch_dims=1)
 
 
@@ -46,12 +49,24 @@ def set_each(
     matrix: tf.Tensor, columns: tf.Tensor, values: tf.Tensor, in_place: bool
 ) -> tf.Tensor:
     """`matrix` with `matrix[i, columns[i]] = values[i]`, `values` read before."""
+    if compiled_by_xla():
+        return tf.where(_are_chosen(matrix, columns), values[:, tf.newaxis], matrix)
     sizes = matrix.shape
     if not sizes.is_fully_defined():
         sizes = tf.unstack(tf.shape(matrix))
     places = row_starts(*sizes) + columns
     with tf.control_dependencies([values]):
         return overwrite(matrix, places, values, in_place)
+
+
+def _are_chosen(matrix: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    """[n, m] bool, one place a row.
+
+    XLA makes a comparison part of the loop that reads the matrix. Gathering from
+    places, or scattering to them, would be a pass of its own over a matrix written for
+    it.
+    """
+    return tf.equal(columns[:, tf.newaxis], tf.range(tf.shape(matrix)[1]))
 
 
 def row_starts(num_rows: int | tf.Tensor, num_columns: int | tf.Tensor) -> tf.Tensor:

@@ -86,7 +86,6 @@ class AllRows:
         return tf.equal(places % (num_columns + 1), 0)
 
 
-
 class RowBlock:
     """The rows `begin:begin + size` of the batch, in the place of `AllRows`.
 
@@ -120,7 +119,6 @@ class RowBlock:
         """Which places [p] in the rows' scores hold a row's own positive."""
         # As in `AllRows`, from the block's first row on.
         return tf.equal((places - self.begin) % (num_columns + 1), 0)
-
 
 
 class ChosenRows:
@@ -251,18 +249,14 @@ def run(
       [B], and one gradient for each input, or None without weights.
     """
     queries, candidates, temperature, *negatives = inputs
-    import os
-    VAR=int(os.environ.get("VAR","0"))
-    if VAR>0: S=queries/temperature
-    if VAR>1: SW=scale_rows(S,weights)
 
     def of_rows(rows: AnyRows, weights: tf.Tensor | None) -> tuple:
         """The rows' losses; gradients in what is theirs; and in the candidates."""
-        scaled = rows.of(queries) / temperature if VAR < 1 else rows.of(S)
+        scaled = rows.of(queries) / temperature
         losses, gradients = block(rows, scaled, candidates, *map(rows.of, negatives))
         if weights is None:
             return losses, [], None
-        d_queries, d_candidates, *d_negatives = gradients(scale_rows(scaled, weights) if VAR<2 else rows.of(SW))
+        d_queries, d_candidates, *d_negatives = gradients(scale_rows(scaled, weights))
         return losses, [d_queries, *d_negatives], d_candidates
 
     if isinstance(partition.num_blocks, int) and partition.num_blocks == 1:
@@ -271,7 +265,7 @@ def run(
         losses, of_each, d_candidates = of_rows(rows, weights)
     else:
         lists = 1 if weights is None else 2 + len(negatives)
-        losses, of_each, d_candidates = _in_turn(
+        losses, of_each, d_candidates = in_turn(
             of_rows, partition, queries, candidates, weights, lists
         )
     if weights is None:
@@ -288,7 +282,7 @@ def run(
     )
 
 
-def _in_turn(
+def in_turn(
     of_rows: Callable[..., tuple],
     partition: Partition,
     queries: tf.Tensor,
@@ -296,7 +290,19 @@ def _in_turn(
     weights: tf.Tensor | None,
     num_lists: int,
 ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
-    """What `of_rows` returns, block by block: rows joined, candidates' added up."""
+    """What `of_rows` returns, block by block: rows joined, candidates' added up.
+
+    Args:
+      of_rows: Function from `(rows, weights)`, `RowBlock` and [n] or None, to the
+        losses [n], a list of `num_lists` - 1 tensors [n, ...], and [d, C] or None.
+      partition: `Partition`.
+      queries, candidates: [B, ...] and [C, d].
+      weights: [B] or None.
+      num_lists: How many tensors of rows `of_rows` returns, losses included.
+
+    Returns:
+      Likewise of all rows.
+    """
     num_blocks, overlap, order = partition
     # An int where it is known while tracing, as the number of blocks then is.
     num_rows = queries.shape[0]
@@ -330,9 +336,8 @@ def _in_turn(
 
     def one_block(index: tf.Tensor, lists: list, d_candidates: tf.Tensor) -> tuple:
         begin = index * size
-        rows: AnyRows = RowBlock(tf.minimum(begin, num_rows - size), size)
-        if order is not None:
-            rows = OrderedBlock(rows, order)
+        block = RowBlock(tf.minimum(begin, num_rows - size), size)
+        rows = block if order is None else OrderedBlock(block, order)
         factors = None if counted is None else RowBlock(begin, size).of(counted)
         losses, of_each, d_candidates_here = of_rows(rows, factors)
         if d_candidates_here is not None:
@@ -347,7 +352,9 @@ def _in_turn(
             with tf.control_dependencies([losses[:1]]):
                 return tf.identity(index)
 
-        index = tf.cond(tf.convert_to_tensor(overlap), lambda: index, after_this_block)
+        if overlap is not True:
+            overlaps = tf.convert_to_tensor(overlap)
+            index = tf.cond(overlaps, lambda: index, after_this_block)
         return index + 1, lists, d_candidates
 
     lists = [tf.TensorArray(queries.dtype, size=num_blocks) for _ in range(num_lists)]

@@ -26,6 +26,7 @@ from tfrs_negatives._sorted_keys import SortedKeys
 from tfrs_negatives._xla import compiled_by_xla
 from tfrs_negatives.losses.row_blocks import AnyRows
 
+
 class SortedColumns:
     """The columns in the order of their keys.
 
@@ -41,9 +42,17 @@ class SortedColumns:
         self._keys = SortedKeys(keys, mask)
         #: [C] int32, the columns in sorted order.
         self.order = self._keys.order
+        #: [C] int64, the keys in the order of the columns.
+        self.keys = keys
+        #: [C] bool, which columns have one; None: all.
+        self.mask = mask
         if keys.shape[0] is None or keys.shape[0] != tf.get_static_value(num_columns):
             keyless = tf.range(tf.size(keys), num_columns)
             self.order = tf.concat([self.order, keyless], axis=0)
+            present = tf.range(num_columns) < tf.size(keys)
+            without = [[0, tf.size(keyless)]]
+            self.keys = tf.pad(keys, without)
+            self.mask = present if mask is None else present & tf.pad(mask, without)
         #: [C] int32, the place of each column in sorted order.
         self.rank = tf.math.invert_permutation(self.order)
 
@@ -67,6 +76,10 @@ class Rule:
       row_ends: [B] int32, one past where it ends.
       longest: No list is longer, scalar int32.
       mask: [L] bool, which entries are keys, the others match nothing; None: all.
+
+    Attributes:
+      entries, columns, mask: As given.
+      num_columns: C, scalar int32.
     """
 
     def __init__(
@@ -78,7 +91,7 @@ class Rule:
         longest: int | tf.Tensor = 1,
         mask: tf.Tensor | None = None,
     ) -> None:
-        self._columns = columns
+        self.entries, self.columns, self.mask = entries, columns, mask
         self.num_columns = tf.size(columns.order)
         self._first, self._last = columns.ranges(entries)
         if mask is not None:
@@ -105,7 +118,7 @@ class Rule:
         Returns:
           [n] bool.
         """
-        rank = tf.gather(self._columns.rank, columns)
+        rank = tf.gather(self.columns.rank, columns)
         return (tf.gather(self._first, rows) <= rank) & (
             rank < tf.gather(self._last, rows)
         )
@@ -118,6 +131,8 @@ class Rule:
         """
         rule = copy.copy(self)
         if self._starts is None:
+            rule.entries = tf.gather(self.entries, groups)
+            rule.mask = None if self.mask is None else tf.gather(self.mask, groups)
             rule._first = tf.gather(self._first, groups)
             rule._last = tf.gather(self._last, groups)
         else:
@@ -134,7 +149,7 @@ class Rule:
 
     def columns_in(self, first: tf.Tensor, last: tf.Tensor) -> tf.Tensor:
         """Which columns [C] are in sorted ranges `first:last`, [...]; [..., C] bool."""
-        rank = self._columns.rank
+        rank = self.columns.rank
         first, last = first[..., tf.newaxis], last[..., tf.newaxis]
         return (first <= rank) & (rank < last)
 
@@ -184,13 +199,13 @@ class Rule:
             starts=starts + first, limits=starts + last, deltas=1
         ).rt_dense_values
         members = sorted_places % self.num_columns
-        return sorted_places - members + tf.gather(self._columns.order, members)
+        return sorted_places - members + tf.gather(self.columns.order, members)
 
     def matrix(self, rows: AnyRows) -> tf.Tensor:
         """The same as booleans [n, C], made without a list; XLA compiles it."""
         if self._starts is None:
             return self.columns_in(*self.ranges_of(rows))
-        rank = self._columns.rank
+        rank = self.columns.rank
         if compiled_by_xla():
             covered = self._cover(rows.of(self._starts), rows.of(self._ends), rank)
             return tf.gather(covered, rank, axis=1)

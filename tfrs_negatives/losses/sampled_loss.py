@@ -11,8 +11,11 @@ import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives._repr import described
+from tfrs_negatives._xla import compiled_by_xla
 from tfrs_negatives.losses import (
     block_scores,
+    fused_blocks,
+    fused_scores,
     hard_negatives,
     inputs,
     reductions,
@@ -179,10 +182,17 @@ class SampledLoss(abc.ABC):
         """The loss of what was checked before; returns as `__call__`."""
         queries, candidates, *negatives = scoring.embeddings
         partition = partition_of(queries, candidates, scoring.negatives, self.row_block)
-        partition = partition._replace(order=row_order(scoring.rules))
-        block = functools.partial(self._block, scoring)
         scored = (queries, candidates, scoring.temperature, *negatives)
-        run = functools.partial(row_blocks.run, block, partition)
+        run: row_blocks.Run
+        if compiled_by_xla():
+            fused = functools.partial(self._fused_block, scoring)
+            run = functools.partial(
+                fused_blocks.run, fused, partition, scoring.product_dtype
+            )
+        else:
+            partition = partition._replace(order=row_order(scoring.rules))
+            block = functools.partial(self._block, scoring)
+            run = functools.partial(row_blocks.run, block, partition)
         return self._reduced(run, scored, scoring.weights)
 
     def of_repeats(self, scoring: Scoring, layout: Layout) -> tf.Tensor:
@@ -340,6 +350,34 @@ class SampledLoss(abc.ABC):
 
         return losses, gradients
 
+    def _fused_block(
+        self,
+        scoring: Scoring,
+        rows: row_blocks.AnyRows,
+        temperature: tf.Tensor,
+        *embeddings: tf.Tensor,
+    ) -> tuple:
+        """The same under XLA; see `fused_blocks`."""
+        corrects_own = self.positive == "all"
+        scored = fused_scores.scores_of(
+            scoring, rows, embeddings, corrects_own, temperature
+        )
+        scored = self._mine(scored, in_place=True)
+        losses, d_logits, factors = self._losses_of(scored, rows, scoring)
+
+        def gradients(scale: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            if factors is not None:
+                scale = scale * factors
+            return block_scores.gradients(
+                scored,
+                row_blocks.scale_rows(d_logits, scale),
+                None,
+                embeddings[0],
+                embeddings[1:],
+            )
+
+        return losses, gradients
+
     def _score(
         self,
         scoring: Scoring,
@@ -358,6 +396,9 @@ class SampledLoss(abc.ABC):
         in_place: bool,
     ) -> BlockScores:
         """Scores some rows: corrected and masked."""
+        if compiled_by_xla():
+            corrects_own = self.positive == "all"
+            return fused_scores.scores_of(scoring, rows, embeddings, corrects_own)
         return block_scores.scores_of(
             scoring, rows, embeddings, self.positive == "all", in_place
         )
@@ -367,6 +408,12 @@ class SampledLoss(abc.ABC):
         if not self._mines():
             return scored
         return block_scores.keep_hardest(scored, self.num_hard_negatives, in_place)
+
+    @property
+    def mines_a_variable(self) -> bool:
+        """Whether the number of hard negatives may change, which XLA cannot compile."""
+        k = self.num_hard_negatives
+        return k is not None and not isinstance(k, int)
 
     def _mines(self) -> bool:
         k = self.num_hard_negatives

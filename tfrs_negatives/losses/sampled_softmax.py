@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives._keras import keras
-from tfrs_negatives._xla import compiled_by_xla
 from tfrs_negatives.losses import reductions, repeat_blocks, row_losses
 from tfrs_negatives.losses.block_scores import BlockScores
 from tfrs_negatives.losses.block_sizes import rows_of_block
@@ -86,15 +85,16 @@ class SampledSoftmax(SampledLoss):
         )
 
     def can_repeat(self, queries: tf.Tensor) -> bool:
-        # XLA cannot compile what finds repeats, and mining counts columns one by one.
-        return not (self._mines() or queries.shape.rank == 3 or compiled_by_xla())
+        # Mining counts columns one by one.
+        return not (self._mines() or queries.shape.rank == 3)
 
     def of_repeats(self, scoring: Scoring, layout: Layout) -> tf.Tensor:
         """The same loss of rows and columns that repeat, at the cost of what differs.
 
         Time and memory follow groups x distinct columns instead of B x C, beside what
         it takes to sort B rows and C columns and to list the pairs of groups and
-        columns that rules drop. Only where `can_repeat`.
+        columns that rules drop. Only where `can_repeat`; XLA cannot compile it, as it
+        finds out what repeats.
 
         Args and return value: as of the base class.
         """

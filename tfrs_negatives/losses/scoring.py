@@ -32,6 +32,8 @@ class Scoring:
       negative_mask: [B, M] bool, False drops the negative; None drops none.
       labels: [B] in [0, 1], whether the row's own candidate is a positive; None: it is.
       sample_weight: [B], weights of the rows; None means 1.
+      narrow: Whether queries and candidates, and the rows' own negatives, came in
+        bfloat16: cast back to it nothing is lost.
     """
 
     queries: tf.Tensor
@@ -45,6 +47,7 @@ class Scoring:
     negative_mask: tf.Tensor | None = None
     labels: tf.Tensor | None = None
     sample_weight: tf.Tensor | None = None
+    narrow: bool = False
 
     @classmethod
     def of(
@@ -72,6 +75,11 @@ class Scoring:
             None if negatives is None else tf.cast(negatives, dtype),
             constant(log_q),
             constant(negative_log_q),
+            narrow=all(
+                embeddings.dtype == tf.bfloat16
+                for embeddings in (queries, candidates, negatives)
+                if embeddings is not None
+            ),
             **others,
         )
 
@@ -79,6 +87,12 @@ class Scoring:
     def dtype(self) -> tf.DType:
         """What is computed in, float32 or float64."""
         return self.temperature.dtype
+
+    @property
+    def product_dtype(self) -> tf.DType:
+        """What products may multiply in without losing a digit of the embeddings."""
+        has_heads = self.queries.shape.rank == 3
+        return tf.bfloat16 if self.narrow and not has_heads else self.dtype
 
     @property
     def num_rows(self) -> tf.Tensor:

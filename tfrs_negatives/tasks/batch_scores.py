@@ -6,6 +6,7 @@ from typing import TypeAlias
 
 from tfrs_negatives.tasks.batch import Batch
 from tfrs_negatives.tasks.columns import Columns
+from tfrs_negatives.tasks.compiled_loss import is_compiled
 from tfrs_negatives.tasks.group_scores import GroupScores
 from tfrs_negatives.tasks.log_q import LogQ
 from tfrs_negatives.tasks.options import Options
@@ -31,5 +32,6 @@ def _has_groups(batch: Batch, options: Options) -> bool:
         and batch.negatives is None
         and not batch.measures_scores
         and options.keras_loss is None
+        and not is_compiled(options, batch)
         and options.sampled.can_repeat(batch.queries)
     )

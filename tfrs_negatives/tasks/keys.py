@@ -122,6 +122,7 @@ class KnownPositives:
       rows: [L] int32, the row of each entry.
       starts, ends: [B] int32, where each row's list begins and ends.
       longest: The longest list's length, scalar int32.
+      is_ragged: Whether only the ids themselves tell how long lists are.
 
     Raises:
       ValueError: Another rank or number of rows; strings among integers.
@@ -134,12 +135,12 @@ class KnownPositives:
         num_rows: tf.Tensor,
         name: str = "known_positive_ids",
     ) -> None:
-        is_ragged = isinstance(known, tf.RaggedTensor)
-        known = known if is_ragged else _checks.dense(name, known)
+        self.is_ragged = isinstance(known, tf.RaggedTensor)
+        known = known if self.is_ragged else _checks.dense(name, known)
         hint = "Pass one list of ids for each row: [B, M], or a ragged [B, None]."
         _checks.check_rank(name, known, (2,), hint)
         check_comparable(name, known, "candidate_ids", comparable)
-        if is_ragged:
+        if self.is_ragged:
             starts, ends = known.row_starts(), known.row_limits()
             starts = _checks.check_size(name, starts, 0, num_rows, hint)
             # The longest of no lists is 0, not the least integer.

@@ -10,6 +10,7 @@ from tfrs_negatives.losses import SampledSoftmax
 from tfrs_negatives.losses.reductions import of_keras_loss
 from tfrs_negatives.losses.sampled_loss import SampledLoss
 from tfrs_negatives.metrics.negative_metric import NegativeMetric
+from tfrs_negatives.tasks import compiled_loss
 from tfrs_negatives.types import KerasLayer, KerasLoss, KerasMetric
 
 
@@ -23,7 +24,7 @@ class Options:
       keras_loss: A Keras loss of one-hot labels and scores, or None.
       remove_accidental_hits, mask_shared_positives, sampling_correction, memory,
         eval_by_scores, global_negatives, gather_dtype, batch_metrics, negative_metrics,
-        negative_metric_rows: As in `tasks.Retrieval`.
+        negative_metric_rows, jit_compile: As in `tasks.Retrieval`.
     """
 
     sampled: SampledLoss
@@ -38,9 +39,12 @@ class Options:
     batch_metrics: list[KerasMetric]
     negative_metrics: list[NegativeMetric]
     negative_metric_rows: int | None
+    jit_compile: bool | str
 
     def __post_init__(self) -> None:
         _checks.check_choice("gather_dtype", self.gather_dtype, (None, "bfloat16"))
+        has_keras_loss = self.keras_loss is not None
+        compiled_loss.check(self.jit_compile, self.sampled, has_keras_loss)
         _check_metrics(self.negative_metrics)
         if self.negative_metric_rows is not None:
             _checks.check_at_least("negative_metric_rows", self.negative_metric_rows, 1)

@@ -99,9 +99,15 @@ class Retrieval(keras.layers.Layer, Task):
         several replicas, of all. They are updated while `compute_batch_metrics`.
       negative_metric_rows: How many rows of a batch (of each replica's) these look
         at, evenly spaced. None: all, at a further pass over all scores.
+      jit_compile: Whether XLA compiles the loss, in functions that TensorFlow traces
+        such as `fit`'s: True, False, or "auto" where it is faster, on one GPU. It
+        compiles anew for each size of a batch: give `fit` batches of one size and a
+        smaller last one. Whatever this says, a step that is compiled as a whole,
+        `model.compile(jit_compile=True)`, is.
 
     Raises:
-      ValueError: Options out of range, or that contradict a custom `loss`.
+      ValueError: Options out of range, or that contradict each other or a custom
+        `loss`.
     """
 
     def __init__(
@@ -126,6 +132,7 @@ class Retrieval(keras.layers.Layer, Task):
         eval_by_scores: bool = False,
         negative_metrics: NegativeMetric | Sequence[NegativeMetric] | None = None,
         negative_metric_rows: int | None = 8,
+        jit_compile: bool | str = "auto",
     ) -> None:
         sampled, keras_loss = losses_of(
             loss,
@@ -148,6 +155,7 @@ class Retrieval(keras.layers.Layer, Task):
             batch_metrics=_as_list(batch_metrics),
             negative_metrics=_as_list(negative_metrics),
             negative_metric_rows=negative_metric_rows,
+            jit_compile=jit_compile,
         )
         # Keras would cast the first argument alone under mixed precision; the
         # loss casts both towers itself, and computes in float32 or float64.
@@ -202,6 +210,7 @@ class Retrieval(keras.layers.Layer, Task):
             eval_by_scores=options.eval_by_scores,
             negative_metrics=options.negative_metrics or None,
             negative_metric_rows=options.negative_metric_rows,
+            jit_compile=options.jit_compile,
             **of_loss,
         )
 
@@ -232,6 +241,7 @@ class Retrieval(keras.layers.Layer, Task):
             "gather_dtype": options.gather_dtype,
             "negative_metrics": serialize(options.negative_metrics),
             "negative_metric_rows": options.negative_metric_rows,
+            "jit_compile": options.jit_compile,
             **config,
         }
 

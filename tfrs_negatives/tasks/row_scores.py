@@ -7,6 +7,7 @@ import tensorflow as tf
 from tfrs_negatives import distribute
 from tfrs_negatives.losses.dense_scores import DenseScores
 from tfrs_negatives.losses.scoring import Scoring
+from tfrs_negatives.tasks import compiled_loss
 from tfrs_negatives.tasks.batch import Batch
 from tfrs_negatives.tasks.columns import Columns
 from tfrs_negatives.tasks.log_q import LogQ
@@ -26,6 +27,7 @@ class RowScores:
         self, batch: Batch, columns: Columns, log_q: LogQ, options: Options
     ) -> None:
         self._options = options
+        self._is_compiled = compiled_loss.is_compiled(options, batch)
         self._dense: DenseScores | None = None
         embeddings = columns.embeddings(batch.candidates)
         self.positives = columns.positives(embeddings)
@@ -48,7 +50,9 @@ class RowScores:
         keras_loss = self._options.keras_loss
         if keras_loss is not None:
             return self.dense.loss(keras_loss)
-        return self._options.sampled.of(self.scoring)
+        return compiled_loss.loss_of(
+            self._options.sampled, self.scoring, self._is_compiled
+        )
 
     def row_scoring(self) -> Scoring:
         """What the loss takes, for metrics that look at single rows."""
