@@ -58,14 +58,13 @@ class SortedKeys:
         num_entries, num_keys = tf.size(entries), tf.size(self._sorted)
 
         def keys_before(entries_first: bool) -> tf.Tensor:
-            parts = (
-                [entries, self._sorted] if entries_first else [self._sorted, entries]
-            )
-            order = tf.argsort(tf.concat(parts, axis=0), stable=True)
             if entries_first:
-                is_key, places = order >= num_entries, order
+                parts, begin = [entries, self._sorted], 0
             else:
-                is_key, places = order < num_keys, order - num_keys
+                parts, begin = [self._sorted, entries], num_keys
+            order = tf.argsort(tf.concat(parts, axis=0), stable=True)
+            places = order - begin
+            is_key = (places < 0) | (places >= num_entries)
             count = tf.cumsum(tf.cast(is_key, tf.int32))
             # Keys write behind the entries, to a place that is cut off.
             places = tf.where(is_key, num_entries, places)

@@ -20,8 +20,10 @@ from benchmarks.kernel.batches import COLLISIONS
 ROWS = pathlib.Path(__file__).with_name("results.csv")
 PACKAGES = "tensorflow", "tensorflow-recommenders", "keras", "keras-rs", "torch"
 KERAS_2 = ("ours", "ours_plain", "tfrs", "tfrs_plain", "floor")
+# Not run unless asked for: XLA's form of ours, the slower one for most sizes on a CPU.
+COMPILED = "ours_compiled"
 PEERS = ("keras_rs", "torch_eager", "torch_compiled")
-CORRECTED = ("ours", "tfrs", "torch_eager", "torch_compiled")
+CORRECTED = ("ours", COMPILED, "tfrs", "torch_eager", "torch_compiled")
 FIGURES = (
     "subject collisions rows extra width steps memory_mib wall_ms cpu_ms "
     "tfrs_over_this_wall tfrs_over_this_cpu over_floor_wall over_floor_cpu"
@@ -36,7 +38,7 @@ def start(subject, collisions, rows, extra, width):
         "benchmarks.kernel.subject_worker",
         *(subject, collisions, rows, extra, width),
         environment={
-            "TF_USE_LEGACY_KERAS": "1" if subject in KERAS_2 else "0",
+            "TF_USE_LEGACY_KERAS": "1" if subject in (*KERAS_2, COMPILED) else "0",
             "KERAS_BACKEND": "tensorflow",
         },
     )

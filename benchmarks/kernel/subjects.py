@@ -35,11 +35,11 @@ def _tensorflow_step(loss, **options):
     return build
 
 
-def ours():
+def ours(**options):
     """`tfrs_negatives`: same-key mask, accidental hits, log Q."""
     from tfrs_negatives.tasks import Retrieval
 
-    task = Retrieval(temperature=TEMPERATURE, remove_accidental_hits=True)
+    task = Retrieval(temperature=TEMPERATURE, remove_accidental_hits=True, **options)
     return _tensorflow_step(
         lambda queries, candidates, ids, users, q: task(
             queries,
@@ -49,6 +49,11 @@ def ours():
             candidate_sampling_probability=q,
         )
     )
+
+
+def ours_compiled():
+    """The same, its loss compiled by XLA."""
+    return ours(jit_compile=True)
 
 
 def ours_plain():
@@ -178,6 +183,7 @@ def torch_compiled():
 
 SUBJECTS = {
     "ours": ours,
+    "ours_compiled": ours_compiled,
     "ours_plain": ours_plain,
     "tfrs": tfrs,
     "tfrs_plain": tfrs_plain,
