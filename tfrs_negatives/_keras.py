@@ -119,6 +119,34 @@ def with_signature_of(
     return decorate
 
 
+# What is in force where nobody has chosen whether to convert.
+_NO_CHOICE = tf.__internal__.autograph.control_status_ctx()
+
+
+def unconverted(
+    call: Callable[_Arguments, _Returned],
+) -> Callable[_Arguments, _Returned]:
+    """Spares autograph a layer's `call`, and what of this package it calls.
+
+    Keras 2 converts a model's step to find Python's `if` and `for` over tensors. There
+    are none in this package, and to look for them takes seconds of a first step.
+    Layers, losses and metrics that Keras calls from there are converted as ever: they
+    may be a user's. What of a user's is called without Keras goes through `converted`.
+    """
+    wrapped = tf.__internal__.autograph.tf_convert(
+        call, _NO_CHOICE, convert_by_default=False
+    )
+    wrapped.__signature__ = inspect.signature(call)  # Which Keras 2 reads.
+    return cast(Callable[_Arguments, _Returned], wrapped)
+
+
+def converted(call: Callable[_Arguments, _Returned]) -> Callable[_Arguments, _Returned]:
+    """A user's function as Keras 2 calls it, by way of autograph."""
+    autograph = tf.__internal__.autograph
+    function = autograph.tf_convert(call, autograph.control_status_ctx())
+    return cast(Callable[_Arguments, _Returned], function)
+
+
 def without_arguments(error: ValueError) -> ValueError:
     """The `ValueError` of a layer's call, its reason alone.
 
