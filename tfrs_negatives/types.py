@@ -56,6 +56,7 @@ Features: TypeAlias = dict[str, Any]
 KerasLayer: TypeAlias = Union["tf.keras.layers.Layer"]
 KerasMetric: TypeAlias = Union["tf.keras.metrics.Metric"]
 KerasLoss: TypeAlias = Union["tf.keras.losses.Loss"]
+KerasVariable: TypeAlias = Union["tf.Variable", "tf.keras.Variable"]
 KerasModel: TypeAlias = Union["tf.keras.Model"]
 KerasSchedule: TypeAlias = Union["tf.keras.optimizers.schedules.LearningRateSchedule"]
 
