@@ -1,9 +1,10 @@
 """`model.fit` of one subject, in a process of its own, going on when told to.
 
 Arguments: a task, an optimizer (names of `two_towers`) and "fit" or "bare": `fit` over
-the input pipeline, or the same step on one batch in memory, called by itself.
+the input pipeline, or the same step on batches in memory, called by itself.
 """
 
+import itertools
 import os
 import sys
 import threading
@@ -61,10 +62,13 @@ def fitting_step(model, problem):
 
 
 def bare_step(model, problem):
-    """A function that trains on the same batch again and again."""
-    batch = {name: tf.constant(ids) for name, ids in problem.one_batch().items()}
-    step = two_towers.bare_step(model)
-    return lambda: float(step(batch))
+    """A function that trains on batches in memory, one after the other."""
+    batches = [
+        {name: tf.constant(ids) for name, ids in batch.items()}
+        for batch in problem.batches_in_memory()
+    ]
+    step, turns = two_towers.bare_step(model), itertools.cycle(batches)
+    return lambda: float(step(next(turns)))
 
 
 def main(task, adam, way, *sizes):

@@ -1,6 +1,7 @@
 """The rows, tables and settings that all whole steps are timed on."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -35,11 +36,25 @@ class Problem:
         items = rng.choice(self.items, self.rows, p=self.share())
         return {"user": users[: self.rows], "item": items.astype(np.int64)}
 
-    def one_batch(self):
-        """The first rows, and [K] negatives beside them."""
-        batch = {name: ids[: self.batch] for name, ids in self.columns().items()}
-        drawn = np.random.default_rng(1).integers(self.items, size=self.negatives)
-        return {**batch, "negatives": drawn}
+    def batches_of_rows(self):
+        """Numbers of rows [B], without end: whole requests, in random order."""
+        rng = np.random.default_rng(0)
+        requests, of_batch = self.rows // 4, self.batch // 4
+        while True:
+            order = rng.permutation(requests)[: requests // of_batch * of_batch]
+            rows = 4 * order[:, np.newaxis] + np.arange(4)
+            yield from rows.reshape(-1, self.batch)
+
+    def batches_in_memory(self):
+        """Some batches with negatives, more than a cache holds the rows of."""
+        rng, columns = np.random.default_rng(1), self.columns()
+        return [
+            {
+                **{name: ids[rows] for name, ids in columns.items()},
+                "negatives": rng.integers(self.items, size=self.negatives),
+            }
+            for rows in itertools.islice(self.batches_of_rows(), 32)
+        ]
 
     def tables(self):
         """Both tables' first values, float32: all subjects start alike."""

@@ -5,7 +5,7 @@
 1,000,000 users x 300,000 items x 64, 8,192 rows a batch and as many uniform negatives.
 *Ours* trains with `model.fit`: same-user mask, accidental hits, streaming log Q, and
 `optimizers.LazyAdam` (or Keras's Adam or Adagrad), under Keras 2 and Keras 3. *Bare* is
-the same gather, towers, loss and update as a function that is called on one batch in
+the same gather, towers, loss and update as a function that is called on batches in
 memory, so that fit / bare - 1 is what the input pipeline and Keras add. TFRS's task
 stands in the same model, with the same corrections and without, with Keras's Adam;
 PyTorch has sparse tables and `SparseAdam`, eager and with its loss compiled.

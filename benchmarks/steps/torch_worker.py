@@ -7,7 +7,6 @@ no less could be asked of an input pipeline and an estimator.
 
 import sys
 
-import numpy as np
 import torch
 
 from benchmarks.common import worker
@@ -61,16 +60,11 @@ class Trainer:
 
 
 def batches(problem):
-    """Batches without end, rows in random order, with negatives."""
+    """Batches without end, with negatives."""
     columns = {n: torch.from_numpy(ids) for n, ids in problem.columns().items()}
-    rng = np.random.default_rng(0)
-    whole = problem.rows // problem.batch * problem.batch
-    while True:
-        order = torch.from_numpy(rng.permutation(problem.rows))[:whole]
-        for rows in order.reshape(-1, problem.batch):
-            batch = {name: ids[rows] for name, ids in columns.items()}
-            drawn = torch.randint(problem.items, [problem.negatives])
-            yield {**batch, "negatives": drawn}
+    for rows in map(torch.from_numpy, problem.batches_of_rows()):
+        drawn = torch.randint(problem.items, [problem.negatives])
+        yield {**{n: ids[rows] for n, ids in columns.items()}, "negatives": drawn}
 
 
 def main(way, *sizes):
