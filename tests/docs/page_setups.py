@@ -275,7 +275,9 @@ def _check_performance(names):
     pairs = [
         (user, item)
         for batch in batches
-        for user, item in zip(*(batch[n].numpy() for n in ("user", "item")), strict=True)
+        for user, item in zip(
+            *(batch[n].numpy() for n in ("user", "item")), strict=True
+        )
     ]
     expected = zip(*(names[n].numpy() for n in ("users", "items")), strict=True)
     assert sorted(pairs) == sorted(expected)
