@@ -10,11 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives._keras import keras
-from tfrs_negatives.cli import request_batches
+from tfrs_negatives.cli import optimizer_choice, request_batches
 from tfrs_negatives.cli.time_split import Split
 from tfrs_negatives.models import Model
+from tfrs_negatives.optimizers import LazyAdam
 from tfrs_negatives.samplers import Uniform
-from tfrs_negatives.types import Tower
+from tfrs_negatives.types import KerasOptimizer, Tower
 
 # Steps that still trace functions and fill caches.
 _WARM_UP_STEPS = 5
@@ -67,9 +68,21 @@ def fit(
     if negatives is not None:
         rows = negatives.attach(rows, options.num_negatives, seed=seed)
     timer = StepTimer()
-    model.compile(keras.optimizers.Adam(options.learning_rate))
+    model.compile(optimizer(split, options))
     model.fit(rows, epochs=options.epochs, verbose=options.verbose, callbacks=[timer])
     return timer.median_ms()
+
+
+def optimizer(split: Split, options: argparse.Namespace) -> KerasOptimizer:
+    """That of `--optimizer`; where it is "auto", by the size of the tables."""
+    classes = {
+        optimizer_choice.ADAM: keras.optimizers.Adam,
+        optimizer_choice.LAZY_ADAM: LazyAdam,
+    }
+    sizes = len(split.user_ids), len(split.item_ids)
+    return classes[optimizer_choice.chosen(options.optimizer, *sizes)](
+        options.learning_rate
+    )
 
 
 def embed(tower: Tower, ids: np.ndarray) -> np.ndarray:
