@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 import tensorflow as tf
+from grids import grid
 
 from tfrs_negatives.losses import SampledSoftmax, block_sizes, rules
 from tfrs_negatives.tasks import Retrieval
@@ -85,8 +86,9 @@ UNWANTED = {
 }
 
 
-@pytest.mark.parametrize("row_block", [None, 48])
-@pytest.mark.parametrize("positive", ["all", "negatives", "refined"])
+@pytest.mark.parametrize(
+    "row_block, positive", grid([48, None], ["all", "negatives", "refined"])
+)
 def test_nothing_is_sorted_scattered_or_branched_on(row_block, positive):
     step = compiled_step(row_block=row_block, positive=positive)
     found = kinds(program(step, inputs(128, 160)))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from grids import some_of
 
 from tfrs_negatives._keras import keras
 from tfrs_negatives.layers import CrossBatchMemory, StreamingFrequency
@@ -74,15 +75,15 @@ def assert_equal(found, expected):
         np.testing.assert_allclose(one, other, rtol=2e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {},
-        {"positive": "refined", "row_block": 5},
-        {"num_hard_negatives": 3},
-        {"reduction": "sum_over_batch_size", "row_block": 4},
-    ],
-)
+OPTIONS = [
+    {"positive": "refined", "row_block": 5},
+    {},
+    {"num_hard_negatives": 3},
+    {"reduction": "sum_over_batch_size", "row_block": 4},
+]
+
+
+@pytest.mark.parametrize("options", some_of(OPTIONS, fast=OPTIONS[:1]))
 def test_compiling_changes_nothing_whatever_the_size_of_a_batch(options, compiled):
     def task(jit_compile):
         return Retrieval(
