@@ -36,7 +36,8 @@ def test_writes_figures_plot_and_model(trained):
     assert written["seconds"] > 0 and written["peak memory, MiB"] > 100
     names = [
         "recall@10", "recall@50", "recall@100", "ndcg@10", "head recall@50",
-        "tail recall@50", comparison.STEP_TIME, comparison.BEFORE, comparison.AFTER,
+        "tail recall@50", comparison.STEP_TIME, comparison.ROWS_A_SECOND,
+        comparison.BEFORE, comparison.AFTER,
     ]  # fmt: skip
     for model in ("plain TFRS", "ours"):
         assert list(written["figures"][model]) == names
@@ -90,11 +91,13 @@ def test_both_models_start_alike_and_see_the_same_batches(keras_2, tmp_path, mak
         request_batches,
         time_split,
     )
-    from tfrs_negatives.data import interactions
+    from tfrs_negatives.data import table_sources
 
     make_csv(tmp_path / "table.csv")
-    table = interactions(tmp_path / "table.csv", user="who", item="what")
-    parts = time_split.split(table)
+    table = table_sources.parts_of_file(
+        tmp_path / "table.csv", {"user": "who", "item": "what"}
+    )
+    parts = time_split.split(table, tmp_path)
     options = arguments.parse(["train", "--hidden", "12", "6"])
     plain = compared_models.plain_model(parts, options, seed=3)
     ours = compared_models.right_negatives_model(parts, options, seed=3)
@@ -141,14 +144,15 @@ def test_towers_of_any_ids(keras_2):
 
 def test_keys_are_requests_too_only_where_users_share_them(keras_2, tmp_path):
     from tfrs_negatives.cli import compared_models, time_split
-    from tfrs_negatives.data import interactions
+    from tfrs_negatives.data import table_sources
 
     lines = ["user,item,own,shared"]
     lines += [f"{n % 4},{n % 41},{n % 4}-{n // 8},{n // 8}" for n in range(60)]
     (tmp_path / "table.csv").write_text("\n".join(lines))
     for column, keys in (("own", ("user",)), ("shared", ("user", "request"))):
-        table = interactions(tmp_path / "table.csv", request=column)
-        assert compared_models.query_keys(time_split.split(table)) == keys
+        table = table_sources.parts_of_file(tmp_path / "table.csv", {"request": column})
+        parts = time_split.split(table, tmp_path)
+        assert compared_models.query_keys(parts) == keys
 
 
 @pytest.mark.slow(reason="trains the main job twice")
@@ -176,6 +180,7 @@ def test_options_seeds_and_a_second_run_into_the_same_folder(
     for model in comparison.MODELS:
         for run in (first, second):
             del run["figures"][model][comparison.STEP_TIME]
+            del run["figures"][model][comparison.ROWS_A_SECOND]
         assert first["figures"][model] == second["figures"][model]
     assert first["figures"]["ours"] != first["figures"]["plain TFRS"]
     capsys.readouterr()
@@ -201,6 +206,7 @@ def test_ids_of_any_number_are_trained_on_alike(keras_2, tmp_path, monkeypatch, 
         written = json.loads(text, parse_constant=pytest.fail)
         for model in comparison.MODELS:
             del written["figures"][model][comparison.STEP_TIME]
+            del written["figures"][model][comparison.ROWS_A_SECOND]
         found.append((written["figures"], written["notes"]))
     assert found[0] == found[1] == found[2]
     figures, notes = found[0]

@@ -95,6 +95,12 @@ def _add_train(commands: Any) -> None:
     positive = _number(int, 1, "a whole number of at least 1")
     add("--batch-size", type=_number(int, 2, "a whole number of at least 2"))
     add("--epochs", type=positive)
+    add(
+        "--steps-per-epoch",
+        type=positive,
+        metavar="STEPS",
+        help="end an epoch after so many steps, wherever the rows are (else: all rows)",
+    )
     add("--dim", type=positive, help="width of the embeddings")
     add(
         "--hidden",
@@ -119,6 +125,29 @@ def _add_train(commands: Any) -> None:
         help=(
             "put each user's last interactions aside, and hold out the last ones of "
             "the rest: for choosing settings without looking at the test"
+        ),
+    )
+
+    add = parser.add_argument_group("what is left out, of large tables").add_argument
+    add(
+        "--no-plain",
+        dest="plain",
+        action="store_false",
+        help="train ours alone, without plain TFRS to compare it with",
+    )
+    add(
+        "--no-index",
+        dest="index",
+        action="store_false",
+        help="write embeddings.npz in place of model/ with its index",
+    )
+    add(
+        "--evaluate-users",
+        type=positive,
+        metavar="USERS",
+        help=(
+            "how many users to evaluate at most, drawn at random (else: up to 200,000 "
+            "that make up to 2e10 pairs with the items)"
         ),
     )
 
