@@ -150,7 +150,9 @@ def test_keys_are_requests_too_only_where_users_share_them(keras_2, tmp_path):
     lines += [f"{n % 4},{n % 41},{n % 4}-{n // 8},{n // 8}" for n in range(60)]
     (tmp_path / "table.csv").write_text("\n".join(lines))
     for column, keys in (("own", ("user",)), ("shared", ("user", "request"))):
-        table = table_sources.parts_of_file(tmp_path / "table.csv", {"request": column})
+        table = table_sources.parts_of_file(
+            tmp_path / "table.csv", {"user": None, "item": None, "request": column}
+        )
         parts = time_split.split(table, tmp_path)
         assert compared_models.query_keys(parts) == keys
 

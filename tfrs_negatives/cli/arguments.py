@@ -128,18 +128,16 @@ def _add_train(commands: Any) -> None:
         ),
     )
 
-    add = parser.add_argument_group("what is left out, of large tables").add_argument
+    add = parser.add_argument_group("large tables").add_argument
     add(
-        "--no-plain",
-        dest="plain",
-        action="store_false",
-        help="train ours alone, without plain TFRS to compare it with",
+        "--plain",
+        action=argparse.BooleanOptionalAction,
+        help="whether to train plain TFRS too, to compare ours with it",
     )
     add(
-        "--no-index",
-        dest="index",
-        action="store_false",
-        help="write embeddings.npz in place of model/ with its index",
+        "--index",
+        action=argparse.BooleanOptionalAction,
+        help="whether to write model/ with an index, or embeddings.npz in its place",
     )
     add(
         "--evaluate-users",
@@ -174,6 +172,8 @@ def _add_train(commands: Any) -> None:
         seeds=[0, 1, 2],
         num_negatives=1024,
         popularity_discount=0.85,
+        plain=True,
+        index=True,
     )
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from tfrs_negatives.cli.interaction_rows import Window
+from tfrs_negatives.data.sorted_values import are_among, distinct
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,12 +65,12 @@ class HeldOutPairs:
     def add(self, train: Window, held_out: Window) -> None:
         """Adds the pairs of held-out rows that are no training rows of their user's."""
         seen = train.user * self._num_items + train.item
-        pairs = np.unique(held_out.user * self._num_items + held_out.item)
-        pairs = pairs[~np.isin(pairs, seen)]
+        pairs = distinct(held_out.user * self._num_items + held_out.item)
+        pairs = pairs[~are_among(pairs, np.sort(seen))]
         self._of_items += np.bincount(
             pairs % self._num_items, minlength=self._num_items
         )
-        users = np.unique(pairs // self._num_items)
+        users = distinct(pairs // self._num_items)
         self._num_users += len(users)
         if not self._left:
             return
@@ -77,8 +78,8 @@ class HeldOutPairs:
             # Numbers are in the ids' order: the first ones would be no fair sample.
             users = np.sort(np.random.default_rng(0).permutation(users)[: self._left])
         self._left -= len(users)
-        for found, of in ((self._pairs, pairs), (self._seen, seen)):
-            found.append(of[np.isin(of // self._num_items, users)])
+        self._pairs.append(pairs[are_among(pairs // self._num_items, users)])
+        self._seen.append(seen[are_among(train.user, users)])
 
     def finish(self, positions: np.ndarray) -> HeldOut:
         """The pairs.

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives._ids import as_int64
+from tfrs_negatives.data.sorted_values import distinct
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,9 +52,9 @@ class IdVocabulary:
             for n strings. Told when parts are merged.
         """
         if isinstance(column, np.ndarray):
-            self._hold(np.unique(column), None)
+            self._hold(distinct(column), None)
             return column
-        used = np.unique(column.codes)  # Values of rows that were left out are no ids.
+        used = distinct(column.codes)  # Values of rows that were left out are no ids.
         values = column.values.take(used)
         hashes = np.zeros(len(column.values), np.int64)
         hashes[used] = _hashes(values)
@@ -95,7 +96,7 @@ class IdVocabulary:
             return
         keys = np.concatenate([keys for keys, _ in self._parts])
         if self._parts[0][1] is None:
-            keys, values = np.unique(keys), None
+            keys, values = distinct(keys), None
         else:
             keys, values = _merged(keys, [values for _, values in self._parts])
         self._parts = [(keys, values)]

@@ -109,12 +109,12 @@ class RowBuckets:
         rows = np.concatenate([rows for rows, _ in self._held])
         buckets = np.concatenate([of_rows for _, of_rows in self._held])
         self._held = []
-        rows = rows[np.argsort(buckets, kind="stable")]
+        order = np.argsort(buckets, kind="stable")
         ends = np.cumsum(np.bincount(buckets, minlength=NUM_BUCKETS))
-        for bucket, part in enumerate(np.split(rows, ends[:-1])):
-            if len(part):
+        for bucket, places in enumerate(np.split(order, ends[:-1])):
+            if len(places):
                 with open(self._path(bucket), "ab") as file:
-                    part.tofile(file)
+                    rows.take(places).tofile(file)
 
     def _path(self, bucket: int) -> str:
         assert self._folder is not None
