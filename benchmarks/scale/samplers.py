@@ -23,8 +23,8 @@ from tfrs_negatives import data, samplers
 
 ROWS = pathlib.Path(__file__).with_name("samplers.csv")
 FIELDS = (
-    "what rows items batch negatives turns wall_ms cpu_ms rows_a_second seconds_to_make "
-    "resident_mib growth_mib peak_mib"
+    "what rows items batch negatives turns wall_ms cpu_ms rows_a_second "
+    "seconds_to_make resident_mib growth_mib peak_mib"
 ).split() + WHERE
 
 

@@ -1,7 +1,7 @@
 """Sets as sorted arrays.
 
-NumPy's own `unique` and `isin` are several times slower for millions of integers: without
-places to return, they hash (NumPy 2.3 and later).
+NumPy's own `unique` and `isin` are several times slower for millions of integers: where
+no places are asked for, they hash (NumPy 2.3 and later).
 """
 
 from __future__ import annotations
