@@ -188,6 +188,73 @@ def test_options_seeds_and_a_second_run_into_the_same_folder(
     capsys.readouterr()
 
 
+def test_what_large_tables_leave_out(keras_2, tmp_path, make_csv, capsys):
+    data = make_csv(tmp_path / "table.csv", strings=True)
+    few = ["--no-plain", "--no-index", "--steps-per-epoch", "7"]
+    few += ["--evaluate-users", "9", "--seeds", "3"]
+    output = tmp_path / "out"
+    assert main(["train", *data, *FAST, *few, "--output", str(output)]) == 0
+    assert files(output) == [
+        "embeddings.npz", "figures.json", "figures.png", "manifest.json",
+    ]  # fmt: skip
+    written = json.loads((output / "figures.json").read_text())
+    assert list(written["figures"]) == ["ours"]
+    assert written["model"] == {"trained as": "ours", "seed": 3, "index": None}
+    assert written["data"]["users evaluated"] == 9
+    assert written["notes"][0].startswith("note: figures are of 9 of 23 users")
+    assert written["settings"]["steps_per_epoch"] == 7
+    printed = capsys.readouterr().out
+    assert "plain TFRS" not in printed
+    assert "embeddings.npz" in printed
+
+    with np.load(output / "embeddings.npz", allow_pickle=False) as arrays:
+        assert arrays["user_ids"].tolist() == sorted(f"u{u}" for u in range(30))
+        assert arrays["item_ids"].tolist() == sorted(f"i{i}" for i in range(40))
+        for what, num in (("user", 30), ("item", 40)):
+            embeddings = arrays[f"{what}_embeddings"]
+            assert embeddings.shape == (num, 8)
+            np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=1e-5)
+    audit = ["--model", str(output / "embeddings.npz"), "--temperature", "0.2"]
+    audit += ["--batch-sizes", "64", "--max-batches", "2", "--probes", "5"]
+    audit += ["--output", str(tmp_path / "audit"), "--verbose", "0"]
+    title = data.index("--title")
+    assert main(["audit", *data[:title], *data[title + 2 :], *audit]) == 0
+
+
+def test_epochs_of_steps_go_on_in_the_rows(keras_2, tmp_path, make_csv):
+    from tfrs_negatives.cli import (
+        arguments,
+        compared_models,
+        model_fitting,
+        request_batches,
+        time_split,
+    )
+    from tfrs_negatives.data import table_sources
+
+    make_csv(tmp_path / "table.csv")
+    named = {"user": "who", "item": "what"}
+    parts = time_split.split(
+        table_sources.parts_of_file(tmp_path / "table.csv", named), tmp_path
+    )
+    words = ["train", *FAST, "--num-negatives", "8", "--steps-per-epoch", "4"]
+    options = arguments.parse([*words, "--epochs", "5"])
+    model = compared_models.right_negatives_model(parts, options, 0)
+    seen = []
+    compute_loss = model.compute_loss
+
+    def noted(features, training=False):
+        tf.numpy_function(lambda item: seen.append(item), [features["item"]], [])
+        return compute_loss(features, training)
+
+    model.compute_loss = noted
+    negatives = compared_models.sampler(parts, options)
+    model_fitting.fit(model, parts, options, 0, negatives)
+    rows = request_batches.dataset(parts, options.batch_size, 0).repeat()
+    wanted = [batch["item"].numpy() for batch in rows.take(20)]
+    assert request_batches.num_batches(parts.rows, options.batch_size) < 20
+    assert [batch.tolist() for batch in seen] == [batch.tolist() for batch in wanted]
+
+
 def test_ids_of_any_number_are_trained_on_alike(keras_2, tmp_path, monkeypatch, capsys):
     """And a figure that there is none of is null, with its reason."""
     monkeypatch.setattr("tfrs_negatives.cli.train_command._export", lambda *_: {})

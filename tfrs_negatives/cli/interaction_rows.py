@@ -43,10 +43,14 @@ class Window:
 
     def take(self, rows: np.ndarray) -> Window:
         """Some of the rows, by [n] bool."""
-        columns: dict[str, Any] = {
-            field.name: getattr(self, field.name) for field in dataclasses.fields(self)
-        }
-        return Window(**{n: None if c is None else c[rows] for n, c in columns.items()})
+        return Window(
+            row=self.row[rows],
+            user=self.user[rows],
+            item=self.item[rows],
+            request=self.request[rows],
+            time=self.time[rows],
+            title=None if self.title is None else self.title[rows],
+        )
 
 
 @dataclasses.dataclass(frozen=True)
