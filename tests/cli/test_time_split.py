@@ -243,3 +243,22 @@ def test_rows_without_a_positive_label_are_dropped(in_windows, tmp_path):
     assert found.item_ids.tolist() == wanted.item_ids.tolist()
     for one, other in zip(found.rows.windows(), wanted.rows.windows(), strict=True):
         assert one.tolist() == other.tolist()
+
+
+def test_no_room_is_told_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(row_buckets, "HELD_ROWS", 37)
+    with pytest.raises(CommandError, match="Free space"):
+        split_of(random_table(8), tmp_path / "absent")
+    monkeypatch.setattr(row_buckets, "HELD_ROWS", 10**6)
+
+    class Small(row_buckets.RowBuckets):
+        """Has no room for training rows."""
+
+        def add(self, rows, keys):
+            if rows.dtype.itemsize == 24:
+                raise OSError("Free space")
+            super().add(rows, keys)
+
+    monkeypatch.setattr("tfrs_negatives.cli.training_rows.RowBuckets", Small)
+    with pytest.raises(CommandError, match="Free space"):
+        split_of(random_table(8), tmp_path)

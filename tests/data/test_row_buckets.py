@@ -69,3 +69,9 @@ def test_no_rows(tmp_path):
     buckets = RowBuckets(DTYPE, tmp_path)
     (window,) = buckets.windows()
     assert len(buckets.read(window)) == 0
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(row_buckets, "HELD_ROWS", 1)
+    with pytest.raises(OSError, match=r"240 bytes of rows.*absent.*Free space"):
+        filled(tmp_path / "absent", make_rows(10), 10)

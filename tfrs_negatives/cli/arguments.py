@@ -145,7 +145,7 @@ def _add_train(commands: Any) -> None:
         metavar="USERS",
         help=(
             "how many users to evaluate at most, drawn at random (else: up to 200,000 "
-            "that make up to 2e10 pairs with the items)"
+            "that make up to 2e9 pairs with the items)"
         ),
     )
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Without a number of users to evaluate: so many products of a user and an item, which
 # take minutes, and so many users, whose pairs are held.
-_EVALUATED_PAIRS = 2 * 10**10
+_EVALUATED_PAIRS = 2 * 10**9
 _EVALUATED_USERS = 200_000
 
 
@@ -69,7 +69,7 @@ def split(
       validation: Whether to leave the held-out rows out altogether, and to split the
         training rows once more.
       evaluated_users: How many users with held-out pairs are evaluated at most, drawn
-        at random. None: as many as make 2 * 10^10 pairs with the items, up to 200,000.
+        at random. None: as many as make 2 * 10^9 pairs with the items, up to 200,000.
       progress: Function of the number of rows read so far, or None.
 
     Returns:
@@ -89,17 +89,20 @@ def split(
     titles = None if table.titles is None else _FirstTitles(num_items)
     item_counts = np.zeros(num_items, np.int64)
     held_out = HeldOutPairs(num_items, most)
-    for window in table.windows():
-        is_held_out = last_interactions(window.user, window.time)
-        if validation:
-            window = window.take(~is_held_out)
+    try:
+        for window in table.windows():
             is_held_out = last_interactions(window.user, window.time)
-        train = window.take(~is_held_out)
-        rows.add(train.row, train.request, train.user, train.item)
-        item_counts += np.bincount(train.item, minlength=num_items)
-        held_out.add(train, window.take(is_held_out))
-        if titles is not None:
-            titles.add(train)
+            if validation:
+                window = window.take(~is_held_out)
+                is_held_out = last_interactions(window.user, window.time)
+            train = window.take(~is_held_out)
+            rows.add(train.row, train.request, train.user, train.item)
+            item_counts += np.bincount(train.item, minlength=num_items)
+            held_out.add(train, window.take(is_held_out))
+            if titles is not None:
+                titles.add(train)
+    except OSError as error:  # No room for the training rows.
+        raise CommandError(str(error)) from error
 
     in_catalogue = item_counts > 0
     if in_catalogue.sum() < 2:

@@ -104,17 +104,24 @@ class RowBuckets:
 
     def _write(self) -> None:
         """Appends what is held to the buckets' files."""
-        if self._folder is None:
-            self._folder = tempfile.mkdtemp(dir=self._within)
         rows = np.concatenate([rows for rows, _ in self._held])
         buckets = np.concatenate([of_rows for _, of_rows in self._held])
         self._held = []
         order = np.argsort(buckets, kind="stable")
         ends = np.cumsum(np.bincount(buckets, minlength=NUM_BUCKETS))
-        for bucket, places in enumerate(np.split(order, ends[:-1])):
-            if len(places):
-                with open(self._path(bucket), "ab") as file:
-                    rows.take(places).tofile(file)
+        try:
+            if self._folder is None:
+                self._folder = tempfile.mkdtemp(dir=self._within)
+            for bucket, places in enumerate(np.split(order, ends[:-1])):
+                if len(places):
+                    with open(self._path(bucket), "ab") as file:
+                        rows.take(places).tofile(file)
+        except OSError as error:
+            raise OSError(
+                f"Expected room for {len(self) * self.dtype.itemsize:,} bytes of rows "
+                f"or more in {os.fspath(self._within)!r}, received an error ({error}). "
+                "Free space there, or name another folder."
+            ) from error
 
     def _path(self, bucket: int) -> str:
         assert self._folder is not None
