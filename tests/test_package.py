@@ -71,6 +71,7 @@ def test_public_names():
             "PopularityShare",
         ],
         "models": ["Model"],
+        "optimizers": ["LazyAdam"],
         "samplers": ["Mined", "Mixture", "Popularity", "Uniform"],
         "serving": ["Limits", "Server", "Service", "rest_app"],
         "tasks": ["Retrieval"],

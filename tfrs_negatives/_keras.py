@@ -7,6 +7,7 @@ otherwise. TensorFlow Recommenders needs Keras 2 and is imported only there.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import re
@@ -117,6 +118,44 @@ def with_signature_of(
         return cast(Callable[_Arguments, _Returned], __call__)
 
     return decorate
+
+
+# What is in force where nobody has chosen whether to convert.
+_NO_CHOICE = tf.__internal__.autograph.control_status_ctx()
+
+
+def unconverted(
+    call: Callable[_Arguments, _Returned],
+) -> Callable[_Arguments, _Returned]:
+    """Spares autograph a layer's `call`, and what of this package it calls.
+
+    Keras 2 converts a model's step to find Python's `if` and `for` over tensors. The
+    package has one, `if training`; where that is a bool, to look for others takes
+    seconds of a first step. Layers, losses and metrics that Keras calls from there are
+    converted as ever: they may be a user's. What of a user's is called without Keras
+    goes through `converted`.
+    """
+    signature = inspect.signature(call)
+
+    def run(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Returned:
+        given = signature.bind(*args, **kwargs).arguments
+        branches = tf.is_tensor(given.get("training"))
+        return (converted(call) if branches else call)(*args, **kwargs)
+
+    wrapped = tf.__internal__.autograph.tf_convert(
+        functools.wraps(call)(run), _NO_CHOICE, convert_by_default=False
+    )
+    wrapped.__signature__ = signature  # Which Keras 2 reads.
+    return cast(Callable[_Arguments, _Returned], wrapped)
+
+
+def converted(
+    call: Callable[_Arguments, _Returned],
+) -> Callable[_Arguments, _Returned]:
+    """A user's function as Keras 2 calls it, by way of autograph."""
+    autograph = tf.__internal__.autograph
+    function = autograph.tf_convert(call, autograph.control_status_ctx())
+    return cast(Callable[_Arguments, _Returned], function)
 
 
 def without_arguments(error: ValueError) -> ValueError:

@@ -56,7 +56,9 @@ Features: TypeAlias = dict[str, Any]
 KerasLayer: TypeAlias = Union["tf.keras.layers.Layer"]
 KerasMetric: TypeAlias = Union["tf.keras.metrics.Metric"]
 KerasLoss: TypeAlias = Union["tf.keras.losses.Loss"]
+KerasVariable: TypeAlias = Union["tf.Variable", "tf.keras.Variable"]
 KerasModel: TypeAlias = Union["tf.keras.Model"]
+KerasOptimizer: TypeAlias = Union["tf.keras.optimizers.Optimizer"]
 KerasSchedule: TypeAlias = Union["tf.keras.optimizers.schedules.LearningRateSchedule"]
 
 #: Where log q of ids comes from: a layer, or a number where all are alike.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from tfrs_negatives.cli.command_error import CommandError
+from tfrs_negatives.cli.optimizer_choice import ADAM, AUTO, LARGE, LAZY_ADAM
 from tfrs_negatives.version import __version__
 
 # A SavedModel is a program: its initialisers can write files, for one.
@@ -111,7 +112,16 @@ def _add_train(commands: Any) -> None:
     )
     rate = _number(float, 0, "a number above 0", exclusive=True)
     add("--temperature", type=rate, help="scores are cosines divided by it")
-    add("--learning-rate", type=rate, help="of Adam")
+    add("--learning-rate", type=rate, help="of the optimizer")
+    add(
+        "--optimizer",
+        choices=(AUTO, ADAM, LAZY_ADAM),
+        help=(
+            f"{ADAM} changes every row of the embedding tables at every step, "
+            f"{LAZY_ADAM} those of the batch; {AUTO} is {LAZY_ADAM} from {LARGE:,} "
+            "users and items on"
+        ),
+    )
     add(
         "--seeds",
         type=_number(int, 0, "a whole number of at least 0"),
@@ -169,6 +179,7 @@ def _add_train(commands: Any) -> None:
         hidden=[],
         temperature=0.2,
         learning_rate=0.005,
+        optimizer=AUTO,
         seeds=[0, 1, 2],
         num_negatives=1024,
         popularity_discount=0.85,

@@ -11,11 +11,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives._keras import keras
-from tfrs_negatives.cli import comparison, request_batches
+from tfrs_negatives.cli import comparison, optimizer_choice, request_batches
 from tfrs_negatives.cli.time_split import Split
 from tfrs_negatives.models import Model
+from tfrs_negatives.optimizers import LazyAdam
 from tfrs_negatives.samplers import Uniform
-from tfrs_negatives.types import Tower
+from tfrs_negatives.types import KerasOptimizer, Tower
 
 # Steps that still trace functions and fill caches.
 _WARM_UP_STEPS = 5
@@ -89,7 +90,7 @@ def fit(
     if negatives is not None:
         rows = negatives.attach(rows, options.num_negatives, seed=seed)
     timer = StepTimer()
-    model.compile(keras.optimizers.Adam(options.learning_rate))
+    model.compile(optimizer(split, options))
     model.fit(
         rows,
         epochs=options.epochs,
@@ -101,6 +102,18 @@ def fit(
         comparison.STEP_TIME: timer.median_ms(),
         comparison.ROWS_A_SECOND: timer.rows_a_second(num_rows, options.batch_size),
     }
+
+
+def optimizer(split: Split, options: argparse.Namespace) -> KerasOptimizer:
+    """That of `--optimizer`; where it is "auto", by the size of the tables."""
+    classes = {
+        optimizer_choice.ADAM: keras.optimizers.Adam,
+        optimizer_choice.LAZY_ADAM: LazyAdam,
+    }
+    sizes = len(split.user_ids), len(split.item_ids)
+    return classes[optimizer_choice.chosen(options.optimizer, *sizes)](
+        options.learning_rate
+    )
 
 
 def embed(tower: Tower, ids: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfrs_negatives.cli import comparison, held_out_figures
+from tfrs_negatives.cli import comparison, held_out_figures, optimizer_choice
 from tfrs_negatives.cli.command_error import CommandError, told_in_one_line
 from tfrs_negatives.cli.comparison import FIGURES, Runs
 from tfrs_negatives.cli.output_folder import OutputFolder
@@ -48,7 +48,11 @@ def train(options: argparse.Namespace) -> None:
     ):
         parts = _load(options, scratch)
         facts = _facts(parts)
-        print("\n".join(f"{name}: {value}" for name, value in facts.items()))
+        optimizer = optimizer_choice.told(
+            options.optimizer, len(parts.user_ids), len(parts.item_ids)
+        )
+        shown = {**facts, "optimizer": optimizer}
+        print("\n".join(f"{name}: {value}" for name, value in shown.items()))
         runs, model = _compare(parts, options)
         figures = comparison.summary(runs)
         notes = held_out_figures.notes(parts.held_out, parts.item_counts)
@@ -63,6 +67,7 @@ def train(options: argparse.Namespace) -> None:
             "version": __version__,
             "data": facts,
             "settings": vars(options),
+            "optimizer": optimizer,
             "figures": figures,
             "notes": notes,
             "model": {

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from tfrs_negatives import _checks, distribute
 from tfrs_negatives._ids import as_int64
-from tfrs_negatives._keras import add_state, keras
+from tfrs_negatives._keras import add_state, keras, unconverted
 from tfrs_negatives._repr import described
 from tfrs_negatives._sorted_keys import SortedKeys
 from tfrs_negatives.types import Config, TensorLike
@@ -174,6 +174,7 @@ class CrossBatchMemory(keras.layers.Layer):
         fits = num_rows <= self.capacity
         return _checks.guard(embeddings, tf.debugging.Assert(fits, [message, num_rows]))
 
+    @unconverted
     def call(
         self,
         embeddings: TensorLike,

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfrs_negatives import _checks, distribute
-from tfrs_negatives._keras import keras
+from tfrs_negatives._keras import keras, unconverted
 from tfrs_negatives._repr import described
 from tfrs_negatives.types import Config, LogQSource, TensorLike
 
@@ -101,6 +101,7 @@ class MixedLogQ(keras.layers.Layer):
     def from_config(cls, config: Config) -> MixedLogQ:
         return cls(**{**config, "sources": deserialized(config["sources"])})
 
+    @unconverted
     def call(
         self,
         ids: TensorLike,

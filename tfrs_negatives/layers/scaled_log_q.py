@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfrs_negatives import _checks, distribute
-from tfrs_negatives._keras import add_state, keras
+from tfrs_negatives._keras import add_state, keras, unconverted
 from tfrs_negatives._repr import described
 from tfrs_negatives.types import Config, KerasLayer, KerasSchedule, TensorLike
 
@@ -113,6 +113,7 @@ class ScaledLogQ(keras.layers.Layer):
             revive(config["source"]), strength, config["name"], floor=config["floor"]
         )
 
+    @unconverted
     def call(
         self,
         ids: TensorLike,

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives._ids import as_int64
-from tfrs_negatives._keras import add_state, keras
+from tfrs_negatives._keras import add_state, keras, unconverted
 from tfrs_negatives._repr import described
 from tfrs_negatives.layers.id_counts import checked_counts, from_config, to_config
 from tfrs_negatives.types import Config, CountsLike, KerasLayer, TensorLike
@@ -121,6 +121,7 @@ class StaticFrequency(keras.layers.Layer):
     def from_config(cls, config: Config) -> StaticFrequency:
         return cls(**from_config(config))
 
+    @unconverted
     def call(
         self,
         ids: TensorLike,

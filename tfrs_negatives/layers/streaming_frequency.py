@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tfrs_negatives import _checks, distribute
 from tfrs_negatives._ids import as_int64, salted
-from tfrs_negatives._keras import add_state, keras
+from tfrs_negatives._keras import add_state, keras, unconverted
 from tfrs_negatives._repr import described
 from tfrs_negatives._xla import compiled_by_xla
 from tfrs_negatives.layers.id_counts import checked_counts
@@ -251,6 +251,7 @@ class StreamingFrequency(keras.layers.Layer):
         _write(self._occurrences, seen, tf.constant(times, tf.float32))
         self._warn_if_crowded(True)
 
+    @unconverted
     def call(
         self,
         ids: TensorLike,

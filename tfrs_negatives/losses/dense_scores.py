@@ -13,6 +13,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from tfrs_negatives import _checks
+from tfrs_negatives._keras import converted
 from tfrs_negatives.losses import reductions
 from tfrs_negatives.types import KerasLoss, KerasMetric
 
@@ -48,9 +49,9 @@ class DenseScores:
                 y_pred=self._logits,
                 sample_weight=self._sample_weight,
             )
-        weights = self._weights()
+        weights, call = self._weights(), converted(keras_loss.call)
         losses = weights * self._each_width(
-            lambda labels, logits, _: (keras_loss.call(labels, logits), []), weights
+            lambda labels, logits, _: (call(labels, logits), []), weights
         )
         reduction = reductions.of_keras_loss(keras_loss)
         if reduction == "none":

@@ -7,7 +7,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrs_negatives._keras import Task, keras, with_signature_of, without_arguments
+from tfrs_negatives._keras import (
+    Task,
+    keras,
+    unconverted,
+    with_signature_of,
+    without_arguments,
+)
 from tfrs_negatives._repr import described
 from tfrs_negatives.losses.sampled_loss import SampledLoss
 from tfrs_negatives.metrics.negative_metric import NegativeMetric
@@ -253,6 +259,7 @@ class Retrieval(keras.layers.Layer, Task):
         )
         return cls(**{**config, **{key: revive(config[key]) for key in objects}})
 
+    @unconverted
     def call(
         self,
         query_embeddings: TensorLike,

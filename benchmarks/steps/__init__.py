@@ -1,0 +1,1 @@
+"""The whole training step of two large embedding tables, part by part."""

@@ -1,0 +1,70 @@
+"""`train` chooses its optimizer by the size of the tables, and says so."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tfrs_negatives.cli import main, optimizer_choice
+
+
+@pytest.mark.parametrize(
+    ("option", "sizes", "expected"),
+    [
+        ("auto", (60_000, 39_999), "adam"),
+        ("auto", (60_000, 40_000), "lazy-adam"),
+        ("auto", (1_000_000, 300_000), "lazy-adam"),
+        ("adam", (1_000_000, 300_000), "adam"),
+        ("lazy-adam", (3, 4), "lazy-adam"),
+    ],
+)
+def test_choice(option, sizes, expected):
+    assert optimizer_choice.chosen(option, *sizes) == expected
+    told = optimizer_choice.told(option, *sizes)
+    assert told.startswith(f"{expected}, ")
+    assert ("as asked for" in told) == (option != "auto")
+    if option == "auto":
+        assert f"{sum(sizes):,} users and items" in told
+        assert "adam below 100,000, lazy-adam from there on" in told
+
+
+def test_help_states_the_rule(capsys):
+    assert main(["train", "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "--optimizer {auto,adam,lazy-adam}" in shown
+    assert "auto is lazy-adam from 100,000 users and items on" in shown
+
+
+def test_wrong_names_are_told(capsys):
+    assert main(["train", "--optimizer", "sgd"]) == 2
+    assert "'sgd'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_train_takes_it_and_says_so(
+    keras_2, tmp_path, make_csv, monkeypatch, capsys, large
+):
+    from tfrs_negatives.cli import model_fitting
+    from tfrs_negatives.optimizers import LazyAdam
+
+    # 30 users and 40 items.
+    monkeypatch.setattr(optimizer_choice, "LARGE", 70 if large else 71)
+    used = []
+    optimizer = model_fitting.optimizer
+
+    def noting(split, options):
+        used.append(optimizer(split, options))
+        return used[-1]
+
+    monkeypatch.setattr(model_fitting, "optimizer", noting)
+    data = make_csv(tmp_path / "table.csv")
+    words = ["--batch-size", "64", "--epochs", "1", "--dim", "4", "--verbose", "0"]
+    output = tmp_path / "out"
+    words += ["--seeds", "0", "--learning-rate", "0.25", "--output", str(output)]
+    assert main(["train", *data, *words]) == 0
+    # Plain TFRS, and ours.
+    assert [isinstance(one, LazyAdam) for one in used] == [large, large]
+    assert [float(np.array(one.learning_rate)) for one in used] == [0.25, 0.25]
+    told = json.loads((output / "figures.json").read_text())["optimizer"]
+    assert told.startswith("lazy-adam" if large else "adam")
+    assert f"optimizer: {told}\n" in capsys.readouterr().out
