@@ -2,10 +2,10 @@
 
     python -m benchmarks.scale.generate table.parquet --rows 100_000_000
 
-Rows are in order of time, as logs are, one a second and user drawn alike. Four in five
-items are drawn by a power law of their rank; the fifth one goes through the catalogue,
-in an order that looks random, so that a table of five rows an item or more has all of
-them. One part is in memory at a time.
+Rows are in order of time, as logs are, ten in three seconds; some users have more than
+others. Four in five items are drawn by a power law of their rank; the fifth goes
+through the catalogue, so that a table of five rows an item or more has all of them. One
+part is in memory at a time.
 """
 
 import argparse
@@ -49,15 +49,15 @@ def write(path, num_rows, num_users, num_items, seed=0):
         raise ValueError(f"The number of items is a multiple of {STRIDE}.")
     rng = np.random.default_rng(seed)
     popularity = PowerLaw(num_items)
-    # Users' activity varies too, but not as far.
     schema = pa.schema(
         [("user", pa.int64()), ("item", pa.int64()), ("time", pa.int64())]
     )
     with pq.ParquetWriter(path, schema, compression="snappy") as writer:
         for start in range(0, num_rows, PART):
             row = np.arange(start, min(start + PART, num_rows))
-            activity = rng.random(len(row)) ** 1.5
-            user = scattered((activity * num_users).astype(np.int64), num_users)
+            # Users differ in how active they are, but not as far as items.
+            rank = (rng.random(len(row)) ** 1.5 * num_users).astype(np.int64)
+            user = scattered(rank, num_users)
             item = popularity.draw(rng, len(row))
             turn = row % EVERY == 0
             item[turn] = row[turn] // EVERY % num_items
