@@ -107,13 +107,16 @@ def _load(options: argparse.Namespace, scratch: str) -> Split:
             {role: getattr(options, role) for role in _ROLES},
         )
         _check_environment()
-    return split(
+    found = split(
         parts,
         scratch,
         validation=options.validation,
         evaluated_users=options.evaluate_users,
         progress=_tell if options.verbose else None,
     )
+    if options.verbose:
+        print()
+    return found
 
 
 def _tell(num_rows: int) -> None:

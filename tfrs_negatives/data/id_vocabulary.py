@@ -25,7 +25,7 @@ class IdVocabulary:
 
     Rows go by int64 keys meanwhile: integers by themselves, strings by a hash.
 
-    Memory: 8 bytes a distinct id, of strings 32 and their text; three times that for a
+    Memory: 8 bytes a distinct id, of strings 90 and their text; three times that for a
     moment while parts are merged. How many rows there are does not matter.
 
     Args:
