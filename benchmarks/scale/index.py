@@ -1,4 +1,4 @@
-"""What an index of ten million items takes, and its export.
+"""What an index of two million items takes, and its export.
 
     python -m benchmarks.scale.index
 
@@ -25,7 +25,7 @@ INDEXES = "BruteForce", "ScaNN"
 
 def main():
     parser = command_line.parser(__doc__, ROWS)
-    parser.add_argument("--items", type=int, default=10_000_000)
+    parser.add_argument("--items", type=int, default=2_000_000)
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--indexes", nargs="+", default=INDEXES, choices=INDEXES)
     arguments = command_line.parse(parser, items=20_000, width=8)
