@@ -31,11 +31,11 @@ SUBJECTS = [
 
 def run(subject, sizes):
     """What one process measured."""
-    task, keras, adam = subject
+    task, keras, optimizer = subject
     legacy = "0" if keras == 3 else "1"
     worker = WorkerProcess(
         "benchmarks.steps.first_step_worker",
-        *(task, adam, *sizes),
+        *(task, optimizer, *sizes),
         environment={"TF_USE_LEGACY_KERAS": legacy},
     )
     try:
@@ -59,12 +59,12 @@ def main():
         for subject in SUBJECTS:
             found[subject].append(run(subject, sizes.values()))
     about = provenance(PACKAGES)
-    for (task, keras, adam), times in found.items():
+    for (task, keras, optimizer), times in found.items():
         first = [each["first"] for each in times]
         row = {
             "subject": task,
             "keras": keras,
-            "optimizer": adam,
+            "optimizer": optimizer,
             **sizes,
             "runs": arguments.runs,
             "first_seconds": round(statistics.median(first), 2),

@@ -20,10 +20,10 @@ class Times(keras.callbacks.Callback):
         self.ends.append(time.perf_counter())
 
 
-def main(task, adam, *sizes):
+def main(task, optimizer, *sizes):
     problem = Problem(*map(int, sizes))
     batches = two_towers.batches(problem)
-    model = two_towers.compiled(problem, task, adam)
+    model = two_towers.compiled(problem, task, optimizer)
     times = Times()
     start = time.perf_counter()
     model.fit(batches, steps_per_epoch=3, verbose=0, callbacks=[times])

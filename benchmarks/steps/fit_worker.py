@@ -71,9 +71,9 @@ def bare_step(model, problem):
     return lambda: float(step(next(turns)))
 
 
-def main(task, adam, way, *sizes):
+def main(task, optimizer, way, *sizes):
     problem = Problem(*map(int, sizes))
-    model = two_towers.compiled(problem, task, adam)
+    model = two_towers.compiled(problem, task, optimizer)
     model.start_from(problem.tables())
     step = {"fit": fitting_step, "bare": bare_step}[way](model, problem)
     worker.answer(step)

@@ -100,7 +100,7 @@ def main():
     parser = command_line.parser(__doc__, ROWS)
     for name in ("users", "items", "width", "batch", "negatives"):
         parser.add_argument(f"--{name}", type=int, default=getattr(Problem, name))
-    parser.add_argument("--optimizer", choices=two_towers.ADAMS, default="lazy")
+    parser.add_argument("--optimizer", choices=two_towers.OPTIMIZERS, default="lazy")
     parser.add_argument("--seconds", type=float, default=60)
     arguments = command_line.parse(
         parser, users=1000, items=500, width=8, batch=64, negatives=64, seconds=0.1

@@ -29,7 +29,7 @@ ROWS = pathlib.Path(__file__).with_name("results.csv")
 PACKAGES = "tensorflow tensorflow-recommenders tf-keras keras numpy torch".split()
 FIELDS = (
     "against subject keras optimizer way users items width batch negatives turns steps "
-    "wall_ms cpu_ms this_over_ours_2 this_over_ours_3 first_loss"
+    "wall_ms cpu_ms this_over_ours_2 this_over_ours_3"
 ).split() + WHERE
 FIT, TORCH = "benchmarks.steps.fit_worker", "benchmarks.steps.torch_worker"
 # Subject, Keras, optimizer, way, steps a turn.
@@ -38,9 +38,9 @@ OURS = [("ours", keras, "lazy", "fit", 16) for keras in (2, 3)]
 AGAINST = {
     "bare": [("ours", keras, "lazy", "bare", 16) for keras in (2, 3)],
     "optimizers": [
-        ("ours", keras, adam, "fit", 4)
+        ("ours", keras, optimizer, "fit", 4)
         for keras in (2, 3)
-        for adam in ("adam", "adagrad")
+        for optimizer in ("adam", "adagrad")
     ],
     "tfrs": [(task, 2, "adam", "fit", 1) for task in ("tfrs", "tfrs_plain")],
     "torch": [("torch", "", "SparseAdam", way, 2) for way in ("eager", "compiled")],
@@ -49,10 +49,10 @@ AGAINST = {
 
 def start(subject, problem):
     """The process of a subject, or None where it does not run here."""
-    task, keras, adam, way, _ = subject
+    task, keras, optimizer, way, _ = subject
     sizes = [problem.users, problem.items, problem.width, problem.batch]
     sizes += [problem.negatives, problem.rows]
-    words = (TORCH, way) if task == "torch" else (FIT, task, adam, way)
+    words = (TORCH, way) if task == "torch" else (FIT, task, optimizer, way)
     legacy = "0" if keras == 3 else "1"
     worker = SteppingWorker(*words, *sizes, environment={"TF_USE_LEGACY_KERAS": legacy})
     try:
@@ -96,13 +96,13 @@ def rows_of(workers, problem, turns):
         if subject in OURS:
             by_keras[subject[1]] = times(worker, subject[-1])[:, 0]
     for subject, worker in workers.items():
-        task, keras, adam, way, steps = subject
+        task, keras, optimizer, way, steps = subject
         taken = times(worker, steps)
         wall, cpu = 1e3 * np.median(taken, axis=0)
         yield {
             "subject": task,
             "keras": keras,
-            "optimizer": adam,
+            "optimizer": optimizer,
             "way": way,
             "users": problem.users,
             "items": problem.items,
@@ -117,7 +117,6 @@ def rows_of(workers, problem, turns):
                 f"this_over_ours_{number}": _ratio(taken[:, 0], by_keras.get(number))
                 for number in (2, 3)
             },
-            "first_loss": round(worker.values[0], 1),
         }
 
 

@@ -7,8 +7,12 @@ from benchmarks.steps.problem import LEARNING_RATE, TEMPERATURE
 from tfrs_negatives import layers, models, optimizers, samplers, tasks
 from tfrs_negatives._keras import keras
 
-ADAMS = {"lazy": optimizers.LazyAdam, "adam": keras.optimizers.Adam}
-ADAMS["adagrad"] = keras.optimizers.Adagrad
+#: Optimizers by name.
+OPTIMIZERS = {
+    "lazy": optimizers.LazyAdam,
+    "adam": keras.optimizers.Adam,
+    "adagrad": keras.optimizers.Adagrad,
+}
 
 
 class TwoTowers(models.Model):
@@ -114,13 +118,14 @@ class TfrsPlain:
         return self.task(queries, candidates, compute_metrics=False)
 
 
+#: Losses by the name of their task.
 LOSSES = {"ours": Ours, "tfrs": Tfrs, "tfrs_plain": TfrsPlain}
 
 
-def compiled(problem, task, adam):
-    """A compiled `TwoTowers`: names of `LOSSES` and of `ADAMS`."""
+def compiled(problem, task, optimizer):
+    """A compiled `TwoTowers`: names of `LOSSES` and of `OPTIMIZERS`."""
     model = TwoTowers(problem, LOSSES[task](problem))
-    model.compile(ADAMS[adam](LEARNING_RATE))
+    model.compile(OPTIMIZERS[optimizer](LEARNING_RATE))
     return model
 
 

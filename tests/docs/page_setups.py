@@ -153,6 +153,18 @@ def models(folder):
     }
 
 
+def performance(folder):
+    return {
+        "np": np,
+        "tf": tf,
+        "tn": tn,
+        "model": TwoTower(tn.tasks.Retrieval()),
+        "users": tf.constant(DRAWN["user"]),
+        "items": tf.constant(DRAWN["item"]),
+        "batch_size": 16,
+    }
+
+
 def negatives(folder):
     with_history = {
         "user": USER_IDS,
@@ -214,6 +226,7 @@ SETUPS = {
     "docs/mining.md": mining,
     "docs/models.md": models,
     "docs/negatives.md": negatives,
+    "docs/performance.md": performance,
     "docs/ranking.md": ranking,
     "docs/requests.md": requests,
     "docs/serving.md": serving,
@@ -256,6 +269,21 @@ def _check_negatives(names):
     assert batch["negatives"]["item"].shape == [1024]
 
 
+def _check_performance(names):
+    batches = list(names["batches"])
+    assert [len(batch["user"]) for batch in batches] == [16] * 4
+    pairs = [
+        (user, item)
+        for batch in batches
+        for user, item in zip(
+            *(batch[n].numpy() for n in ("user", "item")), strict=True
+        )
+    ]
+    expected = zip(*(names[n].numpy() for n in ("users", "items")), strict=True)
+    assert sorted(pairs) == sorted(expected)
+    assert names["model"].optimizer.iterations.numpy() == 4
+
+
 def _check_ranking(names):
     x, y = np.ones([4, 3], np.float32), np.ones([4, 1], np.float32)
     names["ranker"].fit(x, y, verbose=0)
@@ -277,6 +305,7 @@ CHECKS = {
     "docs/metrics.md": _check_metrics,
     "docs/models.md": _check_models,
     "docs/negatives.md": _check_negatives,
+    "docs/performance.md": _check_performance,
     "docs/ranking.md": _check_ranking,
     "docs/requests.md": _check_requests,
 }

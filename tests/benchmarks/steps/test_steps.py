@@ -113,7 +113,6 @@ class Worker:
 
     def __init__(self, seconds):
         self.times = {"wall": seconds, "cpu": [2 * second for second in seconds]}
-        self.values = [5.04]
 
 
 def test_figures_are_medians_over_turns():
@@ -126,4 +125,3 @@ def test_figures_are_medians_over_turns():
     assert first["this_over_ours_2"] == 1.0 and first["this_over_ours_3"] == ""
     assert (second["wall_ms"], second["turns"], second["steps"]) == (500.0, 2, 2)
     assert second["this_over_ours_2"] == 3.0  # The median of 4 and 2.
-    assert second["first_loss"] == 5.0
