@@ -18,7 +18,7 @@ def case(make_table, make_model):
     table = make_table(num_rows=150, num_items=40, num_users=9)
     model = make_model(table, unknown_item=UNKNOWN_ITEM)
     known = PositivePairs(table.user, table.item, table.num_users, table.num_items)
-    tail = ~head_items(table.item, table.num_items)
+    tail = ~head_items(np.bincount(table.item, minlength=table.num_items))
     rng = np.random.default_rng(5)
     return table, model, tail, Probes(model, table, known, tail, TEMPERATURE, 30, rng)
 

@@ -54,6 +54,16 @@ def test_table():
     assert len(ends) == 1  # Aligned to the right.
 
 
+def test_ours_alone(tmp_path):
+    alone = {comparison.OURS: runs()[comparison.OURS]}
+    summary = comparison.summary(alone)
+    lines = comparison.table(summary, seeds=[3, 5]).splitlines()
+    assert lines[0].split() == ["ours"]
+    assert lines[1].split() == ["recall@50", "0.2000", "±", "0.0000"]
+    comparison.plot(summary, tmp_path / "plot.png", "a title")
+    assert matplotlib.image.imread(tmp_path / "plot.png").ndim == 3
+
+
 def without_tail():
     """The same runs with a figure that there is none of."""
     return {

@@ -7,21 +7,24 @@ import numpy as np
 import pytest
 
 from tfrs_negatives.cli import held_out_figures
-from tfrs_negatives.cli.time_split import Split
+from tfrs_negatives.cli.held_out_pairs import HeldOut
 
 
-def make_split(user, item, pairs, num_users, num_items):
-    held_out = np.array(sorted(pairs), np.int64).reshape(-1, 2)
-    return Split(
-        user_ids=np.arange(num_users),
-        item_ids=np.arange(num_items),
-        titles=None,
-        user=np.asarray(user),
-        item=np.asarray(item),
-        request=np.asarray(user),
-        held_out_user=held_out[:, 0],
-        held_out_item=held_out[:, 1],
+def make_problem(user, item, pairs, num_users, num_items):
+    """What is held out, and how often each item is in training."""
+    item = np.asarray(item)
+    pairs = np.array(sorted(pairs), np.int64).reshape(-1, 2)
+    held_out = HeldOut(
+        users=np.arange(num_users),
+        user=pairs[:, 0],
+        item=pairs[:, 1],
+        seen_user=np.asarray(user),
+        seen_item=item,
+        num_users=num_users,
+        num_pairs=len(pairs),
+        num_unknown=int((pairs[:, 1] < 0).sum()),
     )
+    return held_out, np.bincount(item, minlength=num_items)
 
 
 def random_problem(seed, num_users=23, num_items=140, dim=3, levels=None):
@@ -40,15 +43,17 @@ def random_problem(seed, num_users=23, num_items=140, dim=3, levels=None):
         embeddings = [rng.integers(0, levels, s).astype(np.float32) for s in shapes]
     else:
         embeddings = [rng.normal(size=s).astype(np.float32) for s in shapes]
-    return make_split(user, item, pairs, num_users, num_items), *embeddings
+    return make_problem(user, item, pairs, num_users, num_items), *embeddings
 
 
-def oracle(split, users, items):
+def oracle(held_out, users, items):
     """The figures by loops, in float64."""
     num_items = len(items)
     seen = {u: set() for u in range(len(users))}
     counts = [0] * num_items
-    for u, i in zip(split.user.tolist(), split.item.tolist(), strict=True):
+    for u, i in zip(
+        held_out.seen_user.tolist(), held_out.seen_item.tolist(), strict=True
+    ):
         seen[u].add(i)
         counts[i] += 1
     by_count = sorted(range(num_items), key=lambda i: (-counts[i], i))
@@ -57,9 +62,7 @@ def oracle(split, users, items):
     hits = {10: [], 50: [], 100: []}
     groups = {"head": [], "tail": []}
     gains = {}
-    for u, i in zip(
-        split.held_out_user.tolist(), split.held_out_item.tolist(), strict=True
-    ):
+    for u, i in zip(held_out.user.tolist(), held_out.item.tolist(), strict=True):
         above = num_items
         if i >= 0:
             own = float(np.dot(users[u].astype(np.float64), items[i]))
@@ -88,9 +91,9 @@ def oracle(split, users, items):
 @pytest.mark.parametrize("levels", [None, 3])
 @pytest.mark.parametrize("seed", range(4))
 def test_figures_equal_loops(seed, levels):
-    split, users, items = random_problem(seed, levels=levels)
-    found = held_out_figures.figures(users, items, split)
-    expected = oracle(split, users, items)
+    problem, users, items = random_problem(seed, levels=levels)
+    found = held_out_figures.figures(users, items, *problem)
+    expected = oracle(problem[0], users, items)
     assert list(found) == list(expected)
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, abs=1e-9), name
@@ -99,27 +102,26 @@ def test_figures_equal_loops(seed, levels):
 
 @pytest.mark.parametrize("block", [1, 300, 10_000])
 def test_blocks_change_nothing(monkeypatch, block):
-    split, users, items = random_problem(7)
-    expected = held_out_figures.figures(users, items, split)
+    problem, users, items = random_problem(7)
+    expected = held_out_figures.figures(users, items, *problem)
     monkeypatch.setattr(held_out_figures, "_BLOCK_USERS", block)
-    assert held_out_figures.figures(users, items, split) == expected
+    assert held_out_figures.figures(users, items, *problem) == expected
 
 
 def test_order_of_held_out_pairs_changes_nothing():
-    split, users, items = random_problem(8)
-    shuffled = np.random.default_rng(0).permutation(len(split.held_out_user))
+    problem, users, items = random_problem(8)
+    held_out, counts = problem
+    shuffled = np.random.default_rng(0).permutation(len(held_out.user))
     other = dataclasses.replace(
-        split,
-        held_out_user=split.held_out_user[shuffled],
-        held_out_item=split.held_out_item[shuffled],
+        held_out, user=held_out.user[shuffled], item=held_out.item[shuffled]
     )
-    found = held_out_figures.figures(users, items, split)
-    assert held_out_figures.figures(users, items, other) == pytest.approx(found)
+    found = held_out_figures.figures(users, items, *problem)
+    assert held_out_figures.figures(users, items, other, counts) == pytest.approx(found)
 
 
 def test_equal_scores_are_no_hits():
-    split, users, items = random_problem(1, num_items=300)
-    found = held_out_figures.figures(np.zeros_like(users), items, split)
+    problem, users, items = random_problem(1, num_items=300)
+    found = held_out_figures.figures(np.zeros_like(users), items, *problem)
     assert set(found.values()) == {0.0}
 
 
@@ -127,23 +129,23 @@ def test_seen_items_are_no_candidates():
     # User 0 has seen items 0 and 1, which score above the held-out item 2.
     items = np.linspace(1, 0.1, 15, dtype=np.float32)[:, None]
     users = np.ones((2, 1), np.float32)
-    split = make_split([0, 0, 1], [0, 1, 3], [(0, 2)], 2, 15)
-    found = held_out_figures.figures(users, items, split)
+    problem = make_problem([0, 0, 1], [0, 1, 3], [(0, 2)], 2, 15)
+    found = held_out_figures.figures(users, items, *problem)
     assert found["recall@10"] == found["ndcg@10"] == 1.0
 
 
 def test_a_catalogue_smaller_than_k():
     items = np.linspace(1, 0.1, 5, dtype=np.float32)[:, None]
     users = np.ones((2, 1), np.float32)
-    split = make_split([0, 1], [0, 1], [(0, 4), (1, -1)], 2, 5)
-    found = held_out_figures.figures(users, items, split)
+    problem = make_problem([0, 1], [0, 1], [(0, 4), (1, -1)], 2, 5)
+    found = held_out_figures.figures(users, items, *problem)
     # Every candidate is among 100; an item that is none still is a miss.
     assert found["recall@100"] == 0.5
     assert found["ndcg@10"] == pytest.approx(0.5 / math.log2(3 + 2))
     assert found["head recall@50"] is None
     assert found["tail recall@50"] == 1.0
     # The recall of all is below that of each group, or there is none: both are told.
-    assert held_out_figures.notes(split) == [
+    assert held_out_figures.notes(*problem) == [
         "note: 1 of 2 held-out pairs are of items never in training: misses in "
         "recall@k and ndcg@k, in neither head nor tail recall, both of which may lie "
         "above the recall of all.",
@@ -151,21 +153,29 @@ def test_a_catalogue_smaller_than_k():
     ]
 
 
+def test_a_sample_of_users_is_noted():
+    held_out, counts = make_problem([0, 1, 1], [0, 1, 2], [(0, 2), (1, 0)], 2, 5)
+    held_out = dataclasses.replace(held_out, num_users=7)
+    assert held_out_figures.notes(held_out, counts) == [
+        "note: figures are of 2 of 7 users with held-out pairs, drawn at random."
+    ]
+
+
 def test_nothing_to_note():
-    split = make_split([0, 1, 1], [0, 1, 2], [(0, 2), (1, 0)], 2, 5)
-    assert held_out_figures.notes(split) == []
+    problem = make_problem([0, 1, 1], [0, 1, 2], [(0, 2), (1, 0)], 2, 5)
+    assert held_out_figures.notes(*problem) == []
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_diverged_embeddings_are_an_error(bad):
-    split, users, items = random_problem(2)
+    problem, users, items = random_problem(2)
     users[3, 0] = bad
     with pytest.raises(FloatingPointError, match="diverged"):
-        held_out_figures.figures(users, items, split)
+        held_out_figures.figures(users, items, *problem)
 
 
 def test_head_is_a_fifth_of_the_items():
     item = np.repeat([4, 2, 0, 1], [5, 4, 4, 1])
-    head = held_out_figures.head_items(item, 10)
+    head = held_out_figures.head_items(np.bincount(item, minlength=10))
     assert np.flatnonzero(head).tolist() == [0, 4]  # Item 0 before 2, by position.
-    assert held_out_figures.head_items(np.array([0]), 2).tolist() == [True, False]
+    assert held_out_figures.head_items(np.array([1, 0])).tolist() == [True, False]

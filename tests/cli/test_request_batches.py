@@ -5,23 +5,39 @@ import pytest
 
 from tfrs_negatives.cli import request_batches
 from tfrs_negatives.cli.time_split import Split
+from tfrs_negatives.cli.training_rows import TrainingRows
+from tfrs_negatives.data import row_buckets
 
 
-def make_split(seed=0, num_rows=137, strings=False):
+def make_columns(seed=0, num_rows=137):
     rng = np.random.default_rng(seed)
     request = np.unique(rng.integers(0, 30, num_rows), return_inverse=True)[1]
-    user, item = request % 11, rng.integers(0, 20, num_rows)
+    return {
+        "user": request % 11,
+        "item": rng.integers(0, 20, num_rows),
+        "request": request,
+    }
+
+
+def make_split(folder, strings=False, **columns):
     user_ids, item_ids = np.arange(11) * 7 - 3, np.arange(20) + 100
     if strings:
-        user_ids = np.array([f"user {u:03}" for u in user_ids])
-        item_ids = np.array([f"item {i}" for i in item_ids])
-    nothing = np.zeros(0, np.int64)
-    return Split(user_ids, item_ids, None, user, item, request, nothing, nothing)
+        user_ids = np.array([f"user {u:03}" for u in user_ids], object)
+        item_ids = np.array([f"item {i}" for i in item_ids], object)
+    rows = TrainingRows.of(folder, **(columns or make_columns()))
+    return Split(user_ids, item_ids, None, rows, None, None, None)
+
+
+@pytest.fixture
+def in_windows(monkeypatch):
+    """Rows are many windows on disk."""
+    monkeypatch.setattr(row_buckets, "HELD_ROWS", 20)
+    monkeypatch.setattr(row_buckets, "WINDOW_ROWS", 30)
 
 
 @pytest.mark.parametrize("epoch", range(3))
 def test_order_keeps_requests_together(epoch):
-    request = make_split().request
+    request = make_columns()["request"]
     order = request_batches.request_order(request, seed=5, epoch=epoch)
     assert sorted(order.tolist()) == list(range(len(request)))
     ordered = request[order]
@@ -33,7 +49,7 @@ def test_order_keeps_requests_together(epoch):
 
 
 def test_orders_differ_by_seed_and_epoch_only():
-    request = make_split().request
+    request = make_columns()["request"]
     orders = {
         (seed, epoch): tuple(request_batches.request_order(request, seed, epoch))
         for seed in range(3)
@@ -43,40 +59,83 @@ def test_orders_differ_by_seed_and_epoch_only():
     assert tuple(request_batches.request_order(request, 1, 2)) == orders[1, 2]
 
 
+@pytest.mark.parametrize("epoch", range(2))
 @pytest.mark.parametrize("size", [2, 10, 137, 1000])
-def test_batches_cover_every_row_once(size):
-    split = make_split()
-    found = request_batches.request_batches(split, size, seed=0, epoch=0)
-    assert sorted(np.concatenate(found).tolist()) == list(range(137))
-    assert all(len(rows) == size for rows in found[:-1])
+def test_batches_of_one_window_are_cut_from_the_order(tmp_path, size, epoch):
+    columns = make_columns()
+    rows = TrainingRows.of(tmp_path, **columns)
+    found = list(request_batches.request_batches(rows, size, seed=4, epoch=epoch))
+    order = request_batches.request_order(columns["request"], 4, epoch)
+    assert np.concatenate(found)["row"].tolist() == order.tolist()
+    assert all(len(batch) == size for batch in found[:-1])
     assert 0 < len(found[-1]) <= size
+    assert len(found) == request_batches.num_batches(rows, size)
+
+
+@pytest.mark.parametrize("size", [2, 10, 137, 1000])
+def test_batches_of_windows_cover_every_row_once(in_windows, tmp_path, size):
+    columns = make_columns()
+    rows = TrainingRows.of(tmp_path, **columns)
+    assert len(list(rows.windows())) > 3
+    orders = set()
+    for seed, epoch in ((0, 0), (0, 1), (1, 0)):
+        found = list(request_batches.request_batches(rows, size, seed, epoch))
+        assert all(len(batch) == size for batch in found[:-1])
+        assert 0 < len(found[-1]) <= size
+        assert len(found) == request_batches.num_batches(rows, size)
+        epoch_rows = np.concatenate(found)
+        orders.add(tuple(epoch_rows["row"]))
+        for name, column in columns.items():
+            np.testing.assert_array_equal(epoch_rows[name], column[epoch_rows["row"]])
+        assert sorted(epoch_rows["row"].tolist()) == list(range(137))
+        request = epoch_rows["request"]
+        changes = 1 + (request[1:] != request[:-1]).sum()
+        assert changes == len(set(request.tolist()))
+        for one in set(request.tolist()):
+            assert (np.diff(epoch_rows["row"][request == one]) > 0).all()
+    assert len(orders) == 3
+
+
+def test_other_requests_meet_in_each_epoch(in_windows, tmp_path):
+    rows = TrainingRows.of(tmp_path, **make_columns())
+    windows = [
+        {tuple(sorted(set(w["request"].tolist()))) for w in rows.windows((0, epoch))}
+        for epoch in range(2)
+    ]
+    assert windows[0] != windows[1]
 
 
 @pytest.mark.parametrize("strings", [False, True])
-def test_dataset_yields_those_batches(strings):
-    split = make_split(strings=strings)
+def test_dataset_yields_those_batches(tmp_path, strings):
+    columns = make_columns()
+    split = make_split(tmp_path, strings, **columns)
     dataset = request_batches.dataset(split, 25, seed=3)
     assert int(dataset.cardinality()) == 6
     for epoch in range(2):
-        expected = request_batches.request_batches(split, 25, seed=3, epoch=epoch)
+        expected = list(request_batches.request_batches(split.rows, 25, 3, epoch))
         found = list(dataset.as_numpy_iterator())
         assert len(found) == len(expected) == 6
         for features, rows in zip(found, expected, strict=True):
-            for name, ids, positions in (
-                ("user", split.user_ids, split.user),
-                ("item", split.item_ids, split.item),
-            ):
+            for name, ids in (("user", split.user_ids), ("item", split.item_ids)):
                 values = features[name]
                 if strings:
                     values = np.array([v.decode() for v in values])
-                np.testing.assert_array_equal(values, ids[positions[rows]])
-            np.testing.assert_array_equal(features["request"], split.request[rows])
+                np.testing.assert_array_equal(values, ids[columns[name][rows["row"]]])
+            np.testing.assert_array_equal(features["request"], rows["request"])
 
 
-def test_two_datasets_of_a_seed_are_alike():
-    split = make_split()
+def test_two_datasets_of_a_seed_are_alike(tmp_path):
+    split = make_split(tmp_path)
     first, second = (request_batches.dataset(split, 25, seed=1) for _ in range(2))
     for _ in range(3):
         pairs = zip(first.as_numpy_iterator(), second.as_numpy_iterator(), strict=True)
         for one, other in pairs:
             np.testing.assert_array_equal(one["item"], other["item"])
+
+
+def test_an_epoch_that_is_left_early_ends(in_windows, tmp_path):
+    rows = TrainingRows.of(tmp_path, **make_columns())
+    batches = request_batches.request_batches(rows, 10, seed=0, epoch=0)
+    next(batches)
+    batches.close()
+    assert list(batches) == []

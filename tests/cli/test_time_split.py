@@ -1,28 +1,64 @@
 """Time-ordered split against loops, and its properties."""
 
+import dataclasses
+import os
+
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from tfrs_negatives.cli.command_error import CommandError
 from tfrs_negatives.cli.time_split import last_interactions, split
-from tfrs_negatives.data import Interactions
+from tfrs_negatives.data import row_buckets
+from tfrs_negatives.data.table_parts import ArrowParts
 
 
-def table(user, item, time=None, request=None, title=None):
-    user, item = np.asarray(user), np.asarray(item)
-    time = np.arange(len(user)) if time is None else np.asarray(time)
-    request = user if request is None else np.asarray(request)
-    label = np.ones(len(user))
-    return Interactions(user, item, request, time, label, title, name="a table")
+@dataclasses.dataclass
+class Table:
+    """Columns of a table; those that are None are not there."""
+
+    user: np.ndarray
+    item: np.ndarray
+    time: np.ndarray | None = None
+    request: np.ndarray | None = None
+    title: np.ndarray | None = None
+
+    def __len__(self):
+        return len(self.user)
+
+
+def table(**columns):
+    return Table(**{name: np.asarray(column) for name, column in columns.items()})
+
+
+def split_of(data, folder, **options):
+    columns = {n: c for n, c in vars(data).items() if c is not None}
+    names = {name: name for name in columns}
+    parts = ArrowParts(pa.table(columns), names, "a table")
+    return split(parts, folder, **options)
 
 
 def random_table(seed, num_rows=600):
     rng = np.random.default_rng(seed)
     user = rng.integers(100, 140, num_rows)
     item = np.array([f"i{n}" for n in rng.integers(0, 90, num_rows)])
-    title = np.array([f"title of {i}" for i in item], dtype=object)
     time = rng.integers(0, 50, num_rows)  # Many ties.
-    return table(user, item, time, user * 10 + time // 10, title)
+    return table(
+        user=user,
+        item=item,
+        time=time,
+        request=user * 10 + time // 10,
+        title=np.array([f"title of {i}, {n}" for n, i in enumerate(item)]),
+    )
+
+
+@pytest.fixture(params=["held", "on disk"])
+def in_windows(request, monkeypatch):
+    """Whether rows are one window in memory, or many on disk."""
+    if request.param == "on disk":
+        monkeypatch.setattr(row_buckets, "HELD_ROWS", 37)
+        monkeypatch.setattr(row_buckets, "WINDOW_ROWS", 50)
+    return request.param == "on disk"
 
 
 def oracle_held_out(user, time):
@@ -65,7 +101,7 @@ def test_strings_and_fractions_of_seconds():
 
 @pytest.mark.parametrize("validation", [False, True])
 @pytest.mark.parametrize("seed", range(3))
-def test_split_equals_loops(seed, validation):
+def test_split_equals_loops(seed, validation, in_windows, tmp_path):
     data = random_table(seed)
     kept = list(range(len(data)))
     held_out = oracle_held_out(data.user, data.time)
@@ -78,53 +114,151 @@ def test_split_equals_loops(seed, validation):
     catalogue = {i for _, i in train_pairs}
     truth = {(int(data.user[r]), str(data.item[r])) for r in held_out}
     truth -= set(train_pairs)
+    titles = {str(data.item[r]): str(data.title[r]) for r in reversed(train)}
 
-    parts = split(data, validation=validation)
-    ids = zip(parts.user_ids[parts.user], parts.item_ids[parts.item], strict=True)
+    parts = split_of(data, tmp_path, validation=validation)
+    assert bool(os.listdir(tmp_path)) == in_windows
+    windows = list(parts.rows.windows())
+    assert (len(windows) > 5) == in_windows
+    rows = np.concatenate(windows)
+    rows = rows[np.argsort(rows["row"])]
+    assert rows["row"].tolist() == train
+    ids = zip(parts.user_ids[rows["user"]], parts.item_ids[rows["item"]], strict=True)
     assert [(int(u), str(i)) for u, i in ids] == train_pairs
     assert parts.item_ids.tolist() == sorted(catalogue)
     assert parts.user_ids.tolist() == sorted({u for u, _ in train_pairs})
-    assert parts.titles.tolist() == [f"title of {i}" for i in sorted(catalogue)]
+    assert parts.titles.tolist() == [titles[i] for i in sorted(catalogue)]
+    counts = [sum(i == one for _, i in train_pairs) for one in parts.item_ids]
+    assert parts.item_counts.tolist() == counts
 
-    known = parts.held_out_item >= 0
-    found = {
-        (int(parts.user_ids[u]), str(parts.item_ids[i]))
-        for u, i in zip(
-            parts.held_out_user[known], parts.held_out_item[known], strict=True
-        )
+    found = parts.held_out
+    users = parts.user_ids[found.users]
+    known = found.item >= 0
+    pairs = {
+        (int(users[u]), str(parts.item_ids[i]))
+        for u, i in zip(found.user[known], found.item[known], strict=True)
     }
-    assert found == {(u, i) for u, i in truth if i in catalogue}
-    assert known.sum() == len(found)  # No pair twice.
+    assert pairs == {(u, i) for u, i in truth if i in catalogue}
+    assert known.sum() == len(pairs)  # No pair twice.
     assert (~known).sum() == sum(i not in catalogue for _, i in truth)
+    assert found.num_pairs == len(truth)
+    assert found.num_unknown == (~known).sum()
+    assert found.num_users == len(users) == len({u for u, _ in truth})
+    seen = zip(found.seen_user, found.seen_item, strict=True)
+    assert sorted((int(users[u]), str(parts.item_ids[i])) for u, i in seen) == sorted(
+        pair for pair in train_pairs if pair[0] in set(users.tolist())
+    )
 
     requests = data.request[train]
     same = requests[:, None] == requests[None, :]
-    assert (same == (parts.request[:, None] == parts.request[None, :])).all()
+    assert (same == (rows["request"][:, None] == rows["request"][None, :])).all()
+    assert parts.rows.num_requests == len(set(requests.tolist()))
+    assert not parts.rows.have_shared_requests
+    for window in windows:  # Requests are whole.
+        inside = np.isin(rows["request"], window["request"])
+        assert inside.sum() == len(window)
 
 
-def test_a_user_with_one_interaction_is_trained_on_and_not_evaluated():
-    parts = split(table([1, 1, 1, 2], ["a", "b", "c", "c"]))
+def test_requests_are_days_of_users_or_users(in_windows, tmp_path):
+    data = random_table(4)
+    time = data.time * 30_000 - 700_000
+    for columns, key in (
+        ({"time": time}, list(zip(data.user, time // 86_400, strict=True))),
+        ({}, data.user.tolist()),
+    ):
+        parts = split_of(table(user=data.user, item=data.item, **columns), tmp_path)
+        rows = np.concatenate(list(parts.rows.windows()))
+        wanted = [key[row] for row in rows["row"]]
+        order = {one: place for place, one in enumerate(sorted(set(wanted)))}
+        # Equal and in order, as shuffling goes by it.
+        numbers = np.unique(rows["request"], return_inverse=True)[1]
+        assert numbers.tolist() == [order[one] for one in wanted]
+
+
+def test_shared_requests_are_found(in_windows, tmp_path):
+    data = random_table(5)
+    data.request = np.arange(len(data)) // 4
+    assert split_of(data, tmp_path).rows.have_shared_requests
+
+
+def test_a_sample_of_users_is_evaluated(in_windows, tmp_path):
+    data = random_table(6)
+    whole = split_of(data, tmp_path).held_out
+    few = split_of(data, tmp_path, evaluated_users=7).held_out
+    assert len(few.users) == 7
+    assert (few.num_users, few.num_pairs) == (whole.num_users, whole.num_pairs)
+    for pairs in (("user", "item"), ("seen_user", "seen_item")):
+        user, item = (getattr(whole, name) for name in pairs)
+        wanted = sorted(
+            (whole.users[u], i)
+            for u, i in zip(user, item, strict=True)
+            if whole.users[u] in few.users
+        )
+        user, item = (getattr(few, name) for name in pairs)
+        assert sorted(zip(few.users[user], item, strict=True)) == wanted
+
+
+def test_a_user_with_one_interaction_is_trained_on_and_not_evaluated(tmp_path):
+    parts = split_of(table(user=[1, 1, 1, 2], item=["a", "b", "c", "c"]), tmp_path)
     assert parts.user_ids.tolist() == [1, 2]
-    assert parts.held_out_user.tolist() == [0]
-    assert parts.item_ids[parts.held_out_item].tolist() == ["c"]
+    assert parts.held_out.users.tolist() == [0]
+    assert parts.item_ids[parts.held_out.item].tolist() == ["c"]
 
 
-def test_repeated_pairs_count_once_and_never_after_training():
+def test_repeated_pairs_count_once_and_never_after_training(tmp_path):
     user = [1] * 15 + [2, 2]
     item = ["a", "b", "d"] + ["c"] * 9 + ["a", "e", "e"] + ["e", "d"]
-    parts = split(table(user, item))
+    parts = split_of(table(user=user, item=item), tmp_path)
+    found = parts.held_out
     # Of user 1's last three, "a" is in training, and "e" occurs twice.
-    pairs = zip(parts.held_out_user, parts.item_ids[parts.held_out_item], strict=True)
+    pairs = zip(found.users[found.user], parts.item_ids[found.item], strict=True)
     assert sorted((int(u), str(i)) for u, i in pairs) == [(0, "e"), (1, "d")]
 
 
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
-        (table([1, 1, 2, 2], ["a", "a", "b", "b"]), "nothing to evaluate"),
-        (table([1, 1, 2, 2], ["a", "b", "a", "c"]), "at least 2 items"),
+        (table(user=[1, 1, 2, 2], item=["a", "a", "b", "b"]), "nothing to evaluate"),
+        (table(user=[1, 1, 2, 2], item=["a", "b", "a", "c"]), "at least 2 items"),
+        (table(user=[1, 1], item=["a", "b"]), "at least 2 users"),
+        (table(user=[1, 2], item=["a", "a"]), "at least 2 items"),
     ],
 )
-def test_what_cannot_be_split(data, expected):
+def test_what_cannot_be_split(data, expected, tmp_path):
     with pytest.raises(CommandError, match=expected):
-        split(data)
+        split_of(data, tmp_path)
+
+
+def test_rows_without_a_positive_label_are_dropped(in_windows, tmp_path):
+    data = random_table(7)
+    label = np.random.default_rng(0).integers(-1, 2, len(data))
+    columns = {n: c for n, c in vars(data).items() if n != "title"}
+    rows = pa.table({**columns, "label": label})
+    parts = ArrowParts(rows, {n: n for n in rows.column_names}, "a table")
+    found = split(parts, tmp_path)
+    few = rows.filter(pa.array(label > 0))
+    wanted = split(ArrowParts(few, {n: n for n in few.column_names}, "a"), tmp_path)
+    assert found.table.num_dropped == (label <= 0).sum()
+    assert found.user_ids.tolist() == wanted.user_ids.tolist()
+    assert found.item_ids.tolist() == wanted.item_ids.tolist()
+    for one, other in zip(found.rows.windows(), wanted.rows.windows(), strict=True):
+        assert one.tolist() == other.tolist()
+
+
+def test_no_room_is_told_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(row_buckets, "HELD_ROWS", 37)
+    with pytest.raises(CommandError, match="Free space"):
+        split_of(random_table(8), tmp_path / "absent")
+    monkeypatch.setattr(row_buckets, "HELD_ROWS", 10**6)
+
+    class Small(row_buckets.RowBuckets):
+        """Has no room for training rows."""
+
+        def add(self, rows, keys):
+            if rows.dtype.itemsize == 24:
+                raise OSError("Free space")
+            super().add(rows, keys)
+
+    monkeypatch.setattr("tfrs_negatives.cli.training_rows.RowBuckets", Small)
+    with pytest.raises(CommandError, match="Free space"):
+        split_of(random_table(8), tmp_path)

@@ -36,7 +36,8 @@ def test_writes_figures_plot_and_model(trained):
     assert written["seconds"] > 0 and written["peak memory, MiB"] > 100
     names = [
         "recall@10", "recall@50", "recall@100", "ndcg@10", "head recall@50",
-        "tail recall@50", comparison.STEP_TIME, comparison.BEFORE, comparison.AFTER,
+        "tail recall@50", comparison.STEP_TIME, comparison.ROWS_A_SECOND,
+        comparison.BEFORE, comparison.AFTER,
     ]  # fmt: skip
     for model in ("plain TFRS", "ours"):
         assert list(written["figures"][model]) == names
@@ -90,11 +91,13 @@ def test_both_models_start_alike_and_see_the_same_batches(keras_2, tmp_path, mak
         request_batches,
         time_split,
     )
-    from tfrs_negatives.data import interactions
+    from tfrs_negatives.data import table_sources
 
     make_csv(tmp_path / "table.csv")
-    table = interactions(tmp_path / "table.csv", user="who", item="what")
-    parts = time_split.split(table)
+    table = table_sources.parts_of_file(
+        tmp_path / "table.csv", {"user": "who", "item": "what"}
+    )
+    parts = time_split.split(table, tmp_path)
     options = arguments.parse(["train", "--hidden", "12", "6"])
     plain = compared_models.plain_model(parts, options, seed=3)
     ours = compared_models.right_negatives_model(parts, options, seed=3)
@@ -141,14 +144,17 @@ def test_towers_of_any_ids(keras_2):
 
 def test_keys_are_requests_too_only_where_users_share_them(keras_2, tmp_path):
     from tfrs_negatives.cli import compared_models, time_split
-    from tfrs_negatives.data import interactions
+    from tfrs_negatives.data import table_sources
 
     lines = ["user,item,own,shared"]
     lines += [f"{n % 4},{n % 41},{n % 4}-{n // 8},{n // 8}" for n in range(60)]
     (tmp_path / "table.csv").write_text("\n".join(lines))
     for column, keys in (("own", ("user",)), ("shared", ("user", "request"))):
-        table = interactions(tmp_path / "table.csv", request=column)
-        assert compared_models.query_keys(time_split.split(table)) == keys
+        table = table_sources.parts_of_file(
+            tmp_path / "table.csv", {"user": None, "item": None, "request": column}
+        )
+        parts = time_split.split(table, tmp_path)
+        assert compared_models.query_keys(parts) == keys
 
 
 @pytest.mark.slow(reason="trains the main job twice")
@@ -176,9 +182,77 @@ def test_options_seeds_and_a_second_run_into_the_same_folder(
     for model in comparison.MODELS:
         for run in (first, second):
             del run["figures"][model][comparison.STEP_TIME]
+            del run["figures"][model][comparison.ROWS_A_SECOND]
         assert first["figures"][model] == second["figures"][model]
     assert first["figures"]["ours"] != first["figures"]["plain TFRS"]
     capsys.readouterr()
+
+
+def test_what_large_tables_leave_out(keras_2, tmp_path, make_csv, capsys):
+    data = make_csv(tmp_path / "table.csv", strings=True)
+    few = ["--no-plain", "--no-index", "--steps-per-epoch", "7"]
+    few += ["--evaluate-users", "9", "--seeds", "3"]
+    output = tmp_path / "out"
+    assert main(["train", *data, *FAST, *few, "--output", str(output)]) == 0
+    assert files(output) == [
+        "embeddings.npz", "figures.json", "figures.png", "manifest.json",
+    ]  # fmt: skip
+    written = json.loads((output / "figures.json").read_text())
+    assert list(written["figures"]) == ["ours"]
+    assert written["model"] == {"trained as": "ours", "seed": 3, "index": None}
+    assert written["data"]["users evaluated"] == 9
+    assert written["notes"][0].startswith("note: figures are of 9 of 23 users")
+    assert written["settings"]["steps_per_epoch"] == 7
+    printed = capsys.readouterr().out
+    assert "plain TFRS" not in printed
+    assert "embeddings.npz" in printed
+
+    with np.load(output / "embeddings.npz", allow_pickle=False) as arrays:
+        assert arrays["user_ids"].tolist() == sorted(f"u{u}" for u in range(30))
+        assert arrays["item_ids"].tolist() == sorted(f"i{i}" for i in range(40))
+        for what, num in (("user", 30), ("item", 40)):
+            embeddings = arrays[f"{what}_embeddings"]
+            assert embeddings.shape == (num, 8)
+            np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=1e-5)
+    audit = ["--model", str(output / "embeddings.npz"), "--temperature", "0.2"]
+    audit += ["--batch-sizes", "64", "--max-batches", "2", "--probes", "5"]
+    audit += ["--output", str(tmp_path / "audit"), "--verbose", "0"]
+    title = data.index("--title")
+    assert main(["audit", *data[:title], *data[title + 2 :], *audit]) == 0
+
+
+def test_epochs_of_steps_go_on_in_the_rows(keras_2, tmp_path, make_csv):
+    from tfrs_negatives.cli import (
+        arguments,
+        compared_models,
+        model_fitting,
+        request_batches,
+        time_split,
+    )
+    from tfrs_negatives.data import table_sources
+
+    make_csv(tmp_path / "table.csv")
+    named = {"user": "who", "item": "what"}
+    parts = time_split.split(
+        table_sources.parts_of_file(tmp_path / "table.csv", named), tmp_path
+    )
+    words = ["train", *FAST, "--num-negatives", "8", "--steps-per-epoch", "4"]
+    options = arguments.parse([*words, "--epochs", "5"])
+    model = compared_models.right_negatives_model(parts, options, 0)
+    seen = []
+    compute_loss = model.compute_loss
+
+    def noted(features, training=False):
+        tf.numpy_function(lambda item: seen.append(item), [features["item"]], [])
+        return compute_loss(features, training)
+
+    model.compute_loss = noted
+    negatives = compared_models.sampler(parts, options)
+    model_fitting.fit(model, parts, options, 0, negatives)
+    rows = request_batches.dataset(parts, options.batch_size, 0).repeat()
+    wanted = [batch["item"].numpy() for batch in rows.take(20)]
+    assert request_batches.num_batches(parts.rows, options.batch_size) < 20
+    assert [batch.tolist() for batch in seen] == [batch.tolist() for batch in wanted]
 
 
 def test_ids_of_any_number_are_trained_on_alike(keras_2, tmp_path, monkeypatch, capsys):
@@ -201,6 +275,7 @@ def test_ids_of_any_number_are_trained_on_alike(keras_2, tmp_path, monkeypatch, 
         written = json.loads(text, parse_constant=pytest.fail)
         for model in comparison.MODELS:
             del written["figures"][model][comparison.STEP_TIME]
+            del written["figures"][model][comparison.ROWS_A_SECOND]
         found.append((written["figures"], written["notes"]))
     assert found[0] == found[1] == found[2]
     figures, notes = found[0]

@@ -47,6 +47,22 @@ def test_merging_changes_nothing(monkeypatch):
     assert_counted(count_ids(dataset, progress=False), IDS)
 
 
+def test_many_distinct_ids_are_merged_a_few_times(monkeypatch):
+    module = importlib.import_module("tfrs_negatives.data.count_ids")
+    monkeypatch.setattr(module, "_MERGE", 40)
+    merged, sizes = module._merged, []
+
+    def noted(parts):
+        sizes.append(sum(len(ids) for ids, _ in parts))
+        return merged(parts)
+
+    monkeypatch.setattr(module, "_merged", noted)
+    dataset = tf.data.Dataset.range(10_000).batch(10)
+    assert len(count_ids(dataset, progress=False)[0]) == 10_000
+    # In proportion to the ids, and not once a batch.
+    assert sum(sizes) < 4 * 10_000
+
+
 @pytest.mark.parametrize(
     ("dataset", "feature", "message"),
     [

@@ -71,7 +71,7 @@ def measure(
             f"received {sorted(set(batch_sizes))}. Name a smaller batch size."
         )
     known = PositivePairs(table.user, table.item, table.num_users, table.num_items)
-    tail = ~head_items(table.item, table.num_items)
+    tail = ~head_items(np.bincount(table.item, minlength=table.num_items))
     rng = np.random.default_rng([seed, 2])
     probes = None
     if model is not None:

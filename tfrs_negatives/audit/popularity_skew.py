@@ -11,19 +11,18 @@ TOP_SHARE = 0.01
 _CURVE_POINTS = 101
 
 
-def head_items(item: np.ndarray, num_items: int) -> np.ndarray:
+def head_items(counts: np.ndarray) -> np.ndarray:
     """Marks the 20% of items with the most rows, ties by position.
 
     Args:
-      item: [n] positions of the rows' items.
-      num_items: N.
+      counts: [N] how many rows each item has.
 
     Returns:
       [N] bool, with at least one True.
     """
-    order = np.argsort(-np.bincount(item, minlength=num_items), kind="stable")
-    head = np.zeros(num_items, bool)
-    head[order[: int(np.ceil(HEAD_SHARE * num_items))]] = True
+    order = np.argsort(-counts, kind="stable")
+    head = np.zeros(len(counts), bool)
+    head[order[: int(np.ceil(HEAD_SHARE * len(counts)))]] = True
     return head
 
 

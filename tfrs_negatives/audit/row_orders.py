@@ -23,18 +23,23 @@ def shuffled_order(num_rows: int, seed: int) -> np.ndarray:
     return order
 
 
-def request_order(request: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+def request_order(
+    request: np.ndarray, seed: int, epoch: int, window: int = 0
+) -> np.ndarray:
     """An order of rows in which the rows of a request stay next to each other.
 
     Args:
       request: [n] numbers of requests, 0 to R - 1.
       seed: Seed of the run.
       epoch: Number of the epoch; each has another order.
+      window: Which of the epoch's windows these rows are, of a table that is larger
+        than one.
 
     Returns:
       [n] row numbers. Requests are in random order, the rows of one in file order.
     """
-    shuffled = np.random.default_rng([seed, epoch]).permutation(request.max() + 1)
+    entropy = [seed, epoch, window] if window else [seed, epoch]
+    shuffled = np.random.default_rng(entropy).permutation(request.max() + 1)
     return np.argsort(shuffled[request], kind="stable")
 
 

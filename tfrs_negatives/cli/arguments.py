@@ -96,6 +96,12 @@ def _add_train(commands: Any) -> None:
     positive = _number(int, 1, "a whole number of at least 1")
     add("--batch-size", type=_number(int, 2, "a whole number of at least 2"))
     add("--epochs", type=positive)
+    add(
+        "--steps-per-epoch",
+        type=positive,
+        metavar="STEPS",
+        help="end an epoch after so many steps, wherever the rows are (else: all rows)",
+    )
     add("--dim", type=positive, help="width of the embeddings")
     add(
         "--hidden",
@@ -132,6 +138,27 @@ def _add_train(commands: Any) -> None:
         ),
     )
 
+    add = parser.add_argument_group("large tables").add_argument
+    add(
+        "--plain",
+        action=argparse.BooleanOptionalAction,
+        help="whether to train plain TFRS too, to compare ours with it",
+    )
+    add(
+        "--index",
+        action=argparse.BooleanOptionalAction,
+        help="whether to write model/ with an index, or embeddings.npz in its place",
+    )
+    add(
+        "--evaluate-users",
+        type=positive,
+        metavar="USERS",
+        help=(
+            "how many users to evaluate at most, drawn at random (else: up to 200,000 "
+            "that make up to 2e9 pairs with the items)"
+        ),
+    )
+
     add = parser.add_argument_group("negatives (ours only)").add_argument
     add(
         "--num-negatives",
@@ -156,6 +183,8 @@ def _add_train(commands: Any) -> None:
         seeds=[0, 1, 2],
         num_negatives=1024,
         popularity_discount=0.85,
+        plain=True,
+        index=True,
     )
 
 

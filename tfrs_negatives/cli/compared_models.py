@@ -184,7 +184,9 @@ def right_negatives_model(
     # The published start (a gap of 100 batches) takes every item for rare until many
     # occurrences say otherwise: in small tables, better than trusting the first few.
     frequency = layers.StreamingFrequency(
-        2**20, num_hashes=1, initial_gap=100 * options.batch_size
+        max(2**20, 2 * len(split.item_ids)),
+        num_hashes=1,
+        initial_gap=100 * options.batch_size,
     )
     correction = frequency
     if options.num_negatives:
@@ -206,10 +208,9 @@ def right_negatives_model(
 
 def query_keys(split: Split) -> tuple[str, ...]:
     """Names of the features that are query keys: users, and requests they share."""
-    pairs = len(set(zip(split.request.tolist(), split.user.tolist(), strict=True)))
-    if pairs == len(set(split.request.tolist())):
-        return ("user",)  # One user a request: masking by user masks by request too.
-    return ("user", "request")
+    if split.rows.have_shared_requests:
+        return ("user", "request")
+    return ("user",)  # One user a request: masking by user masks by request too.
 
 
 def sampler(split: Split, options: argparse.Namespace) -> samplers.Uniform | None:

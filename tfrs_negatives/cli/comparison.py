@@ -19,11 +19,14 @@ MODELS = (PLAIN, OURS)
 BEFORE = "false negatives before masks"
 AFTER = "false negatives after masks"
 STEP_TIME = "step time, ms"
+ROWS_A_SECOND = "rows a second"
 
 #: From model to a dict from figure to number or None, one a seed.
 Runs: TypeAlias = dict[str, list[dict[str, float | None]]]
 
 _EMPTY = "none"
+# Figures that are no shares, and how many digits they are told with.
+_DIGITS = {STEP_TIME: 2, ROWS_A_SECOND: 0}
 _BY_SEED = ("recall@50", "tail recall@50")
 
 
@@ -54,19 +57,22 @@ def table(summarised: dict[str, Any], seeds: Sequence[int]) -> str:
       summarised: What `summary` returns.
       seeds: The seeds, in the order of the values.
     """
-    rows: list[tuple[str, ...]] = [("", *MODELS)]
-    for figure in summarised[PLAIN]:
-        cells = [_cell(summarised[model][figure], figure) for model in MODELS]
+    rows: list[tuple[str, ...]] = [("", *summarised)]
+    for figure in summarised[OURS]:
+        cells = [_cell(of_model[figure], figure) for of_model in summarised.values()]
         rows.append((figure, *cells))
-    rows.append(("", "", ""))
+    rows.append(("",) * (1 + len(summarised)))
     for figure in _BY_SEED:
         for place, seed in enumerate(seeds):
-            values = [summarised[m][figure]["by_seed"][place] for m in MODELS]
+            values = [m[figure]["by_seed"][place] for m in summarised.values()]
             rows.append((f"{figure}, seed {seed}", *map(_four_digits, values)))
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
-        f"{name:<{widths[0]}}  {plain:>{widths[1]}}  {ours:>{widths[2]}}".rstrip()
-        for name, plain, ours in rows
+        "  ".join(
+            cell.rjust(width) if place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
     )
 
 
@@ -83,14 +89,16 @@ def plot(summarised: dict[str, Any], path: PathLike, title: str) -> None:
 
     names = [
         name
-        for name, found in summarised[PLAIN].items()
-        if name != STEP_TIME and found["mean"] is not None
+        for name, found in summarised[OURS].items()
+        if name not in _DIGITS and found["mean"] is not None
     ]
     chart = Figure(figsize=(10, 4.5), layout="constrained")
     FigureCanvasAgg(chart)
     axes = chart.add_subplot()
     places = np.arange(len(names))
     for model, offset, color in ((PLAIN, -0.2, "#9aa5b1"), (OURS, 0.2, "#1f6feb")):
+        if model not in summarised:
+            continue
         means = [summarised[model][name]["mean"] for name in names]
         deviations = [summarised[model][name]["std"] for name in names]
         bars = axes.bar(
@@ -122,7 +130,7 @@ def _statistics(values: list[float | None]) -> dict[str, Any]:
 def _cell(statistics: dict[str, Any], figure: str) -> str:
     if statistics["mean"] is None:
         return _EMPTY
-    digits = 2 if figure == STEP_TIME else 4
+    digits = _DIGITS.get(figure, 4)
     return f"{statistics['mean']:.{digits}f} ± {statistics['std']:.{digits}f}"
 
 

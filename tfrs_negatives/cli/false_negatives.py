@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+import tensorflow as tf
+
 from tfrs_negatives.cli import request_batches
 from tfrs_negatives.cli.compared_models import RightNegativesModel
 from tfrs_negatives.cli.time_split import Split
-from tfrs_negatives.data import positives_of
+from tfrs_negatives.data import Positives, positives_of
 from tfrs_negatives.metrics import FalseNegativeRate
+from tfrs_negatives.types import Features
 
 _NUM_BATCHES = 20
 
@@ -30,12 +34,13 @@ def false_negative_rates(
     Returns:
       `(before, after)`; 0 where no pair is left.
     """
-    positives = positives_of(
-        {"user": split.user_ids[split.user], "item": split.item_ids[split.item]}
-    )
     rows = request_batches.dataset(split, batch_size, seed)
     every = max(1, int(rows.cardinality()) // _NUM_BATCHES)
-    rows = rows.shard(every, 0).take(_NUM_BATCHES)
+    batches = list(rows.shard(every, 0).take(_NUM_BATCHES))
+    positives = _positives_of_users(split, batches)
+    rows = tf.data.Dataset.from_generator(
+        lambda: batches, output_signature=rows.element_spec
+    )
     rows = positives.attach(rows, "user", model.POSITIVES)
     before, after = (
         FalseNegativeRate("in_batch", after_masks=m) for m in (False, True)
@@ -44,3 +49,16 @@ def false_negative_rates(
     for features in rows:  # So few that tracing would take longer.
         counted.compute_loss(features, training=False)
     return float(before.result()), float(after.result())
+
+
+def _positives_of_users(split: Split, batches: list[Features]) -> Positives:
+    """The items of the training rows of the users of some batches."""
+    users = np.unique(np.concatenate([batch["user"].numpy() for batch in batches]))
+    if users.dtype == object:
+        users = np.array([user.decode() for user in users], object)
+    chosen = np.zeros(len(split.user_ids), bool)
+    chosen[np.searchsorted(split.user_ids, users)] = True
+    rows = split.rows.of_users(chosen)
+    return positives_of(
+        {"user": split.user_ids[rows["user"]], "item": split.item_ids[rows["item"]]}
+    )

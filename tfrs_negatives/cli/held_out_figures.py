@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives.audit.popularity_skew import head_items
-from tfrs_negatives.cli.time_split import Split
+from tfrs_negatives.cli.held_out_pairs import HeldOut
 from tfrs_negatives.metrics import rank_measures
 from tfrs_negatives.metrics.candidate_corpus import largest_norm
 from tfrs_negatives.metrics.ranks import ranks_of_positions
@@ -20,7 +20,10 @@ _BLOCK_USERS = 256
 
 
 def figures(
-    user_embeddings: np.ndarray, item_embeddings: np.ndarray, split: Split
+    user_embeddings: np.ndarray,
+    item_embeddings: np.ndarray,
+    held_out: HeldOut,
+    item_counts: np.ndarray,
 ) -> dict[str, float | None]:
     """What `evaluate` finds in a model, from its embeddings.
 
@@ -30,9 +33,10 @@ def figures(
     items outside the catalogue are misses, and in neither group.
 
     Args:
-      user_embeddings: [U, d] float.
+      user_embeddings: [V, d] float, of the users that are evaluated.
       item_embeddings: [N, d] float.
-      split: `Split` with U users and N items.
+      held_out: `HeldOut` of V users.
+      item_counts: [N] how many training rows each item has.
 
     Returns:
       Dict: "recall@k" (hits over held-out pairs), "ndcg@10" (binary gain, mean over
@@ -48,27 +52,32 @@ def figures(
                 "Expected finite embeddings, received NaN or infinity: training has "
                 "diverged. Lower --learning-rate or raise --temperature."
             )
-    ranks = held_out_ranks(user_embeddings, item_embeddings, split)
+    ranks = held_out_ranks(user_embeddings, item_embeddings, held_out)
     found: dict[str, float | None]
     found = {f"recall@{k}": _recall(ranks, k) for k in RECALL_AT}
-    found[f"ndcg@{NDCG_AT}"] = _ndcg(ranks, split.held_out_user)
-    for name, pairs in _groups(split).items():
+    found[f"ndcg@{NDCG_AT}"] = _ndcg(ranks, held_out.user)
+    for name, pairs in _groups(held_out, item_counts).items():
         found[name] = _recall(ranks[pairs], GROUP_RECALL_AT)
     return found
 
 
-def notes(split: Split) -> list[str]:
+def notes(held_out: HeldOut, item_counts: np.ndarray) -> list[str]:
     """What must be known to read the figures: why some are missing, or lower.
 
     Args:
-      split: `Split`.
+      held_out, item_counts: As in `figures`.
 
     Returns:
       List of sentences.
     """
     found = []
-    num_pairs, groups = len(split.held_out_item), _groups(split)
-    outside = num_pairs - sum(int(pairs.sum()) for pairs in groups.values())
+    if len(held_out.users) < held_out.num_users:
+        found.append(
+            f"note: figures are of {len(held_out.users)} of {held_out.num_users} users "
+            "with held-out pairs, drawn at random."
+        )
+    num_pairs, groups = len(held_out.item), _groups(held_out, item_counts)
+    outside = int((held_out.item < 0).sum())
     if outside:
         found.append(
             f"note: {outside} of {num_pairs} held-out pairs are of items never in "
@@ -84,13 +93,11 @@ def notes(split: Split) -> list[str]:
     return found
 
 
-def _groups(split: Split) -> dict[str, np.ndarray]:
+def _groups(held_out: HeldOut, item_counts: np.ndarray) -> dict[str, np.ndarray]:
     """Which held-out pairs are of each group's items, by the figure's name."""
-    known = split.held_out_item >= 0
+    known = held_out.item >= 0
     in_head = np.zeros_like(known)
-    in_head[known] = head_items(split.item, len(split.item_ids))[
-        split.held_out_item[known]
-    ]
+    in_head[known] = head_items(item_counts)[held_out.item[known]]
     return {
         f"head recall@{GROUP_RECALL_AT}": in_head,
         f"tail recall@{GROUP_RECALL_AT}": known & ~in_head,
@@ -98,12 +105,12 @@ def _groups(split: Split) -> dict[str, np.ndarray]:
 
 
 def held_out_ranks(
-    user_embeddings: np.ndarray, item_embeddings: np.ndarray, split: Split
+    user_embeddings: np.ndarray, item_embeddings: np.ndarray, held_out: HeldOut
 ) -> np.ndarray:
     """Ranks of the held-out items among their user's candidates.
 
     Args:
-      user_embeddings, item_embeddings, split: As in `figures`.
+      user_embeddings, item_embeddings, held_out: As in `figures`.
 
     Returns:
       [h] int32: 1 the best, exact as far as the figures look; 0 for items outside the
@@ -125,17 +132,17 @@ def held_out_ranks(
         queries = tf.gather(users, user)
         return ranks_of_positions(queries, items, norm, positives, seen, deepest)
 
-    pairs = np.flatnonzero(split.held_out_item >= 0)
-    pairs_of = _ListsByUser(split.held_out_user[pairs], pairs, len(users))
-    seen_by = _ListsByUser(split.user, split.item, len(users))
+    pairs = np.flatnonzero(held_out.item >= 0)
+    pairs_of = _ListsByUser(held_out.user[pairs], pairs, len(users))
+    seen_by = _ListsByUser(held_out.seen_user, held_out.seen_item, len(users))
     # Users who have seen as much come together, so that little is padded.
     order = np.argsort(seen_by.sizes, kind="stable")
     order = order[pairs_of.sizes[order] > 0]
-    ranks = np.zeros(len(split.held_out_item), np.int32)
+    ranks = np.zeros(len(held_out.item), np.int32)
     for start in range(0, len(order), _BLOCK_USERS):
         user = order[start : start + _BLOCK_USERS]
         wanted = pairs_of.matrix(user)
-        positives = np.where(wanted >= 0, split.held_out_item[wanted], -1)
+        positives = np.where(wanted >= 0, held_out.item[wanted], -1)
         found = ranks_of(user, positives, seen_by.matrix(user)).numpy()
         rows, places = np.nonzero(wanted >= 0)
         scores = np.einsum(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives._keras import keras
-from tfrs_negatives.cli import optimizer_choice, request_batches
+from tfrs_negatives.cli import comparison, optimizer_choice, request_batches
 from tfrs_negatives.cli.time_split import Split
 from tfrs_negatives.models import Model
 from tfrs_negatives.optimizers import LazyAdam
@@ -29,6 +30,7 @@ class StepTimer(keras.callbacks.Callback):
     def __init__(self) -> None:
         super().__init__()
         self._seconds: list[float] = []
+        self._ends: list[float] = []
 
     def on_train_batch_begin(
         self, batch: int, logs: dict[str, Any] | None = None
@@ -38,11 +40,24 @@ class StepTimer(keras.callbacks.Callback):
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        self._seconds.append(time.perf_counter() - self._start)
+        self._ends.append(time.perf_counter())
+        self._seconds.append(self._ends[-1] - self._start)
 
     def median_ms(self) -> float:
         """Median in milliseconds, without the first steps if there are others."""
         return 1000 * float(np.median(self._seconds[_WARM_UP_STEPS:] or self._seconds))
+
+    def rows_a_second(self, num_rows: int, batch_size: int) -> float:
+        """Rows over the seconds that all steps took, but for the first ones.
+
+        Args:
+          num_rows: Rows of all steps.
+          batch_size: Rows of the first ones.
+        """
+        ends, first = self._ends, min(_WARM_UP_STEPS, len(self._ends) - 1)
+        if not first:  # One step, of which no earlier one tells when it began.
+            return num_rows / self._seconds[0]
+        return (num_rows - first * batch_size) / (ends[-1] - ends[first - 1])
 
 
 def fit(
@@ -51,7 +66,8 @@ def fit(
     options: argparse.Namespace,
     seed: int,
     negatives: Uniform | None = None,
-) -> float:
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> dict[str, float]:
     """Trains a model on request-sorted batches, with Keras's progress.
 
     Args:
@@ -60,17 +76,32 @@ def fit(
       options: The command's arguments.
       seed: Decides the batches.
       negatives: A sampler to attach as the feature "negatives", or None.
+      callbacks: Keras callbacks.
 
     Returns:
-      Median time of a training step, in milliseconds.
+      `comparison.STEP_TIME`, the median time of a training step, and
+      `comparison.ROWS_A_SECOND`.
     """
     rows = request_batches.dataset(split, options.batch_size, seed)
+    steps, num_rows = options.steps_per_epoch, options.epochs * len(split.rows)
+    if steps is not None:
+        num_rows = options.epochs * steps * options.batch_size
+        rows = rows.repeat()
     if negatives is not None:
         rows = negatives.attach(rows, options.num_negatives, seed=seed)
     timer = StepTimer()
     model.compile(optimizer(split, options))
-    model.fit(rows, epochs=options.epochs, verbose=options.verbose, callbacks=[timer])
-    return timer.median_ms()
+    model.fit(
+        rows,
+        epochs=options.epochs,
+        steps_per_epoch=steps,
+        verbose=options.verbose,
+        callbacks=[timer, *callbacks],
+    )
+    return {
+        comparison.STEP_TIME: timer.median_ms(),
+        comparison.ROWS_A_SECOND: timer.rows_a_second(num_rows, options.batch_size),
+    }
 
 
 def optimizer(split: Split, options: argparse.Namespace) -> KerasOptimizer:
@@ -87,9 +118,9 @@ def optimizer(split: Split, options: argparse.Namespace) -> KerasOptimizer:
 
 def embed(tower: Tower, ids: np.ndarray) -> np.ndarray:
     """Embeddings of ids, [n, d] float32."""
-    return np.concatenate(
-        [
-            tower(tf.constant(ids[start : start + _EMBED_ROWS])).numpy()
-            for start in range(0, len(ids), _EMBED_ROWS)
-        ]
-    )
+    width = tower(tf.constant(ids[:1])).shape[1]
+    embeddings = np.empty((len(ids), width), np.float32)
+    for start in range(0, len(ids), _EMBED_ROWS):
+        part = ids[start : start + _EMBED_ROWS]
+        embeddings[start : start + len(part)] = tower(tf.constant(part)).numpy()
+    return embeddings

@@ -4,28 +4,44 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives.audit.row_orders import request_order
 from tfrs_negatives.cli.time_split import Split
+from tfrs_negatives.cli.training_rows import ROW, TrainingRows
 from tfrs_negatives.types import Features
 
 
 def request_batches(
-    split: Split, batch_size: int, seed: int, epoch: int
-) -> list[np.ndarray]:
+    rows: TrainingRows, batch_size: int, seed: int, epoch: int
+) -> Iterator[np.ndarray]:
     """Cuts the order of an epoch into batches.
 
     All but the last have `batch_size` rows, so a request may go on in the next
-    batch.
+    batch. Requests are in random order among those of their window, of 4 million rows;
+    which these are changes from epoch to epoch.
 
-    Returns:
-      List of arrays of row numbers.
+    Yields:
+      Arrays of `training_rows.ROW`.
     """
-    order = request_order(split.request, seed, epoch)
-    return np.split(order, range(batch_size, len(order), batch_size))
+    rest = np.zeros(0, ROW)
+    for ordered in _ahead(_ordered_windows(rows, seed, epoch)):
+        if len(rest):
+            ordered = np.concatenate([rest, ordered])
+        end = len(ordered) - len(ordered) % batch_size
+        for start in range(0, end, batch_size):
+            yield ordered[start : start + batch_size]
+        rest = ordered[end:]
+    if len(rest):
+        yield rest
+
+
+def num_batches(rows: TrainingRows, batch_size: int) -> int:
+    """How many batches an epoch has."""
+    return -(-len(rows) // batch_size)
 
 
 def dataset(split: Split, batch_size: int, seed: int) -> tf.data.Dataset:
@@ -44,28 +60,47 @@ def dataset(split: Split, batch_size: int, seed: int) -> tf.data.Dataset:
     """
     epochs = itertools.count()
 
-    def passes() -> Iterator[np.ndarray]:
-        yield from request_batches(split, batch_size, seed, next(epochs))
+    def passes() -> Iterator[tuple[np.ndarray, ...]]:
+        for rows in request_batches(split.rows, batch_size, seed, next(epochs)):
+            yield rows["user"], rows["item"], rows["request"]
 
-    columns = {
-        "user": (tf.constant(split.user_ids), tf.constant(split.user)),
-        "item": (tf.constant(split.item_ids), tf.constant(split.item)),
-    }
-    requests = tf.constant(split.request)
+    user_ids, item_ids = tf.constant(split.user_ids), tf.constant(split.item_ids)
 
-    def features(rows: tf.Tensor) -> Features:
-        batch = {
-            name: tf.gather(ids, tf.gather(positions, rows))
-            for name, (ids, positions) in columns.items()
+    def features(user: tf.Tensor, item: tf.Tensor, request: tf.Tensor) -> Features:
+        return {
+            "user": tf.gather(user_ids, user),
+            "item": tf.gather(item_ids, item),
+            "request": request,
         }
-        return {**batch, "request": tf.gather(requests, rows)}
 
-    num_batches = -(-len(split.user) // batch_size)
-    rows = tf.data.Dataset.from_generator(
-        passes, output_signature=tf.TensorSpec([None], tf.int64)
+    batches = tf.data.Dataset.from_generator(
+        passes,
+        output_signature=tuple(
+            tf.TensorSpec([None], dtype) for dtype in (tf.int32, tf.int32, tf.int64)
+        ),
+    )
+    length = tf.data.experimental.assert_cardinality(
+        num_batches(split.rows, batch_size)
     )
     return (
-        rows.apply(tf.data.experimental.assert_cardinality(num_batches))
+        batches.apply(length)
         .map(features, num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)
     )
+
+
+def _ordered_windows(rows: TrainingRows, seed: int, epoch: int) -> Iterator[np.ndarray]:
+    """The windows of an epoch, each in its order."""
+    # Other entropy than that of any window's order.
+    for number, window in enumerate(rows.windows(seed=(seed, epoch, 0, 1))):
+        request = np.unique(window["request"], return_inverse=True)[1]
+        yield window[request_order(request, seed, epoch, number)]
+
+
+def _ahead(windows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same, each made while the one before is used."""
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, windows, None)
+        while (window := following.result()) is not None:
+            following = thread.submit(next, windows, None)
+            yield window

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfrs_negatives.audit.held_out import last_interactions
-from tfrs_negatives.cli.command_error import CommandError
-from tfrs_negatives.data import Interactions
-from tfrs_negatives.data.id_codes import codes
+from tfrs_negatives.cli.command_error import CommandError, told_in_one_line
+from tfrs_negatives.cli.held_out_pairs import HeldOut, HeldOutPairs
+from tfrs_negatives.cli.interaction_rows import InteractionRows, Window, read_rows
+from tfrs_negatives.cli.training_rows import TrainingRows
+from tfrs_negatives.types import PathLike
+
+if TYPE_CHECKING:
+    from tfrs_negatives.data.table_parts import TableParts
+
+# Without a number of users to evaluate: so many products of a user and an item, which
+# take minutes, and so many users, whose pairs are held.
+_EVALUATED_PAIRS = 2 * 10**9
+_EVALUATED_USERS = 200_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,95 +32,126 @@ class Split:
       user_ids: [U] ids of the users, sorted.
       item_ids: [N] ids of the catalogue, sorted: the items with training rows.
       titles: [N] titles of the catalogue, or None.
-      user, item: [n] positions of the training rows' users and items.
-      request: [n] numbers of their requests.
-      held_out_user: [h] positions of users.
-      held_out_item: [h] positions of items, -1 for items outside the catalogue.
-        Pairs are distinct, and none is a training pair.
+      rows: `TrainingRows`.
+      item_counts: [N] how many training rows each item has.
+      held_out: `HeldOut`.
+      table: `InteractionRows`: what was read, without its rows.
     """
 
     user_ids: np.ndarray
     item_ids: np.ndarray
     titles: np.ndarray | None
-    user: np.ndarray
-    item: np.ndarray
-    request: np.ndarray
-    held_out_user: np.ndarray
-    held_out_item: np.ndarray
+    rows: TrainingRows
+    item_counts: np.ndarray
+    held_out: HeldOut
+    table: InteractionRows
 
 
-def split(table: Interactions, validation: bool = False) -> Split:
-    """Splits a table of interactions by time.
+def split(
+    parts: TableParts,
+    folder: PathLike,
+    validation: bool = False,
+    evaluated_users: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Split:
+    """Splits a table of interactions by time, in two passes over files of its own.
+
+    The first reads the table, collects its ids, and writes rows into buckets by user.
+    The second takes one window of whole users after the other, splits it, and writes
+    training rows into buckets by request. Memory, whatever the number of rows: a
+    window of 4 million rows several times over (about 1 GiB); for each user and item
+    what `data.id_vocabulary` says, for each item 16 bytes more. On disk: 24 bytes a
+    row, and 8 for each of time, request and title; then 24 a training row.
 
     Args:
-      table: `data.Interactions`.
+      parts: The table.
+      folder: Where rows are written, if they are more than a million.
       validation: Whether to leave the held-out rows out altogether, and to split the
         training rows once more.
+      evaluated_users: How many users with held-out pairs are evaluated at most, drawn
+        at random. None: as many as make 2 * 10^9 pairs with the items, up to 200,000.
+      progress: Function of the number of rows read so far, or None.
 
     Returns:
       `Split`.
 
     Raises:
-      CommandError: Fewer than two items to train on, or nothing held out.
+      CommandError: A table that cannot be read, fewer than two items to train on, or
+        nothing held out.
     """
-    every_user, user = codes(table.user)
-    every_item, item = codes(table.item)
-    rows = np.arange(len(table))
-    held_out = last_interactions(user, table.time)
-    if validation:
-        rows = rows[~held_out]
-        held_out = last_interactions(user[rows], table.time[rows])
-    train, test = rows[~held_out], rows[held_out]
+    with told_in_one_line():
+        table = read_rows(parts, folder, progress)
+    num_items = len(table.items)
+    most = evaluated_users or max(
+        1, min(_EVALUATED_USERS, _EVALUATED_PAIRS // num_items)
+    )
+    rows = TrainingRows(folder)
+    titles = None if table.titles is None else _FirstTitles(num_items)
+    item_counts = np.zeros(num_items, np.int64)
+    held_out = HeldOutPairs(num_items, most)
+    try:
+        for window in table.windows():
+            is_held_out = last_interactions(window.user, window.time)
+            if validation:
+                window = window.take(~is_held_out)
+                is_held_out = last_interactions(window.user, window.time)
+            train = window.take(~is_held_out)
+            rows.add(train.row, train.request, train.user, train.item)
+            item_counts += np.bincount(train.item, minlength=num_items)
+            held_out.add(train, window.take(is_held_out))
+            if titles is not None:
+                titles.add(train)
+    except OSError as error:  # No room for the training rows.
+        raise CommandError(str(error)) from error
 
-    users, train_user = np.unique(user[train], return_inverse=True)
-    items, first_row, train_item = np.unique(
-        item[train], return_index=True, return_inverse=True
-    )
-    item_ids = every_item[items]
-    if len(item_ids) < 2:
+    in_catalogue = item_counts > 0
+    if in_catalogue.sum() < 2:
         raise CommandError(
-            f"Expected at least 2 items to train on, received {len(item_ids)} in the "
-            "training part. Load more interactions."
+            f"Expected at least 2 items to train on, received {in_catalogue.sum()} in "
+            "the training part. Load more interactions."
         )
-    pairs = np.stack([np.searchsorted(users, user[test]), item[test]], axis=1)
-    first_pair = np.unique(pairs, axis=0, return_index=True)[1]
-    held_out_user = pairs[first_pair, 0]
-    held_out_item = _positions(items, pairs[first_pair, 1])
-    new = ~_contains(
-        train_user, train_item, held_out_user, held_out_item, len(item_ids)
-    )
-    if not new.any():
+    if not held_out.num_pairs:
         raise CommandError(
             f"Expected users with new items among their last interactions, received "
-            f"none of them in {table.name}: there is nothing to evaluate on. Load "
+            f"none of them in {table.source}: there is nothing to evaluate on. Load "
             "more interactions for each user."
         )
+    positions = np.where(in_catalogue, np.cumsum(in_catalogue) - 1, -1)
+    rows.number_items(positions)
     return Split(
-        user_ids=every_user[users],
-        item_ids=item_ids,
-        titles=None if table.title is None else table.title[train][first_row],
-        user=train_user,
-        item=train_item,
-        request=codes(table.request[train])[1],
-        held_out_user=held_out_user[new],
-        held_out_item=held_out_item[new],
+        user_ids=table.users.ids,
+        item_ids=table.items.ids[in_catalogue],
+        titles=(
+            None
+            if titles is None or table.titles is None
+            else table.titles.ids[titles.found[in_catalogue]]
+        ),
+        rows=rows,
+        item_counts=item_counts[in_catalogue],
+        held_out=held_out.finish(positions),
+        table=table,
     )
 
 
-def _positions(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Where each of `wanted` is in the ascending `ids`; -1 where it is not."""
-    place = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
-    return np.where(ids[place] == wanted, place, -1)
+class _FirstTitles:
+    """The title of the first training row of each item, whichever comes first here.
 
+    Args:
+      num_items: How many items there are.
 
-def _contains(
-    user: np.ndarray,
-    item: np.ndarray,
-    other_user: np.ndarray,
-    other_item: np.ndarray,
-    num_items: int,
-) -> np.ndarray:
-    """Which of the other pairs are among the pairs."""
-    keys = user.astype(np.int64) * num_items + item
-    other = other_user.astype(np.int64) * num_items + other_item
-    return np.isin(other, keys) & (other_item >= 0)
+    Attributes:
+      found: [M] numbers of titles.
+    """
+
+    def __init__(self, num_items: int) -> None:
+        self.found = np.zeros(num_items, np.int64)
+        self._row = np.full(num_items, np.iinfo(np.int64).max)
+
+    def add(self, window: Window) -> None:
+        """Looks at the training rows of a window."""
+        assert window.title is not None
+        items, first = np.unique(window.item, return_index=True)
+        is_earlier = window.row[first] < self._row[items]
+        items, first = items[is_earlier], first[is_earlier]
+        self.found[items] = window.title[first]
+        self._row[items] = window.row[first]

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import resource
+import tempfile
 import time
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tfrs_negatives.cli import comparison, held_out_figures, optimizer_choice
 from tfrs_negatives.cli.command_error import CommandError, told_in_one_line
 from tfrs_negatives.cli.comparison import FIGURES, Runs
 from tfrs_negatives.cli.output_folder import OutputFolder
 from tfrs_negatives.cli.time_split import Split, split
-from tfrs_negatives.data import Interactions, interactions
+from tfrs_negatives.data import table_sources
 from tfrs_negatives.version import __version__
 
 if TYPE_CHECKING:
     from tfrs_negatives.cli.compared_models import RightNegativesModel
 
 COMMAND = "tfrs-negatives train"
+#: Written without an index: what `audit --model` reads.
+EMBEDDINGS = "embeddings.npz"
+_ROLES = ("user", "item", "request", "time", "label", "title")
 
 
 def train(options: argparse.Namespace) -> None:
@@ -34,9 +41,13 @@ def train(options: argparse.Namespace) -> None:
         be. Nothing has been written then.
     """
     start = time.perf_counter()
-    with OutputFolder(options.output, COMMAND) as output:
-        table, parts = _load(options)
-        facts = _facts(table, parts)
+    with (
+        OutputFolder(options.output, COMMAND) as output,
+        # Beside the output: a disk with room for it has room for rows.
+        tempfile.TemporaryDirectory(prefix="rows.", dir=output.folder) as scratch,
+    ):
+        parts = _load(options, scratch)
+        facts = _facts(parts)
         optimizer = optimizer_choice.told(
             options.optimizer, len(parts.user_ids), len(parts.item_ids)
         )
@@ -44,12 +55,12 @@ def train(options: argparse.Namespace) -> None:
         print("\n".join(f"{name}: {value}" for name, value in shown.items()))
         runs, model = _compare(parts, options)
         figures = comparison.summary(runs)
-        notes = held_out_figures.notes(parts)
+        notes = held_out_figures.notes(parts.held_out, parts.item_counts)
         lines = [comparison.table(figures, options.seeds), "", *notes]
         print("\n" + "\n".join(lines), flush=True)
-        index = _export(model, parts, os.path.join(output.folder, "model"))
+        exported = _export(model, parts, output.folder, options.index)
         seeds = " ".join(map(str, options.seeds))
-        title = f"{table.name}, seeds {seeds}: mean and standard deviation"
+        title = f"{parts.table.source}, seeds {seeds}: mean and standard deviation"
         comparison.plot(figures, os.path.join(output.folder, "figures.png"), title)
         written = {
             "command": COMMAND,
@@ -62,7 +73,7 @@ def train(options: argparse.Namespace) -> None:
             "model": {
                 "trained as": comparison.OURS,
                 "seed": options.seeds[-1],
-                **index,
+                **exported,
             },
             "seconds": round(time.perf_counter() - start, 1),
             "peak memory, MiB": _peak_memory_mib(),
@@ -72,28 +83,44 @@ def train(options: argparse.Namespace) -> None:
             json.dump(written, file, indent=2, allow_nan=False)
     print(
         f"Wrote {output.path} after {written['seconds']:.0f} s, with "
-        f"{written['peak memory, MiB']} MiB at the most. Its model/ is ours of seed "
-        f"{options.seeds[-1]}; ask it with\n  tfrs-negatives query {output.path} "
-        f"--user {parts.user_ids[0]}"
+        f"{written['peak memory, MiB']} MiB at the most. "
+        + _what_next(output.path, parts, options)
     )
 
 
-def _load(options: argparse.Namespace) -> tuple[Interactions, Split]:
-    """The table and its split."""
+def _what_next(path: str, parts: Split, options: argparse.Namespace) -> str:
+    if not options.index:
+        return f"Its {EMBEDDINGS} are those of ours of seed {options.seeds[-1]}."
+    return (
+        f"Its model/ is ours of seed {options.seeds[-1]}; ask it with\n"
+        f"  tfrs-negatives query {path} --user {parts.user_ids[0]}"
+    )
+
+
+def _load(options: argparse.Namespace, scratch: str) -> Split:
+    """The split table, whose rows are in the folder `scratch` if they are many."""
     with told_in_one_line():
-        table = interactions(
+        parts = table_sources.parts(
             options.data,
-            tfds=options.tfds,
-            data_dir=options.data_dir,
-            user=options.user,
-            item=options.item,
-            request=options.request,
-            time=options.time,
-            label=options.label,
-            title=options.title,
+            options.tfds,
+            options.data_dir,
+            {role: getattr(options, role) for role in _ROLES},
         )
         _check_environment()
-    return table, split(table, validation=options.validation)
+    found = split(
+        parts,
+        scratch,
+        validation=options.validation,
+        evaluated_users=options.evaluate_users,
+        progress=_tell if options.verbose else None,
+    )
+    if options.verbose:
+        print()
+    return found
+
+
+def _tell(num_rows: int) -> None:
+    print(f"\r{num_rows:,} rows read", end="", flush=True)
 
 
 def _check_environment() -> None:
@@ -109,27 +136,29 @@ def _check_environment() -> None:
         )
 
 
-def _facts(table: Interactions, parts: Split) -> dict[str, Any]:
+def _facts(parts: Split) -> dict[str, Any]:
     """What was loaded and how it was split, for people."""
+    table, held_out = parts.table, parts.held_out
     return {
-        "data": table.name,
-        "interactions": len(table),
+        "data": table.source,
+        "interactions": table.num_rows,
         "dropped by label": table.num_dropped,
-        "order": "time" if table.has_time else "file",
+        "order": "file" if table.times is None else "time",
         "times": table.time_range,
-        "training interactions": len(parts.user),
-        "training requests": int(parts.request.max()) + 1,
+        "training interactions": len(parts.rows),
+        "training requests": parts.rows.num_requests,
         "users": len(parts.user_ids),
         "items": len(parts.item_ids),
-        "held-out pairs": len(parts.held_out_user),
-        "of items never in training": int((parts.held_out_item < 0).sum()),
+        "held-out pairs": held_out.num_pairs,
+        "of items never in training": held_out.num_unknown,
+        "users evaluated": len(held_out.users),
     }
 
 
 def _compare(
     parts: Split, options: argparse.Namespace
 ) -> tuple[Runs, RightNegativesModel]:
-    """Trains and evaluates both models for every seed.
+    """Trains and evaluates the models for every seed.
 
     Returns:
       What `comparison.summary` takes, and our model of the last seed.
@@ -137,63 +166,83 @@ def _compare(
     from tfrs_negatives.cli import compared_models, model_fitting
     from tfrs_negatives.cli.false_negatives import false_negative_rates
 
-    runs: Runs = {name: [] for name in comparison.MODELS}
+    names = comparison.MODELS if options.plain else (comparison.OURS,)
+    runs: Runs = {name: [] for name in names}
+    model: Any = None
     for seed in options.seeds:
-        for name in comparison.MODELS:
+        for name in names:
             print(f"\n{name}, seed {seed}", flush=True)
+            # The tables of two models need not be there at once.
+            model = None
+            gc.collect()
             if name == comparison.PLAIN:
                 model = compared_models.plain_model(parts, options, seed)
                 negatives = None
             else:
                 model = compared_models.right_negatives_model(parts, options, seed)
                 negatives = compared_models.sampler(parts, options)
-            step_time = model_fitting.fit(model, parts, options, seed, negatives)
+            times = model_fitting.fit(model, parts, options, seed, negatives)
+            evaluated = parts.user_ids[parts.held_out.users]
             try:
                 found = held_out_figures.figures(
-                    model_fitting.embed(model.user_tower, parts.user_ids),
+                    model_fitting.embed(model.user_tower, evaluated),
                     model_fitting.embed(model.item_tower, parts.item_ids),
-                    parts,
+                    parts.held_out,
+                    parts.item_counts,
                 )
             except FloatingPointError as error:
                 raise CommandError(f"{name}, seed {seed}: {error}") from error
-            found[comparison.STEP_TIME] = step_time
-            runs[name].append(found)
+            runs[name].append({**found, **times})
         before, after = false_negative_rates(model, parts, options.batch_size, seed)
-        # Plain TFRS has no masks.
-        runs[comparison.PLAIN][-1] |= {
-            comparison.BEFORE: before,
-            comparison.AFTER: before,
-        }
-        runs[comparison.OURS][-1] |= {
-            comparison.BEFORE: before,
-            comparison.AFTER: after,
-        }
+        for name in names:
+            runs[name][-1] |= {
+                comparison.BEFORE: before,
+                # Plain TFRS has no masks.
+                comparison.AFTER: after if name == comparison.OURS else before,
+            }
     return runs, model
 
 
-def _export(model: RightNegativesModel, parts: Split, path: str) -> dict[str, str]:
-    """Writes the SavedModel; returns what kind of index it has."""
+def _export(
+    model: RightNegativesModel, parts: Split, folder: str, with_index: bool
+) -> dict[str, str | None]:
+    """Writes the SavedModel, or embeddings; returns what kind of index it has."""
     import tensorflow as tf
 
     from tfrs_negatives.cli.compared_models import average_unknown
     from tfrs_negatives.cli.model_fitting import embed
     from tfrs_negatives.index import BruteForce, ScaNN, export_retrieval
 
+    items = embed(model.item_tower, parts.item_ids)
+    if not with_index:
+        np.savez(
+            os.path.join(folder, EMBEDDINGS),
+            user_ids=_plain(parts.user_ids),
+            item_ids=_plain(parts.item_ids),
+            user_embeddings=embed(model.user_tower, parts.user_ids),
+            item_embeddings=items,
+        )
+        return {"index": None}
     average_unknown(model.user_tower)
     try:
         index = ScaNN()
     except ImportError:  # It ships for few platforms; exact search is everywhere.
         index = BruteForce()
-    index.index(embed(model.item_tower, parts.item_ids), tf.constant(parts.item_ids))
+    index.index(items, tf.constant(parts.item_ids))
     dtype = tf.constant(parts.user_ids[:1]).dtype
     export_retrieval(
-        path,
+        os.path.join(folder, "model"),
         model.user_tower,
         index,
         query_signature=tf.TensorSpec([None], dtype, name="user"),
         payload=None if parts.titles is None else {"title": list(parts.titles)},
     )
     return {"index": type(index).__name__}
+
+
+def _plain(ids: np.ndarray) -> np.ndarray:
+    """Ids with strings of fixed width: objects would be pickled."""
+    return ids.astype(str) if ids.dtype == object else ids
 
 
 def _peak_memory_mib() -> int:

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from tfrs_negatives._keras import keras
 
-# Counted batches are merged when they hold this many distinct ids.
+# Counted batches are merged when they hold so many ids, or twice as many as the merged
+# ones before them: so merging takes time in proportion to all batches.
 _MERGE = 2**22
 
 
@@ -18,8 +19,8 @@ def count_ids(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Counts the ids of a dataset in one pass.
 
-    Memory: about 16 bytes a distinct id (more for strings), whatever the length
-    of the dataset.
+    Memory: about 16 bytes a distinct id (more for strings), and three times that
+    while batches are merged, whatever the length of the dataset.
 
     Args:
       dataset: A finite `tf.data.Dataset` of ids, integers or strings, single or in
@@ -64,15 +65,15 @@ def count_ids(
         dataset = dataset.map(lambda row: row[feature])
 
     bar = keras.utils.Progbar(int(length) if length > 0 else None, unit_name="batch")
-    parts, held = [], 0
+    parts, held, num_merged = [], 0, 0
     for index, ids in enumerate(dataset):
         values = ids.flat_values if isinstance(ids, tf.RaggedTensor) else ids
         distinct, counts = np.unique(values.numpy().ravel(), return_counts=True)
         parts.append((distinct, counts))
         held += len(distinct)
-        if held > _MERGE:
+        if held > max(_MERGE, 2 * num_merged):
             parts = [_merged(parts)]
-            held = len(parts[0][0])
+            held = num_merged = len(parts[0][0])
         if progress:
             bar.update(index + 1)
     if not held:

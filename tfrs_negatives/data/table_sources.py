@@ -105,11 +105,16 @@ def check_positive(parts: TableParts, num_rows: int, num_read: int) -> None:
 def check_several(parts: TableParts, role: str, ids: np.ndarray) -> None:
     """Raises `ValueError` where all rows have one user, or one item."""
     if (ids == ids[0]).all():
-        raise ValueError(
-            f"Column {parts.names[role]!r} of {parts.source} must hold at least 2 "
-            f"{role}s, received 1 in {len(ids)} rows. Load a table with more of them, "
-            "or name another column."
-        )
+        raise only_one(parts, role, len(ids))
+
+
+def only_one(parts: TableParts, role: str, num_rows: int) -> ValueError:
+    """The error where all rows have one user, or one item."""
+    return ValueError(
+        f"Column {parts.names[role]!r} of {parts.source} must hold at least 2 "
+        f"{role}s, received 1 in {num_rows} rows. Load a table with more of them, "
+        "or name another column."
+    )
 
 
 def check_one(

@@ -1,0 +1,1 @@
+"""Training and sampling on tables larger than memory."""
