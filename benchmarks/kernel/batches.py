@@ -28,14 +28,17 @@ class Batch:
     def __post_init__(self):
         rng = np.random.default_rng(0)
         columns = self.rows + self.extra
-        ranks = np.arange(1, 100_001)
-        share = {"0.1%": 1 / (ranks + 10), "8%": ranks**-1.3}[self.collisions]
+        share = {
+            "0.1%": 1 / np.arange(11, 100_011),
+            "8%": np.arange(1, 1_000_001) ** -1.3,
+        }[self.collisions]
         share /= share.sum()
         self.queries = self._unit(rng, self.rows)
         self.candidates = self._unit(rng, columns)
         ids = rng.choice(len(share), columns, p=share)
         self.ids = ids.astype(np.int64)
-        self.q = share[ids].astype(np.float32)
+        # TFRS takes what is less for a millionth.
+        self.q = np.maximum(share[ids], 1e-6).astype(np.float32)
         self.users = rng.integers(0, max(self.rows // 4, 1), self.rows)
 
     def _unit(self, rng, rows):
