@@ -53,7 +53,9 @@ def scores_of(
     queries, candidates, *negatives = embeddings
     positives = rows.indices
     dropped = DroppedPairs(scoring.rules, rows)
-    by_head, logits = _against_columns(queries, candidates, scoring.log_q, dropped)
+    by_head, logits = _against_columns(
+        queries, candidates, scoring.log_q, dropped, rows.is_ordered
+    )
 
     corrects = scoring.log_q is not None
 
@@ -126,6 +128,7 @@ def _against_columns(
     candidates: tf.Tensor,
     log_q: tf.Tensor | None,
     dropped: DroppedPairs,
+    is_ordered: tf.Tensor | None,
 ) -> tuple[tf.Tensor | None, tf.Tensor]:
     """The products with the candidates by head, and the scores less log q.
 
@@ -149,17 +152,16 @@ def _against_columns(
         minus_inf = tf.constant(float("-inf"), added.dtype)
         return tf.where(dropped.in_all_rows(), minus_inf, added)
 
-    many = dropped.are_many
     if log_q is None:
-        if many is None:
+        if is_ordered is None:
             return by_head, plain()
         none = tf.zeros(tf.shape(candidates)[:1], candidates.dtype)
-        return by_head, tf.cond(many, lambda: plus(without_shared(none)), plain)
+        return by_head, tf.cond(is_ordered, lambda: plus(without_shared(none)), plain)
 
     def corrected() -> tf.Tensor:
         added = -log_q
-        if many is not None:
-            added = tf.cond(many, lambda: without_shared(-log_q), lambda: -log_q)
+        if is_ordered is not None:
+            added = tf.cond(is_ordered, lambda: without_shared(-log_q), lambda: -log_q)
         return plus(added)
 
     # But it aborts where there is nothing to multiply.

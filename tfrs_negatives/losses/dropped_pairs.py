@@ -46,16 +46,11 @@ class DroppedPairs:
 
     def __init__(self, rules: Sequence[Rule], rows: AnyRows) -> None:
         self._rules, self._rows = rules, rows
-        #: Scalar bool, whether not all pairs are listed; None without rules.
-        self.are_many = None
-        if rules:
-            num_pairs = tf.add_n([rule.num_pairs(rows) for rule in rules])
-            self.are_many = _are_many(num_pairs, rules[0], rows)
 
     def in_all_rows(self) -> tf.Tensor:
         """[C] bool, columns that all rows drop, and that `drop` leaves to others.
 
-        None but where pairs `are_many`.
+        There are none but where rows are ordered.
         """
         shared = [m.in_all_rows() for m in self._masks() if isinstance(m, _RangeMask)]
         none = tf.zeros([self._rules[0].num_columns], tf.bool)
@@ -101,7 +96,11 @@ class DroppedPairs:
 
         # Neither the choice nor the listing reads the scores: TensorFlow does both
         # while it forms them.
-        return tf.cond(self.are_many, compared, listed)
+        num_pairs = tf.add_n([rule.num_pairs(self._rows) for rule in rules])
+        many = _are_many(num_pairs, rules[0], self._rows)
+        if self._rows.is_ordered is not None:
+            many |= self._rows.is_ordered
+        return tf.cond(many, compared, listed)
 
     def _masks(self) -> list[_Mask]:
         return [
@@ -110,29 +109,35 @@ class DroppedPairs:
         ]
 
 
-def row_order(rules: Sequence[Rule]) -> Order | None:
+def row_order(rules: Sequence[Rule], num_blocks: int | tf.Tensor) -> Order | None:
     """Brings rows together that drop the same columns, where that pays.
 
     Args:
       rules: Any number of `Rule`s.
+      num_blocks: How many blocks the rows are cut into. One has no use for an order.
 
     Returns:
       Rows sorted by their ranges, the longest first, of the rule that drops most pairs,
-      if it drops many. None where no rule has single entries.
+      if it drops many. None where no rule has single entries, or one block is all.
     """
     singles = [rule for rule in rules if rule.is_of_single_entries]
-    if not singles:
+    if not singles or (isinstance(num_blocks, int) and num_blocks == 1):
         return None
     all_rows = AllRows(singles[0].num_rows)
-    num_pairs = tf.stack([rule.num_pairs(all_rows) for rule in singles])
     num_columns = tf.cast(singles[0].num_columns, tf.int64)
+    num_pairs = tf.stack([rule.num_pairs(all_rows) for rule in singles])
 
     def sorted_by(rule: Rule) -> tf.Tensor:
         first, last = (tf.cast(x, tf.int64) for x in rule.ranges_of(all_rows))
         key = (num_columns - (last - first)) * (num_columns + 1) + first
         return tf.argsort(key, stable=True)
 
-    is_changed = _are_many(tf.reduce_max(num_pairs), singles[0], all_rows)
+    # A single block need not wait until the keys are sorted.
+    is_changed = tf.cond(
+        tf.convert_to_tensor(num_blocks > 1),
+        lambda: _are_many(tf.reduce_max(num_pairs), singles[0], all_rows),
+        lambda: tf.constant(False),
+    )
     rows = tf.cond(
         is_changed,
         lambda: tf.switch_case(
@@ -177,11 +182,14 @@ class _RangeMask(_Mask):
         self._rule = rule
         first, last = rule.ranges_of(rows)
         start, end = tf.reduce_max(first), tf.reduce_min(last)
-        is_shared = (
-            (start < end)
-            & tf.equal(start, tf.reduce_min(first))
-            & tf.equal(end, tf.reduce_max(last))
-        )
+        is_shared = tf.constant(False)
+        if rows.is_ordered is not None:
+            is_shared = (
+                rows.is_ordered
+                & (start < end)
+                & tf.equal(start, tf.reduce_min(first))
+                & tf.equal(end, tf.reduce_max(last))
+            )
         self._shared = start, tf.where(is_shared, end, start)
         # What all rows share is dropped by others.
         last = tf.where(is_shared, first, last)

@@ -67,6 +67,9 @@ class AllRows:
       size: An int where it is known while tracing, else a scalar int32.
     """
 
+    #: Scalar bool, whether rows were brought in an order; None: they never are.
+    is_ordered: tf.Tensor | None = None
+
     def __init__(self, size: int | tf.Tensor) -> None:
         self.size = size
 
@@ -96,6 +99,8 @@ class RowBlock:
       begin: Scalar int32.
       size: An int where it is known while tracing, else a scalar int32.
     """
+
+    is_ordered: tf.Tensor | None = None
 
     def __init__(self, begin: tf.Tensor, size: int | tf.Tensor) -> None:
         self.begin = begin
@@ -128,6 +133,8 @@ class ChosenRows:
       indices: [n] int32, distinct.
     """
 
+    is_ordered: tf.Tensor | None = None
+
     def __init__(self, indices: tf.Tensor) -> None:
         self.indices = indices
         self.size = tf.size(indices)
@@ -152,14 +159,14 @@ class OrderedBlock(ChosenRows):
 
     def __init__(self, block: RowBlock, order: Order) -> None:
         super().__init__(block.of(order.rows))
-        self._block, self._is_changed = block, order.is_changed
+        self._block, self.is_ordered = block, order.is_changed
         self.size = block.size
 
     def of(self, tensor: tf.Tensor) -> tf.Tensor:
         """These rows of a tensor, its other dimensions whole."""
         # To cut rows out takes a fraction of the time.
         return tf.cond(
-            self._is_changed,
+            self.is_ordered,
             lambda: tf.gather(tensor, self.indices),
             lambda: self._block.of(tensor),
         )

@@ -190,7 +190,8 @@ class SampledLoss(abc.ABC):
                 fused_blocks.run, fused, partition, scoring.product_dtype
             )
         else:
-            partition = partition._replace(order=row_order(scoring.rules))
+            order = row_order(scoring.rules, partition.num_blocks)
+            partition = partition._replace(order=order)
             block = functools.partial(self._block, scoring)
             run = functools.partial(row_blocks.run, block, partition)
         return self._reduced(run, scored, scoring.weights)
