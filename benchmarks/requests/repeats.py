@@ -12,7 +12,8 @@ dropped:
 A batch has a share of distinct users, each with as many rows as another, one after
 the other; and a share of distinct items, each once, and the other rows drawn of them by
 Zipf's law. The two take turns on several such batches; the factor is the median over
-turns.
+turns. Costs of a distinct pair, of a row and of a call are fitted to all factors, for
+`audit.distinct_loss`, and it is told how far these are off.
 """
 
 import itertools
@@ -25,6 +26,7 @@ from benchmarks.common import command_line, csv_rows
 from benchmarks.common.provenance import FIELDS as WHERE
 from benchmarks.common.provenance import provenance
 from benchmarks.common.turns import alternate, medians, ratios
+from tfrs_negatives.audit.distinct_loss import predicted_factor
 from tfrs_negatives.layers import OncePerKey
 from tfrs_negatives.tasks import Retrieval
 
@@ -34,6 +36,7 @@ WIDTH, TABLE = 64, 100_000
 SIZES = 1024, 2048, 4096, 8192
 USER_SHARES, ITEM_SHARES = (1, 2, 4, 20), (1, 2, 4, 10)
 BATCHES = 4
+PREDICTORS = "batch", "queries", "items"
 FIELDS = (
     "batch width queries items share turns distinct_ms all_rows_ms distinct_cpu_ms "
     "all_rows_cpu_ms factor factor_cpu"
@@ -134,6 +137,31 @@ def measure(steps, size, queries, items, seconds):
     }
 
 
+def fit(rows):
+    """What `audit.distinct_loss` calls PAIR_COST, ROW_COST and CALL_COST.
+
+    With them, all pairs + call = factor x (pair x distinct pairs + row x rows + call):
+    by least squares, relative to all pairs.
+    """
+    batch, queries, items, factor = (
+        np.array([float(row[name]) for row in rows]) for name in (*PREDICTORS, "factor")
+    )
+    costs = np.stack([factor * queries * items, factor * batch, factor - 1], axis=1)
+    relative = costs / batch[:, np.newaxis] ** 2
+    return np.linalg.lstsq(relative, np.ones(len(relative)), rcond=None)[0]
+
+
+def errors(rows):
+    """The predicted factor over the measured one, of each row."""
+    return np.array(
+        [
+            predicted_factor(*(float(row[name]) for name in PREDICTORS))
+            / float(row["factor"])
+            for row in rows
+        ]
+    )
+
+
 def main():
     parser = command_line.parser(__doc__, ROWS)
     parser.add_argument("--batches", type=int, nargs="+", default=SIZES)
@@ -147,6 +175,13 @@ def main():
         csv_rows.show(row)
         results.append({**row, **about})
     csv_rows.write(arguments.output, FIELDS, results)
+    pair, row, call = fit(results)
+    print(f"fitted: pair {pair:.2f}, row {row:.0f}, call {call:,.0f}")
+    off = errors(results)
+    print(
+        f"predicted / measured: {off.min():.2f} to {off.max():.2f}, "
+        f"median error {np.median(abs(off - 1)):.0%}"
+    )
 
 
 if __name__ == "__main__":
