@@ -175,8 +175,10 @@ def main():
         csv_rows.show(row)
         results.append({**row, **about})
     csv_rows.write(arguments.output, FIELDS, results)
-    pair, row, call = fit(results)
-    print(f"fitted: pair {pair:.2f}, row {row:.0f}, call {call:,.0f}")
+    # Batches of one size do not tell a row's cost from a call's.
+    if len(arguments.batches) > 1:
+        pair, row, call = fit(results)
+        print(f"fitted: pair {pair:.2f}, row {row:.0f}, call {call:,.0f}")
     off = errors(results)
     print(
         f"predicted / measured: {off.min():.2f} to {off.max():.2f}, "
