@@ -12,8 +12,8 @@ dropped:
 A batch has a share of distinct users, each with as many rows as another, one after
 the other; and a share of distinct items, each once, and the other rows drawn of them by
 Zipf's law. The two take turns on several such batches; the factor is the median over
-turns. Costs of a distinct pair, of a row and of a call are fitted to all factors, for
-`audit.distinct_loss`, and it is told how far these are off.
+turns. Costs of a distinct pair and of a row are fitted to all factors, for
+`audit.distinct_loss`, and it is told how far its predictions are off.
 """
 
 import itertools
@@ -138,17 +138,17 @@ def measure(steps, size, queries, items, seconds):
 
 
 def fit(rows):
-    """What `audit.distinct_loss` calls PAIR_COST, ROW_COST and CALL_COST.
+    """What `audit.distinct_loss` calls PAIR_COST and ROW_COST.
 
-    With them, all pairs + call = factor x (pair x distinct pairs + row x rows + call):
-    by least squares, relative to all pairs.
+    With them, all pairs = factor x (pair x distinct pairs + row x rows): by least
+    squares, relative to all pairs.
     """
     batch, queries, items, factor = (
         np.array([float(row[name]) for row in rows]) for name in (*PREDICTORS, "factor")
     )
-    costs = np.stack([factor * queries * items, factor * batch, factor - 1], axis=1)
-    relative = costs / batch[:, np.newaxis] ** 2
-    return np.linalg.lstsq(relative, np.ones(len(relative)), rcond=None)[0]
+    costs = np.stack([queries * items / batch**2, 1 / batch], axis=1)
+    costs *= factor[:, np.newaxis]
+    return np.linalg.lstsq(costs, np.ones(len(costs)), rcond=None)[0]
 
 
 def errors(rows):
@@ -175,10 +175,8 @@ def main():
         csv_rows.show(row)
         results.append({**row, **about})
     csv_rows.write(arguments.output, FIELDS, results)
-    # Batches of one size do not tell a row's cost from a call's.
-    if len(arguments.batches) > 1:
-        pair, row, call = fit(results)
-        print(f"fitted: pair {pair:.2f}, row {row:.0f}, call {call:,.0f}")
+    pair, row = fit(results)
+    print(f"fitted: pair {pair:.2f}, row {row:.0f}")
     off = errors(results)
     print(
         f"predicted / measured: {off.min():.2f} to {off.max():.2f}, "

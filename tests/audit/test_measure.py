@@ -220,7 +220,7 @@ def test_repeats_ask_for_the_loss_of_distinct_embeddings(make_table):
 
 def predicted(rows, queries, items):
     """`distinct_loss`'s rule, with its constants as docs/requests.md gives them."""
-    return (rows**2 + 460_000) / (1.4 * queries * items + 310 * rows + 460_000)
+    return rows**2 / (1.45 * queries * items + 430 * rows)
 
 
 def test_few_repeats_do_not_ask_for_it(make_table):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 # In units of what a pair of a row and a column costs the loss of all rows. Fitted to
 # what `benchmarks/requests/repeats.py` measured on a CPU.
-PAIR_COST = 1.4
-ROW_COST = 310.0
-CALL_COST = 460_000.0
+PAIR_COST = 1.45
+ROW_COST = 430.0
 
 
 def predicted_factor(rows: float, queries: float, items: float) -> float:
@@ -14,8 +13,7 @@ def predicted_factor(rows: float, queries: float, items: float) -> float:
 
     The first takes a time for each of B x B pairs. The second takes one for each pair
     of a distinct query and a distinct item, and one for each row, to find the groups
-    and to take each row's own items out of its group's sums. Both take one for the
-    call.
+    and to take each row's own items out of its group's sums.
 
     Args:
       rows: B, rows in a batch.
@@ -26,5 +24,4 @@ def predicted_factor(rows: float, queries: float, items: float) -> float:
     Returns:
       The factor, below 1 where the loss of all rows is sooner.
     """
-    all_rows = rows**2 + CALL_COST
-    return all_rows / (PAIR_COST * queries * items + ROW_COST * rows + CALL_COST)
+    return rows**2 / (PAIR_COST * queries * items + ROW_COST * rows)

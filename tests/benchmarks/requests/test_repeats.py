@@ -26,21 +26,17 @@ def test_fit_finds_the_costs_that_factors_come_from():
     rows = []
     for batch in (1000, 4000):
         for queries, items in ((batch, batch), (batch, 300), (50, 700), (20, 30)):
-            distinct = 1.5 * queries * items + 200 * batch + 3e5
+            distinct = 1.5 * queries * items + 200 * batch
             row = {"batch": batch, "queries": queries, "items": items}
-            rows.append({**row, "factor": (batch**2 + 3e5) / distinct})
-    np.testing.assert_allclose(repeats.fit(rows), [1.5, 200, 3e5])
+            rows.append({**row, "factor": batch**2 / distinct})
+    np.testing.assert_allclose(repeats.fit(rows), [1.5, 200])
 
 
 def test_the_rule_is_the_fit_of_what_was_measured():
     assert len(MEASURED) == 64
     found = repeats.fit(MEASURED)
-    rule = (
-        distinct_loss.PAIR_COST,
-        distinct_loss.ROW_COST,
-        distinct_loss.CALL_COST,
-    )
-    np.testing.assert_allclose(rule, found, rtol=0.02)
+    rule = distinct_loss.PAIR_COST, distinct_loss.ROW_COST
+    np.testing.assert_allclose(rule, found, rtol=0.01)
 
 
 def test_the_rule_is_as_near_as_the_page_says():
