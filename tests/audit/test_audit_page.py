@@ -245,6 +245,70 @@ def test_without_a_model_the_page_says_what_needs_one(opened):
     assert "Hard needs a model" in text_of(browser, "false-parts")
 
 
+def test_distinct_users_and_items_are_shown(opened, reports):
+    """In the plot, with bars where batches were sampled, and in the table."""
+    report = json.loads(json.dumps(reports["table"]))
+    for setting in report["settings"]:
+        for what, error in (("users", 1.6), ("items", 0.8)):
+            setting[f"distinct_{what}"]["standard_error"] = error
+    browser = opened("table", report=report)
+    (figure,) = browser.find_elements(
+        "xpath", "//figure[contains(., 'Distinct users and items')]"
+    )
+    shown = [
+        title.get_attribute("textContent").split(": ")
+        for title in figure.find_elements("css selector", "svg title")
+    ]
+    expected = [
+        (
+            f"{setting['order'].replace('_', '-')}, {setting['batch_size']}",
+            setting[f"distinct_{what}"]["value"] / setting["batch_size"],
+        )
+        for what in ("users", "items")
+        for setting in report["settings"]
+    ]
+    assert [point for point, _ in shown] == [point for point, _ in expected]
+    np.testing.assert_allclose(
+        [numbers(text)[0] for _, text in shown],
+        [share for _, share in expected],
+        atol=6e-4,
+    )
+    bars = browser.execute_script(
+        "return [...arguments[0].querySelectorAll('line:not(.grid)')]"
+        ".map((l) => l.getAttribute('y1') - l.getAttribute('y2'))",
+        figure,
+    )
+    assert len(bars) == len(expected)
+    errors = [
+        error / setting["batch_size"]
+        for error in (1.6, 0.8)
+        for setting in report["settings"]
+    ]
+    np.testing.assert_allclose(np.array(bars) / bars[0], np.array(errors) / errors[0])
+    rows = browser.find_elements("css selector", "#table tbody tr")
+    for row, setting in zip(rows, report["settings"], strict=True):
+        cells = row.find_elements("css selector", "td")[1:4]
+        names = ("distinct_users", "distinct_requests", "distinct_items")
+        np.testing.assert_allclose(
+            [float(cell.text) for cell in cells],
+            [setting[name]["value"] for name in names],
+            atol=0.5,
+        )
+
+
+def test_repeats_are_advised_on(opened, make_table):
+    table = make_table(num_rows=2048, num_items=300, num_users=30)
+    report = audit.measure(
+        table, batch_sizes=[2048], orders=["request_sorted"], progress=False
+    )
+    (one,) = (
+        o for o in report["recommendations"] if o["threshold"] == "distinct_loss_factor"
+    )
+    advice = text_of(opened("table", report=report), "advice")
+    assert one["setting"] in advice and one["reason"] in advice
+    assert "threshold 1.5 (distinct loss factor)" in advice
+
+
 def test_keyboard_and_screen_readers(opened):
     from selenium.webdriver.common.keys import Keys
 
@@ -323,5 +387,5 @@ def test_smallest_report(opened, make_table, make_model):
     assert len(report["model"]["hard"]["edges"]) == 2
     browser = opened("model", report=report)
     assert text_of(browser, "verdict")
-    assert len(browser.find_elements("css selector", "figure svg circle")) == 6
+    assert len(browser.find_elements("css selector", "figure svg circle")) == 7
     assert browser.find_element("id", "last").get_attribute("value") == "1"

@@ -47,12 +47,22 @@ def test_all_batches_equal_loops(make_table, shared_requests):
     found = batch_statistics(order, 28, table, known, 9, np.random.default_rng(0))
     assert found["batches"] == found["batches_measured"] == 5
     parts = [order[start : start + 28] for start in range(0, 120, 28)]
-    for name in ("user", "request", "item"):
-        distinct = [len(set(getattr(table, name)[rows].tolist())) for rows in parts]
-        assert found[f"distinct_{name}s"] == {
+    columns = {
+        "users": table.user.tolist(),
+        "requests": table.request.tolist(),
+        "items": table.item.tolist(),
+        "queries": list(zip(table.user, table.request, strict=True)),
+    }
+    for name, column in columns.items():
+        distinct = [len({column[row] for row in rows}) for rows in parts]
+        assert found[f"distinct_{name}"] == {
             "value": pytest.approx(np.mean(distinct)),
             "standard_error": 0.0,
         }
+    if shared_requests:
+        queries = found["distinct_queries"]["value"]
+        assert queries > 1.5 * found["distinct_users"]["value"]
+        assert queries > 1.5 * found["distinct_requests"]["value"]
     levels = ("none", "accidental_hits", "keys", "known_positives")
     pairs = sum(len(rows) * (len(rows) - 1) for rows in parts)
     totals = loops(table, order, 28)
@@ -72,15 +82,21 @@ def test_sampled_batches_are_within_their_standard_errors(make_table):
     table = make_table(num_rows=4000, num_users=80, num_items=120)
     known = PositivePairs(table.user, table.item, table.num_users, table.num_items)
     order = np.random.default_rng(1).permutation(len(table))
+    measured = {
+        "false negatives": lambda found: found["levels"]["none"]["false_negative_rate"],
+        "items": lambda found: found["distinct_items"],
+        "queries": lambda found: found["distinct_queries"],
+    }
     exact = batch_statistics(order, 20, table, known, 200, np.random.default_rng(0))
-    truth = exact["levels"]["none"]["false_negative_rate"]["value"]
-    deviations = []
+    deviations = {name: [] for name in measured}
     for seed in range(40):
         rng = np.random.default_rng(seed)
         found = batch_statistics(order, 20, table, known, 40, rng)
         assert found["batches_measured"] == 40
-        rate = found["levels"]["none"]["false_negative_rate"]
-        deviations.append((rate["value"] - truth) / rate["standard_error"])
+        for name, of in measured.items():
+            one, truth = of(found), of(exact)["value"]
+            deviations[name].append((one["value"] - truth) / one["standard_error"])
     # Of 40 about standard normal numbers: false alarm about 1 in 10,000 each way.
-    assert 0.55 < np.std(deviations) < 1.55
-    assert np.abs(deviations).max() < 5
+    for name, found in deviations.items():
+        assert 0.55 < np.std(found) < 1.55, name
+        assert np.abs(found).max() < 5, name

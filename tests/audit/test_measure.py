@@ -189,6 +189,56 @@ def test_good_numbers_ask_for_nothing(report):
     assert named == ["false_negative_rate", "sorted_over_shuffled", "tail_items_seen"]
 
 
+def of_one_batch(make_table, num_items, num_users):
+    """A report on a table that is one batch, in the order of requests; the table."""
+    table = make_table(num_rows=2048, num_items=num_items, num_users=num_users)
+    options = {"batch_sizes": [2048], "orders": ["request_sorted"], "progress": False}
+    return audit.measure(table, **options), table
+
+
+def test_repeats_ask_for_the_loss_of_distinct_embeddings(make_table):
+    report, table = of_one_batch(make_table, num_items=300, num_users=30)
+    # Four requests a user, and some of the rare items never.
+    queries = len(set(zip(table.user.tolist(), table.request.tolist(), strict=True)))
+    items = len(set(table.item.tolist()))
+    assert queries > 100 and items > 250
+    found = {one["threshold"]: one for one in report["recommendations"]}
+    one = found["distinct_loss_factor"]
+    assert "query_rows=, candidate_rows=" in one["setting"]
+    assert f"batch of 2,048 has {queries} distinct pairs of user and" in one["reason"]
+    assert f" {items} distinct items" in one["reason"]
+    assert f" {percent(queries * items / 2048**2)} of its pairs" in one["reason"]
+    factor, alone = (predicted(2048, q, items) for q in (queries, 2048))
+    assert factor > 1.2 * alone > 1.2
+    assert one["measured"] == pytest.approx(factor)
+    assert f"{factor:.1f} times as fast" in one["reason"]
+    assert f"({alone:.1f} times with candidate_rows= alone)" in one["reason"]
+    text = audit.summary(report)
+    assert one["setting"] in text
+    assert f" {items} distinct items" in " ".join(text.split())
+
+
+def predicted(rows, queries, items):
+    """`distinct_loss`'s rule, with its constants as docs/requests.md gives them."""
+    return rows**2 / (1.45 * queries * items + 430 * rows)
+
+
+def test_few_repeats_do_not_ask_for_it(make_table):
+    report, table = of_one_batch(make_table, num_items=2000, num_users=600)
+    queries = report["settings"][0]["distinct_queries"]["value"]
+    items = report["settings"][0]["distinct_items"]["value"]
+    assert queries == len(set(table.request.tolist())) > 1000
+    assert items == len(set(table.item.tolist())) > 900
+    assert predicted(2048, queries, items) < 1.5
+    named = [one["threshold"] for one in report["recommendations"]]
+    assert "distinct_loss_factor" not in named
+    # As many rows, of fewer items: their number alone changes its mind.
+    fewer = json.loads(json.dumps(report))
+    fewer["settings"][0]["distinct_items"]["value"] = 100
+    named = [one["threshold"] for one in recommendations(fewer)]
+    assert "distinct_loss_factor" in named
+
+
 def test_summary_has_a_line_for_each_setting(report):
     lines = audit.summary(report).splitlines()
     assert len({len(line) for line in lines[:7]}) == 1
@@ -199,6 +249,8 @@ def test_summary_has_a_line_for_each_setting(report):
         ]
         rate = setting["levels"]["none"]["false_negative_rate"]["value"]
         assert f"{100 * rate:.2f}" in line
+        names = ("distinct_users", "distinct_requests", "distinct_items")
+        assert line.split()[2:5] == [f"{setting[n]['value']:.0f}" for n in names]
     assert "400 read, 400 used, 0 dropped" in facts(report)
 
 

@@ -210,7 +210,14 @@ def requests(folder):
         "time": np.arange(ROWS),
     }
     pd.DataFrame(table).to_parquet(folder / "log.parquet")
-    return {"user_model": tower(USER_IDS), "item_model": tower(ITEM_IDS)}
+    return {
+        "user_model": tower(USER_IDS),
+        "item_model": tower(ITEM_IDS),
+        "user_table": keras.layers.Embedding(USERS, DIM),
+        "item_table": keras.layers.Embedding(ITEMS, DIM),
+        "user_ids": tf.constant(RNG.integers(0, USERS, ROWS)),
+        "item_ids": tf.constant(RNG.integers(0, ITEMS // 20, ROWS)),
+    }
 
 
 def serving(folder):
@@ -292,6 +299,14 @@ def _check_ranking(names):
 def _check_requests(names):
     for batch in names["batches"]:
         assert np.isfinite(names["compute_loss"](batch, training=True))
+    assert len(names["candidates"]) < ROWS
+    gathered = names["task"](
+        names["user_table"](names["user_ids"]),
+        names["item_table"](names["item_ids"]),
+        candidate_ids=names["item_ids"],
+        query_keys=names["user_ids"],
+    )
+    np.testing.assert_allclose(names["loss"], gathered, rtol=1e-5)
 
 
 def _check_distribution(names):

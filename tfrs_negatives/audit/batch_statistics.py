@@ -36,6 +36,8 @@ def batch_statistics(
       Dict of
       "batches", "batches_measured";
       "distinct_users", "distinct_requests", "distinct_items": a batch's mean;
+      "distinct_queries", that of pairs of a user and a request: rows that neither the
+      query of a request nor masks of keys tell apart;
       "levels": for each of `negative_pairs.LEVELS`, "false_negative_rate" (of the pairs
       of a row and another's column that are left), "mask_rate" (of all such pairs) and
       "columns_left" of a row: mean, "p5", "median" and "min" over the rows measured.
@@ -44,7 +46,9 @@ def batch_statistics(
     num_batches = -(-len(order) // batch_size)
     chosen = sampled_batches(num_batches, max_batches, rng)
     num_rows: list[int] = []
-    distinct: dict[str, list[int]] = {"users": [], "requests": [], "items": []}
+    distinct: dict[str, list[int]] = {
+        name: [] for name in ("users", "requests", "items", "queries")
+    }
     left: dict[str, list[np.ndarray]] = {level: [] for level in LEVELS}
     false: dict[str, list[int]] = {level: [] for level in LEVELS}
     dropped: dict[str, list[int]] = {level: [] for level in LEVELS}
@@ -53,7 +57,8 @@ def batch_statistics(
         user, item = table.user[rows], table.item[rows]
         request = table.request[rows]
         num_rows.append(len(rows))
-        for name, values in zip(distinct, (user, request, item), strict=True):
+        query = user.astype(np.int64) * table.num_requests + request
+        for name, values in zip(distinct, (user, request, item, query), strict=True):
             distinct[name].append(len(np.unique(values)))
         for level, (gone, wrong) in count_pairs(user, item, request, known).items():
             dropped[level].append(gone.sum())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from tfrs_negatives.audit.distinct_loss import predicted_factor
 from tfrs_negatives.audit.mixture_effects import mixture
 
 # What makes a rule speak; docs/audit.md gives the reasons.
@@ -17,6 +18,7 @@ THRESHOLDS = {
     "tail_rows_over_items": 0.5,
     "tail_items_seen": 0.95,
     "distinct_users_share": 0.5,
+    "distinct_loss_factor": 1.5,
     "columns_left_share": 0.5,
     "hard_false_negative_rate": 0.02,
     "uniform_gradient_share": 0.05,
@@ -149,6 +151,7 @@ def _batches(
             distinct / size,
             "distinct_users_share",
         )
+    yield from _distinct_loss(here, size)
     left = _least_left(here, size)
     if left <= THRESHOLDS["columns_left_share"]:
         remedy, how = "samplers.Uniform(items), or a larger batch", ""
@@ -173,6 +176,26 @@ def _batches(
             f"epoch of {order} batches of {size:,}.",
             seen,
             "tail_items_seen",
+        )
+
+
+def _distinct_loss(here: dict[str, Any], size: int) -> Iterator[dict[str, Any]]:
+    order = here["order"].replace("_", "-")
+    queries = here["distinct_queries"]["value"]
+    items = here["distinct_items"]["value"]
+    factor = predicted_factor(size, queries, items)
+    if factor >= THRESHOLDS["distinct_loss_factor"]:
+        share = percent(queries * items / size**2)
+        alone = predicted_factor(size, size, items)
+        yield _recommendation(
+            "query_rows=, candidate_rows= of layers.OncePerKey(...).distinct",
+            f"A {order} batch of {size:,} has {queries:,.0f} distinct pairs of user "
+            f"and request and {items:,.0f} distinct items: {share} of its pairs of "
+            "rows and columns. Of distinct embeddings the same loss is predicted to be "
+            f"{_times(factor)} as fast on a CPU ({_times(alone)} with candidate_rows= "
+            "alone): for towers that see nothing of single rows.",
+            factor,
+            "distinct_loss_factor",
         )
 
 

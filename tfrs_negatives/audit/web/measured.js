@@ -44,6 +44,9 @@ const fillPlots = () => {
   const xLabel = "rows in a batch";
   const rate = (level) => (s) => s.levels[level].false_negative_rate.value;
   const error = (level) => (s) => s.levels[level].false_negative_rate.standard_error;
+  const distinct = (what, extra = {}) => seriesOf(
+    (s) => s[`distinct_${what}`].value / s.batch_size, extra,
+    (s) => s[`distinct_${what}`].standard_error / s.batch_size);
   const lines = (series, yLabel, yText) => (width) =>
     lineChart(width, { categories, series, xLabel, yLabel, yText });
   const figures = [
@@ -58,8 +61,10 @@ const fillPlots = () => {
       ...seriesOf((s) => s.levels.known_positives.columns_left.p5 / (s.batch_size - 1),
         { dash: "5 4" })],
     "share of the other rows", percentText)),
-    figure("Distinct users in a batch", "as a share of its rows: what a query tower has to run for",
-      lines(seriesOf((s) => s.distinct_users.value / s.batch_size), "share of rows", percentText)),
+    figure("Distinct users and items in a batch", "as a share of its rows: what towers have to " +
+      "run for; solid: users; dashed: items; bars: two standard errors",
+    lines([...distinct("users"), ...distinct("items", { dash: "5 4" })],
+      "share of rows", percentText)),
     figure("Popularity", "share of rows of the least popular items",
       (width) => curveChart(width, {
         xs: report.table.popularity.curve.items, ys: report.table.popularity.curve.rows,
