@@ -79,7 +79,7 @@ def run(num_blocks, inputs, weights, overlap=False, a_block=block):
 @pytest.mark.parametrize("with_negatives", [False, True])
 @pytest.mark.parametrize("num_blocks", [1, 2, 3, 4, B])
 def test_losses_and_gradients(num_blocks, with_negatives, weights):
-    """Also where blocks share rows: 7 rows in 2, 3 and 4 blocks."""
+    """Also where the last block is smaller: 7 rows in 2, 3 and 4 blocks."""
     inputs, weights = make_inputs(with_negatives), WEIGHTS[weights]
     losses, gradients = run(num_blocks, inputs, weights)
     np.testing.assert_allclose(losses, losses_by_loops(*inputs), rtol=1e-13)
@@ -150,30 +150,28 @@ def test_no_rows():
     assert not any(np.any(gradient) for gradient in gradients)
 
 
-@pytest.mark.parametrize("jit_compile", [False, True])
-def test_in_a_graph(jit_compile):
-    """Of any number of rows, traced once; and under XLA."""
+def test_in_a_graph():
+    """Of any number of rows, traced once."""
     traces = []
-
-    @tf.function(jit_compile=jit_compile, reduce_retracing=True)
-    def traced(*inputs):
-        traces.append(1)
-        *inputs, weights = inputs
-        num_rows = inputs[0].shape[0] or tf.shape(inputs[0])[0]
-        partition = row_blocks.Partition(-(-num_rows // 3), tf.constant(False))
-        return row_blocks.run(block, partition, inputs, weights)
 
     def arguments(num_rows):
         inputs = make_inputs(True, num_rows)
         return [*map(tf.constant, inputs), tf.ones([num_rows], tf.float64)]
 
-    if not jit_compile:
-        specs = [
+    @tf.function(
+        input_signature=[
             tf.TensorSpec([None, *x.shape[1:]] if x.shape.rank else [], x.dtype)
             for x in arguments(1)
         ]
-        traced = tf.function(traced.python_function, input_signature=specs)
-    for num_rows in (B,) if jit_compile else (B, 5, 1):
+    )
+    def traced(*inputs):
+        traces.append(1)
+        *inputs, weights = inputs
+        num_blocks = -(-tf.shape(inputs[0])[0] // 3)
+        partition = row_blocks.Partition(num_blocks, tf.constant(False))
+        return row_blocks.run(block, partition, inputs, weights)
+
+    for num_rows in (B, 5, 1):
         losses, gradients = traced(*arguments(num_rows))
         inputs = make_inputs(True, num_rows)
         expected, d_expected = run(1, inputs, np.ones(num_rows))
@@ -181,6 +179,34 @@ def test_in_a_graph(jit_compile):
         for ours, other in zip(gradients, d_expected, strict=True):
             np.testing.assert_allclose(ours, other, rtol=1e-11, atol=1e-12)
     assert len(traces) == 1
+
+
+@pytest.mark.parametrize("num_blocks", [1, 3])
+def test_weights_that_are_known_to_be_ones(num_blocks):
+    inputs, ones = map(tf.convert_to_tensor, make_inputs(True)), tf.ones(B, tf.float64)
+    inputs = list(inputs)
+    partition = row_blocks.Partition(num_blocks, tf.constant(False))
+    losses, gradients = row_blocks.run(block, partition, inputs, ones)
+    found = row_blocks.run(block, partition, inputs, ones, unweighted=True)
+    np.testing.assert_array_equal(found[0], losses)
+    for ours, expected in zip(found[1], gradients, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("is_changed", [False, True])
+@pytest.mark.parametrize("weights", WEIGHTS)
+def test_rows_in_another_order(weights, is_changed):
+    """Results come in the order of the batch."""
+    inputs, weights = make_inputs(True), WEIGHTS[weights]
+    losses, gradients = run(1, inputs, weights)
+    rows = [4, 0, 6, 1, 5, 3, 2] if is_changed else range(B)
+    order = row_blocks.Order(tf.constant(list(rows)), tf.constant(is_changed))
+    partition = row_blocks.Partition(3, tf.constant(True), order)
+    inputs = [tf.convert_to_tensor(x) for x in inputs]
+    found, d_found = row_blocks.run(block, partition, inputs, tf.constant(weights))
+    np.testing.assert_allclose(found, losses, rtol=1e-13)
+    for ours, expected in zip(d_found, gradients, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-11, atol=1e-13)
 
 
 def summed(reduce, inputs, weights, num_blocks=3):

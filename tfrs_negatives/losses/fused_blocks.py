@@ -14,7 +14,7 @@ multiplied by, to the gradients.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
@@ -23,7 +23,7 @@ from tfrs_negatives.losses.row_blocks import (
     AnyRows,
     Block,
     Partition,
-    in_turn,
+    RowBlock,
 )
 
 
@@ -66,8 +66,8 @@ def run(
         losses, of_each, d_candidates = of_rows(rows, weights)
     else:
         lists = 1 if weights is None else 2 + len(negatives)
-        losses, of_each, d_candidates = in_turn(
-            of_rows, partition, queries, candidates, weights, lists
+        losses, of_each, d_candidates = _in_turn(
+            of_rows, num_blocks, queries, candidates, weights, lists
         )
     if weights is None:
         return losses, None
@@ -80,3 +80,73 @@ def run(
         d_temperature,
         *d_negatives,
     )
+
+
+def _in_turn(
+    of_rows: Callable[..., tuple],
+    num_blocks: int | tf.Tensor,
+    queries: tf.Tensor,
+    candidates: tf.Tensor,
+    weights: tf.Tensor | None,
+    num_lists: int,
+) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
+    """What `of_rows` returns, block by block: rows joined, candidates' added up.
+
+    All blocks have the same size, which XLA needs to know: the last one starts early
+    enough to be full, and shares rows with the one before it.
+
+    Args:
+      of_rows: Function from `(rows, weights)`, `RowBlock` and [n] or None, to the
+        losses [n], a list of `num_lists` - 1 tensors [n, ...], and [d, C] or None.
+      num_blocks: Of `Partition`.
+      queries, candidates: [B, ...] and [C, d].
+      weights: [B] or None.
+      num_lists: How many tensors of rows `of_rows` returns, losses included.
+
+    Returns:
+      Likewise of all rows.
+    """
+    # An int where it is known while tracing, as the number of blocks then is.
+    num_rows = queries.shape[0]
+    if num_rows is None:
+        num_rows = tf.shape(queries)[0]
+    num_columns, width = tf.unstack(tf.shape(candidates))
+    size = -(-num_rows // num_blocks)
+    before_last = size * (num_blocks - 1)
+    repeated = size * num_blocks - num_rows
+
+    def in_rows(blocks: tf.TensorArray) -> tf.Tensor:
+        """[B, ...] from the blocks."""
+        stacked = blocks.stack()
+        shape = tf.concat([[num_blocks * size], tf.shape(stacked)[2:]], 0)
+        rows = tf.reshape(stacked, shape)
+        return tf.concat([rows[:before_last], rows[before_last + repeated :]], 0)
+
+    counted = None
+    if weights is not None:
+        # [num_blocks * size]: a row counts in the first block that has it.
+        zeros = tf.zeros([repeated], weights.dtype)
+        counted = tf.concat([weights[:before_last], zeros, weights[before_last:]], 0)
+
+    def one_block(index: tf.Tensor, lists: list, d_candidates: tf.Tensor) -> tuple:
+        begin = index * size
+        rows = RowBlock(tf.minimum(begin, num_rows - size), size)
+        factors = None if counted is None else RowBlock(begin, size).of(counted)
+        losses, of_each, d_candidates_here = of_rows(rows, factors)
+        if d_candidates_here is not None:
+            d_candidates += d_candidates_here
+        lists = [
+            blocks.write(index, output)
+            for blocks, output in zip(lists, [losses, *of_each], strict=True)
+        ]
+
+        return index + 1, lists, d_candidates
+
+    lists = [tf.TensorArray(queries.dtype, size=num_blocks) for _ in range(num_lists)]
+    _, lists, d_candidates = tf.while_loop(
+        lambda index, *_: index < num_blocks,
+        one_block,
+        (0, lists, tf.zeros([width, num_columns], candidates.dtype)),
+    )
+    losses, *of_each = map(in_rows, lists)
+    return losses, of_each, d_candidates

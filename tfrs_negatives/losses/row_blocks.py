@@ -22,6 +22,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import tensorflow as tf
 
+from tfrs_negatives import _checks
+
 #: A function of one block, as `block` above.
 Block: TypeAlias = Callable[..., tuple[tf.Tensor, Callable[[tf.Tensor], tuple]]]
 
@@ -41,13 +43,27 @@ class Order(NamedTuple):
     rows: tf.Tensor
     is_changed: tf.Tensor
 
+    def of(self, tensor: tf.Tensor) -> tf.Tensor:
+        """The rows [B, ...] of a tensor in this order."""
+        return tf.cond(
+            self.is_changed, lambda: tf.gather(tensor, self.rows), lambda: tensor
+        )
+
+    def undone(self, tensor: tf.Tensor) -> tf.Tensor:
+        """The inverse of `of`."""
+        return tf.cond(
+            self.is_changed,
+            lambda: tf.gather(tensor, tf.math.invert_permutation(self.rows)),
+            lambda: tensor,
+        )
+
 
 class Partition(NamedTuple):
     """How a batch is cut into blocks of rows.
 
     Attributes:
-      num_blocks: At least 1, an int where it is known while tracing. So many that each
-        of the blocks, of ceil(B / num_blocks) rows, has rows that are in no other.
+      num_blocks: At least 1, an int where it is known while tracing. So many that none
+        of the blocks, of ceil(B / num_blocks) rows but for the last, is empty.
       overlap: Scalar bool, whether a block may start before the one before it is done.
         While one block is written to by a single core, the next one's products then
         keep the others busy; two blocks are in memory.
@@ -91,9 +107,6 @@ class AllRows:
 
 class RowBlock:
     """The rows `begin:begin + size` of the batch, in the place of `AllRows`.
-
-    All blocks have the same size, which XLA needs to know: the last one starts
-    early enough to be full, and shares rows with the one before it.
 
     Args:
       begin: Scalar int32.
@@ -240,6 +253,7 @@ def run(
     partition: Partition,
     inputs: Sequence[tf.Tensor],
     weights: tf.Tensor | None,
+    unweighted: bool = False,
 ) -> tuple[tf.Tensor, tuple[tf.Tensor, ...] | None]:
     """The losses and, given weights, the gradients of their weighted sum.
 
@@ -248,37 +262,53 @@ def run(
       partition: `Partition`.
       inputs: `(queries, candidates, temperature)` or these and `negatives`:
         queries [B, ...], taken in blocks of rows; candidates [C, d], whole in
-        every block; a scalar temperature that every block's queries are divided by
-        (all B would be a copy); negatives [B, M, d], taken in blocks of rows.
+        every block; a scalar temperature that queries are divided by; negatives
+        [B, M, d], taken in blocks of rows.
       weights: [B] or None.
+      unweighted: Whether the weights, if given, are known to be ones.
 
     Returns:
       [B], and one gradient for each input, or None without weights.
     """
     queries, candidates, temperature, *negatives = inputs
+    num_blocks, _, order = partition
+    # At once, not by block: for a thousandth of the scores' numbers it is the number
+    # of operations that counts.
+    scaled = queries / temperature
+    factors = None if unweighted else weights
+    if order is not None:
+        scaled = order.of(scaled)
+        factors = None if factors is None else order.of(factors)
 
-    def of_rows(rows: AnyRows, weights: tf.Tensor | None) -> tuple:
+    def of_rows(rows: AnyRows, places: AllRows | RowBlock) -> tuple:
         """The rows' losses; gradients in what is theirs; and in the candidates."""
-        scaled = rows.of(queries) / temperature
-        losses, gradients = block(rows, scaled, candidates, *map(rows.of, negatives))
+        here = places.of(scaled)
+        losses, gradients = block(rows, here, candidates, *map(rows.of, negatives))
         if weights is None:
             return losses, [], None
-        d_queries, d_candidates, *d_negatives = gradients(scale_rows(scaled, weights))
+        if factors is not None:
+            here = scale_rows(here, places.of(factors))
+        d_queries, d_candidates, *d_negatives = gradients(here)
         return losses, [d_queries, *d_negatives], d_candidates
 
-    if isinstance(partition.num_blocks, int) and partition.num_blocks == 1:
+    if isinstance(num_blocks, int) and num_blocks == 1:
         size = queries.shape[0]
         rows = AllRows(tf.shape(queries)[0] if size is None else size)
-        losses, of_each, d_candidates = of_rows(rows, weights)
+        losses, of_each, d_candidates = of_rows(rows, rows)
     else:
-        lists = 1 if weights is None else 2 + len(negatives)
-        losses, of_each, d_candidates = in_turn(
-            of_rows, partition, queries, candidates, weights, lists
+        shapes = [queries.shape[:1]]
+        if weights is not None:
+            shapes += [tensor.shape for tensor in (queries, *negatives)]
+        losses, of_each, d_candidates = _in_turn(
+            of_rows, partition, shapes, queries, candidates
         )
     if weights is None:
         return losses, None
     d_queries, *d_negatives = of_each
-    d_queries = scale_rows(d_queries, weights / temperature)
+    if unweighted:
+        d_queries /= temperature
+    else:
+        d_queries = scale_rows(d_queries, weights / temperature)
     # The loss depends on queries and temperature through their quotient alone.
     d_temperature = -tf.reduce_sum(queries * d_queries) / temperature
     return losses, (
@@ -289,64 +319,35 @@ def run(
     )
 
 
-def in_turn(
+def _in_turn(
     of_rows: Callable[..., tuple],
     partition: Partition,
+    shapes: Sequence[tf.TensorShape],
     queries: tf.Tensor,
     candidates: tf.Tensor,
-    weights: tf.Tensor | None,
-    num_lists: int,
 ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
     """What `of_rows` returns, block by block: rows joined, candidates' added up.
 
     Args:
-      of_rows: Function from `(rows, weights)`, `RowBlock` and [n] or None, to the
-        losses [n], a list of `num_lists` - 1 tensors [n, ...], and [d, C] or None.
+      of_rows: Function from rows, and from their places in the order, to the losses
+        [n], a list of tensors [n, ...], and [d, C] or None.
       partition: `Partition`.
+      shapes: Of the losses and of the list's tensors, [B, ...].
       queries, candidates: [B, ...] and [C, d].
-      weights: [B] or None.
-      num_lists: How many tensors of rows `of_rows` returns, losses included.
 
     Returns:
       Likewise of all rows.
     """
     num_blocks, overlap, order = partition
-    # An int where it is known while tracing, as the number of blocks then is.
-    num_rows = queries.shape[0]
-    if num_rows is None:
-        num_rows = tf.shape(queries)[0]
+    num_rows = _checks.size(queries)
     num_columns, width = tf.unstack(tf.shape(candidates))
     size = -(-num_rows // num_blocks)
-    before_last = size * (num_blocks - 1)
-    repeated = size * num_blocks - num_rows
-
-    def in_rows(blocks: tf.TensorArray) -> tf.Tensor:
-        """[B, ...] from the blocks."""
-        stacked = blocks.stack()
-        shape = tf.concat([[num_blocks * size], tf.shape(stacked)[2:]], 0)
-        rows = tf.reshape(stacked, shape)
-        rows = tf.concat([rows[:before_last], rows[before_last + repeated :]], 0)
-        if order is None:
-            return rows
-        return tf.cond(
-            order.is_changed,
-            lambda: tf.gather(rows, tf.math.invert_permutation(order.rows)),
-            lambda: rows,
-        )
-
-    counted = None
-    if weights is not None:
-        weights = weights if order is None else tf.gather(weights, order.rows)
-        # [num_blocks * size]: a row counts in the first block that has it.
-        zeros = tf.zeros([repeated], weights.dtype)
-        counted = tf.concat([weights[:before_last], zeros, weights[before_last:]], 0)
 
     def one_block(index: tf.Tensor, lists: list, d_candidates: tf.Tensor) -> tuple:
         begin = index * size
-        block = RowBlock(tf.minimum(begin, num_rows - size), size)
-        rows = block if order is None else OrderedBlock(block, order)
-        factors = None if counted is None else RowBlock(begin, size).of(counted)
-        losses, of_each, d_candidates_here = of_rows(rows, factors)
+        places = RowBlock(begin, tf.minimum(size, num_rows - begin))
+        rows = places if order is None else OrderedBlock(places, order)
+        losses, of_each, d_candidates_here = of_rows(rows, places)
         if d_candidates_here is not None:
             d_candidates = _add(d_candidates, d_candidates_here)
         lists = [
@@ -359,19 +360,30 @@ def in_turn(
             with tf.control_dependencies([losses[:1]]):
                 return tf.identity(index)
 
-        if overlap is not True:
-            overlaps = tf.convert_to_tensor(overlap)
-            index = tf.cond(overlaps, lambda: index, after_this_block)
+        overlaps = tf.convert_to_tensor(overlap)
+        index = tf.cond(overlaps, lambda: index, after_this_block)
         return index + 1, lists, d_candidates
 
-    lists = [tf.TensorArray(queries.dtype, size=num_blocks) for _ in range(num_lists)]
+    lists = [
+        tf.TensorArray(
+            queries.dtype,
+            size=num_blocks,
+            infer_shape=False,
+            element_shape=[None, *shape[1:]],
+        )
+        for shape in shapes
+    ]
     _, lists, d_candidates = tf.while_loop(
         lambda index, *_: index < num_blocks,
         one_block,
         (0, lists, tf.zeros([width, num_columns], candidates.dtype)),
         parallel_iterations=2,
     )
-    losses, *of_each = map(in_rows, lists)
+    joined = [
+        tf.ensure_shape(blocks.concat(), shape)
+        for blocks, shape in zip(lists, shapes, strict=True)
+    ]
+    losses, *of_each = joined if order is None else map(order.undone, joined)
     return losses, of_each, d_candidates
 
 

@@ -193,7 +193,11 @@ class SampledLoss(abc.ABC):
             order = row_order(scoring.rules, partition.num_blocks)
             partition = partition._replace(order=order)
             block = functools.partial(self._block, scoring)
-            run = functools.partial(row_blocks.run, block, partition)
+            # Where each row's loss is returned, the weights are what comes back to it.
+            unweighted = scoring.sample_weight is None and self.reduction != "none"
+            run = functools.partial(
+                row_blocks.run, block, partition, unweighted=unweighted
+            )
         return self._reduced(run, scored, scoring.weights)
 
     def of_repeats(self, scoring: Scoring, layout: Layout) -> tf.Tensor:
