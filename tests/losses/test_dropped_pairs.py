@@ -10,7 +10,13 @@ from softmax_cases import value_and_gradients
 from tfrs_negatives.losses import SampledSoftmax, rules
 from tfrs_negatives.losses import dropped_pairs as module
 from tfrs_negatives.losses.dropped_pairs import DroppedPairs, row_order
-from tfrs_negatives.losses.row_blocks import AllRows, ChosenRows, RowBlock
+from tfrs_negatives.losses.row_blocks import (
+    AllRows,
+    ChosenRows,
+    Order,
+    OrderedBlock,
+    RowBlock,
+)
 
 B, C, D = 24, 40, 4
 NO_COLUMNS = [None] * C
@@ -73,7 +79,7 @@ def way(request, monkeypatch):
 def dropped_from(dropped, rows, own):
     """The places that `DroppedPairs` drops, [n, C] bool; `own` are [n] scores."""
     logits = tf.zeros([len(own), C])
-    if bool(dropped.are_many):
+    if rows.is_ordered is not None and bool(rows.is_ordered):
         logits = tf.where(dropped.in_all_rows(), -np.inf, logits)
     logits = dropped.drop(logits, lambda: tf.constant(own, tf.float32)).numpy()
     mine = np.arange(len(own)), rows.indices.numpy()
@@ -83,12 +89,23 @@ def dropped_from(dropped, rows, own):
     return np.isneginf(logits)
 
 
+def ordered(rows, size, is_changed=True):
+    """The first of a block of these rows, in an order that has them first."""
+    others = [row for row in range(B) if row not in rows]
+    order = Order(tf.constant([*rows, *others]), tf.constant(is_changed))
+    return OrderedBlock(RowBlock(0, size), order)
+
+
 BLOCKS = [
     AllRows(B),
     RowBlock(5, 9),
     RowBlock(3, 1),
     ChosenRows(tf.constant([7, 0, 23, 4])),
     ChosenRows(tf.zeros([0], tf.int32)),
+    ordered([7, 0, 23, 4], 4),
+    ordered([7], 1),
+    ordered([], 0),
+    ordered(range(B), 6, is_changed=False),
 ]
 
 
@@ -104,25 +121,25 @@ def test_dropped_pairs_are_the_oracles(names, seed, way):
         np.testing.assert_array_equal(found, expected[rows.indices.numpy()])
 
 
-def test_columns_that_all_rows_drop_are_left_to_others(monkeypatch):
-    """Nothing is listed or compared of them."""
-    monkeypatch.setattr(module, "_MANY_PAIRS", 0)
+def test_columns_that_all_rows_drop_are_left_to_others():
+    """Nothing is listed or compared of them; rows that differ share none."""
     keys, ids, known = skewed(0)
     rule, oracle = rule_and_oracle("accidental hits", keys, ids, known)
-    rows = ChosenRows(tf.constant(np.flatnonzero(ids[:B] == 1), tf.int32))
+    first = np.flatnonzero(ids[:B] == 1).tolist()
+    rows = ordered(first, len(first))
     dropped = DroppedPairs([rule], rows)
     np.testing.assert_array_equal(dropped.in_all_rows(), ids == 1)
-    logits = tf.zeros([int(rows.size), C])
-    kept = dropped.drop(logits, lambda: tf.zeros([int(rows.size)]))
+    kept = dropped.drop(tf.zeros([len(first), C]), lambda: tf.zeros([len(first)]))
     assert np.isfinite(kept).all()
-    mixed = DroppedPairs([rule], AllRows(B))
-    assert not np.any(mixed.in_all_rows())
-    assert oracle[rows.indices.numpy()].any()
+    assert oracle[first].any()
+    for mixed in (AllRows(B), ordered(first, B)):
+        assert not np.any(DroppedPairs([rule], mixed).in_all_rows())
 
 
 def test_rows_of_the_longest_ranges_come_first():
     keys, ids, known = skewed(3)
-    order = row_order([rule_and_oracle("accidental hits", keys, ids, known)[0]])
+    rule, _ = rule_and_oracle("accidental hits", keys, ids, known)
+    order = row_order([rule], num_blocks=5)
     assert bool(order.is_changed)
     rows = order.rows.numpy()
     np.testing.assert_array_equal(np.sort(rows), np.arange(B))
@@ -142,20 +159,26 @@ def test_rows_are_sorted_by_the_rule_that_drops_most():
         for name in ("accidental hits", "same key")
     ]
     for each in (made, made[::-1]):
-        assert np.count_nonzero(np.diff(keys[row_order(each).rows.numpy()])) == 1
+        assert np.count_nonzero(np.diff(keys[row_order(each, 5).rows.numpy()])) == 1
 
 
 def test_few_pairs_leave_rows_as_they_are(monkeypatch):
     monkeypatch.setattr(module, "_MANY_PAIRS", 1)
     rule, _ = rule_and_oracle("accidental hits", *skewed(0))
-    order = row_order([rule])
+    order = row_order([rule], 5)
     assert not bool(order.is_changed)
     np.testing.assert_array_equal(order.rows, np.arange(B))
 
 
-def test_lists_have_no_order():
-    assert row_order([]) is None
-    assert row_order([rule_and_oracle("known positives", *skewed(0))[0]]) is None
+def test_what_has_no_order():
+    """Lists have none; a single block has no use for one."""
+    assert row_order([], 5) is None
+    assert row_order([rule_and_oracle("known positives", *skewed(0))[0]], 5) is None
+    rule, _ = rule_and_oracle("accidental hits", *skewed(0))
+    assert row_order([rule], 1) is None
+    order = row_order([rule], tf.constant(1))
+    assert not bool(order.is_changed)
+    np.testing.assert_array_equal(order.rows, np.arange(B))
 
 
 def inputs(heads=False):
