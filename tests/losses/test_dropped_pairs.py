@@ -92,7 +92,8 @@ def dropped_from(dropped, rows, own):
 def ordered(rows, size, is_changed=True):
     """The first of a block of these rows, in an order that has them first."""
     others = [row for row in range(B) if row not in rows]
-    order = Order(tf.constant([*rows, *others]), tf.constant(is_changed))
+    ends = tf.constant([B])
+    order = Order(tf.constant([*rows, *others]), tf.constant(is_changed), ends)
     return OrderedBlock(RowBlock(0, size), order)
 
 
@@ -160,6 +161,26 @@ def test_rows_are_sorted_by_the_rule_that_drops_most():
     ]
     for each in (made, made[::-1]):
         assert np.count_nonzero(np.diff(keys[row_order(each, 5).rows.numpy()])) == 1
+
+
+@pytest.mark.parametrize("share", [1, 5, 10**6])
+def test_blocks_end_with_long_ranges(share, monkeypatch):
+    """Each has the rows of one long range, or of short ones; none is too large."""
+    monkeypatch.setattr(module, "_OWN_BLOCKS", share)
+    _, ids, known = skewed(3)
+    rule, _ = rule_and_oracle("accidental hits", ids[:B], ids, known)
+    order = row_order([rule], num_blocks=5)
+    ends = order.ends.numpy()
+    assert ends[-1] == B and (np.diff(ends) > 0).all()
+    counts = np.array([(ids == item).sum() for item in ids])
+    blocks = np.split(order.rows.numpy(), ends[:-1])
+    assert max(map(len, blocks)) <= 5
+    for block in blocks:
+        is_long = counts[block] > C // share
+        assert is_long.all() or not is_long.any()
+        assert not is_long.any() or len(set(ids[block])) == 1
+    if share == 1:  # No range has more than all columns.
+        assert len(blocks) == 5
 
 
 def test_few_pairs_leave_rows_as_they_are(monkeypatch):

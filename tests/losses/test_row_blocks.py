@@ -200,7 +200,8 @@ def test_rows_in_another_order(weights, is_changed):
     inputs, weights = make_inputs(True), WEIGHTS[weights]
     losses, gradients = run(1, inputs, weights)
     rows = [4, 0, 6, 1, 5, 3, 2] if is_changed else range(B)
-    order = row_blocks.Order(tf.constant(list(rows)), tf.constant(is_changed))
+    ends = tf.constant([2, 3, 3, B])  # A block may be empty.
+    order = row_blocks.Order(tf.constant(list(rows)), tf.constant(is_changed), ends)
     partition = row_blocks.Partition(3, tf.constant(True), order)
     inputs = [tf.convert_to_tensor(x) for x in inputs]
     found, d_found = row_blocks.run(block, partition, inputs, tf.constant(weights))

@@ -24,7 +24,7 @@ import tensorflow as tf
 from tfrs_negatives._xla import compiled_by_xla
 from tfrs_negatives.losses import compared_rules
 from tfrs_negatives.losses.in_place import overwrite, row_starts, set_each
-from tfrs_negatives.losses.row_blocks import AllRows, AnyRows, Order
+from tfrs_negatives.losses.row_blocks import AllRows, AnyRows, Order, equal_ends
 from tfrs_negatives.losses.rules import Rule
 
 # Above this share of a block's scores, comparing them all costs less than listing the
@@ -34,6 +34,10 @@ _MANY_PAIRS = 0.015
 # A range is long from this share of the columns on. Ranges of a rule do not overlap, so
 # a block has no more than this many distinct long ones.
 _LONG_RANGES = 128
+
+# From this share of the columns on, a range's rows are blocks of their own. Where keys
+# collide, a key has about the same share of rows: of 4,096, more than 64.
+_OWN_BLOCKS = 64
 
 
 class DroppedPairs:
@@ -118,19 +122,14 @@ def row_order(rules: Sequence[Rule], num_blocks: int | tf.Tensor) -> Order | Non
 
     Returns:
       Rows sorted by their ranges, the longest first, of the rule that drops most pairs,
-      if it drops many. None where no rule has single entries, or one block is all.
+      if it drops many; else as they are. None where no rule has single entries, or one
+      block is all.
     """
     singles = [rule for rule in rules if rule.is_of_single_entries]
     if not singles or (isinstance(num_blocks, int) and num_blocks == 1):
         return None
     all_rows = AllRows(singles[0].num_rows)
-    num_columns = tf.cast(singles[0].num_columns, tf.int64)
     num_pairs = tf.stack([rule.num_pairs(all_rows) for rule in singles])
-
-    def sorted_by(rule: Rule) -> tf.Tensor:
-        first, last = (tf.cast(x, tf.int64) for x in rule.ranges_of(all_rows))
-        key = (num_columns - (last - first)) * (num_columns + 1) + first
-        return tf.argsort(key, stable=True)
 
     # A single block need not wait until the keys are sorted.
     is_changed = tf.cond(
@@ -138,15 +137,41 @@ def row_order(rules: Sequence[Rule], num_blocks: int | tf.Tensor) -> Order | Non
         lambda: _are_many(tf.reduce_max(num_pairs), singles[0], all_rows),
         lambda: tf.constant(False),
     )
-    rows = tf.cond(
+    rows, ends = tf.cond(
         is_changed,
         lambda: tf.switch_case(
             tf.argmax(num_pairs, output_type=tf.int32),
-            [functools.partial(sorted_by, rule) for rule in singles],
+            [functools.partial(_sorted_by, rule, num_blocks) for rule in singles],
         ),
-        lambda: all_rows.indices,
+        lambda: (all_rows.indices, equal_ends(all_rows.size, num_blocks)),
     )
-    return Order(rows, is_changed)
+    return Order(rows, is_changed, ends)
+
+
+def _sorted_by(rule: Rule, num_blocks: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Rows in the order of a rule's ranges, and the ends of their blocks.
+
+    A long range has blocks of its own, and the shorter ones share others.
+    """
+    num_rows, num_columns = rule.num_rows, rule.num_columns
+    first, last = rule.ranges_of(AllRows(num_rows))
+    shorter_by, begin = (
+        tf.cast(x, tf.int64) for x in (num_columns - (last - first), first)
+    )
+    key = shorter_by * tf.cast(num_columns + 1, tf.int64) + begin
+    rows = tf.argsort(key, stable=True)
+    first = tf.gather(first, rows)
+    is_long = tf.gather(last, rows) - first > num_columns // _OWN_BLOCKS
+    # Where another range begins, or the short ones do.
+    begins = tf.not_equal(first[1:], first[:-1]) & is_long[1:]
+    begins = tf.concat([[True], begins | (is_long[:-1] & ~is_long[1:])], axis=0)
+    starts = tf.cast(tf.where(begins)[:, 0], tf.int32)
+    place = tf.range(num_rows) - tf.gather(
+        starts, tf.cumsum(tf.cast(begins, tf.int32)) - 1
+    )
+    cuts = tf.equal(place % -(-num_rows // num_blocks), 0)
+    ends = tf.cast(tf.where(cuts)[1:, 0], tf.int32)
+    return rows, tf.concat([ends, [num_rows]], axis=0)
 
 
 class _Mask(abc.ABC):

@@ -33,15 +33,17 @@ Run: TypeAlias = Callable[..., tuple[tf.Tensor, Any]]
 
 
 class Order(NamedTuple):
-    """An order of the rows of a batch.
+    """An order of the rows of a batch, and how it is cut into blocks.
 
     Attributes:
       rows: [B] int32, a permutation: which rows come first.
       is_changed: Scalar bool. If not, `rows` are the rows as they are.
+      ends: [num_blocks] int32, where each block ends, ascending to B.
     """
 
     rows: tf.Tensor
     is_changed: tf.Tensor
+    ends: tf.Tensor
 
     def of(self, tensor: tf.Tensor) -> tf.Tensor:
         """The rows [B, ...] of a tensor in this order."""
@@ -67,8 +69,8 @@ class Partition(NamedTuple):
       overlap: Scalar bool, whether a block may start before the one before it is done.
         While one block is written to by a single core, the next one's products then
         keep the others busy; two blocks are in memory.
-      order: The order in which rows are taken; None: as they are. A single block has
-        no use for it.
+      order: The order in which rows are taken, which has blocks of its own; None: as
+        they are.
     """
 
     num_blocks: int | tf.Tensor
@@ -339,13 +341,15 @@ def _in_turn(
       Likewise of all rows.
     """
     num_blocks, overlap, order = partition
-    num_rows = _checks.size(queries)
     num_columns, width = tf.unstack(tf.shape(candidates))
-    size = -(-num_rows // num_blocks)
+    ends = equal_ends(_checks.size(queries), num_blocks)
+    if order is not None:
+        ends = order.ends
+        num_blocks = tf.size(ends)
+    begins = tf.concat([[0], ends[:-1]], axis=0)
 
     def one_block(index: tf.Tensor, lists: list, d_candidates: tf.Tensor) -> tuple:
-        begin = index * size
-        places = RowBlock(begin, tf.minimum(size, num_rows - begin))
+        places = RowBlock(begins[index], ends[index] - begins[index])
         rows = places if order is None else OrderedBlock(places, order)
         losses, of_each, d_candidates_here = of_rows(rows, places)
         if d_candidates_here is not None:
@@ -385,6 +389,12 @@ def _in_turn(
     ]
     losses, *of_each = joined if order is None else map(order.undone, joined)
     return losses, of_each, d_candidates
+
+
+def equal_ends(num_rows: tf.Tensor, num_blocks: int | tf.Tensor) -> tf.Tensor:
+    """[num_blocks] int32, the ends of blocks of ceil(B / num_blocks) rows."""
+    size = -(-num_rows // num_blocks)
+    return tf.minimum((tf.range(num_blocks) + 1) * size, num_rows)
 
 
 def _add(total: tf.Tensor, more: tf.Tensor) -> tf.Tensor:
