@@ -174,7 +174,7 @@ def test_blocks_end_with_long_ranges(share, monkeypatch):
     assert ends[-1] == B and (np.diff(ends) > 0).all()
     counts = np.array([(ids == item).sum() for item in ids])
     blocks = np.split(order.rows.numpy(), ends[:-1])
-    assert max(map(len, blocks)) <= 5
+    assert max(map(len, blocks)) <= 7  # Half as large again as a fifth of the rows.
     for block in blocks:
         is_long = counts[block] > C // share
         assert is_long.all() or not is_long.any()

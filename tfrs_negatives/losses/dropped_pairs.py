@@ -25,7 +25,7 @@ from tfrs_negatives._xla import compiled_by_xla
 from tfrs_negatives.losses import compared_rules
 from tfrs_negatives.losses.in_place import overwrite, row_starts, set_each
 from tfrs_negatives.losses.row_blocks import AllRows, AnyRows, Order, equal_ends
-from tfrs_negatives.losses.rules import Rule
+from tfrs_negatives.losses.rules import Rule, enumerate_ranges
 
 # Above this share of a block's scores, comparing them all costs less than listing the
 # pairs.
@@ -166,12 +166,14 @@ def _sorted_by(rule: Rule, num_blocks: int | tf.Tensor) -> tuple[tf.Tensor, tf.T
     begins = tf.not_equal(first[1:], first[:-1]) & is_long[1:]
     begins = tf.concat([[True], begins | (is_long[:-1] & ~is_long[1:])], axis=0)
     starts = tf.cast(tf.where(begins)[:, 0], tf.int32)
-    place = tf.range(num_rows) - tf.gather(
-        starts, tf.cumsum(tf.cast(begins, tf.int32)) - 1
-    )
-    cuts = tf.equal(place % -(-num_rows // num_blocks), 0)
-    ends = tf.cast(tf.where(cuts)[1:, 0], tf.int32)
-    return rows, tf.concat([ends, [num_rows]], axis=0)
+    lengths = tf.concat([starts[1:], [num_rows]], axis=0) - starts
+    # In parts of about the usual size: a small rest would cost as much as a whole one.
+    size = -(-num_rows // num_blocks)
+    parts = tf.maximum((lengths + size // 2) // size, 1)
+    of_range, part = enumerate_ranges(tf.zeros_like(parts), parts)
+    lengths, parts = tf.gather(lengths, of_range), tf.gather(parts, of_range)
+    ends = tf.gather(starts, of_range) + (lengths * (part + 1)) // parts
+    return rows, ends
 
 
 class _Mask(abc.ABC):

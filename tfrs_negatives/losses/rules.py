@@ -155,9 +155,10 @@ class Rule:
 
     def num_pairs(self, rows: AnyRows) -> tf.Tensor:
         """How many pairs the rows list, repeats counted; scalar int64."""
-        matches = tf.cast(self._last - self._first, tf.int64)
         if self._starts is None:
-            return tf.reduce_sum(rows.of(matches))
+            first, last = self.ranges_of(rows)
+            return tf.reduce_sum(tf.cast(last - first, tf.int64))
+        matches = tf.cast(self._last - self._first, tf.int64)
         total = tf.cumsum(tf.concat([[0], matches], axis=0))
         ends, starts = rows.of(self._ends), rows.of(self._starts)
         return tf.reduce_sum(tf.gather(total, ends) - tf.gather(total, starts))
