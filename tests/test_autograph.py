@@ -76,6 +76,35 @@ class HalfOfLongLists(keras.layers.Layer):
         return log_q
 
 
+class Mixing(HalfOfLongLists):
+    """One with the methods that other layers of the package have."""
+
+    def batch_log_q(self, ids):
+        return HalfOfLongLists.call(self, ids)
+
+    drawn_log_q = batch_log_q
+
+
+class Warmup(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule that a user wrote, with an `if` over a tensor."""
+
+    def __call__(self, step):
+        if step < 10:
+            rate = 0.5
+        else:
+            rate = 1.0
+        return rate
+
+
+class CorpusMetric(keras.layers.Layer):
+    """A corpus metric that a user wrote, with an `if` over a tensor."""
+
+    def update_state(self, queries, candidates, true_candidate_ids, sample_weight):
+        if tf.reduce_sum(queries) > 0:
+            queries = -queries
+        return queries
+
+
 class Mean(keras.losses.Loss):
     """A loss that a user wrote, with an `if` over a tensor."""
 
@@ -95,3 +124,38 @@ def test_layers_and_losses_of_users_are_converted(mixed):
         correction = layers.MixedLogQ([correction, -2.0])
     assert len(fit(tasks.Retrieval(sampling_correction=correction))) == 1
     assert len(fit(tasks.Retrieval(Mean()))) == 1
+
+
+@pytest.mark.skipif(IS_KERAS_3, reason="its `fit` converts nothing")
+@pytest.mark.parametrize(
+    "correction",
+    [
+        lambda: layers.ScaledLogQ(layers.StreamingFrequency(64), Warmup()),
+        lambda: layers.ScaledLogQ(Mixing(), 0.5, floor=0.1),
+        lambda: layers.MixedLogQ([-1.0, Mixing()]),
+        Mixing,
+    ],
+    ids=["schedule", "source", "drawn", "correction"],
+)
+def test_what_the_package_calls_without_keras_is_converted(correction):
+    memory = layers.CrossBatchMemory(8, 4, num_keys=1)
+    task = tasks.Retrieval(sampling_correction=correction(), memory=memory)
+    assert len(fit(task)) == 1
+
+
+@pytest.mark.skipif(IS_KERAS_3, reason="its `fit` converts nothing")
+def test_corpus_metrics_of_users_are_converted():
+    assert len(fit(tasks.Retrieval(metrics=CorpusMetric(), eval_by_scores=True))) == 1
+
+
+def test_eager_calls_convert_nothing(converted):
+    """Not even where `training` is a tensor: eager code reads it."""
+    embeddings, ids = tf.eye(4), tf.range(4)
+    frequency = layers.ScaledLogQ(layers.StreamingFrequency(64), 0.5)
+    task = tasks.Retrieval(sampling_correction=frequency)
+    plain = task(embeddings, embeddings, candidate_ids=ids, training=False)
+    converted.clear()
+    given = tf.constant(False)
+    loss = task(embeddings, embeddings, candidate_ids=ids, training=given)
+    assert float(loss) == float(plain)
+    assert [name for name in converted if name.startswith("tfrs_negatives")] == []

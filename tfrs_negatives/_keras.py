@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import tensorflow as tf
+from tensorflow.python.autograph.core import ag_ctx
 
 from tfrs_negatives.types import KerasLayer, KerasModel
 
@@ -121,7 +122,7 @@ def with_signature_of(
 
 
 # What is in force where nobody has chosen whether to convert.
-_NO_CHOICE = tf.__internal__.autograph.control_status_ctx()
+_NO_CHOICE = ag_ctx.ControlStatusCtx(ag_ctx.Status.UNSPECIFIED)
 
 
 def unconverted(
@@ -133,14 +134,14 @@ def unconverted(
     package has one, `if training`; where that is a bool, to look for others takes
     seconds of a first step. Layers, losses and metrics that Keras calls from there are
     converted as ever: they may be a user's. What of a user's is called without Keras
-    goes through `converted`.
+    goes through `converted`. Eager code is not converted: it can read a tensor.
     """
     signature = inspect.signature(call)
 
     def run(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> _Returned:
         given = signature.bind(*args, **kwargs).arguments
-        branches = tf.is_tensor(given.get("training"))
-        return (converted(call) if branches else call)(*args, **kwargs)
+        branches = not tf.executing_eagerly() and tf.is_tensor(given.get("training"))
+        return (_by_autograph(call) if branches else call)(*args, **kwargs)
 
     wrapped = tf.__internal__.autograph.tf_convert(
         functools.wraps(call)(run), _NO_CHOICE, convert_by_default=False
@@ -152,7 +153,18 @@ def unconverted(
 def converted(
     call: Callable[_Arguments, _Returned],
 ) -> Callable[_Arguments, _Returned]:
-    """A user's function as Keras 2 calls it, by way of autograph."""
+    """A user's function or method as Keras 2 calls it, by way of autograph.
+
+    Itself where there is nothing to convert: in eager code, and where it turns out to
+    be this package's, such as a method that a user's class inherits.
+    """
+    of_package = call.__module__.partition(".")[0] == __package__
+    return call if tf.executing_eagerly() or of_package else _by_autograph(call)
+
+
+def _by_autograph(
+    call: Callable[_Arguments, _Returned],
+) -> Callable[_Arguments, _Returned]:
     autograph = tf.__internal__.autograph
     function = autograph.tf_convert(call, autograph.control_status_ctx())
     return cast(Callable[_Arguments, _Returned], function)

@@ -161,4 +161,5 @@ def quick_cases():
     small = Problem(256, 64, 16)
     found = [Case(s, small, dtype) for dtype in DTYPES for s in SUBJECTS]
     found += [Case("ours", small, "float32", 96)]
-    return [*found, Case("ours", Problem(256, 64, 16, "8%"), "float32")]
+    skewed = Problem(256, 64, 16, "8%")
+    return [*found, *(Case(s, skewed, "float32") for s in ("ours", "tfrs"))]

@@ -15,10 +15,10 @@ def relative_errors(outputs, expected):
     Returns:
       `(loss, gradients)`; None for the loss where there is none.
     """
-    found = []
+    found = []  # `np.max` below, as Python's `max` passes over what is not a number.
     for one, other in zip(outputs, expected, strict=True):
         one, other = (np.asarray(x, np.float64) for x in (one, other))
         found.append(float(np.linalg.norm(one - other) / np.linalg.norm(other)))
     if np.ndim(expected[0]):
-        return None, max(found)
-    return found[0], max(found[1:])
+        return None, float(np.max(found))
+    return found[0], float(np.max(found[1:]))

@@ -64,6 +64,16 @@ def export(case, programs):
         programs.expected[case.to_json()] = norms
 
 
+def check_same_commit(folder, theirs, ours):
+    """Raises `SystemExit` unless programs of a commit can be added to a folder's."""
+    if theirs != ours or theirs.endswith("+"):
+        raise SystemExit(
+            f"{folder} holds programs of {theirs}, and this is {ours}: expected the "
+            "same commit, without changes since ('+'). Write to another folder, or to "
+            "an empty one."
+        )
+
+
 def main():
     parser = command_line.parser(__doc__)
     parser.add_argument(
@@ -78,11 +88,9 @@ def main():
     programs = Programs(arguments.output, about, {}, {})
     if (arguments.output / MANIFEST).exists():
         programs = Programs.read(arguments.output)
-        if programs.about["commit"] != about["commit"]:
-            raise SystemExit(
-                f"{arguments.output} holds programs of {programs.about['commit']}, and "
-                f"this is {about['commit']}: expected another folder, or an empty one."
-            )
+        check_same_commit(arguments.output, programs.about["commit"], about["commit"])
+    # Before the programs, so that none lies there of which nobody knows the commit.
+    programs.write()
     for place, case in enumerate(cases):
         if case.engine != "xla" or case.subject not in (arguments.subjects or SUBJECTS):
             continue

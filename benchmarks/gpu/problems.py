@@ -9,19 +9,11 @@ import zlib
 
 import numpy as np
 
-ITEMS = 100_000
+from benchmarks.common.popularity import LEAST_Q, share_of_draws
 
 # Negatives of each row alone, and hard negatives kept of all columns.
 ROW_NEGATIVES = 16
 HARD_NEGATIVES = 100
-
-# How often items occur: the share of pairs that are accidental hits follows.
-POPULARITY = {
-    # Zipf and Mandelbrot's law, the top item with 1% of all draws.
-    "0.1%": lambda ranks: 1 / (ranks + 10),
-    # Zipf's law with exponent 1.3.
-    "8%": lambda ranks: ranks**-1.3,
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +22,7 @@ class Problem:
 
     Attributes:
       rows, extra, width: B, K and d.
-      collisions: A key of `POPULARITY`.
+      collisions: One of `benchmarks.common.popularity.COLLISIONS`.
     """
 
     rows: int
@@ -42,7 +34,7 @@ class Problem:
         """Arrays by name; those of `names` alone, the same whichever others there are.
 
         * queries [B, d], candidates [B + K, d]: of length 1;
-        * ids [B + K], users [B], log_q [B + K];
+        * ids [B + K], users [B], log_q [B + K], of q no less than TFRS takes;
         * negatives [B, M, d], negative_ids, negative_log_q [B, M];
         * distinct_queries [B / 4, d], query_rows [B], distinct_candidates [V, d],
           candidate_rows [B + K]: of a batch sorted by user, whose `sorted_users` [B]
@@ -61,8 +53,7 @@ class Problem:
     @functools.cached_property
     def share(self):
         """[items], how often each occurs."""
-        share = POPULARITY[self.collisions](np.arange(1.0, ITEMS + 1))
-        return share / share.sum()
+        return share_of_draws(self.collisions)
 
 
 def checksum(inputs):
@@ -88,9 +79,12 @@ class _Inputs:
     def _draw(self, place, *shape):
         # By inverting the distribution: `choice` may differ between versions.
         uniform = self._rng(place).random(shape)
-        return np.searchsorted(np.cumsum(self._problem.share), uniform).clip(
-            0, ITEMS - 1
-        )
+        share = self._problem.share
+        return np.searchsorted(np.cumsum(share), uniform).clip(0, len(share) - 1)
+
+    def _log_q(self, ids):
+        q = np.maximum(self._problem.share[ids], LEAST_Q)
+        return np.log(q).astype(np.float32)
 
     @property
     def _columns(self):
@@ -114,7 +108,7 @@ class _Inputs:
 
     @property
     def log_q(self):
-        return np.log(self._problem.share[self.ids]).astype(np.float32)
+        return self._log_q(self.ids)
 
     @property
     def users(self):
@@ -130,7 +124,7 @@ class _Inputs:
 
     @property
     def negative_log_q(self):
-        return np.log(self._problem.share[self.negative_ids]).astype(np.float32)
+        return self._log_q(self.negative_ids)
 
     @functools.cached_property
     def query_rows(self):

@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import json
+import os
 import pathlib
 
 MANIFEST = "manifest.json"
@@ -45,7 +46,7 @@ class Programs:
             "expected": self.expected,
         }
         text = json.dumps(found, indent=1)
-        pathlib.Path(self.folder, MANIFEST).write_text(text + "\n")
+        _write(pathlib.Path(self.folder, MANIFEST), text.encode() + b"\n")
 
     def path(self, name):
         """Where a program is, named by `Case.program`."""
@@ -53,9 +54,16 @@ class Programs:
 
     def add(self, name, text):
         """Writes a program, XLA's serialised HLO."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self.path(name).write_bytes(gzip.compress(text, mtime=0))
+        _write(self.path(name), gzip.compress(text, mtime=0))
 
     def text(self, name):
         """The serialised HLO of a program."""
         return gzip.decompress(self.path(name).read_bytes())
+
+
+def _write(path, content):
+    """Writes a file as a whole or, where this is ended meanwhile, not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    part.write_bytes(content)
+    os.replace(part, path)

@@ -1,5 +1,7 @@
 """The rows of a run as a table: time over the floor and over ours, and memory.
 
+Of a case that was run again the last row counts, and only what is "ok" has a time.
+
 python -m benchmarks.gpu.report --rows results.csv
 """
 
@@ -9,37 +11,48 @@ from benchmarks.common import command_line, csv_rows
 from benchmarks.common.markdown import markdown
 
 _SIZE = ("rows", "extra", "width", "dtype", "collisions")
-_HEADER = ["B", "K", "d", "dtype", "collisions", "subject", "ms", "MiB", "over floor"]
-_HEADER += ["over ours", "gradient error"]
+_WHERE = ("programs", "device")  # Times of others are not compared.
+_CASE = ("subject", "row_block", *_SIZE, *_WHERE)
+_HEADER = ["B", "K", "d", "dtype", "collisions", "subject", "status", "ms", "MiB"]
+_HEADER += ["over floor", "over ours", "gradient error"]
 
 
 def summary(rows):
     """A Markdown table of the rows, size by size."""
+    last = {tuple(row[name] for name in _CASE): row for row in rows}
     by_size = {}
-    for row in rows:
-        by_size.setdefault(tuple(row[name] for name in _SIZE), []).append(row)
+    for row in last.values():
+        size = tuple(row[name] for name in (*_SIZE, *_WHERE))
+        by_size.setdefault(size, []).append(row)
     lines = []
     for size, of_size in by_size.items():
         times = {
-            row["subject"]: float(row["ms"])
+            row["subject"]: _milliseconds(row)
             for row in of_size
-            if row["ms"] and row["row_block"] == "0"
+            if row["row_block"] == "0"
         }
-        lines += [[*size, *_figures(row, times)] for row in of_size]
+        shown = size[: len(_SIZE)]
+        lines += [[*shown, *_figures(row, times)] for row in of_size]
     return markdown(_HEADER, lines)
 
 
 def _figures(row, times):
     block = "" if row["row_block"] == "0" else f", blocks of {row['row_block']}"
-    milliseconds = float(row["ms"]) if row["ms"] else None
+    milliseconds = _milliseconds(row)
     return [
         row["subject"] + block,
-        row["status"] if milliseconds is None else f"{milliseconds:.3f}",
+        row["status"],
+        "" if milliseconds is None else f"{milliseconds:.3f}",
         f"{float(row['memory_mib']):,.0f}" if row["memory_mib"] else "",
         _over(milliseconds, times.get("floor")),
         _over(milliseconds, times.get("ours")),
         row["gradient_error"],
     ]
+
+
+def _milliseconds(row):
+    """What a row took; None where it did not give what it should, or nobody knows."""
+    return float(row["ms"]) if row["status"] == "ok" and row["ms"] else None
 
 
 def _over(one, other):

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfrs_negatives import _checks, distribute
-from tfrs_negatives._keras import keras, unconverted
+from tfrs_negatives._keras import converted, keras, unconverted
 from tfrs_negatives._repr import described
 from tfrs_negatives.types import Config, LogQSource, TensorLike
 
@@ -164,7 +164,7 @@ def drawn_log_q(source: LogQSource, ids: tf.Tensor) -> tf.Tensor:
     if isinstance(source, (int, float)):
         return tf.fill(tf.shape(ids), tf.constant(source, tf.float32))
     if hasattr(source, "drawn_log_q"):
-        return source.drawn_log_q(ids)
+        return converted(source.drawn_log_q)(ids)
     return source(ids, training=False)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfrs_negatives import _checks, distribute
-from tfrs_negatives._keras import add_state, keras, unconverted
+from tfrs_negatives._keras import add_state, converted, keras, unconverted
 from tfrs_negatives._repr import described
 from tfrs_negatives.types import Config, KerasLayer, KerasSchedule, TensorLike
 
@@ -149,13 +149,14 @@ class ScaledLogQ(keras.layers.Layer):
         """log q [n] of the batch's own columns; None of a source that mixes nothing."""
         if not hasattr(self.source, "batch_log_q"):
             return None
-        return self.source.batch_log_q(ids)
+        return converted(self.source.batch_log_q)(ids)
 
     def _strength(self, training: bool) -> float | tf.Tensor:
         if self._step is None:
             return self.strength
         schedule: Any = self.strength
-        strength = tf.cast(schedule(tf.identity(self._step)), tf.float32)
+        strength = converted(schedule.__call__)(tf.identity(self._step))
+        strength = tf.cast(strength, tf.float32)
         strength = _checks.guard(
             strength,
             tf.debugging.Assert(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import tensorflow as tf
 
 from tfrs_negatives import _checks
+from tfrs_negatives._keras import converted
 from tfrs_negatives._tensorboard import histogram
 from tfrs_negatives.losses.inputs import check_log_q
 from tfrs_negatives.tasks.options import Options
@@ -136,7 +137,8 @@ def of_batch_alone(batch: Batch, log_q: LogQ, options: Options) -> tf.Tensor | N
         return None
     unmixed, correction = None, options.sampling_correction
     if correction is not None and hasattr(correction, "batch_log_q"):
-        unmixed = correction.batch_log_q(batch.of_rows(batch.candidate_ids))
+        own_ids = batch.of_rows(batch.candidate_ids)
+        unmixed = converted(correction.batch_log_q)(own_ids)
     return batch.of_rows(log_q.candidates) if unmixed is None else unmixed
 
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfrs_negatives._keras import (
     Task,
+    converted,
     keras,
     unconverted,
     with_signature_of,
@@ -417,7 +418,7 @@ class Retrieval(keras.layers.Layer, Task):
         updates = [metric.update_state(loss) for metric in self._loss_metrics]
         if compute_metrics and batch.queries.shape.rank == 2:
             updates += [
-                metric.update_state(
+                converted(metric.update_state)(
                     batch.queries,
                     batch.of_rows(batch.candidates),
                     true_candidate_ids=ids,

@@ -1,13 +1,17 @@
 """Inputs, cases and programs of the GPU's benchmark: NumPy alone."""
 
+import pathlib
+
 import numpy as np
 import pytest
 
+from benchmarks.common.popularity import COLLISIONS
 from benchmarks.gpu.cases import SUBJECTS, Case, all_cases, quick_cases
 from benchmarks.gpu.errors import relative_errors
 from benchmarks.gpu.problems import Problem, checksum
 from benchmarks.gpu.programs import Programs
 from benchmarks.gpu.timing import median_ms
+from benchmarks.kernel.batches import Batch
 
 NAMES = sorted({name for subject in SUBJECTS.values() for name in subject.inputs})
 
@@ -51,6 +55,24 @@ def test_log_q_is_that_of_the_draws():
     assert np.exp(made["log_q"][top][0]) == pytest.approx(np.mean(top), rel=0.15)
 
 
+@pytest.mark.parametrize("collisions", COLLISIONS)
+def test_q_of_rare_items_is_what_tfrs_takes(collisions):
+    problem = Problem(5_000, 0, 1, collisions)
+    names = ["ids", "log_q", "negative_ids", "negative_log_q"]
+    ids, log_q, negative_ids, negative_log_q = problem.inputs(0, names).values()
+    for items, found in ((ids, log_q), (negative_ids, negative_log_q)):
+        expected = np.log(np.maximum(problem.share[items], 1e-6))
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert (np.exp(log_q).min() == pytest.approx(1e-6)) == (collisions == "8%")
+
+
+@pytest.mark.parametrize("collisions", COLLISIONS)
+def test_batches_of_the_kernels_benchmark_collide_as_often(collisions):
+    batch = Batch(2_000, 0, 1, collisions)
+    share = Problem(2_000, 0, 1, collisions).share
+    np.testing.assert_allclose(batch.q, np.maximum(share[batch.ids], 1e-6), rtol=1e-6)
+
+
 def test_cases_are_distinct_and_the_headline_comes_first():
     for cases in (all_cases(), quick_cases()):
         assert len({tuple(case.columns.values()) for case in cases}) == len(cases)
@@ -86,6 +108,28 @@ def test_programs_of_a_folder(tmp_path):
         Programs.read(tmp_path)
 
 
+def test_what_is_cut_leaves_no_file(tmp_path, monkeypatch):
+    programs = Programs(tmp_path, {"commit": "abc"}, {}, {})
+    programs.write()
+    old = programs.about
+    write = pathlib.Path.write_bytes
+
+    def cut(path, content):
+        write(path, content[: len(content) // 2])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pathlib.Path, "write_bytes", cut)
+    with pytest.raises(KeyboardInterrupt):
+        programs.add("one", b"text" * 100)
+    with pytest.raises(KeyboardInterrupt):
+        Programs(tmp_path, {"commit": "other"}, {}, {}).write()
+    monkeypatch.undo()
+    assert not programs.path("one").exists()
+    assert Programs.read(tmp_path).about == old
+    programs.add("one", b"text")
+    assert programs.text("one") == b"text"
+
+
 def test_errors_are_relative_to_lengths():
     loss, gradients = relative_errors(
         [np.float32(11), np.array([3.0, 4.0]), np.array([0.0, 2.2])],
@@ -94,6 +138,14 @@ def test_errors_are_relative_to_lengths():
     assert loss == pytest.approx(0.1)
     assert gradients == pytest.approx(0.1)
     assert relative_errors([np.ones(2)], [np.ones(2)]) == (None, 0.0)
+
+
+@pytest.mark.parametrize("loss", [[np.float32(10)], []])
+def test_what_is_not_a_number_is_an_error(loss):
+    """In the last output alone, and with losses or without."""
+    expected = [*loss, np.ones(2), np.ones(2)]
+    outputs = [*loss, np.ones(2), np.array([1.0, np.nan])]
+    assert np.isnan(relative_errors(outputs, expected)[1])
 
 
 def test_executions_rotate_over_sets_of_inputs():
