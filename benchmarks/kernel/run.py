@@ -12,10 +12,10 @@ import itertools
 import pathlib
 
 from benchmarks.common import command_line, csv_rows
+from benchmarks.common.popularity import COLLISIONS
 from benchmarks.common.provenance import FIELDS as WHERE
 from benchmarks.common.provenance import provenance
 from benchmarks.common.worker_process import SteppingWorker, WorkerFailed
-from benchmarks.kernel.batches import COLLISIONS
 
 ROWS = pathlib.Path(__file__).with_name("results.csv")
 PACKAGES = "tensorflow", "tensorflow-recommenders", "keras", "keras-rs", "torch"
