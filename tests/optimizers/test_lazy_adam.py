@@ -51,8 +51,11 @@ def optimizer(cls=LazyAdam, **options):
     return cls(RATE, beta_1=BETA_1, beta_2=BETA_2, epsilon=EPSILON, **options)
 
 
-def applied_by(made, variables, how):
-    """A function that applies gradients `(rows, values)`, one a variable."""
+def applied_by(made, variables, how, size=4):
+    """A function that applies gradients `(rows, values)`, one a variable.
+
+    Under XLA of `size` rows each, as many as one of `BATCHES` has.
+    """
 
     def apply(*gradients):
         slices = [
@@ -65,7 +68,7 @@ def applied_by(made, variables, how):
     if how == "eager":
         return apply
     # How many rows there are is not known while tracing, but under XLA.
-    size = len(BATCHES[0]) if how == "xla" else None
+    size = size if how == "xla" else None
     signature = (
         tf.TensorSpec([size], tf.int64),
         tf.TensorSpec([size, WIDTH], tf.float32),
@@ -156,9 +159,10 @@ def test_dense_gradients_are_adams(table):
     np.testing.assert_array_equal(*found)
 
 
-def test_a_batch_without_rows_changes_nothing(table):
+@pytest.mark.parametrize("how", ways())
+def test_a_batch_without_rows_changes_nothing(how, table):
     variable = new_variable(table)
-    apply = applied_by(optimizer(), [variable], "graph")
+    apply = applied_by(optimizer(), [variable], how, size=0)
     apply((tf.zeros([0], tf.int64), tf.zeros([0, WIDTH])))
     np.testing.assert_array_equal(tensor_of(variable), table)
 
@@ -222,6 +226,13 @@ def test_options_that_it_lacks(name):
         LazyAdam(**{name: True})
 
 
+@pytest.mark.skipif(IS_KERAS_3, reason="its optimizers have no `jit_compile`")
+def test_keras_2_does_not_compile_it():
+    with pytest.raises(ValueError, match="`jit_compile` False.*received True"):
+        LazyAdam(jit_compile=True)
+    assert not LazyAdam(jit_compile=False).jit_compile
+
+
 class TwoTower(models.Model):
     def __init__(self):
         super().__init__()
@@ -259,7 +270,12 @@ def test_fit_changes_the_rows_of_a_batch_alone():
     assert (kernel != np.array(model.item_tower.layers[1].kernel)).all()
 
 
-def test_checkpoints_are_adams(tmp_path):
+ADAMS = [LazyAdam, keras.optimizers.Adam]
+
+
+@pytest.mark.parametrize("cls", ADAMS)
+@pytest.mark.parametrize("other", ADAMS)
+def test_checkpoints_are_adams(cls, other, tmp_path):
     """One run, cut in two with the other class, goes on as if it were not."""
     batch = batches_of(range(ROWS), range(ROWS))
 
@@ -274,11 +290,35 @@ def test_checkpoints_are_adams(tmp_path):
         model.fit(batch, epochs=epochs, verbose=0)
         return model.tables, checkpoint
 
-    straight, _ = trained(LazyAdam, 3)
-    _, checkpoint = trained(keras.optimizers.Adam, 1)
+    straight, _ = trained(cls, 3)
+    _, checkpoint = trained(other, 1)
     path = checkpoint.save(str(tmp_path / "adam"))
-    for one, other in zip(straight, trained(LazyAdam, 2, path)[0], strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5)
+    for expected, found in zip(straight, trained(cls, 2, path)[0], strict=True):
+        np.testing.assert_allclose(expected, found, atol=1e-5)
+
+
+def test_a_saved_model_trains_on(tmp_path):
+    """As one does that was not saved, moments and steps included."""
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential(
+        [keras.layers.Embedding(ROWS, WIDTH), keras.layers.Dense(1)]
+    )
+    model.compile(LazyAdam(0.1), "mse")
+    rows, targets = tf.constant([[1], [2], [2]]), tf.constant([[[1.0]]] * 3)
+
+    def trained(model, epochs):
+        model.fit(rows, targets, epochs=epochs, shuffle=False, verbose=0)
+        return [np.array(w) for w in model.get_weights()]
+
+    before = trained(model, 2)
+    path = str(tmp_path / "model.keras")
+    model.save(path)
+    loaded = keras.models.load_model(path)
+    assert type(loaded.optimizer) is LazyAdam
+    found, expected = trained(loaded, 2), trained(model, 2)
+    for one, other, old in zip(found, expected, before, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-6)
+        assert (one != old).any()
 
 
 def test_replicas_train_as_one():

@@ -154,6 +154,20 @@ def test_auto_compiles_nothing_that_xla_would_compile_anew(on_a_gpu, compiled):
     assert compiled
 
 
+@pytest.mark.parametrize("repeated", ["query_rows", "candidate_rows"])
+def test_auto_keeps_the_saving_of_repeats(repeated, on_a_gpu, compiled):
+    rows = {repeated: tf.range({"query_rows": 6, "candidate_rows": 9}[repeated]) // 2}
+    step_of(Retrieval(), **rows)(batch(6))
+    assert not compiled
+    step_of(Retrieval(jit_compile=True), **rows)(batch(6))
+    assert compiled
+
+
+def test_auto_leaves_shared_positives_to_the_plain_form(on_a_gpu, compiled):
+    step_of(Retrieval(mask_shared_positives=True))(batch(6))
+    assert not compiled
+
+
 def test_repeats_are_gathered_where_xla_compiles(compiled):
     """It does not know how many are distinct."""
     rows = {"query_rows": tf.constant([0, 0, 1, 1, 2, 2])}

@@ -9,7 +9,8 @@ which in bfloat16 is exact.
 `block(rows, temperature, queries, candidates[, negatives])` stands below for a function
 of one block, as in `row_blocks`, but that it divides by the temperature itself, and
 that its second result is a function from [n], what the derivatives of each row are
-multiplied by, to the gradients.
+multiplied by, to the gradients. It does not divide these by the temperature: what it is
+given holds the 1 / temperature of the chain rule, `weights / temperature`.
 """
 
 from __future__ import annotations

@@ -37,10 +37,11 @@ class LazyAdam(keras.optimizers.Adam):
       learning_rate: A number or a schedule, as in Keras's Adam; one that suits Adam
         suits this.
       beta_1, beta_2, epsilon: As in Keras's Adam.
-      **kwargs: Others of Keras's Adam, but for `amsgrad` and `adaptive_epsilon`.
+      **kwargs: Others of Keras's Adam, but for `amsgrad` and `adaptive_epsilon` and,
+        under Keras 2, `jit_compile=True`.
 
     Raises:
-      ValueError: `amsgrad` or `adaptive_epsilon` is asked for.
+      ValueError: One of these is asked for.
 
     Example:
 
@@ -65,7 +66,14 @@ class LazyAdam(keras.optimizers.Adam):
                     f"{kwargs[name]!r}. Leave it out, or use Keras's Adam."
                 )
         if not IS_KERAS_3:
-            # Keras 2 would have XLA compile each number of rows anew on a GPU.
+            # Keras 2 would have XLA compile each number of rows anew: its default on a
+            # GPU.
+            if kwargs.get("jit_compile"):
+                raise ValueError(
+                    "XLA would compile `LazyAdam` anew for each number of rows: "
+                    "expected `jit_compile` False under Keras 2, received "
+                    f"{kwargs['jit_compile']!r}. Leave it out, or use Keras's Adam."
+                )
             kwargs["jit_compile"] = False
         super().__init__(learning_rate, beta_1, beta_2, epsilon, **kwargs)
 
@@ -133,7 +141,8 @@ def _summed(gradient: tf.IndexedSlices) -> tuple[tf.Tensor, tf.Tensor]:
     order = tf.argsort(indices, stable=True)
     rows = tf.gather(indices, order)
     is_next = tf.cast(rows[1:] != rows[:-1], tf.int32)
-    places = tf.pad(tf.cumsum(is_next), [[1, 0]])
+    # One more than differences; none where there are no rows.
+    places = tf.pad(tf.cumsum(is_next), [[1, 0]])[: tf.size(rows)]
     sums = tf.math.unsorted_segment_sum(
         tf.gather(gradient.values, order), places, tf.shape(rows)[0]
     )

@@ -21,10 +21,12 @@ CHOICES = ("auto", True, False)
 def is_compiled(options: Options, batch: Batch) -> bool:
     """Whether the loss of a call made here is computed in the form that XLA compiles.
 
-    "auto" takes what is faster: on a GPU the compiled form, whose masks are compared
-    inside of the softmax; on a CPU, and on several replicas, the plain one, which lists
-    what it masks. Nor does it compile what XLA would compile anew for many a batch, or
-    what `check` refuses.
+    "auto" takes what is expected to be faster; not measured on a GPU. There it is the
+    compiled form, whose masks are compared inside of the softmax; on a CPU, and on
+    several replicas, the plain one, which lists what it masks. The plain one too where
+    XLA loses what is known to save much: repeats, which it scores one by one, and
+    `mask_shared_positives`, which scatters into a matrix under XLA. Nor does it compile
+    what XLA would compile anew for many a batch, or what `check` refuses.
     Calls that are not traced into a function run as they are, as compiling takes longer
     than many of them.
     """
@@ -39,6 +41,8 @@ def is_compiled(options: Options, batch: Batch) -> bool:
         and distribute.num_replicas() == 1
         and options.sampled.reduction != "none"
         and not options.sampled.mines_a_variable
+        and not options.mask_shared_positives
+        and batch.repeats is None
         and not (batch.known is not None and batch.known.is_ragged)
     )
 

@@ -107,9 +107,11 @@ class Retrieval(keras.layers.Layer, Task):
       negative_metric_rows: How many rows of a batch (of each replica's) these look
         at, evenly spaced. None: all, at a further pass over all scores.
       jit_compile: Whether XLA compiles the loss, in functions that TensorFlow traces
-        such as `fit`'s: True, False, or "auto" where it is faster, on one GPU. It
-        compiles anew for each size of a batch: give `fit` batches of one size and a
-        smaller last one. Whatever this says, a step that is compiled as a whole,
+        such as `fit`'s: True, False, or "auto" where it is expected to be faster; not
+        measured on a GPU. That is on one GPU, without `mask_shared_positives`,
+        `query_rows` and `candidate_rows`, whose savings XLA loses. It compiles anew for
+        each size of a batch: give `fit` batches of one size and a smaller last one.
+        Whatever this says, a step that is compiled as a whole,
         `model.compile(jit_compile=True)`, is.
 
     Raises:
