@@ -9,7 +9,7 @@ LAZY_ADAM = "lazy-adam"
 
 #: From so many users and items on `AUTO` is `LAZY_ADAM`: Adam then spends more time on
 #: rows that a batch does not have than on everything else (docs/performance.md), as
-#: measured with 1,024 rows, as many negatives and width 64; at other sizes it is a guess.
+#: measured with 1,024 rows, as many negatives and width 64; elsewhere a guess.
 LARGE = 100_000
 
 
