@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import shutil
 import uuid
 from collections.abc import Callable
 
@@ -11,15 +13,31 @@ from tfrs_negatives._folder_exchange import exchange
 from tfrs_negatives._manifest import remove
 
 
-def hidden_sibling(path: str) -> str:
+def hidden_sibling(path: str, owner: str | None = None) -> str:
     """A name for the folder to write, in the nearest folder above `path` that exists.
 
-    Being on the same file system, it can be renamed to `path`.
+    Being on the same file system, it can be renamed to `path`. With an `owner`, which
+    is part of the name, `remove_unfinished` finds it.
     """
     parent, name = os.path.split(path)
     while not os.path.isdir(parent):
         parent = os.path.dirname(parent)
-    return os.path.join(parent, f".{name}.{uuid.uuid4().hex}.new")
+    owned = name if owner is None else f"{name}.{owner}"
+    return os.path.join(parent, f".{owned}.{uuid.uuid4().hex}.new")
+
+
+def remove_unfinished(path: str, owner: str) -> None:
+    """Removes folders that `hidden_sibling` named for processes that were killed.
+
+    Call it only while no other process can be writing for this owner.
+    """
+    parent = os.path.dirname(hidden_sibling(path))
+    kind = re.escape(f"{os.path.basename(path)}.{owner}")
+    unfinished = re.compile(rf"\.{kind}\.[0-9a-f]{{32}}\.new")
+    for name in os.listdir(parent):
+        found = os.path.join(parent, name)
+        if unfinished.fullmatch(name) and not os.path.islink(found):
+            shutil.rmtree(found, ignore_errors=True)
 
 
 def publish(

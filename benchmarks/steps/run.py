@@ -20,6 +20,7 @@ import pathlib
 import numpy as np
 
 from benchmarks.common import command_line, csv_rows
+from benchmarks.common.markdown import verdict
 from benchmarks.common.provenance import FIELDS as WHERE
 from benchmarks.common.provenance import provenance
 from benchmarks.common.worker_process import SteppingWorker, WorkerFailed
@@ -124,6 +125,21 @@ def _ratio(above, below):
     return "" if below is None else round(float(np.median(above / below)), 3)
 
 
+def judge(row):
+    """Prints whether a row shows what it has to, against ours of either Keras."""
+    for number in (2, 3):
+        ratio = row[f"this_over_ours_{number}"]
+        name = f"{row['subject']} {row['way']} over ours of Keras {number}: {ratio}"
+        if ratio == "":
+            continue
+        if row["way"] == "bare" and row["keras"] == number:
+            verdict(1 / ratio <= 1.05, f"{name}, >= {1 / 1.05:.3f} (5% more in fit)")
+        elif row["subject"] == "tfrs":
+            verdict(ratio >= 2.5, f"{name}, >= 2.5")
+        elif row["subject"] == "torch":
+            verdict(ratio >= 1.3, f"{name}, >= 1.3")
+
+
 def main():
     parser = command_line.parser(__doc__, ROWS)
     for name in ("users", "items", "width", "batch", "negatives"):
@@ -141,6 +157,7 @@ def main():
         for row in measured(against, problem, arguments.turns):
             csv_rows.show(row, [f for f in FIELDS if f in row and row[f] != ""])
             csv_rows.append(arguments.output, FIELDS, {**row, **about})
+            judge(row)
 
 
 if __name__ == "__main__":

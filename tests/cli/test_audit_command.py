@@ -101,6 +101,23 @@ def test_embeddings(data, embeddings, tmp_path, capsys):
     assert "mined at ranks" in printed
 
 
+def test_the_temperature_of_embeddings_is_read_beside_them(
+    data, embeddings, tmp_path, capsys
+):
+    path = tmp_path / "embeddings.npz"
+    path.write_bytes(embeddings.read_bytes())
+    words = [*data, *SMALL, "--model", path, "--probes", "25"]
+    output = tmp_path / "out"
+    code, _, error = run(capsys, *words, "--output", output)
+    assert code == 0 and "does not say at which temperature" in error
+    settings = {"settings": {"temperature": 0.25}}
+    (tmp_path / "figures.json").write_text(json.dumps(settings))
+    code, _, error = run(capsys, *words, "--output", output)
+    assert code == 0 and error == ""
+    model = json.loads((output / "audit.json").read_text())["model"]
+    assert model["temperature"] == 0.25
+
+
 def test_trained_output(data, trained, tmp_path, capsys):
     """A model of `train`, its temperature and its scores."""
     output = tmp_path / "out"

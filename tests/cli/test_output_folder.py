@@ -315,3 +315,18 @@ def test_a_folder_whose_name_cannot_be_given_away(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CommandError, match=r"--output \./output"):
         write(".", "one")
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path):
+    script = (
+        "import os, signal; from tfrs_negatives.cli.output_folder import OutputFolder; "
+        f"o = OutputFolder({str(tmp_path / 'out')!r}, 'c').__enter__(); "
+        "open(o.folder + '/rows', 'w').close(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=False)
+    assert list(tmp_path.glob(".out.*.new"))
+    other = tmp_path / f".out.{'0' * 12}.{'0' * 32}.new"  # Of an output elsewhere.
+    other.mkdir()
+    write(tmp_path / "out", "text")
+    assert list(tmp_path.glob(".out.*.new")) == [other]
+    assert not list(tmp_path.glob(".out.*.lock"))

@@ -9,7 +9,7 @@ import pytest
 
 from tfrs_negatives.cli.command_error import CommandError
 from tfrs_negatives.cli.time_split import last_interactions, split
-from tfrs_negatives.data import row_buckets
+from tfrs_negatives.data import interactions, row_buckets, table_sources
 from tfrs_negatives.data.table_parts import ArrowParts
 
 
@@ -186,6 +186,8 @@ def test_a_sample_of_users_is_evaluated(in_windows, tmp_path):
     whole = split_of(data, tmp_path).held_out
     few = split_of(data, tmp_path, evaluated_users=7).held_out
     assert len(few.users) == 7
+    if not in_windows:  # One window: its first users would be the first ids.
+        assert few.users.tolist() != whole.users[:7].tolist()
     assert (few.num_users, few.num_pairs) == (whole.num_users, whole.num_pairs)
     for pairs in (("user", "item"), ("seen_user", "seen_item")):
         user, item = (getattr(whole, name) for name in pairs)
@@ -243,6 +245,18 @@ def test_rows_without_a_positive_label_are_dropped(in_windows, tmp_path):
     assert found.item_ids.tolist() == wanted.item_ids.tolist()
     for one, other in zip(found.rows.windows(), wanted.rows.windows(), strict=True):
         assert one.tolist() == other.tolist()
+
+
+def test_ids_of_dropped_rows_decide_what_ids_are(in_windows, tmp_path):
+    path = tmp_path / "table.csv"
+    rows = ["1,5,1", "1,6,1", "1,7,1", "2,6,1", "2,5,1", "2,8,1", "x,5,0"]
+    path.write_text("\n".join(["user,item,label", *rows]) + "\n")
+    named = dict.fromkeys(("user", "item", "request", "time", "label", "title"))
+    parts = table_sources.parts(path, None, None, {**named, "label": "label"})
+    whole = interactions(path, label="label")
+    found = split(parts, tmp_path)
+    assert found.user_ids.tolist() == sorted(set(whole.user)) == ["1", "2"]
+    assert found.item_ids.tolist() == [5, 6]
 
 
 def test_no_room_is_told_in_one_line(tmp_path, monkeypatch):

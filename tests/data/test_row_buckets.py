@@ -75,3 +75,16 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(row_buckets, "HELD_ROWS", 1)
     with pytest.raises(OSError, match=r"240 bytes of rows.*absent.*Free space"):
         filled(tmp_path / "absent", make_rows(10), 10)
+
+
+@pytest.mark.parametrize("keep", [0, 5])
+def test_files_that_were_removed_or_cut_are_an_error(tmp_path, monkeypatch, keep):
+    monkeypatch.setattr(row_buckets, "HELD_ROWS", 40)
+    buckets = filled(tmp_path, make_rows(400), 31)
+    path = next(tmp_path.rglob("*.rows"))
+    if keep:
+        os.truncate(path, path.stat().st_size - keep)
+    else:
+        path.unlink()
+    with pytest.raises(OSError, match=r"Expected 400 rows .* Run again"):
+        buckets.read(range(row_buckets.NUM_BUCKETS))

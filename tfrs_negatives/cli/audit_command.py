@@ -70,6 +70,12 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
         if options.verbose:
             print()
         model = None if path is None else audits.load_model(path, table)
+        if model is not None and temperature is None:
+            print(
+                "note: the model does not say at which temperature it was trained; 1 "
+                "is assumed. Pass --temperature",
+                file=sys.stderr,
+            )
         return audits.measure(
             table,
             model,
@@ -77,34 +83,28 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
             orders=options.orders,
             max_batches=options.max_batches,
             spread_buffer=options.spread_buffer,
-            temperature=temperature,
+            temperature=1.0 if temperature is None else temperature,
             num_probes=options.probes,
             seed=options.seed,
             progress=options.verbose > 0,
         )
 
 
-def _model(options: argparse.Namespace) -> tuple[str | None, float]:
-    """The path of the model or None, and the temperature of its scores."""
+def _model(options: argparse.Namespace) -> tuple[str | None, float | None]:
+    """The path of the model and its temperature; None for what there is none of."""
     if options.model is None:
         if options.temperature is not None:
             raise CommandError(
                 "--temperature belongs to --model, received none. Add --model PATH."
             )
-        return None, 1.0
+        return None, None
     if options.model.endswith(".npz"):
-        return options.model, options.temperature or 1.0
-    path = find_model(options.model)
+        path, folder = options.model, os.path.dirname(options.model)
+    else:
+        path, folder = find_model(options.model), options.model
     temperature = options.temperature
     if temperature is None:
-        temperature = _trained_with(os.path.join(options.model, FIGURES))
-    if temperature is None:
-        temperature = 1.0
-        print(
-            "note: the model does not say at which temperature it was trained; 1 is "
-            "assumed. Pass --temperature",
-            file=sys.stderr,
-        )
+        temperature = _trained_with(os.path.join(folder, FIGURES))
     return path, temperature
 
 

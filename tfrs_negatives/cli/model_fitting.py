@@ -47,17 +47,24 @@ class StepTimer(keras.callbacks.Callback):
         """Median in milliseconds, without the first steps if there are others."""
         return 1000 * float(np.median(self._seconds[_WARM_UP_STEPS:] or self._seconds))
 
-    def rows_a_second(self, num_rows: int, batch_size: int) -> float:
+    def rows_a_second(self, sizes: np.ndarray) -> float:
         """Rows over the seconds that all steps took, but for the first ones.
 
         Args:
-          num_rows: Rows of all steps.
-          batch_size: Rows of the first ones.
+          sizes: [steps] rows of each step's batch.
         """
         ends, first = self._ends, min(_WARM_UP_STEPS, len(self._ends) - 1)
         if not first:  # One step, of which no earlier one tells when it began.
-            return num_rows / self._seconds[0]
-        return (num_rows - first * batch_size) / (ends[-1] - ends[first - 1])
+            return float(sizes[0] / self._seconds[0])
+        return float(sizes[first:].sum() / (ends[-1] - ends[first - 1]))
+
+
+def batch_sizes(num_rows: int, batch_size: int, num_steps: int) -> np.ndarray:
+    """Rows of each step's batch, [num_steps]: the last one of a pass has the rest."""
+    in_a_pass = -(-num_rows // batch_size)
+    sizes = np.full(num_steps, batch_size)
+    sizes[in_a_pass - 1 :: in_a_pass] = num_rows - (in_a_pass - 1) * batch_size
+    return sizes
 
 
 def fit(
@@ -83,12 +90,13 @@ def fit(
       `comparison.ROWS_A_SECOND`.
     """
     rows = request_batches.dataset(split, options.batch_size, seed)
-    steps, num_rows = options.steps_per_epoch, options.epochs * len(split.rows)
+    steps = options.steps_per_epoch
+    num_steps = options.epochs * (steps or -(-len(split.rows) // options.batch_size))
     if steps is not None:
-        num_rows = options.epochs * steps * options.batch_size
         rows = rows.repeat()
     if negatives is not None:
         rows = negatives.attach(rows, options.num_negatives, seed=seed)
+    sizes = batch_sizes(len(split.rows), options.batch_size, num_steps)
     timer = StepTimer()
     model.compile(optimizer(split, options))
     model.fit(
@@ -100,7 +108,7 @@ def fit(
     )
     return {
         comparison.STEP_TIME: timer.median_ms(),
-        comparison.ROWS_A_SECOND: timer.rows_a_second(num_rows, options.batch_size),
+        comparison.ROWS_A_SECOND: timer.rows_a_second(sizes),
     }
 
 

@@ -9,9 +9,9 @@ import sys
 from types import TracebackType
 
 from tfrs_negatives import _manifest
-from tfrs_negatives._publish import hidden_sibling, publish
+from tfrs_negatives._publish import hidden_sibling, publish, remove_unfinished
 from tfrs_negatives.cli.command_error import CommandError
-from tfrs_negatives.cli.output_lock import OutputLock
+from tfrs_negatives.cli.output_lock import OutputLock, digest
 from tfrs_negatives.types import PathLike
 
 MANIFEST = "manifest.json"
@@ -55,7 +55,8 @@ class OutputFolder:
 
     def __enter__(self) -> OutputFolder:
         self._check()
-        self.folder = hidden_sibling(self._target)
+        owner = digest(self._target)
+        self.folder = hidden_sibling(self._target, owner)
         parent = os.path.dirname(self.folder)
         if not os.access(parent, os.W_OK):
             raise CommandError(
@@ -65,6 +66,8 @@ class OutputFolder:
         self._lock = OutputLock(parent, self._target)
         self._lock.acquire()
         try:
+            if self._lock.is_held:  # Nobody else writes what is left there.
+                remove_unfinished(self._target, owner)
             os.mkdir(self.folder)
         except BaseException:
             self._lock.release()

@@ -24,10 +24,13 @@ class OutputLock:
     """
 
     def __init__(self, folder: str, path: str) -> None:
-        digest = hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
         self._path = path
-        self._name = os.path.join(folder, f".{os.path.basename(path)}.{digest}.lock")
+        self._name = os.path.join(
+            folder, f".{os.path.basename(path)}.{digest(path)}.lock"
+        )
         self._file: IO[str] | None = None
+        #: Whether the system holds it: a file system without locks does not.
+        self.is_held = False
 
     def acquire(self) -> None:
         """Takes the lock.
@@ -40,6 +43,7 @@ class OutputLock:
             file = open(self._name, "a+", encoding="utf-8")  # noqa: SIM115
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self.is_held = True
             except BlockingIOError:
                 file.seek(0)
                 owner = file.read().strip() or "another process"
@@ -50,7 +54,7 @@ class OutputLock:
                     "another --output."
                 ) from None
             except OSError:
-                pass
+                self.is_held = False
             if _is_still_there(file, self._name):
                 self._file = file
             else:  # Its owner has just released and removed it.
@@ -71,7 +75,12 @@ class OutputLock:
         except OSError:
             pass
         self._file.close()
-        self._file = None
+        self._file, self.is_held = None, False
+
+
+def digest(path: str) -> str:
+    """Tells files of one output from those of another of the same name."""
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:12]
 
 
 def _is_still_there(file: IO[str], name: str) -> bool:

@@ -30,11 +30,11 @@ class IdVocabulary:
 
     Args:
       is_text: Whether ids are text although they may be whole numbers, which they
-        become if each of them is written as such.
+        become if each value, of rows that were left out too, is written as such.
     """
 
     def __init__(self, is_text: bool = False) -> None:
-        self._is_text = is_text
+        self._are_whole = is_text
         self._parts: list[tuple[np.ndarray, pa.Array | None]] = []
         self._num_held, self._num_merged = 0, 0
 
@@ -51,9 +51,14 @@ class IdVocabulary:
           ValueError: Two strings have one hash, of which the chance is about n^2 / 2^64
             for n strings. Told when parts are merged.
         """
+        from tfrs_negatives.data import arrow_columns
+
         if isinstance(column, np.ndarray):
             self._hold(distinct(column), None)
             return column
+        if self._are_whole:  # As a column is: by values of all rows.
+            whole = arrow_columns.whole_numbers(column.values)
+            self._are_whole = whole is not None
         used = distinct(column.codes)  # Values of rows that were left out are no ids.
         values = column.values.take(used)
         hashes = np.zeros(len(column.values), np.int64)
@@ -72,7 +77,7 @@ class IdVocabulary:
         self._parts = []
         if values is None:
             return IdNumbers(keys, keys, None)
-        whole = arrow_columns.whole_numbers(values) if self._is_text else None
+        whole = arrow_columns.whole_numbers(values) if self._are_whole else None
         if whole is not None:
             order = np.argsort(whole)
             ids = whole[order]

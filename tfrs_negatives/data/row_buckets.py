@@ -83,7 +83,11 @@ class RowBuckets:
         return windows
 
     def read(self, buckets: Sequence[int]) -> np.ndarray:
-        """The rows of some buckets in the order of the table."""
+        """The rows of some buckets in the order of the table.
+
+        Raises:
+          OSError: Files of rows were removed or cut since they were written.
+        """
         found = [np.zeros(0, self.dtype)]
         if self._folder is not None:
             paths = [self._path(bucket) for bucket in buckets]
@@ -93,6 +97,13 @@ class RowBuckets:
         found += [rows[wanted[of_rows]] for rows, of_rows in self._held]
         rows = np.concatenate(found)
         del found
+        expected = int(self.sizes[list(buckets)].sum())
+        if len(rows) != expected:
+            raise OSError(
+                f"Expected {expected:,} rows in files of {self._folder!r}, received "
+                f"{len(rows):,}: files were removed or cut. Run again, and leave the "
+                "folder alone meanwhile."
+            )
         return rows[np.argsort(rows["row"], kind="stable")]
 
     def forget(self, buckets: Sequence[int]) -> None:

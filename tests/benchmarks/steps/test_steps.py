@@ -125,3 +125,20 @@ def test_figures_are_medians_over_turns():
     assert first["this_over_ours_2"] == 1.0 and first["this_over_ours_3"] == ""
     assert (second["wall_ms"], second["turns"], second["steps"]) == (500.0, 2, 2)
     assert second["this_over_ours_2"] == 3.0  # The median of 4 and 2.
+
+
+@pytest.mark.parametrize(
+    ("subject", "way", "ratio", "passes"),
+    [
+        ("ours", "bare", 0.96, True),
+        ("ours", "bare", 0.94, False),
+        ("tfrs", "fit", 2.5, True),
+        ("tfrs", "fit", 2.4, False),
+        ("torch", "eager", 1.3, True),
+        ("torch", "eager", 1.2, False),
+    ],
+)
+def test_verdicts(capsys, subject, way, ratio, passes):
+    row = {"subject": subject, "way": way, "keras": 2}
+    run.judge({**row, "this_over_ours_2": ratio, "this_over_ours_3": ""})
+    assert capsys.readouterr().out.startswith("PASS" if passes else "FAIL")
