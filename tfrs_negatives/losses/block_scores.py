@@ -56,19 +56,18 @@ def scores_of(
     by_head, logits = _against_columns(
         queries, candidates, scoring.log_q, dropped, rows.is_ordered
     )
-
     corrects = scoring.log_q is not None
 
-    def own() -> tf.Tensor:
+    def of_positives() -> tf.Tensor:
         """[n], the scores of the rows' own positives."""
         scores = heads.best_paired(products.paired(queries, rows.of(candidates)))
         return scores - rows.of(scoring.log_q) if corrects and corrects_own else scores
 
     if corrects and not corrects_own:
-        logits = set_each(logits, positives, own(), in_place)
+        logits = set_each(logits, positives, of_positives(), in_place)
     if scoring.score_mask is not None:
         logits = _keep(logits, rows.of(scoring.score_mask))
-    logits = dropped.drop(logits, own, in_place)
+    logits = dropped.drop(logits, of_positives, in_place)
     if negatives:
         own_by_head = products.own(queries, *negatives)
         own = heads.best(own_by_head)

@@ -172,8 +172,9 @@ def _sorted_by(rule: Rule, num_blocks: int | tf.Tensor) -> tuple[tf.Tensor, tf.T
     parts = tf.maximum((lengths + size // 2) // size, 1)
     of_range, part = enumerate_ranges(tf.zeros_like(parts), parts)
     lengths, parts = tf.gather(lengths, of_range), tf.gather(parts, of_range)
-    ends = tf.gather(starts, of_range) + (lengths * (part + 1)) // parts
-    return rows, ends
+    # The first ones are a row larger where they do not come out even.
+    ends = (lengths // parts) * (part + 1) + tf.minimum(part + 1, lengths % parts)
+    return rows, tf.gather(starts, of_range) + ends
 
 
 class _Mask(abc.ABC):
