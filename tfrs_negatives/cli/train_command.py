@@ -130,8 +130,8 @@ def _check_environment() -> None:
 
     if IS_KERAS_3:
         raise CommandError(
-            "Plain TensorFlow Recommenders is trained for comparison and needs Keras "
-            f"2: expected TF_USE_LEGACY_KERAS=1 or unset, received "
+            "`train` runs under Keras 2 alone, which plain TensorFlow Recommenders "
+            "needs: expected TF_USE_LEGACY_KERAS=1 or unset, received "
             f"{os.environ.get('TF_USE_LEGACY_KERAS')!r}. Unset it."
         )
 
