@@ -80,7 +80,9 @@ class DroppedPairs:
         minus_inf = tf.constant(float("-inf"), logits.dtype)
         starts = row_starts(self._rows.size, rules[0].num_columns)
 
-        def written(logits: tf.Tensor, lists: list[tf.Tensor]) -> tf.Tensor:
+        def written(
+            logits: tf.Tensor, lists: list[tf.Tensor], in_place: bool
+        ) -> tf.Tensor:
             places = tf.concat(lists, axis=0)
             is_own = self._rows.are_own(places, rules[0].num_columns)
             places = tf.boolean_mask(places, ~is_own)
@@ -88,15 +90,19 @@ class DroppedPairs:
             return overwrite(logits, places, values, in_place)
 
         def listed() -> tf.Tensor:
-            return written(logits, [rule.places(self._rows, starts) for rule in rules])
+            lists = [rule.places(self._rows, starts) for rule in rules]
+            return written(logits, lists, in_place)
 
         def compared() -> tf.Tensor:
             kept, masks = logits, self._masks()
             for mask in masks:
                 kept = mask.where_compared(minus_inf, kept)
-            kept = written(kept, [mask.places(starts) for mask in masks])
+            # Not in place: what was compared may be a constant, which nothing may write
+            # to.
+            lists = [mask.places(starts) for mask in masks]
+            kept = written(kept, lists, in_place=False)
             # What all rows drop, and what is compared, may hold it.
-            return set_each(kept, self._rows.indices, own(), in_place)
+            return set_each(kept, self._rows.indices, own(), in_place=False)
 
         # Neither the choice nor the listing reads the scores: TensorFlow does both
         # while it forms them.

@@ -25,6 +25,7 @@ from tfrs_negatives.losses.row_blocks import (
     Block,
     Partition,
     RowBlock,
+    in_inputs,
 )
 
 
@@ -73,14 +74,7 @@ def run(
     if weights is None:
         return losses, None
     d_queries, *d_negatives = of_each
-    # The loss depends on queries and temperature through their quotient alone.
-    d_temperature = -tf.reduce_sum(queries * d_queries) / temperature
-    return losses, (
-        d_queries,
-        tf.transpose(d_candidates),
-        d_temperature,
-        *d_negatives,
-    )
+    return losses, in_inputs(queries, temperature, d_queries, d_candidates, d_negatives)
 
 
 def _in_turn(
@@ -140,7 +134,6 @@ def _in_turn(
             blocks.write(index, output)
             for blocks, output in zip(lists, [losses, *of_each], strict=True)
         ]
-
         return index + 1, lists, d_candidates
 
     lists = [tf.TensorArray(queries.dtype, size=num_blocks) for _ in range(num_lists)]

@@ -313,14 +313,27 @@ def run(
         d_queries /= temperature
     else:
         d_queries = scale_rows(d_queries, weights / temperature)
+    return losses, in_inputs(queries, temperature, d_queries, d_candidates, d_negatives)
+
+
+def in_inputs(
+    queries: tf.Tensor,
+    temperature: tf.Tensor,
+    d_queries: tf.Tensor,
+    d_candidates: tf.Tensor,
+    d_negatives: Sequence[tf.Tensor],
+) -> tuple[tf.Tensor, ...]:
+    """The gradients in all inputs of `run`, from those in what is multiplied.
+
+    Args:
+      queries, temperature: Inputs of `run`.
+      d_queries: Of the queries' shape.
+      d_candidates: [d, C].
+      d_negatives: That in the rows' own negatives, if there are any.
+    """
     # The loss depends on queries and temperature through their quotient alone.
     d_temperature = -tf.reduce_sum(queries * d_queries) / temperature
-    return losses, (
-        d_queries,
-        tf.transpose(d_candidates),
-        d_temperature,
-        *d_negatives,
-    )
+    return d_queries, tf.transpose(d_candidates), d_temperature, *d_negatives
 
 
 def _in_turn(
