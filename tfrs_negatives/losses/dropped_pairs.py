@@ -80,9 +80,7 @@ class DroppedPairs:
         minus_inf = tf.constant(float("-inf"), logits.dtype)
         starts = row_starts(self._rows.size, rules[0].num_columns)
 
-        def written(
-            logits: tf.Tensor, lists: list[tf.Tensor], in_place: bool
-        ) -> tf.Tensor:
+        def written(logits: tf.Tensor, lists: list[tf.Tensor]) -> tf.Tensor:
             places = tf.concat(lists, axis=0)
             is_own = self._rows.are_own(places, rules[0].num_columns)
             places = tf.boolean_mask(places, ~is_own)
@@ -90,19 +88,15 @@ class DroppedPairs:
             return overwrite(logits, places, values, in_place)
 
         def listed() -> tf.Tensor:
-            lists = [rule.places(self._rows, starts) for rule in rules]
-            return written(logits, lists, in_place)
+            return written(logits, [rule.places(self._rows, starts) for rule in rules])
 
         def compared() -> tf.Tensor:
             kept, masks = logits, self._masks()
             for mask in masks:
                 kept = mask.where_compared(minus_inf, kept)
-            # Not in place: what was compared may be a constant, which nothing may write
-            # to.
-            lists = [mask.places(starts) for mask in masks]
-            kept = written(kept, lists, in_place=False)
+            kept = written(kept, [mask.places(starts) for mask in masks])
             # What all rows drop, and what is compared, may hold it.
-            return set_each(kept, self._rows.indices, own(), in_place=False)
+            return set_each(kept, self._rows.indices, own(), in_place)
 
         # Neither the choice nor the listing reads the scores: TensorFlow does both
         # while it forms them.

@@ -22,7 +22,8 @@ def overwrite(
       places: [p] int32, row times m plus column. Repeated places must carry equal
         values.
       values: [p], of the matrix's dtype.
-      in_place: Whether the matrix may be changed.
+      in_place: Whether the matrix may be changed. It must not be computed from
+        constants alone then: see `never_constant`.
 
     Returns:
       [n, m].
@@ -35,6 +36,19 @@ def overwrite(
     if matrix.shape.is_fully_defined():
         return tf.reshape(flat, matrix.shape)
     return tf.ensure_shape(tf.reshape(flat, tf.shape(matrix)), matrix.shape)
+
+
+def never_constant(scalar: tf.Tensor) -> tf.Tensor:
+    """The scalar, hidden from TensorFlow's folding of constants.
+
+    Where all that is read and written is constant, TensorFlow folds writing in place
+    too, and then keeps no order between it and a reading that must come before.
+    """
+    if compiled_by_xla():
+        return scalar
+    # An operation with state is never folded.
+    zero = tf.raw_ops.Empty(shape=[], dtype=scalar.dtype, init=True)
+    return scalar + zero
 
 
 def get_each(matrix: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:

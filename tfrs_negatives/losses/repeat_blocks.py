@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 import tensorflow as tf
 
 from tfrs_negatives.losses import leave_one_out
-from tfrs_negatives.losses.in_place import overwrite, row_starts
+from tfrs_negatives.losses.in_place import never_constant, overwrite, row_starts
 from tfrs_negatives.losses.repeat_groups import Layout
 from tfrs_negatives.losses.row_blocks import RowBlock
 
@@ -57,6 +57,7 @@ def run(
     num_groups = tf.shape(queries)[0]
     num_columns, width = tf.unstack(tf.shape(candidates))
     size = -(-num_groups // num_blocks)
+    divisor = never_constant(temperature)
     if weights is not None:
         weights = tf.gather(weights, layout.order)
 
@@ -68,7 +69,7 @@ def run(
     ) -> tuple:
         begin = tf.minimum(index * size, num_groups)
         groups = RowBlock(begin, tf.minimum(begin + size, num_groups) - begin)
-        scaled = groups.of(queries) / temperature
+        scaled = groups.of(queries) / divisor
         block = _Block(layout, groups, scaled, candidates, log_q)
         here, slopes = block.losses(corrects_own, row_loss)
         losses = losses.write(index, here)

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple, TypeAlias
 import tensorflow as tf
 
 from tfrs_negatives import _checks
+from tfrs_negatives.losses.in_place import never_constant
 
 #: A function of one block, as `block` above.
 Block: TypeAlias = Callable[..., tuple[tf.Tensor, Callable[[tf.Tensor], tuple]]]
@@ -278,7 +279,7 @@ def run(
     num_blocks, _, order = partition
     # At once, not by block: for a thousandth of the scores' numbers it is the number
     # of operations that counts.
-    scaled = queries / temperature
+    scaled = queries / never_constant(temperature)
     factors = None if unweighted else weights
     if order is not None:
         scaled = order.of(scaled)

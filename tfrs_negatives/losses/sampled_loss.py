@@ -24,7 +24,7 @@ from tfrs_negatives.losses import (
 from tfrs_negatives.losses.block_scores import BlockScores
 from tfrs_negatives.losses.block_sizes import partition_of
 from tfrs_negatives.losses.dropped_pairs import row_order
-from tfrs_negatives.losses.in_place import set_each
+from tfrs_negatives.losses.in_place import never_constant, set_each
 from tfrs_negatives.losses.repeat_groups import Layout
 from tfrs_negatives.losses.rules import Rule
 from tfrs_negatives.losses.scoring import Scoring
@@ -253,7 +253,7 @@ class SampledLoss(abc.ABC):
         chosen = row_blocks.ChosenRows(rows)
         queries, candidates, *negatives = map(tf.stop_gradient, scoring.embeddings)
         embeddings = (
-            chosen.of(queries) / tf.stop_gradient(scoring.temperature),
+            chosen.of(queries) / never_constant(tf.stop_gradient(scoring.temperature)),
             candidates,
             *map(chosen.of, negatives),
         )
