@@ -1,9 +1,10 @@
 """Data sets, each split into training and held-out interactions.
 
-Gowalla (`gowalla.npz`) has the split of LightGCN (He et al., SIGIR 2020). Of
-MovieTweetings (Dooms et al., 2013) the last fifth of a user's ratings in time is held
-out, and of MovieLens 1M (GroupLens; the copy has no times) a random fifth; there every
-rating counts as an interaction. The folder is that of TFRS_NEGATIVES_DATA.
+Gowalla (`gowalla.npz`) and Yelp 2018 (`yelp18.npz`) have the split of LightGCN (He et
+al., SIGIR 2020). Of MovieTweetings (Dooms et al., 2013) the last fifth of a user's
+ratings in time is held out, and of MovieLens 1M (GroupLens; the copy has no times) a
+random fifth; there every rating counts as an interaction. The folder is that of
+TFRS_NEGATIVES_DATA.
 """
 
 import dataclasses
@@ -86,13 +87,13 @@ class Split:
 
 def load(name):
     """Returns the `Split` with this name."""
-    return {"gowalla": _gowalla, "movietweetings": _movietweetings, "ml1m": _ml1m}[
-        name
-    ]()
+    if name in ("gowalla", "yelp18"):
+        return _light_gcn(f"{name}.npz")
+    return {"movietweetings": _movietweetings, "ml1m": _ml1m}[name]()
 
 
-def _gowalla():
-    with np.load(data_file("gowalla.npz")) as file:
+def _light_gcn(name):
+    with np.load(data_file(name)) as file:
         data = {name: file[name].astype(np.int32) for name in file}
     num_users = 1 + max(data["train_user"].max(), data["test_user"].max())
     num_items = 1 + max(data["train_item"].max(), data["test_item"].max())

@@ -44,3 +44,21 @@ def test_validation_follows_time_where_the_test_does():
         assert sum(map(len, of_user)) == sizes[user] > 10
         assert len(of_user[2]) == sizes[user] // 5
         assert sum(of_user, []) == sorted(sum(of_user, []))
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("gowalla", [29858, 40981, 810128, 217242]),
+        ("yelp18", [31668, 38048, 1237259, 324147]),
+    ],
+)
+def test_published_splits_have_their_published_sizes(name, sizes, data_dir):
+    """Table 2 of He et al., SIGIR 2020."""
+    path = data_dir / f"{name}.npz"
+    if not path.exists():
+        pytest.skip(f"needs {path}")
+    split = splits.load(name)
+    train = split.train
+    found = [train.num_users, train.num_items, len(train.users), len(split.test_users)]
+    assert found == sizes
