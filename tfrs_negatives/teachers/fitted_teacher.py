@@ -114,7 +114,7 @@ class FittedTeacher(abc.ABC):
                 f"{number}."
             )
         matrix = self._in_catalogue(histories)
-        columns = np.empty([len(histories), number], np.int64)
+        columns = np.empty([len(histories), number], np.int32)
         scores = np.empty(columns.shape, np.float32)
         blocks = self._blocks(matrix)
 

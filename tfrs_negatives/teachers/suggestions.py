@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
@@ -44,8 +44,8 @@ class Suggestions:
     >>> table = Suggestions(["ann", "bob"], [[3, 5], [4, 3]], [[0.7, 0.3], [1.0, 0.0]])
     >>> rows = tf.data.Dataset.from_tensor_slices({"user": ["bob", "eve"]}).batch(2)
     >>> batch = next(iter(table.attach(rows, "user")))
-    >>> batch["target_weights"].numpy().tolist()
-    [[1.0, 0.0], [0.0, 0.0]]
+    >>> batch["target_ids"], batch["target_weights"]
+    (<tf.RaggedTensor [[4], []]>, <tf.RaggedTensor [[1.0], []]>)
     """
 
     def __init__(
@@ -136,6 +136,7 @@ class Suggestions:
         *,
         ids_name: str = "target_ids",
         weights_name: str = "target_weights",
+        ragged: bool = True,
     ) -> tf.data.Dataset:
         """Adds the items and weights of each row's user to the batches of a dataset.
 
@@ -143,32 +144,41 @@ class Suggestions:
           dataset: Yields dicts of batches.
           key_feature: Which feature has the users' ids, [B].
           ids_name, weights_name: What is added is called.
+          ragged: Whether rows hold only what weighs more than 0, so that users that
+            the table lacks, or knows nothing of, have an empty one. If not, rows have M
+            places, and those users weights of 0 alone.
 
         Returns:
-          The dataset with the features `ids_name` [B, M] and `weights_name`
-          [B, M] float32. Users that the table lacks have weights of 0, and ids that
-          are the vocabulary's first.
+          The dataset with the features `ids_name` and `weights_name` (float32),
+          `tf.RaggedTensor`s [B, (M)], or [B, M].
 
         Raises:
           ValueError: Elements that are not dicts, lack the feature, or have a name
             already; users' ids that are no vector, or of another kind than the table's.
         """
-        names = ids_name, weights_name
-        _checks.check_batches(dataset, key_feature, names)
-        # Pipelines run on the host; tables on the accelerator would be copied.
+        if ids_name == weights_name:
+            raise ValueError(
+                "`ids_name` and `weights_name` must be two names, received "
+                f"{ids_name!r} for both."
+            )
+        _checks.check_batches(dataset, key_feature, (ids_name, weights_name))
+        # Pipelines run on the host; tables on the accelerator would be copied. Behind
+        # the users is a row of those that are not found.
         with tf.init_scope(), tf.device("CPU:0"):
             vocabulary = tf.constant(self.vocabulary)
-            places, weights = tf.constant(self._places), tf.constant(self.weights)
-
-        def with_targets(element: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-            rows = self._lookup(key_feature, element[key_feature])
-            known = rows < len(self)
-            rows = tf.where(known, rows, 0)
-            ids = tf.gather(places, rows) * tf.cast(known, tf.int32)[:, tf.newaxis]
-            shares = (
-                tf.gather(weights, rows) * tf.cast(known, tf.float32)[:, tf.newaxis]
+            places, weights = (
+                tf.pad(tf.constant(table), [[0, 1], [0, 0]])
+                for table in (self._places, self.weights)
             )
-            ids = tf.gather(vocabulary, ids)
+
+        def with_targets(element: dict[str, Any]) -> dict[str, Any]:
+            rows = self._lookup(key_feature, element[key_feature])
+            ids = tf.gather(vocabulary, tf.gather(places, rows))
+            shares = tf.gather(weights, rows)
+            if ragged:
+                some = shares > 0
+                ids = tf.ragged.boolean_mask(ids, some)
+                shares = tf.ragged.boolean_mask(shares, some)
             return {**element, ids_name: ids, weights_name: shares}
 
         return dataset.map(with_targets, num_parallel_calls=tf.data.AUTOTUNE)
