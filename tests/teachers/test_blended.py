@@ -140,6 +140,8 @@ ROWS = [["a"]] * 40
         ([3], {}, "must be functions"),
         (returning(ROWS, [[1.0]]), {}, r"teachers\[0\] must return .* \(40, 1\) and"),
         (returning(ROWS[1:], [[1.0]] * 39), {}, r"\[40, m\]"),
+        ([lambda part, number: ROWS], {}, "must return a pair, ids and scores"),
+        (returning([["a"], ["a", "b"]], [[1], [2, 3]]), {}, "rows of one length"),
         (returning(ROWS, ROWS), {}, "scores, which are numbers"),
         (returning(ROWS, [[np.nan]] * 40), {}, "NaN or infinite"),
         (returning(ROWS, [[np.inf]] * 40), {}, "NaN or infinite"),

@@ -167,7 +167,19 @@ def _answer(
 ) -> tuple[str, np.ndarray, np.ndarray]:
     """What a teacher returns, checked: its name, ids [n, m] and scores [n, m]."""
     name = f"teachers[{place}]"
-    ids, scores = (np.asarray(part) for part in teacher(histories, number))
+    answer = teacher(histories, number)
+    if not isinstance(answer, (tuple, list)) or len(answer) != 2:
+        raise ValueError(
+            f"{name} must return a pair, ids and scores, received a "
+            f"{type(answer).__name__}."
+        )
+    try:
+        ids, scores = map(np.asarray, answer)
+    except ValueError as error:
+        raise ValueError(
+            f"{name} must return rows of one length, received others ({error}). Give "
+            "what a row lacks a score of 0 or -inf."
+        ) from error
     if ids.ndim != 2 or ids.shape != scores.shape or len(ids) != len(histories):
         raise ValueError(
             f"{name} must return ids and scores of one shape, [{len(histories)}, m], a "
