@@ -35,8 +35,9 @@ class ItemNeighbours(FittedTeacher):
 
     It scales to millions of items. Time: the sum over users of the square of how many
     items they had, so leave out robots first. Memory: 8 bytes a neighbour of an item,
-    and while it is fitted some 100 MB a thread (more where one item has more than 2
-    million co-occurrences); all co-counts at once are never held.
+    half of it once more while it is fitted, and then some 100 MB a thread too (more
+    where one item has more than 2 million co-occurrences). All co-counts at once are
+    never held.
 
     Args:
       neighbours: How many of each item are kept.
@@ -70,24 +71,25 @@ class ItemNeighbours(FittedTeacher):
         ones.data[:] = 1
         costs = ones @ np.diff(matrix.indptr).astype(np.float64)
 
-        def nearest(block: slice) -> Any:
+        def nearest(block: slice) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             together = of_items[block] @ matrix
             together.sort_indices()
             itself = together.indices == block.start + rows_of_entries(together)
             together.data[itself] = 0
             together.eliminate_zeros()
-            return keep_largest(together, self.neighbours)
+            kept = keep_largest(together, self.neighbours)
+            return kept.data, kept.indices, np.diff(kept.indptr)
 
         blocks = blocks_of_cost(costs, _PRODUCTS)
-        parts = list(in_parallel(nearest, blocks, self.threads, progress, "item"))
-        lengths = np.concatenate([np.diff(part.indptr) for part in parts])
+        found = in_parallel(nearest, blocks, self.threads, progress, "item")
+        parts: list[Any] = list(map(list, zip(*found, strict=True)))
+        lengths = parts.pop()
+        ends = np.concatenate([[0], np.cumsum(np.concatenate(lengths))])
+        # One after the other, so that there is never all of it twice.
+        columns = np.concatenate(parts.pop())
+        values = np.concatenate(parts.pop())
         self._nearest = scipy.sparse.csr_matrix(
-            (
-                np.concatenate([part.data for part in parts]),
-                np.concatenate([part.indices for part in parts]),
-                np.concatenate([[0], np.cumsum(lengths)]),
-            ),
-            shape=(len(lengths), len(lengths)),
+            (values, columns, ends), shape=(len(ends) - 1, len(ends) - 1)
         )
 
     def _scores(self, matrix: Any) -> np.ndarray:
