@@ -57,7 +57,7 @@ def test_functions_and_tables_are_teachers(matrix, histories):
         # In any order, more than asked for, with what the users had.
         rows = part.user_ids // 3
         seen.extend(part.lists())
-        return ids[rows][:, ::-1], scores[rows][:, ::-1] * 1e30
+        return ids[rows][:, ::-1], scores[rows][:, ::-1] * 1e300
 
     other = np.maximum(rng.normal(size=[40, 25]), 0)
     other_table = teachers.Suggestions(histories.user_ids[:30], ids[:30], other[:30])
@@ -83,7 +83,7 @@ def test_rows_of_which_nobody_knows_anything(histories):
 @pytest.mark.parametrize("kind", ["int", "str", "bytes", "object"])
 def test_items_that_nobody_had(kind):
     known, new = {
-        "int": ([[1, 2], [2, 3]], [[7, 2, -8]] * 2),
+        "int": ([[1, 2], [2, 3]], [[2**40, 2, -8]] * 2),
         "str": ([["a", "b"], ["b", "c"]], [["new", "b", b"x"]] * 2),
         "bytes": ([[b"a", b"b"], [b"b", b"c"]], [["new", "b", "x"]] * 2),
         "object": (

@@ -101,7 +101,7 @@ def blend(
             f"`sharpness` must be a finite number above 0, received {sharpness}."
         )
     vocabulary = _GrowingVocabulary(histories)
-    places = np.empty([len(histories), number], np.int64)
+    places = np.empty([len(histories), number], np.int32)
     weights = np.empty(places.shape, np.float32)
     bar = keras.utils.Progbar(len(histories), unit_name="user") if progress else None
     for block in even_blocks(len(histories), _USERS):
@@ -149,8 +149,8 @@ class _GrowingVocabulary:
         known = self._histories.item_ids
         if not self._others:
             return known
-        others = np.array(list(self._others), known.dtype.kind)
-        return np.concatenate([known, others])
+        kind = known.dtype if known.dtype.kind in "iO" else known.dtype.kind
+        return np.concatenate([known, np.array(list(self._others), kind)])
 
     def _alike(self, other: int | str | bytes) -> int | str | bytes:
         """The id as the histories would have it: text or bytes."""
@@ -195,7 +195,7 @@ def _answer(
             f"{name} must return scores that are numbers or -inf, received NaN or "
             "infinite ones."
         )
-    return name, ids, scores.astype(np.float32)
+    return name, ids, scores
 
 
 def _votes(
