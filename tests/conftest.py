@@ -50,6 +50,7 @@ FREE_OF_KERAS = (
     "samplers/test_mined.py",
     "samplers/test_sampler.py",
     "serving",
+    "teachers",
 )
 
 

@@ -75,6 +75,7 @@ def test_public_names():
         "samplers": ["Mined", "Mixture", "Popularity", "Uniform"],
         "serving": ["Limits", "Server", "Service", "rest_app"],
         "tasks": ["Retrieval"],
+        "teachers": ["EASE", "Histories", "ItemNeighbours", "Suggestions", "blend"],
     }
     assert sorted(expected) == sorted(set(dir(tfrs_negatives)) - {"__version__"})
     for package, names in expected.items():

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         samplers,
         serving,
         tasks,
+        teachers,
     )
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "samplers",
     "serving",
     "tasks",
+    "teachers",
 ]
 
 

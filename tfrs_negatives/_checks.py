@@ -145,3 +145,32 @@ def check_at_least(name: str, value: Any, minimum: int) -> None:
         raise ValueError(
             f"`{name}` must be an integer of at least {minimum}, received {value!r}."
         )
+
+
+def check_batches(
+    dataset: tf.data.Dataset, key_feature: str, names: Collection[str]
+) -> None:
+    """Raises `ValueError` unless a dataset yields batches that features can join.
+
+    Args:
+      dataset: Is to yield dicts with vectors of keys.
+      key_feature: Which feature has the keys, [B].
+      names: Of the features that are to join, which elements lack.
+    """
+    spec = dataset.element_spec
+    if (
+        not isinstance(spec, dict)
+        or key_feature not in spec
+        or not spec.keys().isdisjoint(names)
+    ):
+        received = sorted(spec) if isinstance(spec, dict) else type(spec).__name__
+        raise ValueError(
+            f"`dataset` must yield dicts with {key_feature!r} and without "
+            f"{' and '.join(map(repr, names))}, received {received}. Map it to a dict "
+            "of features, or choose another `name`."
+        )
+    if spec[key_feature].shape.rank != 1:
+        raise ValueError(
+            f"`attach` needs batches: expected {key_feature!r} of shape [B], "
+            f"received {spec[key_feature].shape}. Batch the dataset before."
+        )

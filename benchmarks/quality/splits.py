@@ -50,6 +50,13 @@ class Interactions:
         shape = self.num_users, self.num_items
         return scipy.sparse.csr_matrix((ones, (self.users, self.items)), shape)
 
+    def histories(self):
+        """`teachers.Histories` of all users and items, by their numbers."""
+        from tfrs_negatives import teachers
+
+        users, items = np.arange(self.num_users), np.arange(self.num_items)
+        return teachers.Histories(users, items, self.matrix())
+
 
 @dataclasses.dataclass
 class Split:

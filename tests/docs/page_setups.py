@@ -225,6 +225,17 @@ def serving(folder):
     return {"user_tower": tower(["ann", "bob"]), "index": index}
 
 
+def teachers(folder):
+    drawn = {"user": RNG.choice(USER_IDS, 3000), "item": RNG.choice(ITEM_IDS, 3000)}
+    return {
+        "np": np,
+        "interactions": drawn,
+        "rows": rows(),
+        "item_ids": ITEM_IDS,
+        "new_items": strings("new item", 100),
+    }
+
+
 SETUPS = {
     "docs/distribution.md": distribution,
     "docs/evaluation.md": evaluation,
@@ -237,6 +248,7 @@ SETUPS = {
     "docs/ranking.md": ranking,
     "docs/requests.md": requests,
     "docs/serving.md": serving,
+    "docs/teachers.md": teachers,
 }
 
 
@@ -309,6 +321,16 @@ def _check_requests(names):
     np.testing.assert_allclose(names["loss"], gathered, rtol=1e-5)
 
 
+def _check_teachers(names):
+    batch = next(iter(names["dataset"]))
+    assert batch["target_ids"].shape.as_list() == [ROWS, None]
+    np.testing.assert_allclose(
+        tf.reduce_sum(batch["target_weights"], axis=1), np.ones(ROWS), rtol=1e-5
+    )
+    assert "new item 5" in names["taught"].item_ids
+    assert names["ids"].shape == (1, 10)
+
+
 def _check_distribution(names):
     assert names["model"].optimizer.iterations.numpy() == 2 * ROWS // 16
 
@@ -323,4 +345,5 @@ CHECKS = {
     "docs/performance.md": _check_performance,
     "docs/ranking.md": _check_ranking,
     "docs/requests.md": _check_requests,
+    "docs/teachers.md": _check_teachers,
 }

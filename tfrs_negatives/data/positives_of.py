@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
+from tfrs_negatives import _checks
 from tfrs_negatives._id_columns import column_of, id_column
 from tfrs_negatives._ids import as_int64
 from tfrs_negatives.types import TableLike, TensorLike
@@ -137,19 +138,7 @@ class Positives:
           ValueError: Elements that are not dicts, lack the feature, or have the name
             already; keys that are no vector, or of another kind than the table's.
         """
-        spec = dataset.element_spec
-        if not isinstance(spec, dict) or key_feature not in spec or name in spec:
-            received = sorted(spec) if isinstance(spec, dict) else type(spec).__name__
-            raise ValueError(
-                f"`dataset` must yield dicts with {key_feature!r} and without "
-                f"{name!r}, received {received}. Map it to a dict of features, or "
-                "choose another `name`."
-            )
-        if spec[key_feature].shape.rank != 1:
-            raise ValueError(
-                f"`attach` needs batches: expected {key_feature!r} of shape [B], "
-                f"received {spec[key_feature].shape}. Batch the dataset before."
-            )
+        _checks.check_batches(dataset, key_feature, [name])
         return dataset.map(
             lambda element: {**element, name: self(element[key_feature])},
             num_parallel_calls=tf.data.AUTOTUNE,

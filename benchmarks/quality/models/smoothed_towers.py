@@ -120,6 +120,15 @@ class SmoothedTowers(models.Model):
         return Factors(np.hstack([users, ones]), np.hstack([items, shares]))
 
 
+def symmetric(owned):
+    """`[num_users, num_items]` sparse float32: D_u^-1/2 R D_i^-1/2."""
+    users, items = (
+        scipy.sparse.diags(np.maximum(np.asarray(owned.sum(axis)).ravel(), 1) ** -0.5)
+        for axis in (1, 0)
+    )
+    return (users @ owned @ items).astype(np.float32).tocsr()
+
+
 def starts(matrix, setting, seed):
     """First embeddings of users, then items: `width - 1` singular vectors and noise.
 
@@ -173,7 +182,7 @@ def fit(train, setting, seed):
     setting = {**PARTS, **setting}
     keras.utils.set_random_seed(seed)
     owned = train.matrix()
-    matrix = teachers.symmetric(owned)
+    matrix = symmetric(owned)
     targets = teachers.suggestions(train, setting) if setting["taught"] else {}
     model = SmoothedTowers(setting, matrix, train.item_counts(), seed)
     active = np.count_nonzero(np.diff(owned.indptr))

@@ -8,7 +8,6 @@ def test_suggestions_are_shares_of_what_teachers_rank_highest(split, monkeypatch
     from benchmarks.quality.peers import ease
 
     monkeypatch.setattr(teachers, "NEIGHBOURS", 4)
-    monkeypatch.setattr(teachers, "BLOCK", 25)
     setting = {"l2": 30.0, "suggestions": 5, "sharpness": 1.5}
     found = teachers.suggestions(split.train, setting)
 
@@ -36,14 +35,14 @@ def test_suggestions_are_shares_of_what_teachers_rank_highest(split, monkeypatch
 def test_smoothed_towers_learn_a_softmax_over_items_that_a_user_lacks(keras_2, split):
     import tensorflow as tf
 
-    from benchmarks.quality.models import smoothed_towers, teachers
+    from benchmarks.quality.models import smoothed_towers
 
     setting = {"width": 8, "temperature": 0.3, "layers": 2, "share": 0.5}
     setting |= {"users": 13, "taught": 0, "epochs": 1, **smoothed_towers.PARTS}
     owned, counts = split.train.matrix(), split.train.item_counts()
     assert counts.max() > 4 * np.median(counts)
     model = smoothed_towers.SmoothedTowers(
-        setting, teachers.symmetric(owned), counts, seed=0
+        setting, smoothed_towers.symmetric(owned), counts, seed=0
     )
     batch = next(smoothed_towers.batches(owned, setting, 0, {}))
     rng = np.random.default_rng(2)

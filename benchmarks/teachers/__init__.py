@@ -1,0 +1,1 @@
+"""Teachers: what fitting them costs."""
