@@ -39,7 +39,15 @@ def dropped_pairs(
     return dropped
 
 
-def row_loss(i, scores, log_q, dropped, positive, num_hard_negatives=None):
+def row_loss(
+    i,
+    scores,
+    log_q,
+    dropped,
+    positive,
+    num_hard_negatives=None,
+    negative_weight=None,
+):
     """The loss of row i from its temperature-scaled scores [C]."""
     negatives = [
         scores[k] - (0.0 if log_q is None else log_q[k])
@@ -51,6 +59,9 @@ def row_loss(i, scores, log_q, dropped, positive, num_hard_negatives=None):
     if not negatives:
         return 0.0
     own = scores[i]
+    if positive == "outside":
+        rho = 1.0 if negative_weight is None else negative_weight
+        return rho * np.logaddexp.reduce(negatives) - own
     if positive == "refined":
         q = np.exp(log_q[i])
         # log sum exp(s_d - log(Q(d) / (1 - Q(p)))).
@@ -71,6 +82,7 @@ def row_losses(
     dropped=None,
     positive="all",
     num_hard_negatives=None,
+    negative_weight=None,
 ):
     """[B] losses; queries [B, d] or [B, H, d]."""
     queries = np.asarray(queries, np.float64)
@@ -81,7 +93,17 @@ def row_losses(
     for i, query in enumerate(queries):
         heads = np.atleast_2d(query)
         scores = np.array([max(h @ c for h in heads) for c in candidates]) / temperature
-        losses.append(row_loss(i, scores, log_q, dropped, positive, num_hard_negatives))
+        losses.append(
+            row_loss(
+                i,
+                scores,
+                log_q,
+                dropped,
+                positive,
+                num_hard_negatives,
+                negative_weight,
+            )
+        )
     return np.array(losses)
 
 

@@ -155,6 +155,9 @@ def row_loss(case, i, factor=None):
         return -factor * (own - log_z), factor
     if not scores:
         return 0.0, None
+    if case.positive == "outside":
+        rho = 1.0 if case.negative_weight is None else case.negative_weight
+        return rho * np.logaddexp.reduce(scores) - own, None
     if case.positive == "all":
         own -= own_log_q
     return np.logaddexp.reduce([own, *scores]) - own, None

@@ -72,7 +72,7 @@ def test_distinct_embeddings(two_replicas):
 
 CORRECTIONS = {
     "count": (lambda: StreamingFrequency(64, num_hashes=2), "refined"),
-    "hit": (lambda: StreamingFrequency(ITEMS, mode="hit", dense=True), "all"),
+    "hit": (lambda: StreamingFrequency(ITEMS, mode="hit", dense=True), "outside"),
     "published start": (lambda: StreamingFrequency(64, initial_gap=99.0), "negatives"),
 }
 

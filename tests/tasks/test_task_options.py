@@ -66,6 +66,7 @@ def cases(draw):
     own = width is not None
     sigmoid = draw(st.sampled_from([False, False, True]))
     choices = ["all", "negatives"] + ["refined"] * (corrected and not sigmoid)
+    positive = draw(st.sampled_from(choices + ["outside"] * (not sigmoid)))
     log_q = np.log(rng.uniform(0.01, 0.9, num_columns))
     known = None
     if has_ids and draw(flag):
@@ -87,9 +88,9 @@ def cases(draw):
         query_rows=by_row,
         candidate_rows=by_column,
         temperature=draw(st.sampled_from([1.0, 0.3, 2.5])),
-        positive=draw(st.sampled_from(choices)),
+        positive=positive,
         sigmoid=sigmoid,
-        negative_weight=maybe(1.7) if sigmoid else None,
+        negative_weight=maybe(1.7) if sigmoid or positive == "outside" else None,
         num_hard_negatives=draw(st.sampled_from([None, None, 1, 2, 50])),
         reduction=draw(
             st.sampled_from(
@@ -159,10 +160,11 @@ def task_of(case, form):
         "num_hard_negatives": case.num_hard_negatives,
         "row_block": form["row_block"],
         "reduction": case.reduction,
+        "negative_weight": case.negative_weight,
     }
     memory = memory_of(case) if case.remembered else None
     if case.sigmoid:
-        loss = SampledSigmoid(negative_weight=case.negative_weight, **options)
+        loss = SampledSigmoid(**options)
         options = {"loss": loss}
     return Retrieval(
         remove_accidental_hits=case.remove_accidental_hits,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import functools
+import math
 import numbers
 from collections.abc import Sequence
 
@@ -31,6 +32,10 @@ from tfrs_negatives.losses.scoring import Scoring
 from tfrs_negatives.types import Config, ScalarLike, TensorLike
 
 
+# Dtypes of variables in a number's place.
+_FLOATS = (tf.float16, tf.float32, tf.float64)
+
+
 class SampledLoss(abc.ABC):
     """Base of losses of each row's positive and its sampled negatives.
 
@@ -55,6 +60,8 @@ class SampledLoss(abc.ABC):
         `SampledSoftmax`.
       positive: One of the class's `POSITIVES`: whether log q corrects the row's own
         positive too ("all").
+      negative_weight: What negatives weigh, to classes that can weigh them: positive
+        and finite, a number or a scalar variable.
     """
 
     POSITIVES: tuple[str, ...] = ("all", "negatives")
@@ -66,16 +73,25 @@ class SampledLoss(abc.ABC):
         num_hard_negatives: int | tf.Variable | None = None,
         reduction: str = "sum",
         row_block: int | None = None,
+        negative_weight: ScalarLike | None = None,
     ) -> None:
         _checks.check_choice("positive", positive, self.POSITIVES)
         _checks.check_choice("reduction", reduction, reductions.REDUCTIONS)
-        _check_number("temperature", temperature, (tf.float16, tf.float32, tf.float64))
+        _check_number("temperature", temperature, _FLOATS)
         _check_number("num_hard_negatives", num_hard_negatives, (tf.int32, tf.int64))
+        _check_number("negative_weight", negative_weight, _FLOATS)
         if isinstance(temperature, numbers.Real) and not float(temperature) > 0:
             raise ValueError(
                 f"`temperature` must be positive, received {temperature}. "
                 "Small values (0.05-0.2) sharpen the softmax of normalised "
                 "embeddings; 1 or None leaves scores as they are."
+            )
+        if isinstance(negative_weight, numbers.Real) and not (
+            0 < float(negative_weight) < math.inf
+        ):
+            raise ValueError(
+                "`negative_weight` must be positive and finite, received "
+                f"{negative_weight}. 1 weighs a row's negatives like its positive."
             )
         if row_block is not None:
             _checks.check_at_least("row_block", row_block, 1)
@@ -84,21 +100,24 @@ class SampledLoss(abc.ABC):
         self.num_hard_negatives = num_hard_negatives
         self.reduction = reduction
         self.row_block = row_block
+        self.negative_weight = negative_weight
 
     def __repr__(self) -> str:
         options = self.get_config()
-        for name in ("temperature", "num_hard_negatives"):
+        for name in ("temperature", "num_hard_negatives", "negative_weight"):
             options[name] = getattr(self, name)  # Variables as such, in a graph too.
         return described(self, **options)
 
     def get_config(self) -> Config:
         temperature, k = self.temperature, self.num_hard_negatives
+        weight = self.negative_weight
         return {
             "temperature": None if temperature is None else float(temperature),
             "positive": self.positive,
             "num_hard_negatives": None if k is None else int(k),
             "reduction": self.reduction,
             "row_block": self.row_block,
+            "negative_weight": None if weight is None else float(weight),
         }
 
     @classmethod
@@ -167,6 +186,7 @@ class SampledLoss(abc.ABC):
             queries,
             candidates,
             self.checked_temperature(dtype),
+            negative_weight=self.checked_negative_weight(dtype),
             negatives=negatives,
             log_q=self.checked_log_q(log_q, num_rows),
             negative_log_q=negative_log_q,
@@ -317,9 +337,25 @@ class SampledLoss(abc.ABC):
             value, tf.debugging.assert_positive(value, message=message)
         )
 
+    def checked_negative_weight(self, dtype: tf.DType) -> tf.Tensor | None:
+        """The weight, likewise a scalar, without a gradient; or None."""
+        value = self.negative_weight
+        if value is None:
+            return None
+        if isinstance(value, (int, float)):
+            return tf.constant(value, dtype)
+        value = tf.stop_gradient(tf.cast(value, dtype))
+        message = "`negative_weight` must stay positive and finite, received"
+        is_good = (value > 0) & (value < float("inf"))
+        return _checks.guard(value, tf.debugging.Assert(is_good, [message, value]))
+
     @abc.abstractmethod
     def _row_losses(
-        self, scored: BlockScores, log_q: tf.Tensor | None, labels: tf.Tensor | None
+        self,
+        scored: BlockScores,
+        log_q: tf.Tensor | None,
+        labels: tf.Tensor | None,
+        negative_weight: tf.Tensor | None,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
         """What rows cost, and the derivative in their scores.
 
@@ -327,6 +363,7 @@ class SampledLoss(abc.ABC):
           scored: The rows' scores; its logits may be changed in place.
           log_q: [n], of the rows' own candidates, or None.
           labels: [n] or None.
+          negative_weight: Scalar or None.
 
         Returns:
           `(losses, d_logits, factors)`, [n], [n, width] and [n] or None: the
@@ -339,7 +376,7 @@ class SampledLoss(abc.ABC):
         """`_row_losses` of some rows of a batch."""
         log_q = None if scoring.log_q is None else rows.of(scoring.log_q)
         labels = None if scoring.labels is None else rows.of(scoring.labels)
-        return self._row_losses(scored, log_q, labels)
+        return self._row_losses(scored, log_q, labels, scoring.negative_weight)
 
     def _block(
         self, scoring: Scoring, rows: row_blocks.AnyRows, *embeddings: tf.Tensor

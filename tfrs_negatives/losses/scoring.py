@@ -32,6 +32,8 @@ class Scoring:
       negative_mask: [B, M] bool, False drops the negative; None drops none.
       labels: [B] in [0, 1], whether the row's own candidate is a positive; None: it is.
       sample_weight: [B], weights of the rows; None means 1.
+      negative_weight: Scalar, what the loss is told that negatives weigh, or None. No
+        gradient flows to it.
       narrow: Whether queries and candidates, and the rows' own negatives, came in
         bfloat16: cast back to it nothing is lost.
     """
@@ -47,6 +49,7 @@ class Scoring:
     negative_mask: tf.Tensor | None = None
     labels: tf.Tensor | None = None
     sample_weight: tf.Tensor | None = None
+    negative_weight: tf.Tensor | None = None
     narrow: bool = False
 
     @classmethod

@@ -43,6 +43,7 @@ class Batch:
       queries: [B, d] or [B, H, d].
       candidates: [C, d].
       temperature: Scalar, of the dtype that the loss computes in.
+      negative_weight: Likewise, or None.
       repeats: Embeddings given once each and which rows use them, or None.
       candidate_ids: [C] integers or strings, or None.
       item_ids: [C] int64, the same with strings as hashes; None where nothing needs
@@ -68,6 +69,7 @@ class Batch:
     queries: tf.Tensor
     candidates: tf.Tensor
     temperature: tf.Tensor
+    negative_weight: tf.Tensor | None
     repeats: Repeats | None
     candidate_ids: tf.Tensor | None
     item_ids: tf.Tensor | None
@@ -179,6 +181,7 @@ class Batch:
             training,
         )
         temperature = options.sampled.checked_temperature(dtype)
+        negative_weight = options.sampled.checked_negative_weight(dtype)
         item_ids = None
         if candidate_ids is not None and (compares_ids or options.memory is not None):
             item_ids = as_int64("candidate_ids", candidate_ids)
@@ -189,6 +192,7 @@ class Batch:
             queries=queries,
             candidates=candidates,
             temperature=temperature,
+            negative_weight=negative_weight,
             repeats=repeats,
             candidate_ids=candidate_ids,
             item_ids=item_ids,
@@ -232,6 +236,7 @@ class Batch:
             self.queries,
             self.candidates,
             self.temperature,
+            self.negative_weight,
             self.candidate_ids,
             self.candidate_log_q,
             self.labels,

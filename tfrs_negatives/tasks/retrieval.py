@@ -87,8 +87,11 @@ class Retrieval(keras.layers.Layer, Task):
       sampling_correction: A layer that gives log q for `candidate_ids`, such as
         `layers.StreamingFrequency` or `layers.MixedLogQ`. In a `models.Model`,
         `keras.callbacks.TensorBoard(update_freq=n)` logs its histogram.
-      positive: What log q does to a row's own positive: "all", "negatives" or
-        "refined"; see `losses.SampledSoftmax`.
+      positive: Where a row's own positive stands, and what log q does to it: "all",
+        "negatives", "refined" or "outside"; see `losses.SampledSoftmax`.
+      negative_weight: What the negatives weigh against the positive, with
+        `positive="outside"`: a positive number, or a scalar variable
+        (`trainable=False`) that a curriculum changes. None is 1.
       memory: A `layers.CrossBatchMemory`, whose entries are negatives of all rows
         and to which training adds the batch.
       global_negatives: Whether the candidates of all replicas of a `tf.distribute`
@@ -133,6 +136,7 @@ class Retrieval(keras.layers.Layer, Task):
         mask_shared_positives: bool = False,
         sampling_correction: KerasLayer | None = None,
         positive: str = "all",
+        negative_weight: ScalarLike | None = None,
         memory: KerasLayer | None = None,
         global_negatives: bool = False,
         gather_dtype: str | None = None,
@@ -148,6 +152,7 @@ class Retrieval(keras.layers.Layer, Task):
             reduction,
             temperature=temperature,
             positive=positive,
+            negative_weight=negative_weight,
             num_hard_negatives=num_hard_negatives,
             row_block=row_block,
         )
@@ -177,6 +182,7 @@ class Retrieval(keras.layers.Layer, Task):
         # What has variables, as attributes too, so that Keras tracks these.
         self._temperature = sampled.temperature
         self._num_hard_negatives = sampled.num_hard_negatives
+        self._negative_weight = sampled.negative_weight
         self._sampling_correction = sampling_correction
         self._memory = memory
         self._negative_metrics = options.negative_metrics
