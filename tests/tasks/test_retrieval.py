@@ -274,7 +274,7 @@ def test_rebuilt_from_its_config(towers):
         ({"loss": "mse", "positive": "refined"}, "belong to the default loss"),
         ({"loss": "mse", "positive": "outside"}, "belong to the default loss"),
         ({"loss": "mse", "negative_weight": 2.0}, "belong to the default loss"),
-        ({"negative_weight": 1.2}, "negative_weight.*expected.*outside.*\"all\""),
+        ({"negative_weight": 1.2}, 'negative_weight.*expected.*outside.*"all"'),
         ({"positive": "outside", "negative_weight": 0}, "positive and finite.*0"),
         (
             {"loss": SampledSigmoid(), "negative_weight": 2.0},

@@ -115,20 +115,20 @@ def outside(
     with tf.control_dependencies([own]):
         negatives = set_each(logits, positives, minus_inf, in_place=True)
     largest = tf.reduce_max(negatives, axis=1)
-    has_negatives = tf.not_equal(largest, float("-inf"))
-    largest = tf.where(has_negatives, largest, 0)
-    # Not divided by their sum, for which a softmax passes over all scores once more:
-    # the rows' factors do.
-    powers = tf.exp(negatives - largest[:, tf.newaxis])
-    total = tf.where(has_negatives, tf.reduce_sum(powers, axis=1), 1)
-    losses, d_log_sums, d_own = outside_of_sums(
-        tf.where(has_negatives, largest + tf.math.log(total), float("-inf")),
-        own,
-        negative_weight,
-    )
-    factors = tf.where(has_negatives, d_log_sums / total, 1)
-    d_own /= factors
-    return losses, set_each(powers, positives, d_own, in_place=True), factors
+    # Of a softmax, one probability tells the sum. The score of the hardest negative
+    # takes the positive's place: its probability never vanishes, nor is it more than a
+    # half, so that what it leaves to the negatives is exact. Without negatives the
+    # positive is alone, and leaves nothing.
+    stand_in = tf.where(tf.equal(largest, float("-inf")), own, largest)
+    logits = set_each(negatives, positives, stand_in, in_place=True)
+    probabilities = tf.nn.softmax(logits)
+    of_stand_in = get_each(probabilities, positives)
+    of_negatives = 1 - of_stand_in
+    log_sums = stand_in + tf.math.log(of_negatives) - tf.math.log(of_stand_in)
+    losses, d_log_sums, d_own = outside_of_sums(log_sums, own, negative_weight)
+    factors = tf.math.divide_no_nan(d_log_sums, of_negatives)
+    d_own = tf.math.divide_no_nan(d_own, factors)
+    return losses, set_each(probabilities, positives, d_own, in_place=True), factors
 
 
 def cross_entropy_of_sums(

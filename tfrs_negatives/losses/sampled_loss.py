@@ -31,7 +31,6 @@ from tfrs_negatives.losses.rules import Rule
 from tfrs_negatives.losses.scoring import Scoring
 from tfrs_negatives.types import Config, ScalarLike, TensorLike
 
-
 # Dtypes of variables in a number's place.
 _FLOATS = (tf.float16, tf.float32, tf.float64)
 
