@@ -39,6 +39,17 @@ def dropped_pairs(
     return dropped
 
 
+def false_negatives(queries, candidates, margin=None, share=None):
+    """[B, C] bool, columns that a guide scores above the row's own."""
+    found = np.zeros((len(queries), len(candidates)), bool)
+    for i, query in enumerate(queries):
+        scores = [max(h @ c for h in np.atleast_2d(query)) for c in candidates]
+        bound = scores[i] + margin if share is None else scores[i] * share
+        for k, score in enumerate(scores):
+            found[i, k] = k != i and score > bound
+    return found
+
+
 def row_loss(
     i,
     scores,

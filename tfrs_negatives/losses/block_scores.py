@@ -58,12 +58,23 @@ def scores_of(
     )
     corrects = scoring.log_q is not None
 
+    def of_towers() -> tf.Tensor:
+        """[n], the scores of the rows' own positives, without log q."""
+        return heads.best_paired(products.paired(queries, rows.of(candidates)))
+
     def of_positives() -> tf.Tensor:
-        """[n], the scores of the rows' own positives."""
-        scores = heads.best_paired(products.paired(queries, rows.of(candidates)))
+        """[n], the same, corrected as they are to be."""
+        scores = of_towers()
         return scores - rows.of(scoring.log_q) if corrects and corrects_own else scores
 
-    if corrects and not corrects_own:
+    guide = scoring.guide
+    if guide is not None:
+        plain = logits if scoring.log_q is None else logits + scoring.log_q
+        are_false = guide.are_false(rows, plain, of_towers())
+        # A negative margin drops the positive, too, which is put back.
+        logits = _keep(logits, ~are_false)
+        logits = set_each(logits, positives, of_positives(), in_place)
+    elif corrects and not corrects_own:
         logits = set_each(logits, positives, of_positives(), in_place)
     if scoring.score_mask is not None:
         logits = _keep(logits, rows.of(scoring.score_mask))
@@ -71,10 +82,15 @@ def scores_of(
     if negatives:
         own_by_head = products.own(queries, *negatives)
         own = heads.best(own_by_head)
+        are_true = None
+        if guide is not None and guide.is_the_towers:
+            are_true = own <= guide.bounds(of_towers())
         if scoring.negative_log_q is not None:
             own -= rows.of(scoring.negative_log_q)
         if scoring.negative_mask is not None:
             own = _keep(own, rows.of(scoring.negative_mask))
+        if are_true is not None:
+            own = _keep(own, are_true)
         logits = tf.concat([logits, own], axis=1)
         if by_head is not None:
             by_head = tf.concat([by_head, own_by_head], axis=-1)

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfrs_negatives.losses import compared_rules, heads, products, row_blocks
 from tfrs_negatives.losses.block_scores import BlockScores
+from tfrs_negatives.losses.in_place import get_each
 from tfrs_negatives.losses.scoring import Scoring
 
 
@@ -39,9 +40,16 @@ def scores_of(
     logits = heads.best(by_head)
     width = tf.shape(logits)[1]
     is_own = compared_rules.are_own(rows, width)
+    guide, of_towers, are_false = scoring.guide, None, None
+    if guide is not None:
+        # As the towers score them, before they are corrected.
+        of_towers = get_each(logits, rows.indices)
+        are_false = guide.are_false(rows, logits, of_towers)
     if scoring.log_q is not None:
         corrected = logits - scoring.log_q
         logits = corrected if corrects_own else tf.where(is_own, logits, corrected)
+    if are_false is not None:
+        logits = _keep(logits, is_own | ~are_false)
     if scoring.score_mask is not None:
         logits = _keep(logits, rows.of(scoring.score_mask))
     if scoring.rules:
@@ -52,10 +60,15 @@ def scores_of(
         if temperature is not None:
             own_by_head /= temperature
         own = heads.best(own_by_head)
+        are_true = None
+        if guide is not None and guide.is_the_towers:
+            are_true = own <= guide.bounds(of_towers)
         if scoring.negative_log_q is not None:
             own -= rows.of(scoring.negative_log_q)
         if scoring.negative_mask is not None:
             own = _keep(own, rows.of(scoring.negative_mask))
+        if are_true is not None:
+            own = _keep(own, are_true)
         logits = tf.concat([logits, own], axis=1)
         by_head = tf.concat([by_head, own_by_head], axis=-1)
     has_heads = queries.shape.rank == 3

@@ -11,6 +11,7 @@ from tfrs_negatives._keras import keras
 from tfrs_negatives.losses import reductions, repeat_blocks, row_losses
 from tfrs_negatives.losses.block_scores import BlockScores
 from tfrs_negatives.losses.block_sizes import rows_of_block
+from tfrs_negatives.losses.false_negative_filter import FalseNegativeFilter
 from tfrs_negatives.losses.repeat_groups import Layout
 from tfrs_negatives.losses.sampled_loss import SampledLoss
 from tfrs_negatives.losses.scoring import Scoring
@@ -72,6 +73,8 @@ class SampledSoftmax(SampledLoss):
         with `positive="outside"`; with others None. A number, or a scalar variable
         (`trainable=False`) that a curriculum changes: no gradient flows to it. None
         means 1; Wu et al. take 1.1 to 1.22 on two public tables.
+      false_negative_filter: A `FalseNegativeFilter` that drops the negatives which a
+        guide, or the towers themselves, score above the positive; None drops none.
 
     Raises:
       ValueError: Options out of range, or a `negative_weight` without
@@ -88,6 +91,7 @@ class SampledSoftmax(SampledLoss):
         reduction: str = "sum",
         row_block: int | None = None,
         negative_weight: ScalarLike | None = None,
+        false_negative_filter: FalseNegativeFilter | None = None,
     ) -> None:
         super().__init__(
             temperature,
@@ -96,6 +100,7 @@ class SampledSoftmax(SampledLoss):
             reduction,
             row_block,
             negative_weight,
+            false_negative_filter,
         )
         if negative_weight is not None and positive != "outside":
             raise ValueError(
@@ -124,8 +129,9 @@ class SampledSoftmax(SampledLoss):
         )
 
     def can_repeat(self, queries: tf.Tensor) -> bool:
-        # Mining counts columns one by one.
-        return not (self._mines() or queries.shape.rank == 3)
+        # Mining counts columns one by one, and a filter depends on each row's positive.
+        needs_rows = self._mines() or self.false_negative_filter is not None
+        return not (needs_rows or queries.shape.rank == 3)
 
     def of_repeats(self, scoring: Scoring, layout: Layout) -> tf.Tensor:
         """The same loss of rows and columns that repeat, at the cost of what differs.

@@ -44,6 +44,7 @@ class RowScores:
             labels=batch.labels,
             sample_weight=batch.sample_weight,
             negative_weight=batch.negative_weight,
+            guide=columns.guide(batch.guide),
         )
 
     def loss(self) -> tf.Tensor:
