@@ -11,6 +11,7 @@ from tfrs_negatives import _checks
 from tfrs_negatives.losses import hard_negatives, heads, products, row_blocks
 from tfrs_negatives.losses.dropped_pairs import DroppedPairs
 from tfrs_negatives.losses.in_place import set_each
+from tfrs_negatives.losses.scores_above import drop_above
 from tfrs_negatives.losses.scoring import Scoring
 from tfrs_negatives.types import ScalarLike
 
@@ -53,8 +54,14 @@ def scores_of(
     queries, candidates, *negatives = embeddings
     positives = rows.indices
     dropped = DroppedPairs(scoring.rules, rows)
-    by_head, logits = _against_columns(
-        queries, candidates, scoring.log_q, dropped, rows.is_ordered
+    guide = scoring.guide
+    by_head, plain, logits = _against_columns(
+        queries,
+        candidates,
+        scoring.log_q,
+        dropped,
+        rows.is_ordered,
+        keeps_plain=guide is not None and guide.is_the_towers,
     )
     corrects = scoring.log_q is not None
 
@@ -67,12 +74,10 @@ def scores_of(
         scores = of_towers()
         return scores - rows.of(scoring.log_q) if corrects and corrects_own else scores
 
-    guide = scoring.guide
     if guide is not None:
-        plain = logits if scoring.log_q is None else logits + scoring.log_q
-        are_false = guide.are_false(rows, plain, of_towers())
-        # A negative margin drops the positive, too, which is put back.
-        logits = _keep(logits, ~are_false)
+        scores, bounds = guide.compared(rows, plain, of_towers())
+        # With a negative margin the positive, too, which is put back.
+        logits = drop_above(logits, scores, bounds, in_place)
         logits = set_each(logits, positives, of_positives(), in_place)
     elif corrects and not corrects_own:
         logits = set_each(logits, positives, of_positives(), in_place)
@@ -144,19 +149,26 @@ def _against_columns(
     log_q: tf.Tensor | None,
     dropped: DroppedPairs,
     is_ordered: tf.Tensor | None,
-) -> tuple[tf.Tensor | None, tf.Tensor]:
-    """The products with the candidates by head, and the scores less log q.
+    keeps_plain: bool,
+) -> tuple[tf.Tensor | None, tf.Tensor | None, tf.Tensor]:
+    """The products with the candidates by head, the scores, and these less log q.
 
-    Columns that all rows drop are -inf. Without heads there are no products by head:
-    None.
+    Columns that all rows drop are -inf in the last. Without heads there are no products
+    by head: None; and no scores but where they are kept.
     """
     has_heads = queries.shape.rank == 3
     by_head = products.shared(queries, candidates) if has_heads else None
+    kept: tf.Tensor | None = None
 
     def plain() -> tf.Tensor:
+        if kept is not None:
+            return kept
         return (
             heads.best(by_head) if has_heads else products.shared(queries, candidates)
         )
+
+    if keeps_plain:
+        kept = plain()
 
     def plus(added: tf.Tensor) -> tf.Tensor:
         # TensorFlow adds it while it multiplies the matrices.
@@ -169,9 +181,13 @@ def _against_columns(
 
     if log_q is None:
         if is_ordered is None:
-            return by_head, plain()
+            return by_head, kept, plain()
         none = tf.zeros(tf.shape(candidates)[:1], candidates.dtype)
-        return by_head, tf.cond(is_ordered, lambda: plus(without_shared(none)), plain)
+        return (
+            by_head,
+            kept,
+            tf.cond(is_ordered, lambda: plus(without_shared(none)), plain),
+        )
 
     def corrected() -> tf.Tensor:
         added = -log_q
@@ -182,8 +198,8 @@ def _against_columns(
     # But it aborts where there is nothing to multiply.
     num_scores = _checks.size(queries) * _checks.size(candidates)
     if tf.get_static_value(num_scores):
-        return by_head, corrected()
-    return by_head, tf.cond(num_scores > 0, corrected, plain)
+        return by_head, kept, corrected()
+    return by_head, kept, tf.cond(num_scores > 0, corrected, plain)
 
 
 def _keep(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

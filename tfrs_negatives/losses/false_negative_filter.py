@@ -119,27 +119,27 @@ class Guide:
         """Whether the guide's scores are those that are trained."""
         return self.queries is None
 
-    def are_false(
+    def compared(
         self,
         rows: AnyRows,
-        scores: tf.Tensor,
+        scores: tf.Tensor | None,
         of_positives: tf.Tensor,
-    ) -> tf.Tensor:
-        """Which columns some rows lose, their own positives perhaps among them.
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """What says which columns some rows lose, their positives perhaps among them.
 
         Args:
           rows: Which rows, n of them.
-          scores: [n, C], those of the towers without log q.
+          scores: [n, C], those of the towers without log q; where they are the guide.
           of_positives: [n], those of the rows' own positives.
 
         Returns:
-          [n, C] bool.
+          `(scores, bounds)`, [n, C] and [n, 1]: columns that score more are lost.
         """
         if self.queries is None:
-            return scores > self.bounds(of_positives)
+            return scores, self.bounds(of_positives)
         queries = rows.of(self.queries)
         own = products.paired(queries, rows.of(self.candidates))
-        return products.shared(queries, self.candidates) > self.bounds(own)
+        return products.shared(queries, self.candidates), self.bounds(own)
 
     def bounds(self, own: tf.Tensor) -> tf.Tensor:
         """[n, 1], what false negatives score more than, from the positives' [n]."""

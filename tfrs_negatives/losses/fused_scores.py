@@ -44,7 +44,8 @@ def scores_of(
     if guide is not None:
         # As the towers score them, before they are corrected.
         of_towers = get_each(logits, rows.indices)
-        are_false = guide.are_false(rows, logits, of_towers)
+        scores, bounds = guide.compared(rows, logits, of_towers)
+        are_false = scores > bounds
     if scoring.log_q is not None:
         corrected = logits - scoring.log_q
         logits = corrected if corrects_own else tf.where(is_own, logits, corrected)
