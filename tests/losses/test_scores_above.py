@@ -41,7 +41,7 @@ def test_rows_of_many_columns(monkeypatch, margin, corrected, many):
     scores = queries @ candidates.T
     mask = scores <= np.diag(scores)[:, np.newaxis] + margin
     mask[np.arange(6), np.arange(6)] = True
-    assert 0 < np.mean(~mask) < 0.5
+    assert 0 < np.mean(~mask) < 0.7
     given = {"candidate_log_q": rng.uniform(-9, -1, 256)} if corrected else {}
     queries, candidates = tf.constant(queries), tf.constant(candidates)
     results = []
