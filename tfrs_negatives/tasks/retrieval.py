@@ -375,8 +375,9 @@ class Retrieval(keras.layers.Layer, Task):
             the queries are given once each, [U, d]; from
             `layers.OncePerKey.distinct`. The loss and its gradients are those of
             `tf.gather(query_embeddings, query_rows)`, at the cost of what is
-            distinct. (With hard negatives, `negative_embeddings`, `score_mask`,
-            another loss, batch metrics or under XLA they are just gathered.)
+            distinct. (With hard negatives, `negative_embeddings`, `score_mask`, a
+            `false_negative_filter`, another loss, batch metrics or under XLA they are
+            just gathered.)
           candidate_rows: [C], the same for `candidate_embeddings` [V, d].
           guide_query_embeddings: [B, d'], another model's, by which the
             `false_negative_filter` judges columns; `negative_embeddings` then stay.
