@@ -7,7 +7,12 @@ from grids import grid
 from oracles import false_negatives, numeric_gradient, row_losses
 from softmax_cases import B, C, D, key_dropped, key_rules, value_and_gradients, zeros
 
-from tfrs_negatives.losses import FalseNegativeFilter, SampledSigmoid, SampledSoftmax
+from tfrs_negatives.losses import (
+    FalseNegativeFilter,
+    SampledSigmoid,
+    SampledSoftmax,
+    dropped_pairs,
+)
 
 M = 3
 AMOUNTS = [{"margin": 0.3}, {"margin": -0.5}, {"share": 0.8}]
@@ -129,6 +134,24 @@ def test_negatives_of_single_rows(batch, guide, kind, corrected, jit_compile):
     )
     for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("share", [0.0, 1e9])
+def test_heavy_collisions_change_nothing(batch, guide, monkeypatch, share):
+    """Rows in another order, of which a block drops columns together."""
+    monkeypatch.setattr(dropped_pairs, "_MANY_PAIRS", share)
+    false = false_negatives(batch["queries"], batch["candidates"], margin=-0.5)
+    expected = batch["weights"] @ row_losses(
+        batch["queries"],
+        batch["candidates"],
+        log_q=batch["log_q"],
+        dropped=false | key_dropped(batch),
+    )
+    chosen = FalseNegativeFilter(margin=-0.5)
+    loss = SampledSoftmax(row_block=2, false_negative_filter=chosen)
+    given = arguments(batch, guide, "towers", True, True)
+    found = loss(batch["queries"], batch["candidates"], **given)
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
 def test_a_sigmoid_loses_them_too(batch):
