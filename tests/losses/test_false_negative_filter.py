@@ -164,6 +164,24 @@ def test_a_sigmoid_loses_them_too(batch):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12)
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("place", ["candidates", "negatives"])
+def test_what_is_not_a_number_is_not_hidden(batch, place, jit_compile):
+    given = {
+        "candidates": batch["candidates"].copy(),
+        "negatives": np.zeros((B, M, D)),
+    }
+    given[place][3] = np.nan
+    chosen = FalseNegativeFilter(margin=-1e6)
+    loss = SampledSoftmax(reduction="none", false_negative_filter=chosen)
+    found = tf.function(loss, jit_compile=jit_compile)(
+        batch["queries"],
+        given["candidates"],
+        negative_embeddings=given["negatives"],
+    )
+    assert np.isnan(found[3])
+
+
 def test_no_gradient_reaches_the_guide_or_the_margin(batch, guide):
     guide = [tf.constant(x) for x in guide]
     margin = tf.Variable(0.3, dtype=tf.float64)

@@ -87,9 +87,9 @@ def scores_of(
     if negatives:
         own_by_head = products.own(queries, *negatives)
         own = heads.best(own_by_head)
-        are_true = None
+        are_true = None  # Not those above a bound: what is no number stays, and shows.
         if guide is not None and guide.is_the_towers:
-            are_true = own <= guide.bounds(of_towers())
+            are_true = ~(own > guide.bounds(of_towers()))
         if scoring.negative_log_q is not None:
             own -= rows.of(scoring.negative_log_q)
         if scoring.negative_mask is not None:
@@ -183,11 +183,8 @@ def _against_columns(
         if is_ordered is None:
             return by_head, kept, plain()
         none = tf.zeros(tf.shape(candidates)[:1], candidates.dtype)
-        return (
-            by_head,
-            kept,
-            tf.cond(is_ordered, lambda: plus(without_shared(none)), plain),
-        )
+        logits = tf.cond(is_ordered, lambda: plus(without_shared(none)), plain)
+        return by_head, kept, logits
 
     def corrected() -> tf.Tensor:
         added = -log_q

@@ -63,7 +63,7 @@ def scores_of(
         own = heads.best(own_by_head)
         are_true = None
         if guide is not None and guide.is_the_towers:
-            are_true = own <= guide.bounds(of_towers)
+            are_true = ~(own > guide.bounds(of_towers))
         if scoring.negative_log_q is not None:
             own -= rows.of(scoring.negative_log_q)
         if scoring.negative_mask is not None:
