@@ -87,15 +87,15 @@ def scores_of(
     if negatives:
         own_by_head = products.own(queries, *negatives)
         own = heads.best(own_by_head)
-        are_true = None  # Not those above a bound: what is no number stays, and shows.
+        are_false = None
         if guide is not None and guide.is_the_towers:
-            are_true = ~(own > guide.bounds(of_towers()))
+            are_false = own > guide.bounds(of_towers())
         if scoring.negative_log_q is not None:
             own -= rows.of(scoring.negative_log_q)
         if scoring.negative_mask is not None:
             own = _keep(own, rows.of(scoring.negative_mask))
-        if are_true is not None:
-            own = _keep(own, are_true)
+        if are_false is not None:
+            own = _lose(own, are_false)
         logits = tf.concat([logits, own], axis=1)
         if by_head is not None:
             by_head = tf.concat([by_head, own_by_head], axis=-1)
@@ -197,6 +197,12 @@ def _against_columns(
     if tf.get_static_value(num_scores):
         return by_head, kept, corrected()
     return by_head, kept, tf.cond(num_scores > 0, corrected, plain)
+
+
+def _lose(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    # Not those that are not above a bound, which TensorFlow makes those at most it: a
+    # NaN is to show.
+    return tf.where(mask, tf.constant(float("-inf"), logits.dtype), logits)
 
 
 def _keep(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

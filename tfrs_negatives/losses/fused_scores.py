@@ -50,7 +50,7 @@ def scores_of(
         corrected = logits - scoring.log_q
         logits = corrected if corrects_own else tf.where(is_own, logits, corrected)
     if are_false is not None:
-        logits = _keep(logits, is_own | ~are_false)
+        logits = _lose(logits, are_false & ~is_own)
     if scoring.score_mask is not None:
         logits = _keep(logits, rows.of(scoring.score_mask))
     if scoring.rules:
@@ -61,21 +61,26 @@ def scores_of(
         if temperature is not None:
             own_by_head /= temperature
         own = heads.best(own_by_head)
-        are_true = None
+        own_are_false = None
         if guide is not None and guide.is_the_towers:
-            are_true = ~(own > guide.bounds(of_towers))
+            own_are_false = own > guide.bounds(of_towers)
         if scoring.negative_log_q is not None:
             own -= rows.of(scoring.negative_log_q)
         if scoring.negative_mask is not None:
             own = _keep(own, rows.of(scoring.negative_mask))
-        if are_true is not None:
-            own = _keep(own, are_true)
+        if own_are_false is not None:
+            own = _lose(own, own_are_false)
         logits = tf.concat([logits, own], axis=1)
         by_head = tf.concat([by_head, own_by_head], axis=-1)
     has_heads = queries.shape.rank == 3
     return BlockScores(
         logits, rows.indices, by_head if has_heads else None, None, tf.shape(logits)[1]
     )
+
+
+def _lose(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    # See `block_scores`.
+    return tf.where(mask, tf.constant(float("-inf"), logits.dtype), logits)
 
 
 def _keep(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
