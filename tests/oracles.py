@@ -39,7 +39,26 @@ def dropped_pairs(
     return dropped
 
 
-def row_loss(i, scores, log_q, dropped, positive, num_hard_negatives=None):
+def false_negatives(queries, candidates, margin=None, share=None):
+    """[B, C] bool, columns that a guide scores above the row's own."""
+    found = np.zeros((len(queries), len(candidates)), bool)
+    for i, query in enumerate(queries):
+        scores = [max(h @ c for h in np.atleast_2d(query)) for c in candidates]
+        bound = scores[i] + margin if share is None else scores[i] * share
+        for k, score in enumerate(scores):
+            found[i, k] = k != i and score > bound
+    return found
+
+
+def row_loss(
+    i,
+    scores,
+    log_q,
+    dropped,
+    positive,
+    num_hard_negatives=None,
+    negative_weight=None,
+):
     """The loss of row i from its temperature-scaled scores [C]."""
     negatives = [
         scores[k] - (0.0 if log_q is None else log_q[k])
@@ -51,6 +70,9 @@ def row_loss(i, scores, log_q, dropped, positive, num_hard_negatives=None):
     if not negatives:
         return 0.0
     own = scores[i]
+    if positive == "outside":
+        rho = 1.0 if negative_weight is None else negative_weight
+        return rho * np.logaddexp.reduce(negatives) - own
     if positive == "refined":
         q = np.exp(log_q[i])
         # log sum exp(s_d - log(Q(d) / (1 - Q(p)))).
@@ -71,6 +93,7 @@ def row_losses(
     dropped=None,
     positive="all",
     num_hard_negatives=None,
+    negative_weight=None,
 ):
     """[B] losses; queries [B, d] or [B, H, d]."""
     queries = np.asarray(queries, np.float64)
@@ -81,7 +104,17 @@ def row_losses(
     for i, query in enumerate(queries):
         heads = np.atleast_2d(query)
         scores = np.array([max(h @ c for h in heads) for c in candidates]) / temperature
-        losses.append(row_loss(i, scores, log_q, dropped, positive, num_hard_negatives))
+        losses.append(
+            row_loss(
+                i,
+                scores,
+                log_q,
+                dropped,
+                positive,
+                num_hard_negatives,
+                negative_weight,
+            )
+        )
     return np.array(losses)
 
 

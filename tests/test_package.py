@@ -56,7 +56,7 @@ def test_public_names():
             "StaticFrequency",
             "StreamingFrequency",
         ],
-        "losses": ["SampledSigmoid", "SampledSoftmax"],
+        "losses": ["FalseNegativeFilter", "SampledSigmoid", "SampledSoftmax"],
         "metrics": [
             "CorpusRecall",
             "DistinctKeys",

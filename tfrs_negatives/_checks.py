@@ -14,7 +14,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrs_negatives.types import TensorLike
+from tfrs_negatives.types import ScalarLike, TensorLike
+
+#: Dtypes of variables in the place of a number.
+FLOATS = (tf.float16, tf.float32, tf.float64)
 
 
 def check_choice(name: str, value: object, choices: Collection[object]) -> None:
@@ -133,6 +136,23 @@ def check_number(name: str, value: object) -> None:
     """Raises `ValueError` unless `value` is a number, such as 0.1 and not "0.1"."""
     if not isinstance(value, numbers.Real) or isinstance(value, bool):
         raise ValueError(f"`{name}` must be a number, received {value!r}.")
+
+
+def check_scalar(
+    name: str, value: ScalarLike | None, dtypes: tuple[tf.DType, ...] = FLOATS
+) -> None:
+    """Raises `ValueError` unless it is None, a number, or a scalar of such a dtype."""
+    if value is None:
+        return
+    if isinstance(value, numbers.Real) and not isinstance(value, bool):
+        return
+    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", ())
+    if dtype is None or tf.as_dtype(dtype) not in dtypes or len(shape):
+        names = " or ".join(dtype.name for dtype in dtypes)
+        raise ValueError(
+            f"`{name}` must be None, a number or a scalar variable of {names}, "
+            f"received {value!r}."
+        )
 
 
 def check_at_least(name: str, value: Any, minimum: int) -> None:

@@ -1,10 +1,12 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from oracles import row_losses
 
 from tfrs_negatives._keras import keras
 from tfrs_negatives.callbacks import NegativesCurriculum
 from tfrs_negatives.models import Model
+from tfrs_negatives.tasks import Retrieval
 
 Schedules = keras.optimizers.schedules
 
@@ -100,6 +102,41 @@ def test_variables_of_keras():
     curriculum = NegativesCurriculum({"k": (weight, lambda step: step + 0.5)})
     fit(curriculum, [tf.Variable(0)], steps=3)
     assert float(tf.convert_to_tensor(weight)) == 2.5
+
+
+class Decoupled(Model):
+    """The positives outside the sum, which a variable weighs."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.items = keras.layers.Embedding(4, 3)
+        self.task = Retrieval(positive="outside", negative_weight=weight)
+        self.num_traces = 0
+
+    def compute_loss(self, features, training=False):
+        self.num_traces += training
+        return self.task(self.items(features), self.items(features + 1))
+
+
+def test_a_weight_of_negatives_is_of_the_step_at_which_it_is_used():
+    weight = tf.Variable(1.0, trainable=False)
+    model = Decoupled(weight)
+    model.compile(optimizer=keras.optimizers.SGD(0.0))
+    schedule = Schedules.PolynomialDecay(1.0, 4, 3.0, power=1)
+    history = model.fit(
+        tf.data.Dataset.from_tensors(tf.constant([0, 1, 2])),
+        epochs=4,
+        verbose=0,
+        callbacks=[NegativesCurriculum({"rho": (weight, schedule)})],
+    ).history
+    np.testing.assert_allclose(history["rho"], [1.0, 1.5, 2.0, 2.5])
+    table = np.asarray(model.items.weights[0])
+    expected = [
+        row_losses(table[:3], table[1:], positive="outside", negative_weight=rho).sum()
+        for rho in history["rho"]
+    ]
+    np.testing.assert_allclose(history["loss"], expected, rtol=1e-5)
+    assert model.num_traces <= 2  # A symbolic build may be one.
 
 
 @pytest.mark.parametrize(

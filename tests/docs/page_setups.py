@@ -174,6 +174,8 @@ def negatives(folder):
         "tf": tf,
         "samplers": tn.samplers,
         "layers": tn.layers,
+        "losses": tn.losses,
+        "callbacks": tn.callbacks,
         "tasks": tn.tasks,
         "task": tn.tasks.Retrieval(),
         "queries": EMBEDDINGS["user"],

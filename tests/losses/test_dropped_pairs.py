@@ -214,7 +214,7 @@ def inputs(heads=False):
 
 @pytest.mark.parametrize(
     "names, positive, heads",
-    grid(TOGETHER, ["all", "negatives", "refined", None], [False, True]),
+    grid(TOGETHER, ["all", "negatives", "refined", "outside", None], [False, True]),
 )
 def test_losses_of_skewed_batches_are_the_oracles(names, positive, heads, way):
     """Also in blocks, in which rows are sorted; `None` is without log q."""

@@ -87,7 +87,7 @@ UNWANTED = {
 
 
 @pytest.mark.parametrize(
-    "row_block, positive", grid([48, None], ["all", "negatives", "refined"])
+    "row_block, positive", grid([48, None], ["all", "negatives", "refined", "outside"])
 )
 def test_nothing_is_sorted_scattered_or_branched_on(row_block, positive):
     step = compiled_step(row_block=row_block, positive=positive)
@@ -193,14 +193,18 @@ def test_where_only_one_tower_is_half_float32_is_multiplied():
     assert set(re.findall(r"dot\((\w+)\[", text)) == {"f32"}
 
 
+@pytest.mark.parametrize("positive", ["all", "outside"])
 @pytest.mark.parametrize("gap", [0.0, 30.0, 300.0])
-def test_losses_of_scores_far_apart(gap):
+def test_losses_of_scores_far_apart(gap, positive):
     """Where exp overflows or a probability underflows, and where the loss is tiny."""
     queries = tf.constant([[gap, 1.0], [1.0, -gap]], tf.float64)
     candidates = tf.constant([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]], tf.float64)
-    compiled = tf.function(SampledSoftmax(reduction="none"), jit_compile=True)
+    loss = SampledSoftmax(positive=positive, reduction="none")
+    compiled = tf.function(loss, jit_compile=True)
     scores = queries.numpy() @ candidates.numpy().T
     own = scores[np.arange(2), np.arange(2)]
+    if positive == "outside":
+        scores[np.arange(2), np.arange(2)] = -np.inf
     expected = [
         np.logaddexp.reduce(row - positive)
         for row, positive in zip(scores, own, strict=True)

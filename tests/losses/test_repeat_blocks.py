@@ -78,20 +78,33 @@ def make_layout(names):
     return layout, dropped
 
 
+RHO = 1.3
+
+
 def softmax_of_sums(log_sums, own, num_negatives, own_log_q):
     return losses_of_rows.cross_entropy_of_sums(log_sums, own)
+
+
+def outside_of_sums(log_sums, own, num_negatives, own_log_q):
+    rho = tf.constant(RHO, tf.float64)
+    return losses_of_rows.outside_of_sums(log_sums, own, rho)
+
+
+OF_SUMS = {
+    "refined": losses_of_rows.refined_of_sums,
+    "outside": outside_of_sums,
+}
 
 
 def run(layout, inputs, weights, *, log_q=None, positive="all", num_blocks=1):
     """As of the distinct embeddings in the order in which they are met."""
     queries, candidates, temperature = inputs
     items = tf.gather(ITEM_OF_COLUMN, layout.columns.first)
-    refined = positive == "refined"
     losses, gradients = repeat_blocks.run(
         layout,
         None if log_q is None else tf.gather(log_q, items),
         positive == "all",
-        losses_of_rows.refined_of_sums if refined else softmax_of_sums,
+        OF_SUMS.get(positive, softmax_of_sums),
         tf.constant(num_blocks),
         (
             tf.gather(queries, FIRST_SEEN),
@@ -117,10 +130,18 @@ def losses_by_loops(inputs, dropped, log_q=None, positive="all"):
         log_q=None if log_q is None else log_q[ITEM_OF_COLUMN],
         dropped=dropped,
         positive=positive,
+        negative_weight=RHO,
     )
 
 
-CORRECTIONS = [("all", False), ("all", True), ("negatives", True), ("refined", True)]
+CORRECTIONS = [
+    ("all", False),
+    ("all", True),
+    ("negatives", True),
+    ("refined", True),
+    ("outside", False),
+    ("outside", True),
+]
 
 
 @pytest.mark.parametrize("positive, corrected", CORRECTIONS)
@@ -146,7 +167,7 @@ def test_losses_and_gradients(names, positive, corrected):
         assert names != "nothing left" or not np.any(gradient)
 
 
-@pytest.mark.parametrize("positive", ["all", "refined"])
+@pytest.mark.parametrize("positive", ["all", "refined", "outside"])
 @pytest.mark.parametrize("names", ["none", "all", "nothing left"])
 @pytest.mark.parametrize("num_blocks", [2, 3, G, G + 3])
 def test_many_blocks_are_one(num_blocks, names, positive):

@@ -222,6 +222,19 @@ def test_nce_is_stationary_at_log_p(log_q, stationary):
     assert stationary or gradient > 1e-2
 
 
+def test_a_curriculum_changes_the_negative_weight(batch):
+    weight = tf.Variable(2.5, trainable=False)
+    changing = SampledSigmoid(negative_weight=weight)
+    args = batch["queries"], batch["candidates"]
+    for value in (2.5, 0.5):
+        weight.assign(value)
+        expected = SampledSigmoid(negative_weight=value)(*args)
+        np.testing.assert_allclose(changing(*args), expected, rtol=1e-12)
+    weight.assign(0.0)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="negative_weight"):
+        changing(*args)
+
+
 def test_rebuilt_from_its_config():
     loss = SampledSigmoid(0.5, "negatives", 3, "none", 7, 2.0)
     assert SampledSigmoid.from_config(loss.get_config()).get_config() == (
@@ -234,6 +247,8 @@ def test_rebuilt_from_its_config():
     [
         ({"negative_weight": 0.0}, "negative_weight.*positive"),
         ({"negative_weight": float("inf")}, "negative_weight.*finite"),
+        ({"negative_weight": "3"}, "negative_weight.*number.*'3'"),
+        ({"positive": "outside"}, "positive.*'outside'"),
         ({"positive": "refined"}, "positive.*'refined'"),
         ({"temperature": -1.0}, "temperature.*positive"),
     ],

@@ -16,7 +16,7 @@ from tfrs_negatives.losses import SampledSoftmax, rules
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("num_hard_negatives", [None, 2])
 @pytest.mark.parametrize("queries", ["queries", "heads"])
-@pytest.mark.parametrize("positive", ["all", "negatives", "refined"])
+@pytest.mark.parametrize("positive", ["all", "negatives", "refined", "outside"])
 def test_value_and_gradients_equal_the_oracle(
     batch, positive, queries, num_hard_negatives, masked, row_block
 ):
@@ -24,6 +24,7 @@ def test_value_and_gradients_equal_the_oracle(
         "temperature": 0.7,
         "positive": positive,
         "num_hard_negatives": num_hard_negatives,
+        "negative_weight": 1.3 if positive == "outside" else None,
     }
 
     def oracle(q, c):
@@ -58,7 +59,7 @@ def test_value_and_gradients_equal_the_oracle(
 
 def test_masking_is_deleting(batch):
     """A dropped column changes nothing and gets no gradient at all."""
-    for positive, hard in itertools.product(("all", "negatives", "refined"), (None, 2)):
+    for positive, hard in itertools.product(SampledSoftmax.POSITIVES, (None, 2)):
         loss = SampledSoftmax(0.5, positive, hard)
         value, d_queries, d_candidates = value_and_gradients(
             loss,
@@ -84,7 +85,7 @@ def test_masking_is_deleting(batch):
         np.testing.assert_allclose(d_candidates, d_columns, rtol=1e-9, atol=1e-14)
 
 
-@pytest.mark.parametrize("positive", ["all", "negatives", "refined"])
+@pytest.mark.parametrize("positive", ["all", "negatives", "refined", "outside"])
 def test_rows_without_negatives_cost_nothing(positive):
     queries = np.array([[1.0, 2.0], [3.0, -1.0]])
     keys = tf.constant([5, 5], tf.int64)

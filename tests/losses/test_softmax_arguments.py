@@ -11,7 +11,7 @@ from tfrs_negatives.losses import SampledSoftmax
 
 
 def test_rebuilt_from_its_config(batch):
-    loss = SampledSoftmax(0.3, "negatives", 3, "sum_over_batch_size", 2)
+    loss = SampledSoftmax(0.3, "outside", 3, "sum_over_batch_size", 2, 1.3)
     rebuilt = SampledSoftmax.from_config(loss.get_config())
     args = batch["queries"], batch["candidates"]
     assert rebuilt.get_config() == loss.get_config()
@@ -30,6 +30,13 @@ def test_rebuilt_from_its_config(batch):
         ({"positive": "none"}, "positive.*all.*received 'none'"),
         ({"reduction": "average"}, "reduction.*received 'average'"),
         ({"row_block": 0}, "row_block.*at least 1.*0"),
+        *(
+            ({"positive": "outside", "negative_weight": rho}, f"finite, received {rho}")
+            for rho in (0, -1.5, np.nan, np.inf)
+        ),
+        ({"positive": "outside", "negative_weight": "2"}, "negative_weight.*'2'"),
+        ({"positive": "outside", "negative_weight": tf.Variable(2)}, "weight.*float32"),
+        ({"positive": "refined", "negative_weight": 1.0}, "outside.*refined"),
     ],
 )
 def test_bad_options(options, message):
@@ -104,6 +111,13 @@ def test_sizes_are_checked_when_they_are_known_only_at_run_time():
     ):
         with pytest.raises(tf.errors.InvalidArgumentError, match=message):
             loss(*args)
+
+
+@pytest.mark.parametrize("rho", [0.0, -1.0, np.nan, np.inf])
+def test_a_curriculum_that_sets_a_bad_negative_weight_is_an_error(rho):
+    loss = SampledSoftmax(positive="outside", negative_weight=tf.Variable(rho))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="negative_weight.*finite"):
+        loss(zeros(2, 2), zeros(2, 2))
 
 
 def test_temperature_that_trains_below_zero_is_an_error():

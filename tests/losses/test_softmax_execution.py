@@ -88,8 +88,12 @@ def test_all_that_is_given_may_be_constant(batch):
 
 
 OPTIONS = [
-    {"positive": positive, "num_hard_negatives": hard}
-    for positive in ("all", "negatives", "refined")
+    {
+        "positive": positive,
+        "num_hard_negatives": hard,
+        "negative_weight": 0.7 if positive == "outside" else None,
+    }
+    for positive in ("all", "negatives", "refined", "outside")
     for hard in (None, 2)
 ]
 

@@ -36,14 +36,15 @@ def test_refined_holds_its_factor_constant(batch):
     np.testing.assert_allclose(d_queries, expected, atol=1e-7)
 
 
+@pytest.mark.parametrize("positive", ["all", "outside"])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
-def test_gradient_of_a_dropped_column_is_exactly_zero(dtype):
+def test_gradient_of_a_dropped_column_is_exactly_zero(dtype, positive):
     keys = tf.constant([1, 1, 1, 1], tf.int64)
     queries = tf.cast(tf.random.stateless_normal([4, 3], [1, 2]), dtype)
     candidates = tf.cast(tf.random.stateless_normal([6, 3], [3, 4]), dtype)
     mask = tf.concat([tf.ones([4, 4], tf.bool), tf.zeros([4, 2], tf.bool)], axis=1)
     value, d_queries, d_candidates = value_and_gradients(
-        SampledSoftmax(),
+        SampledSoftmax(positive=positive),
         queries,
         candidates,
         rules=[rules.same_key(keys, rules.SortedColumns(keys, 6))],

@@ -23,6 +23,10 @@ def test_nonfinite_embeddings_are_not_hidden(batch, bad):
     refined = SampledSoftmax(positive="refined", reduction="none")
     value = refined(queries, batch["candidates"], candidate_log_q=log_q)
     assert not np.isfinite(value[1])
+    outside = SampledSoftmax(positive="outside", reduction="none")
+    value = outside(queries, batch["candidates"])
+    assert not np.isfinite(value[1])
+    assert np.all(np.isfinite(np.delete(value, 1)))
 
 
 def test_large_scores_stay_exact():
@@ -49,16 +53,17 @@ def test_half_precision_is_computed_in_float32(batch):
 
 
 @pytest.mark.parametrize(
-    "size, score_range, temperature, dtype",
+    "size, score_range, temperature, dtype, positive",
     grid(
         [1, 2, 252, 507, 1000],
         [1.0, 1e4],
         [1.0, 0.01],
         ["float16", "bfloat16", "float32", "float64"],
+        ["all", "outside"],
         rounds=4,
     ),
 )
-def test_error_budget(size, score_range, temperature, dtype):
+def test_error_budget(size, score_range, temperature, dtype, positive):
     """No worse than the plain formula in full precision, plus rounding."""
     rng = np.random.default_rng(size)
     queries, candidates = rng.normal(size=(2, size, 8))
@@ -72,17 +77,23 @@ def test_error_budget(size, score_range, temperature, dtype):
     def plain(precision):
         q, c = (np.array(x).astype(precision) for x in (queries, candidates))
         scores = q @ c.T / precision(temperature)
+        own, eye = np.diag(scores).copy(), np.eye(len(q), dtype=precision)
+        if positive == "outside":
+            if size == 1:
+                return np.zeros(1), np.zeros_like(q), np.zeros_like(c)
+            scores[eye == 1] = -np.inf
         top = scores.max(axis=1, keepdims=True)
         weights = np.exp(scores - top)
         total = weights.sum(axis=1, keepdims=True)
-        losses = (np.log(total) + top)[:, 0] - np.diag(scores)
-        d_scores = weights / total - np.eye(len(q), dtype=precision)
+        losses = (np.log(total) + top)[:, 0] - own
+        d_scores = weights / total - eye
         d_scores /= precision(temperature)
         return losses, d_scores @ c, d_scores.T @ q
 
-    losses = SampledSoftmax(temperature, reduction="none")(queries, candidates)
+    each = SampledSoftmax(temperature, positive, reduction="none")
+    losses = each(queries, candidates)
     value, *gradients = value_and_gradients(
-        SampledSoftmax(temperature), queries, candidates
+        SampledSoftmax(temperature, positive), queries, candidates
     )
     assert losses.dtype == value.dtype == full
     for ours, plain_value, truth in zip(

@@ -19,7 +19,7 @@ M = 3
 @pytest.mark.parametrize(
     "positive, queries, num_hard_negatives, corrected",
     grid(
-        ["all", "negatives", "refined"],
+        ["all", "negatives", "refined", "outside"],
         ["queries", "heads"],
         [None, 2],
         [False, True],

@@ -92,7 +92,7 @@ def mixture_log_q():
     return layer(tf.constant(ids), num_positives=KINDS).numpy()[:KINDS].astype(float)
 
 
-@pytest.mark.parametrize("positive", ["all", "negatives", "refined"])
+@pytest.mark.parametrize("positive", ["all", "negatives", "refined", "outside"])
 @pytest.mark.parametrize("name", [*PROPOSALS, "mixture"])
 def test_expected_gradient_tends_to_the_full_softmax(name, positive):
     def far(num_columns):
@@ -108,7 +108,7 @@ def test_expected_gradient_tends_to_the_full_softmax(name, positive):
         assert far(8) > TOLERANCE
 
 
-@pytest.mark.parametrize("positive", ["all", "negatives", "refined"])
+@pytest.mark.parametrize("positive", ["all", "negatives", "refined", "outside"])
 def test_the_flipped_sign_is_biased(positive):
     # Times q: at most 0, as a log probability is, after a constant is taken off.
     flipped = -np.log(ZIPF)

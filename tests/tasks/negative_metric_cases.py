@@ -99,8 +99,10 @@ def make_task(loss, rules, rows=None, id_type="int64", chosen=None, **options):
         options["loss"] = keras.losses.CategoricalCrossentropy(from_logits=True)
     if loss == "hardest":
         options["num_hard_negatives"] = 4
-    if loss in ("negatives", "refined"):
+    if loss in ("negatives", "refined", "outside"):
         options["positive"] = loss
+    if loss == "outside":
+        options["negative_weight"] = 1.3
     return Retrieval(temperature=0.5, **options)
 
 
@@ -124,7 +126,7 @@ def expected_keys(expected, rules):
     return expected
 
 
-LOSSES = ["all", "negatives", "refined", "sigmoid", "hardest", "Keras"]
+LOSSES = ["all", "negatives", "refined", "outside", "sigmoid", "hardest", "Keras"]
 RULES = {
     "none": {"measured"},
     "columns": {"measured", "accidental", "user", "known", "log_q", "weights"},

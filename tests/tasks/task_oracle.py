@@ -40,6 +40,10 @@ class Case:
     labels: np.ndarray | None = None  # [B]
     sample_weight: np.ndarray | None = None  # [B]
     remembered: list = dataclasses.field(default_factory=list)  # dicts of entries
+    false_negatives: dict | None = None  # A margin or a share
+    guide_queries: np.ndarray | None = None  # [B, d'], None: the towers are the guide
+    guide_candidates: np.ndarray | None = None  # [C, d']
+    held_false: list | None = None  # As of `false_of`, where embeddings are moved
 
     @property
     def num_rows(self):
@@ -82,9 +86,42 @@ def is_excluded(case, i, item):
     return case.mask_shared_positives and item in positives_of_key(case, i)
 
 
+def false_of(case):
+    """For each row, which columns, remembered entries and own negatives are false."""
+    return [_false_of_row(case, i) for i in range(case.num_rows)]
+
+
+def _false_of_row(case, i):
+    negatives = [] if case.negatives is None else case.negatives[i]
+    none = [False] * len(case.remembered), [False] * len(negatives)
+    if case.false_negatives is None:
+        return [False] * len(case.candidate_rows), *none
+
+    def above(scores, own):
+        if "margin" in case.false_negatives:
+            bound = own + case.false_negatives["margin"]
+        else:
+            bound = own * case.false_negatives["share"]
+        return [one > bound for one in scores]
+
+    if case.guide_queries is not None:
+        scores = case.guide_candidates @ case.guide_queries[i]
+        return above(scores, scores[i]), *none
+    query = case.queries[case.query_rows[i]]
+    own = score(query, case.candidates[case.candidate_rows[i]], 1.0)
+    groups = (
+        case.candidates[case.candidate_rows],
+        [entry["embedding"] for entry in case.remembered],
+        negatives,
+    )
+    return [above([score(query, x, 1.0) for x in group], own) for group in groups]
+
+
 def negatives_of(case, i):
     """`(embedding, log q)` of each negative of row i that no rule drops."""
     found = []
+    held = case.held_false
+    false = _false_of_row(case, i) if held is None else held[i]
     for k, row in enumerate(case.candidate_rows):
         keys = {
             name: case.candidate_keys.get(name, case.query_keys[name])
@@ -94,6 +131,7 @@ def negatives_of(case, i):
         item = None if case.ids is None else case.ids[k]
         if (
             k == i
+            or false[0][k]
             or is_excluded(case, i, item)
             or shares_key(case, i, keys, k)
             or (case.score_mask is not None and not case.score_mask[i, k])
@@ -101,7 +139,9 @@ def negatives_of(case, i):
             continue
         log_q = 0.0 if case.log_q is None else case.log_q[k]
         found.append((case.candidates[row], log_q))
-    for entry in case.remembered:
+    for entry, is_false in zip(case.remembered, false[1], strict=True):
+        if is_false:
+            continue
         of_entry = {name: ([key], [True]) for name, key in entry["keys"].items()}
         for name, key in entry["keys"].items():
             if key is None:
@@ -112,6 +152,8 @@ def negatives_of(case, i):
     if case.negatives is not None:
         for m, embedding in enumerate(case.negatives[i]):
             if case.negative_mask is not None and not case.negative_mask[i, m]:
+                continue
+            if false[2][m]:
                 continue
             item = None if case.negative_ids is None else case.negative_ids[i, m]
             if is_excluded(case, i, item):
@@ -155,6 +197,9 @@ def row_loss(case, i, factor=None):
         return -factor * (own - log_z), factor
     if not scores:
         return 0.0, None
+    if case.positive == "outside":
+        rho = 1.0 if case.negative_weight is None else case.negative_weight
+        return rho * np.logaddexp.reduce(scores) - own, None
     if case.positive == "all":
         own -= own_log_q
     return np.logaddexp.reduce([own, *scores]) - own, None
@@ -195,6 +240,7 @@ def loss(case, factors=None):
 def slope(case, directions, step=1e-5):
     """The derivative of the (summed) loss along directions of the arrays named."""
     _, factors = loss(case)
+    case = dataclasses.replace(case, held_false=false_of(case))
 
     def at(amount):
         moved = {

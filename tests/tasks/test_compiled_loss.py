@@ -78,7 +78,7 @@ def assert_equal(found, expected):
 OPTIONS = [
     {"positive": "refined", "row_block": 5},
     {},
-    {"num_hard_negatives": 3},
+    {"num_hard_negatives": 3, "positive": "outside"},
     {"reduction": "sum_over_batch_size", "row_block": 4},
 ]
 

@@ -5,6 +5,7 @@ from oracles import dropped_pairs, row_losses
 
 from tfrs_negatives._keras import IS_KERAS_3, keras
 from tfrs_negatives.layers import StaticFrequency, StreamingFrequency
+from tfrs_negatives.losses import SampledSigmoid
 from tfrs_negatives.tasks import Retrieval
 
 B, C, D = 4, 6, 3
@@ -35,7 +36,7 @@ def test_rare_items_are_not_clipped(towers):
     )
 
 
-@pytest.mark.parametrize("positive", ["all", "negatives", "refined"])
+@pytest.mark.parametrize("positive", ["all", "negatives", "refined", "outside"])
 def test_positive_treatments(towers, positive):
     log_q = np.log([0.5, 0.1, 0.2, 0.1, 0.05, 0.3])
     expected = row_losses(*towers, log_q=log_q, positive=positive).sum()
@@ -206,6 +207,27 @@ def test_trainable_temperature_is_a_weight_of_the_task(towers):
     np.testing.assert_allclose(gradient, (above - below) / (2 * step), rtol=1e-3)
 
 
+def test_negative_weight_is_state_without_a_gradient(towers, tmp_path):
+    def make(rho):
+        variable = tf.Variable(rho, dtype=tf.float64, trainable=False)
+        return Retrieval(positive="outside", negative_weight=variable), variable
+
+    (task, weight), (restored, _) = make(1.2), make(1.0)
+    assert not task.trainable_variables
+    expected = row_losses(*towers, positive="outside", negative_weight=1.2).sum()
+    with tf.GradientTape() as tape:
+        tape.watch(weight)
+        loss = task(*towers)
+    np.testing.assert_allclose(loss, expected, rtol=1e-12)
+    assert tape.gradient(loss, weight) is None
+    path = tf.train.Checkpoint(task=task).save(str(tmp_path / "task"))
+    tf.train.Checkpoint(task=restored).restore(path).assert_consumed()
+    rebuilt = Retrieval.from_config(task.get_config())
+    assert repr(rebuilt) == "Retrieval(positive='outside', negative_weight=1.2)"
+    for other in (restored, rebuilt):
+        np.testing.assert_array_equal(other(*towers), loss)
+
+
 def test_rebuilt_from_its_config(towers):
     task = Retrieval(
         loss_metrics=[keras.metrics.Mean(name="batch_loss")],
@@ -250,6 +272,14 @@ def test_rebuilt_from_its_config(towers):
         ({"loss": "mse", "reduction": "sum"}, "own reduction"),
         ({"loss": "mse", "row_block": 3}, "belong to the default loss"),
         ({"loss": "mse", "positive": "refined"}, "belong to the default loss"),
+        ({"loss": "mse", "positive": "outside"}, "belong to the default loss"),
+        ({"loss": "mse", "negative_weight": 2.0}, "belong to the default loss"),
+        ({"negative_weight": 1.2}, 'negative_weight.*expected.*outside.*"all"'),
+        ({"positive": "outside", "negative_weight": 0}, "positive and finite.*0"),
+        (
+            {"loss": SampledSigmoid(), "negative_weight": 2.0},
+            "has its own options.*negative_weight",
+        ),
     ],
 )
 def test_bad_options(options, message):

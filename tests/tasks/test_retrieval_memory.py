@@ -278,6 +278,11 @@ def test_a_batch_too_large_for_the_memory_changes_nothing_in_a_graph():
         ({}, {"candidate_log_q": [-1.0] * (C + 1)}, "size 6 along axis 0"),
         ({"positive": "refined"}, {}, "expected `candidate_log_q`"),
         ({"temperature": tf.Variable(-1.0)}, {}, "must stay positive"),
+        (
+            {"positive": "outside", "negative_weight": tf.Variable(0.0)},
+            {},
+            "negative_weight.*must stay positive and finite",
+        ),
     ],
 )
 @pytest.mark.parametrize("traced", [False, True])

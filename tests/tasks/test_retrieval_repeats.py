@@ -21,7 +21,14 @@ COMBINATIONS = [
     *itertools.combinations(RULES, 2),
     tuple(rule for rule in RULES if rule != "columns"),
 ]
-CORRECTIONS = [("all", False), ("all", True), ("negatives", True), ("refined", True)]
+CORRECTIONS = [
+    ("all", False),
+    ("all", True),
+    ("negatives", True),
+    ("refined", True),
+    ("outside", False),
+    ("outside", True),
+]
 
 
 def make_case(combination, id_type="int64", seed=0, per_item=1):

@@ -8,6 +8,7 @@ from replica_training import (
     ITEMS,
     RULES,
     SHARING,
+    USERS,
     D,
     M,
     all_rules,
@@ -26,7 +27,7 @@ from tfrs_negatives.layers import (
     StaticFrequency,
     StreamingFrequency,
 )
-from tfrs_negatives.losses import SampledSigmoid
+from tfrs_negatives.losses import FalseNegativeFilter, SampledSigmoid
 from tfrs_negatives.tasks import Retrieval
 
 
@@ -72,7 +73,7 @@ def test_distinct_embeddings(two_replicas):
 
 CORRECTIONS = {
     "count": (lambda: StreamingFrequency(64, num_hashes=2), "refined"),
-    "hit": (lambda: StreamingFrequency(ITEMS, mode="hit", dense=True), "all"),
+    "hit": (lambda: StreamingFrequency(ITEMS, mode="hit", dense=True), "outside"),
     "published start": (lambda: StreamingFrequency(64, initial_gap=99.0), "negatives"),
 }
 
@@ -133,6 +134,30 @@ def test_other_losses(two_replicas, loss):
             **LOSSES[loss](), remove_accidental_hits=True, global_negatives=True
         ),
         call=RULES["user"],
+    )
+
+
+RNG = np.random.default_rng(4)
+GUIDE = [RNG.normal(size=(n, 2)).astype("float32") for n in (USERS, ITEMS)]
+GUIDES = {
+    "towers": lambda rows: {},
+    "another": lambda rows: {
+        "guide_query_embeddings": tf.gather(GUIDE[0], rows["user"]),
+        "guide_candidate_embeddings": tf.gather(GUIDE[1], rows["item"]),
+    },
+}
+
+
+@pytest.mark.parametrize("guide", some_of(GUIDES, ["another"]))
+def test_false_negatives(two_replicas, guide):
+    check(
+        two_replicas,
+        2,
+        make_task=lambda: Retrieval(
+            false_negative_filter=FalseNegativeFilter(margin=0.1),
+            global_negatives=True,
+        ),
+        call=GUIDES[guide],
     )
 
 

@@ -141,7 +141,7 @@ def test_ragged_known_positives(batch):
     np.testing.assert_allclose(loss, oracle(batch, ["known"]).sum(), rtol=1e-9)
 
 
-@pytest.mark.parametrize("positive", ["all", "negatives", "refined"])
+@pytest.mark.parametrize("positive", ["all", "negatives", "refined", "outside"])
 def test_log_q_of_negatives_is_looked_up(batch, positive):
     correction = counted(batch)
     task = Retrieval(sampling_correction=correction, positive=positive)

@@ -32,7 +32,9 @@ KINDS = {
         + ["candidate_key_mask", "sample_weight"],
     ),
     "hard": (
-        lambda: Retrieval(num_hard_negatives=1, reduction="sum_over_batch_size"),
+        lambda: Retrieval(
+            num_hard_negatives=1, reduction="sum_over_batch_size", positive="outside"
+        ),
         ["score_mask", "query_keys"],
     ),
     "own": (
@@ -50,7 +52,7 @@ KINDS = {
         ["candidate_ids", "query_keys", "query_key_mask", "known_positive_ids"],
     ),
     "repeats": (
-        lambda: Retrieval(remove_accidental_hits=True),
+        lambda: Retrieval(remove_accidental_hits=True, positive="outside"),
         ["candidate_ids", "query_keys", "query_rows", "candidate_rows"],
     ),
     "Keras": (keras_loss, ["candidate_ids", "query_keys"]),

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from tfrs_negatives.layers import CrossBatchMemory
-from tfrs_negatives.losses import SampledSigmoid
+from tfrs_negatives.losses import FalseNegativeFilter, SampledSigmoid
 from tfrs_negatives.tasks import Retrieval
 
 D = 3
@@ -66,6 +66,7 @@ def cases(draw):
     own = width is not None
     sigmoid = draw(st.sampled_from([False, False, True]))
     choices = ["all", "negatives"] + ["refined"] * (corrected and not sigmoid)
+    positive = draw(st.sampled_from(choices + ["outside"] * (not sigmoid)))
     log_q = np.log(rng.uniform(0.01, 0.9, num_columns))
     known = None
     if has_ids and draw(flag):
@@ -81,15 +82,18 @@ def cases(draw):
             }
             for _ in range(draw(st.integers(1, 4)))
         ]
+    filters = [None, None, {"margin": 0.3}, {"margin": -0.4}, {"share": 0.8}]
+    chosen = draw(st.sampled_from(filters))
+    has_guide = chosen is not None and not remembered and draw(flag)
     return task_oracle.Case(
         queries=rng.normal(size=shape),
         candidates=rng.normal(size=(num_items, D)),
         query_rows=by_row,
         candidate_rows=by_column,
         temperature=draw(st.sampled_from([1.0, 0.3, 2.5])),
-        positive=draw(st.sampled_from(choices)),
+        positive=positive,
         sigmoid=sigmoid,
-        negative_weight=maybe(1.7) if sigmoid else None,
+        negative_weight=maybe(1.7) if sigmoid or positive == "outside" else None,
         num_hard_negatives=draw(st.sampled_from([None, None, 1, 2, 50])),
         reduction=draw(
             st.sampled_from(
@@ -113,6 +117,9 @@ def cases(draw):
         labels=maybe(rng.uniform(size=num_rows)) if sigmoid else None,
         sample_weight=maybe(rng.uniform(0, 2, num_rows)),
         remembered=remembered,
+        false_negatives=chosen,
+        guide_queries=rng.normal(size=(num_rows, 2)) if has_guide else None,
+        guide_candidates=rng.normal(size=(num_columns, 2)) if has_guide else None,
     )
 
 
@@ -159,10 +166,14 @@ def task_of(case, form):
         "num_hard_negatives": case.num_hard_negatives,
         "row_block": form["row_block"],
         "reduction": case.reduction,
+        "negative_weight": case.negative_weight,
     }
+    if case.false_negatives is not None:
+        chosen = FalseNegativeFilter(**case.false_negatives)
+        options["false_negative_filter"] = chosen
     memory = memory_of(case) if case.remembered else None
     if case.sigmoid:
-        loss = SampledSigmoid(negative_weight=case.negative_weight, **options)
+        loss = SampledSigmoid(**options)
         options = {"loss": loss}
     return Retrieval(
         remove_accidental_hits=case.remove_accidental_hits,
@@ -206,6 +217,8 @@ def arguments(case, form):
     add("negative_log_q", case.negative_log_q)
     add("labels", case.labels)
     add("sample_weight", case.sample_weight)
+    add("guide_query_embeddings", case.guide_queries)
+    add("guide_candidate_embeddings", case.guide_candidates)
     return found
 
 

@@ -15,7 +15,8 @@ class NegativesCurriculum(keras.callbacks.Callback):
     """Assigns scheduled values to variables before every training batch.
 
     Easy negatives first, hard ones later: the shares of a `samplers.Mixture`, the
-    ranks that a `samplers.Mined` draws from, a weight of your own. Values are
+    ranks that a `samplers.Mined` draws from, the `negative_weight` or the
+    `num_hard_negatives` of a task, a weight of your own. Values are
     variables, so nothing is traced again, and they are computed from the optimizer's
     `iterations`, so that training from a checkpoint goes on where it was.
 

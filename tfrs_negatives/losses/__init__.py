@@ -1,6 +1,7 @@
 """Losses over sampled negatives: tensors in, tensor out."""
 
+from tfrs_negatives.losses.false_negative_filter import FalseNegativeFilter
 from tfrs_negatives.losses.sampled_sigmoid import SampledSigmoid
 from tfrs_negatives.losses.sampled_softmax import SampledSoftmax
 
-__all__ = ["SampledSigmoid", "SampledSoftmax"]
+__all__ = ["FalseNegativeFilter", "SampledSigmoid", "SampledSoftmax"]

@@ -11,6 +11,7 @@ from tfrs_negatives import _checks
 from tfrs_negatives.losses import hard_negatives, heads, products, row_blocks
 from tfrs_negatives.losses.dropped_pairs import DroppedPairs
 from tfrs_negatives.losses.in_place import set_each
+from tfrs_negatives.losses.scores_above import drop_above
 from tfrs_negatives.losses.scoring import Scoring
 from tfrs_negatives.types import ScalarLike
 
@@ -53,17 +54,32 @@ def scores_of(
     queries, candidates, *negatives = embeddings
     positives = rows.indices
     dropped = DroppedPairs(scoring.rules, rows)
-    by_head, logits = _against_columns(
-        queries, candidates, scoring.log_q, dropped, rows.is_ordered
+    guide = scoring.guide
+    by_head, plain, logits = _against_columns(
+        queries,
+        candidates,
+        scoring.log_q,
+        dropped,
+        rows.is_ordered,
+        keeps_plain=guide is not None and guide.is_the_towers,
     )
     corrects = scoring.log_q is not None
 
+    def of_towers() -> tf.Tensor:
+        """[n], the scores of the rows' own positives, without log q."""
+        return heads.best_paired(products.paired(queries, rows.of(candidates)))
+
     def of_positives() -> tf.Tensor:
-        """[n], the scores of the rows' own positives."""
-        scores = heads.best_paired(products.paired(queries, rows.of(candidates)))
+        """[n], the same, corrected as they are to be."""
+        scores = of_towers()
         return scores - rows.of(scoring.log_q) if corrects and corrects_own else scores
 
-    if corrects and not corrects_own:
+    if guide is not None:
+        scores, bounds = guide.compared(rows, plain, of_towers())
+        # With a negative margin the positive, too, which is put back.
+        logits = drop_above(logits, scores, bounds, in_place)
+        logits = set_each(logits, positives, of_positives(), in_place)
+    elif corrects and not corrects_own:
         logits = set_each(logits, positives, of_positives(), in_place)
     if scoring.score_mask is not None:
         logits = _keep(logits, rows.of(scoring.score_mask))
@@ -71,10 +87,15 @@ def scores_of(
     if negatives:
         own_by_head = products.own(queries, *negatives)
         own = heads.best(own_by_head)
+        are_false = None
+        if guide is not None and guide.is_the_towers:
+            are_false = own > guide.bounds(of_towers())
         if scoring.negative_log_q is not None:
             own -= rows.of(scoring.negative_log_q)
         if scoring.negative_mask is not None:
             own = _keep(own, rows.of(scoring.negative_mask))
+        if are_false is not None:
+            own = _lose(own, are_false)
         logits = tf.concat([logits, own], axis=1)
         if by_head is not None:
             by_head = tf.concat([by_head, own_by_head], axis=-1)
@@ -128,19 +149,26 @@ def _against_columns(
     log_q: tf.Tensor | None,
     dropped: DroppedPairs,
     is_ordered: tf.Tensor | None,
-) -> tuple[tf.Tensor | None, tf.Tensor]:
-    """The products with the candidates by head, and the scores less log q.
+    keeps_plain: bool,
+) -> tuple[tf.Tensor | None, tf.Tensor | None, tf.Tensor]:
+    """The products with the candidates by head, the scores, and these less log q.
 
-    Columns that all rows drop are -inf. Without heads there are no products by head:
-    None.
+    Columns that all rows drop are -inf in the last. Without heads there are no products
+    by head: None; and no scores but where they are kept.
     """
     has_heads = queries.shape.rank == 3
     by_head = products.shared(queries, candidates) if has_heads else None
+    kept: tf.Tensor | None = None
 
     def plain() -> tf.Tensor:
+        if kept is not None:
+            return kept
         return (
             heads.best(by_head) if has_heads else products.shared(queries, candidates)
         )
+
+    if keeps_plain:
+        kept = plain()
 
     def plus(added: tf.Tensor) -> tf.Tensor:
         # TensorFlow adds it while it multiplies the matrices.
@@ -153,9 +181,10 @@ def _against_columns(
 
     if log_q is None:
         if is_ordered is None:
-            return by_head, plain()
+            return by_head, kept, plain()
         none = tf.zeros(tf.shape(candidates)[:1], candidates.dtype)
-        return by_head, tf.cond(is_ordered, lambda: plus(without_shared(none)), plain)
+        logits = tf.cond(is_ordered, lambda: plus(without_shared(none)), plain)
+        return by_head, kept, logits
 
     def corrected() -> tf.Tensor:
         added = -log_q
@@ -166,8 +195,14 @@ def _against_columns(
     # But it aborts where there is nothing to multiply.
     num_scores = _checks.size(queries) * _checks.size(candidates)
     if tf.get_static_value(num_scores):
-        return by_head, corrected()
-    return by_head, tf.cond(num_scores > 0, corrected, plain)
+        return by_head, kept, corrected()
+    return by_head, kept, tf.cond(num_scores > 0, corrected, plain)
+
+
+def _lose(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    # Not those that are not above a bound, which TensorFlow makes those at most it: a
+    # NaN is to show.
+    return tf.where(mask, tf.constant(float("-inf"), logits.dtype), logits)
 
 
 def _keep(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

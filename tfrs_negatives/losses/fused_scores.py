@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfrs_negatives.losses import compared_rules, heads, products, row_blocks
 from tfrs_negatives.losses.block_scores import BlockScores
+from tfrs_negatives.losses.in_place import get_each
 from tfrs_negatives.losses.scoring import Scoring
 
 
@@ -39,9 +40,17 @@ def scores_of(
     logits = heads.best(by_head)
     width = tf.shape(logits)[1]
     is_own = compared_rules.are_own(rows, width)
+    guide, of_towers, are_false = scoring.guide, None, None
+    if guide is not None:
+        # As the towers score them, before they are corrected.
+        of_towers = get_each(logits, rows.indices)
+        scores, bounds = guide.compared(rows, logits, of_towers)
+        are_false = scores > bounds
     if scoring.log_q is not None:
         corrected = logits - scoring.log_q
         logits = corrected if corrects_own else tf.where(is_own, logits, corrected)
+    if are_false is not None:
+        logits = _lose(logits, are_false & ~is_own)
     if scoring.score_mask is not None:
         logits = _keep(logits, rows.of(scoring.score_mask))
     if scoring.rules:
@@ -52,16 +61,26 @@ def scores_of(
         if temperature is not None:
             own_by_head /= temperature
         own = heads.best(own_by_head)
+        own_are_false = None
+        if guide is not None and guide.is_the_towers:
+            own_are_false = own > guide.bounds(of_towers)
         if scoring.negative_log_q is not None:
             own -= rows.of(scoring.negative_log_q)
         if scoring.negative_mask is not None:
             own = _keep(own, rows.of(scoring.negative_mask))
+        if own_are_false is not None:
+            own = _lose(own, own_are_false)
         logits = tf.concat([logits, own], axis=1)
         by_head = tf.concat([by_head, own_by_head], axis=-1)
     has_heads = queries.shape.rank == 3
     return BlockScores(
         logits, rows.indices, by_head if has_heads else None, None, tf.shape(logits)[1]
     )
+
+
+def _lose(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+    # See `block_scores`.
+    return tf.where(mask, tf.constant(float("-inf"), logits.dtype), logits)
 
 
 def _keep(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

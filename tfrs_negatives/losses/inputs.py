@@ -30,7 +30,8 @@ def check_scored(
     return check_numbers(queries, num_rows, num_columns), candidates
 
 
-def _as_float(name: str, embeddings: TensorLike) -> tf.Tensor:
+def as_float(name: str, embeddings: TensorLike) -> tf.Tensor:
+    """`embeddings` as a dense tensor; raises `ValueError` unless it is of floats."""
     embeddings = _checks.dense(name, embeddings)
     if not embeddings.dtype.is_floating:
         raise ValueError(
@@ -55,8 +56,8 @@ def check_distinct(
     Raises:
       ValueError: Other ranks, dtypes or widths.
     """
-    queries = _as_float("query_embeddings", queries)
-    candidates = _as_float("candidate_embeddings", candidates)
+    queries = as_float("query_embeddings", queries)
+    candidates = as_float("candidate_embeddings", candidates)
     _checks.check_rank(
         "query_embeddings", queries, (2, 3), "Pass [B, d], or [B, heads, d]."
     )
@@ -130,7 +131,7 @@ def check_negatives(
     """
     if negatives is None:
         return None, None, None
-    negatives = _as_float("negative_embeddings", negatives)
+    negatives = as_float("negative_embeddings", negatives)
     hint = "Pass [B, M, d]: M negatives for each row, padded and masked."
     _checks.check_rank("negative_embeddings", negatives, (3,), hint)
     num_rows, width = _checks.size(queries), _checks.size(queries, -1)

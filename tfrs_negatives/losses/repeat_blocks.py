@@ -13,7 +13,7 @@ n' being the copies of its positive that other rows brought. So a block takes
 * for each part (the columns that some rows of the group lose), its sum; and for each
   row the sum of all parts but its own (`leave_one_out`).
 
-With a_i = weight x f'(L_i), the derivative in s(g, v) is n exp s sum_i a_i exp(-L_i)
+With a_i = weight x df / dL_i, the derivative in s(g, v) is n exp s sum_i a_i exp(-L_i)
 over the rows i whose sum has v. Each exponent below is at most 0.
 """
 
@@ -33,7 +33,7 @@ def run(
     layout: Layout,
     log_q: tf.Tensor | None,
     corrects_own: bool,
-    row_loss: Callable[..., tuple[tf.Tensor, tf.Tensor]],
+    row_loss: Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]],
     num_blocks: tf.Tensor,
     inputs: Sequence[tf.Tensor],
     weights: tf.Tensor | None,
@@ -45,7 +45,8 @@ def run(
       log_q: [V], or None.
       corrects_own: Whether log q corrects the positive too.
       row_loss: Function from `(log_sums, own, num_negatives, own_log_q)`, [n] each
-        (the last None without log q), to `(losses, slopes)`; see `row_losses`.
+        (the last None without log q), to `(losses, d_log_sums, d_own)`; see
+        `row_losses.cross_entropy_of_sums`.
       num_blocks: Scalar int32, at least 1.
       inputs: `(queries, candidates, temperature)`: [G, d], [V, d], a scalar.
       weights: [B] or None.
@@ -71,10 +72,11 @@ def run(
         groups = RowBlock(begin, tf.minimum(begin + size, num_groups) - begin)
         scaled = groups.of(queries) / divisor
         block = _Block(layout, groups, scaled, candidates, log_q)
-        here, slopes = block.losses(corrects_own, row_loss)
+        here, d_log_sums, d_own = block.losses(corrects_own, row_loss)
         losses = losses.write(index, here)
         if weights is not None:
-            d_scores = block.d_scores(slopes * block.of_rows(weights))
+            of_rows = block.of_rows(weights)
+            d_scores = block.d_scores(d_log_sums * of_rows, d_own * of_rows)
             d_queries = d_queries.write(index, tf.matmul(d_scores, candidates))
             d_candidates += tf.matmul(scaled, d_scores, transpose_a=True)
         return index + 1, losses, d_queries, d_candidates
@@ -146,9 +148,11 @@ class _Block:
         return _slice(values, self._rows)
 
     def losses(
-        self, corrects_own: bool, row_loss: Callable[..., tuple[tf.Tensor, tf.Tensor]]
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The rows' losses [n] and slopes [n]."""
+        self,
+        corrects_own: bool,
+        row_loss: Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]],
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """What `row_loss` returns of the rows, [n] each."""
         self._rest = tf.reduce_logsumexp(self._bulk, axis=1)
         sums = leave_one_out.segment_logsumexp(
             self._pair_logits, self._part_of_pair, self._num_parts
@@ -188,16 +192,19 @@ class _Block:
             own_log_q,
         )
 
-    def d_scores(self, slopes: tf.Tensor) -> tf.Tensor:
-        """Derivatives [n, V] in the scores, from those [n] in the rows' sums."""
+    def d_scores(self, d_log_sums: tf.Tensor, d_own: tf.Tensor) -> tf.Tensor:
+        """Derivatives [n, V] in the scores.
+
+        From those [n] in the logs of the rows' sums, and in their positives.
+        """
         num_groups = self._groups.size
         rest = leave_one_out.finite(self._rest)
 
         def shares(log_numerators: tf.Tensor) -> tf.Tensor:
             """Derivatives times exp(numerator - sum of the row)."""
             log_sums = leave_one_out.finite(self._log_sums)
-            # A row without negatives has a slope of 0.
-            return slopes * tf.exp(tf.minimum(log_numerators - log_sums, 0))
+            # Of a row without negatives they are 0.
+            return d_log_sums * tf.exp(tf.minimum(log_numerators - log_sums, 0))
 
         def of_groups(reference: tf.Tensor) -> tf.Tensor:
             return tf.gather(reference, self._group_of_row)
@@ -213,8 +220,8 @@ class _Block:
         loses_top = tf.gather(split.top, self._part_of_row)
         scales = (split.largest, split.runner_up)
         of_rows = [
-            tf.where(loses_top, tf.zeros_like(slopes), shares(of_groups(scales[0]))),
-            tf.where(loses_top, shares(of_groups(scales[1])), tf.zeros_like(slopes)),
+            tf.where(loses_top, tf.zeros_like(d_own), shares(of_groups(scales[0]))),
+            tf.where(loses_top, shares(of_groups(scales[1])), tf.zeros_like(d_own)),
         ]
         group_of_pair = tf.gather(self._group_of_part, self._part_of_pair)
         d_pairs = tf.zeros_like(self._pair_logits)
@@ -229,7 +236,7 @@ class _Block:
             reference = tf.gather(leave_one_out.finite(scale), group_of_pair)
             share = tf.exp(tf.minimum(self._pair_logits - reference, 0))
             d_pairs += tf.gather(others, self._part_of_pair) * share
-        of_own = -slopes
+        of_own = d_own
         if not self._layout.without_hits:
             of_own += shares(self._copies)
         d_pairs += tf.math.unsorted_segment_sum(

@@ -96,9 +96,44 @@ def refined(
     return factors * (log_z - own), d_logits, factors
 
 
+def outside(
+    logits: tf.Tensor, positives: tf.Tensor, negative_weight: tf.Tensor | None
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """rho log sum exp over the negatives - positive, its derivative, rows' factors.
+
+    Args:
+      logits: [n, width], as in `cross_entropy`; changed in place.
+      positives: [n] int32.
+      negative_weight: Scalar rho > 0; None: 1.
+
+    Returns:
+      `(losses, d_logits, factors)`: the derivative is `d_logits` times the
+      row's factor. A row without negatives costs 0.
+    """
+    own = get_each(logits, positives)
+    minus_inf = tf.fill(tf.shape(own), tf.constant(float("-inf"), own.dtype))
+    with tf.control_dependencies([own]):
+        negatives = set_each(logits, positives, minus_inf, in_place=True)
+    largest = tf.reduce_max(negatives, axis=1)
+    # Of a softmax, one probability tells the sum. The score of the hardest negative
+    # takes the positive's place: its probability never vanishes, nor is it more than a
+    # half, so that what it leaves to the negatives is exact. Without negatives the
+    # positive is alone, and leaves nothing.
+    stand_in = tf.where(tf.equal(largest, float("-inf")), own, largest)
+    logits = set_each(negatives, positives, stand_in, in_place=True)
+    probabilities = tf.nn.softmax(logits)
+    of_stand_in = get_each(probabilities, positives)
+    of_negatives = 1 - of_stand_in
+    log_sums = stand_in + tf.math.log(of_negatives) - tf.math.log(of_stand_in)
+    losses, d_log_sums, d_own = outside_of_sums(log_sums, own, negative_weight)
+    factors = tf.math.divide_no_nan(d_log_sums, of_negatives)
+    d_own = tf.math.divide_no_nan(d_own, factors)
+    return losses, set_each(probabilities, positives, d_own, in_place=True), factors
+
+
 def cross_entropy_of_sums(
     log_sums: tf.Tensor, own: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The loss of `cross_entropy` from the sum over negatives.
 
     Args:
@@ -106,10 +141,33 @@ def cross_entropy_of_sums(
       own: [n], the score of its positive.
 
     Returns:
-      `(losses, slopes)`, [n] both: the derivative is `slopes` in `log_sums` and
-      `-slopes` in `own`.
+      `(losses, d_log_sums, d_own)`, [n] each: the losses and their derivatives. These
+      are 0 for a row without negatives.
     """
-    return tf.nn.softplus(log_sums - own), tf.sigmoid(log_sums - own)
+    slopes = tf.sigmoid(log_sums - own)
+    return tf.nn.softplus(log_sums - own), slopes, -slopes
+
+
+def outside_of_sums(
+    log_sums: tf.Tensor, own: tf.Tensor, negative_weight: tf.Tensor | None
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """The loss of `outside`, likewise.
+
+    Args:
+      log_sums, own: As in `cross_entropy_of_sums`.
+      negative_weight: As in `outside`.
+
+    Returns:
+      As `cross_entropy_of_sums`.
+    """
+    has_negatives = tf.not_equal(log_sums, float("-inf"))
+    d_own = -tf.cast(has_negatives, own.dtype)
+    d_log_sums = -d_own
+    if negative_weight is not None:
+        log_sums *= negative_weight
+        d_log_sums *= negative_weight
+    # A difference also without negatives: an own score that is not finite shows.
+    return tf.where(has_negatives, log_sums, own) - own, d_log_sums, d_own
 
 
 def refined_of_sums(
@@ -117,7 +175,7 @@ def refined_of_sums(
     own: tf.Tensor,
     num_negatives: tf.Tensor,
     positive_log_q: tf.Tensor,
-) -> tuple[tf.Tensor, tf.Tensor]:
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """The loss of `refined`, likewise.
 
     Args:
@@ -132,14 +190,14 @@ def refined_of_sums(
     log_z = tf.where(has_negatives, log_sums, own) + _log1mexp(positive_log_q)
     log_mean = log_z - tf.math.log(tf.maximum(num_negatives, 1))
     factors = tf.where(has_negatives, tf.sigmoid(log_mean - own), 0)
-    return factors * (log_z - own), factors
+    return factors * (log_z - own), factors, -factors
 
 
 def binary_cross_entropy(
     logits: tf.Tensor,
     positives: tf.Tensor,
     labels: tf.Tensor | None = None,
-    negative_weight: float | None = None,
+    negative_weight: tf.Tensor | None = None,
     own_shifts: bool | None = None,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Of the row's own candidate and of each negative, and its derivative.
@@ -151,7 +209,7 @@ def binary_cross_entropy(
       logits: [n, width], as in `cross_entropy`; changed in place.
       positives: [n] int32.
       labels: [n] in [0, 1], of the rows' own candidates; None means 1.
-      negative_weight: w; None is n, the sum over negatives.
+      negative_weight: Scalar w; None is n, the sum over negatives.
       own_shifts: None: logits as they are. A bool: scores hold - log Q, and noise
         contrastive estimation wants - log(w Q); whether the own candidate's does too.
 
@@ -167,8 +225,7 @@ def binary_cross_entropy(
     if negative_weight is None:
         total, each = num_negatives, tf.ones_like(own)
     else:
-        # `tf.cast` would take a Python float through float32.
-        total = tf.fill(tf.shape(own), tf.constant(negative_weight, own.dtype))
+        total = tf.fill(tf.shape(own), negative_weight)
         each = total / num_negatives
     if own_shifts is not None:
         shift = tf.math.log(total)

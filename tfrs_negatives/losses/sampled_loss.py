@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import abc
 import functools
+import math
 import numbers
 from collections.abc import Sequence
 
 import tensorflow as tf
 
 from tfrs_negatives import _checks
+from tfrs_negatives._keras import keras
 from tfrs_negatives._repr import described
 from tfrs_negatives._xla import compiled_by_xla
 from tfrs_negatives.losses import (
@@ -24,6 +26,11 @@ from tfrs_negatives.losses import (
 from tfrs_negatives.losses.block_scores import BlockScores
 from tfrs_negatives.losses.block_sizes import partition_of
 from tfrs_negatives.losses.dropped_pairs import row_order
+from tfrs_negatives.losses.false_negative_filter import (
+    FalseNegativeFilter,
+    check_filter,
+    guide_of,
+)
 from tfrs_negatives.losses.in_place import never_constant, set_each
 from tfrs_negatives.losses.repeat_groups import Layout
 from tfrs_negatives.losses.rules import Rule
@@ -55,6 +62,9 @@ class SampledLoss(abc.ABC):
         `SampledSoftmax`.
       positive: One of the class's `POSITIVES`: whether log q corrects the row's own
         positive too ("all").
+      false_negative_filter: A `FalseNegativeFilter`, or None: as in `SampledSoftmax`.
+      negative_weight: What negatives weigh, to classes that can weigh them: positive
+        and finite, a number or a scalar variable.
     """
 
     POSITIVES: tuple[str, ...] = ("all", "negatives")
@@ -66,16 +76,27 @@ class SampledLoss(abc.ABC):
         num_hard_negatives: int | tf.Variable | None = None,
         reduction: str = "sum",
         row_block: int | None = None,
+        negative_weight: ScalarLike | None = None,
+        false_negative_filter: FalseNegativeFilter | None = None,
     ) -> None:
         _checks.check_choice("positive", positive, self.POSITIVES)
         _checks.check_choice("reduction", reduction, reductions.REDUCTIONS)
-        _check_number("temperature", temperature, (tf.float16, tf.float32, tf.float64))
-        _check_number("num_hard_negatives", num_hard_negatives, (tf.int32, tf.int64))
+        _checks.check_scalar("temperature", temperature)
+        integers = tf.int32, tf.int64
+        _checks.check_scalar("num_hard_negatives", num_hard_negatives, integers)
+        _checks.check_scalar("negative_weight", negative_weight)
         if isinstance(temperature, numbers.Real) and not float(temperature) > 0:
             raise ValueError(
                 f"`temperature` must be positive, received {temperature}. "
                 "Small values (0.05-0.2) sharpen the softmax of normalised "
                 "embeddings; 1 or None leaves scores as they are."
+            )
+        if isinstance(negative_weight, numbers.Real) and not (
+            0 < float(negative_weight) < math.inf
+        ):
+            raise ValueError(
+                "`negative_weight` must be positive and finite, received "
+                f"{negative_weight}. 1 weighs a row's negatives like its positive."
             )
         if row_block is not None:
             _checks.check_at_least("row_block", row_block, 1)
@@ -84,21 +105,33 @@ class SampledLoss(abc.ABC):
         self.num_hard_negatives = num_hard_negatives
         self.reduction = reduction
         self.row_block = row_block
+        self.negative_weight = negative_weight
+        self.false_negative_filter = check_filter(false_negative_filter)
 
     def __repr__(self) -> str:
         options = self.get_config()
-        for name in ("temperature", "num_hard_negatives"):
+        for name in (
+            "temperature",
+            "num_hard_negatives",
+            "negative_weight",
+            "false_negative_filter",
+        ):
             options[name] = getattr(self, name)  # Variables as such, in a graph too.
         return described(self, **options)
 
     def get_config(self) -> Config:
         temperature, k = self.temperature, self.num_hard_negatives
+        weight, chosen = self.negative_weight, self.false_negative_filter
+        if chosen is not None:
+            chosen = keras.utils.serialize_keras_object(chosen)
         return {
             "temperature": None if temperature is None else float(temperature),
             "positive": self.positive,
             "num_hard_negatives": None if k is None else int(k),
             "reduction": self.reduction,
             "row_block": self.row_block,
+            "negative_weight": None if weight is None else float(weight),
+            "false_negative_filter": chosen,
         }
 
     @classmethod
@@ -118,6 +151,8 @@ class SampledLoss(abc.ABC):
         negative_mask: TensorLike | None = None,
         labels: TensorLike | None = None,
         sample_weight: TensorLike | None = None,
+        guide_query_embeddings: TensorLike | None = None,
+        guide_candidate_embeddings: TensorLike | None = None,
     ) -> tf.Tensor:
         """Computes the loss.
 
@@ -138,6 +173,10 @@ class SampledLoss(abc.ABC):
           labels: [B] in [0, 1], whether the row's own candidate is a positive, for
             losses that can tell (`SampledSigmoid`); None: it is.
           sample_weight: [B], weights of the rows; None means 1.
+          guide_query_embeddings: [B, d'], another model's, by which the
+            `false_negative_filter` judges columns, and leaves `negative_embeddings`.
+            None: it judges all by the scores themselves.
+          guide_candidate_embeddings: [C, d'], likewise.
 
         Returns:
           Scalar, or [B] with `reduction="none"`; float32, or float64 for
@@ -163,10 +202,12 @@ class SampledLoss(abc.ABC):
         self.check_corrected(log_q is not None)
         if negatives is not None:
             inputs.check_both_corrected(log_q, negative_log_q)
+        temperature = self.checked_temperature(dtype)
         scoring = Scoring.of(
             queries,
             candidates,
-            self.checked_temperature(dtype),
+            temperature,
+            negative_weight=self.checked_negative_weight(dtype),
             negatives=negatives,
             log_q=self.checked_log_q(log_q, num_rows),
             negative_log_q=negative_log_q,
@@ -175,6 +216,14 @@ class SampledLoss(abc.ABC):
             negative_mask=negative_mask,
             labels=self.checked_labels(labels, num_rows, dtype),
             sample_weight=reductions.check_row_weights(sample_weight, num_rows),
+            guide=guide_of(
+                self.false_negative_filter,
+                guide_query_embeddings,
+                guide_candidate_embeddings,
+                num_rows,
+                num_columns,
+                temperature,
+            ),
         )
         return self.of(scoring)
 
@@ -317,9 +366,25 @@ class SampledLoss(abc.ABC):
             value, tf.debugging.assert_positive(value, message=message)
         )
 
+    def checked_negative_weight(self, dtype: tf.DType) -> tf.Tensor | None:
+        """The weight, likewise a scalar, without a gradient; or None."""
+        value = self.negative_weight
+        if value is None:
+            return None
+        if isinstance(value, (int, float)):
+            return tf.constant(value, dtype)
+        value = tf.stop_gradient(tf.cast(value, dtype))
+        message = "`negative_weight` must stay positive and finite, received"
+        is_good = (value > 0) & (value < float("inf"))
+        return _checks.guard(value, tf.debugging.Assert(is_good, [message, value]))
+
     @abc.abstractmethod
     def _row_losses(
-        self, scored: BlockScores, log_q: tf.Tensor | None, labels: tf.Tensor | None
+        self,
+        scored: BlockScores,
+        log_q: tf.Tensor | None,
+        labels: tf.Tensor | None,
+        negative_weight: tf.Tensor | None,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
         """What rows cost, and the derivative in their scores.
 
@@ -327,6 +392,7 @@ class SampledLoss(abc.ABC):
           scored: The rows' scores; its logits may be changed in place.
           log_q: [n], of the rows' own candidates, or None.
           labels: [n] or None.
+          negative_weight: Scalar or None.
 
         Returns:
           `(losses, d_logits, factors)`, [n], [n, width] and [n] or None: the
@@ -339,7 +405,7 @@ class SampledLoss(abc.ABC):
         """`_row_losses` of some rows of a batch."""
         log_q = None if scoring.log_q is None else rows.of(scoring.log_q)
         labels = None if scoring.labels is None else rows.of(scoring.labels)
-        return self._row_losses(scored, log_q, labels)
+        return self._row_losses(scored, log_q, labels, scoring.negative_weight)
 
     def _block(
         self, scoring: Scoring, rows: row_blocks.AnyRows, *embeddings: tf.Tensor
@@ -432,20 +498,3 @@ class SampledLoss(abc.ABC):
             return weights * row_blocks.each_row(run, scored)
         total = row_blocks.weighted_sum(run, scored, weights)
         return reductions.normalise(total, weights, self.reduction)
-
-
-def _check_number(
-    name: str, value: ScalarLike | None, dtypes: tuple[tf.DType, ...]
-) -> None:
-    """Raises `ValueError` unless it is None, a number, or a scalar of such a dtype."""
-    if value is None:
-        return
-    if isinstance(value, numbers.Real) and not isinstance(value, bool):
-        return
-    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", ())
-    if dtype is None or tf.as_dtype(dtype) not in dtypes or len(shape):
-        names = " or ".join(dtype.name for dtype in dtypes)
-        raise ValueError(
-            f"`{name}` must be None, a number or a scalar variable of {names}, "
-            f"received {value!r}."
-        )

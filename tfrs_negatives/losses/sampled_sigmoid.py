@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import tensorflow as tf
 
 from tfrs_negatives import _checks
@@ -11,7 +9,7 @@ from tfrs_negatives._keras import keras
 from tfrs_negatives.losses import row_losses
 from tfrs_negatives.losses.block_scores import BlockScores
 from tfrs_negatives.losses.sampled_loss import SampledLoss
-from tfrs_negatives.types import Config, ScalarLike, TensorLike
+from tfrs_negatives.types import TensorLike
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -39,46 +37,27 @@ class SampledSigmoid(SampledLoss):
         `SampledSoftmax`.
       positive: "all": log q corrects the own pair like every column, as NCE does.
         "negatives": it does not.
-      negative_weight: w > 0, what the negatives of a row weigh together. None: n,
-        their number, hence the sum over them; then a positive is one among
+      negative_weight: w > 0, what the negatives of a row weigh together: a number, or
+        a scalar variable that a curriculum changes, to which no gradient flows. None:
+        n, their number, hence the sum over them; then a positive is one among
         thousands.
 
     Raises:
       ValueError: Options out of range.
     """
 
-    def __init__(
-        self,
-        temperature: ScalarLike | None = None,
-        positive: str = "all",
-        num_hard_negatives: int | tf.Variable | None = None,
-        reduction: str = "sum",
-        row_block: int | None = None,
-        negative_weight: float | None = None,
-    ) -> None:
-        super().__init__(
-            temperature, positive, num_hard_negatives, reduction, row_block
-        )
-        if negative_weight is not None:
-            _checks.check_number("negative_weight", negative_weight)
-        if negative_weight is not None and not 0 < negative_weight < math.inf:
-            raise ValueError(
-                "`negative_weight` must be positive and finite, received "
-                f"{negative_weight}. 1 weighs a row's negatives like its positive."
-            )
-        self.negative_weight = negative_weight
-
-    def get_config(self) -> Config:
-        return {**super().get_config(), "negative_weight": self.negative_weight}
-
     def _row_losses(
-        self, scored: BlockScores, log_q: tf.Tensor | None, labels: tf.Tensor | None
+        self,
+        scored: BlockScores,
+        log_q: tf.Tensor | None,
+        labels: tf.Tensor | None,
+        negative_weight: tf.Tensor | None,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
         losses, d_logits = row_losses.binary_cross_entropy(
             scored.logits,
             scored.positives,
             labels,
-            self.negative_weight,
+            negative_weight,
             own_shifts=None if log_q is None else self.positive == "all",
         )
         return losses, d_logits, None

@@ -11,9 +11,11 @@ from tfrs_negatives._keras import keras
 from tfrs_negatives.losses import reductions, repeat_blocks, row_losses
 from tfrs_negatives.losses.block_scores import BlockScores
 from tfrs_negatives.losses.block_sizes import rows_of_block
+from tfrs_negatives.losses.false_negative_filter import FalseNegativeFilter
 from tfrs_negatives.losses.repeat_groups import Layout
 from tfrs_negatives.losses.sampled_loss import SampledLoss
 from tfrs_negatives.losses.scoring import Scoring
+from tfrs_negatives.types import ScalarLike
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -54,6 +56,12 @@ class SampledSoftmax(SampledLoss):
         "refined": taken out of the denominator and the row reweighted
         (Khrylchenko et al., "Correcting the LogQ correction", RecSys 2025);
         needs `candidate_log_q`; can be negative.
+        "outside": taken out of the sum and uncorrected: the row pays
+        rho log sum_{negatives k} exp s(i, k) - s(i, positive of i), rho being
+        `negative_weight` (decoupled contrastive learning, Yeh et al., ECCV 2022; BSL,
+        Wu et al., ICDE 2024, whose mean in place of the sum differs by a constant).
+        The gradient in the positive's score is -1 however easy the row is, where
+        the others have p - 1, p being its probability. Can be negative.
       num_hard_negatives: Keep only this many highest-scoring negatives a row; an
         int, or an int32 variable that a curriculum changes. None, non-positive or
         at least the number of columns: keep all.
@@ -61,9 +69,45 @@ class SampledSoftmax(SampledLoss):
         "mean_with_sample_weight" (divides by the sum of weights) or "none"
         (returns [B]).
       row_block: Rows to score at once; None chooses from the shapes.
+      negative_weight: rho > 0, what the sum over negatives weighs against the positive
+        with `positive="outside"`; with others None. A number, or a scalar variable
+        (`trainable=False`) that a curriculum changes: no gradient flows to it. None
+        means 1; Wu et al. take 1.1 to 1.22 on two public tables.
+      false_negative_filter: A `FalseNegativeFilter` that drops the negatives which a
+        guide, or the towers themselves, score above the positive; None drops none.
+
+    Raises:
+      ValueError: Options out of range, or a `negative_weight` without
+        `positive="outside"`.
     """
 
-    POSITIVES = ("all", "negatives", "refined")
+    POSITIVES = ("all", "negatives", "refined", "outside")
+
+    def __init__(
+        self,
+        temperature: ScalarLike | None = None,
+        positive: str = "all",
+        num_hard_negatives: int | tf.Variable | None = None,
+        reduction: str = "sum",
+        row_block: int | None = None,
+        negative_weight: ScalarLike | None = None,
+        false_negative_filter: FalseNegativeFilter | None = None,
+    ) -> None:
+        super().__init__(
+            temperature,
+            positive,
+            num_hard_negatives,
+            reduction,
+            row_block,
+            negative_weight,
+            false_negative_filter,
+        )
+        if negative_weight is not None and positive != "outside":
+            raise ValueError(
+                "`negative_weight` weighs the sum over negatives against the positive: "
+                'expected `positive="outside"`, or `negative_weight=None`. Received '
+                f'positive="{positive}", where both are in one fraction.'
+            )
 
     def check_corrected(self, is_corrected: bool) -> None:
         if self.positive == "refined" and not is_corrected:
@@ -85,8 +129,9 @@ class SampledSoftmax(SampledLoss):
         )
 
     def can_repeat(self, queries: tf.Tensor) -> bool:
-        # Mining counts columns one by one.
-        return not (self._mines() or queries.shape.rank == 3)
+        # Mining counts columns one by one, and a filter depends on each row's positive.
+        needs_rows = self._mines() or self.false_negative_filter is not None
+        return not (needs_rows or queries.shape.rank == 3)
 
     def of_repeats(self, scoring: Scoring, layout: Layout) -> tf.Tensor:
         """The same loss of rows and columns that repeat, at the cost of what differs.
@@ -109,7 +154,7 @@ class SampledSoftmax(SampledLoss):
             layout,
             scoring.log_q,
             self.positive == "all",
-            self._loss_of_sums,
+            functools.partial(self._loss_of_sums, scoring.negative_weight),
             tf.maximum(-(-layout.rows.size // rows_at_once), 1),
         )
         weights = reductions.row_weights(
@@ -120,19 +165,28 @@ class SampledSoftmax(SampledLoss):
 
     def _loss_of_sums(
         self,
+        negative_weight: tf.Tensor | None,
         log_sums: tf.Tensor,
         own: tf.Tensor,
         num_negatives: tf.Tensor,
         own_log_q: tf.Tensor | None,
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         if self.positive == "refined":
             return row_losses.refined_of_sums(log_sums, own, num_negatives, own_log_q)
+        if self.positive == "outside":
+            return row_losses.outside_of_sums(log_sums, own, negative_weight)
         return row_losses.cross_entropy_of_sums(log_sums, own)
 
     def _row_losses(
-        self, scored: BlockScores, log_q: tf.Tensor | None, labels: tf.Tensor | None
+        self,
+        scored: BlockScores,
+        log_q: tf.Tensor | None,
+        labels: tf.Tensor | None,
+        negative_weight: tf.Tensor | None,
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
         if self.positive == "refined":
             return row_losses.refined(scored.logits, scored.positives, log_q)
+        if self.positive == "outside":
+            return row_losses.outside(scored.logits, scored.positives, negative_weight)
         losses, d_logits = row_losses.cross_entropy(scored.logits, scored.positives)
         return losses, d_logits, None

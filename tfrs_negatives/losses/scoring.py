@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives.losses import reductions
+from tfrs_negatives.losses.false_negative_filter import Guide
 from tfrs_negatives.losses.rules import Rule
 
 
@@ -32,6 +33,9 @@ class Scoring:
       negative_mask: [B, M] bool, False drops the negative; None drops none.
       labels: [B] in [0, 1], whether the row's own candidate is a positive; None: it is.
       sample_weight: [B], weights of the rows; None means 1.
+      negative_weight: Scalar, what the loss is told that negatives weigh, or None. No
+        gradient flows to it.
+      guide: What tells which negatives are false, and dropped; None drops none.
       narrow: Whether queries and candidates, and the rows' own negatives, came in
         bfloat16: cast back to it nothing is lost.
     """
@@ -47,6 +51,8 @@ class Scoring:
     negative_mask: tf.Tensor | None = None
     labels: tf.Tensor | None = None
     sample_weight: tf.Tensor | None = None
+    negative_weight: tf.Tensor | None = None
+    guide: Guide | None = None
     narrow: bool = False
 
     @classmethod
@@ -107,7 +113,7 @@ class Scoring:
     @property
     def is_masked(self) -> bool:
         """Whether any pair can have been dropped."""
-        masks = (self.score_mask, self.negative_mask)
+        masks = (self.score_mask, self.negative_mask, self.guide)
         return bool(self.rules) or any(mask is not None for mask in masks)
 
     @property

@@ -15,7 +15,8 @@ from tfrs_negatives.types import Config
 class MaskRate(NegativeMetric):
     """The share of pairs that masks drop, or of rows that they leave no negative.
 
-    Masks are the rules on ids and keys and `score_mask`. What `negative_mask` says is
+    Masks are the rules on ids and keys, `score_mask` and a task's
+    `false_negative_filter`. What `negative_mask` says is
     none is no negative to begin with; the mining of hard negatives is no mask. A row
     without negatives costs 0 and teaches nothing.
 

@@ -20,8 +20,9 @@ class NegativeHardness(NegativeMetric):
     Without a `source` the result is the mean mass of a row's negatives together: for a
     softmax 1 less the probability of the positive, hence 0 where negatives are too
     easy to teach anything, and near 1 where the positive is not found among them (for
-    `positive="refined"` and `losses.SampledSigmoid` it scales with their weights). With
-    a `source` it is the share of the mass that its negatives have.
+    `positive="refined"` and `losses.SampledSigmoid` it scales with their weights; for
+    `positive="outside"` it is their weight, always). With a `source` it is the share of
+    the mass that its negatives have.
 
     Args:
       source: One of `SOURCES`, or None; see above.

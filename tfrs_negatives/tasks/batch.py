@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfrs_negatives import _checks, distribute
 from tfrs_negatives._ids import as_int64
 from tfrs_negatives.losses import inputs, reductions
+from tfrs_negatives.losses.false_negative_filter import Guide, guide_of
 from tfrs_negatives.metrics.corpus_ids import eval_ids
 from tfrs_negatives.tasks import log_q as log_q_lib
 from tfrs_negatives.tasks import observed_rows, row_negatives
@@ -43,6 +44,8 @@ class Batch:
       queries: [B, d] or [B, H, d].
       candidates: [C, d].
       temperature: Scalar, of the dtype that the loss computes in.
+      negative_weight: Likewise, or None.
+      guide: What tells false negatives, of candidates, or None.
       repeats: Embeddings given once each and which rows use them, or None.
       candidate_ids: [C] integers or strings, or None.
       item_ids: [C] int64, the same with strings as hashes; None where nothing needs
@@ -68,6 +71,8 @@ class Batch:
     queries: tf.Tensor
     candidates: tf.Tensor
     temperature: tf.Tensor
+    negative_weight: tf.Tensor | None
+    guide: Guide | None
     repeats: Repeats | None
     candidate_ids: tf.Tensor | None
     item_ids: tf.Tensor | None
@@ -98,6 +103,7 @@ class Batch:
         negatives: _FourOf[TensorLike | None],
         log_q: tuple[TensorLike | None, TensorLike | None],
         rows: tuple[TensorLike | None, TensorLike | None],
+        guide: tuple[TensorLike | None, TensorLike | None],
         score_mask: TensorLike | None,
         corpus: tuple[list[KerasMetric], TensorLike | None],
         observes: bool,
@@ -115,6 +121,7 @@ class Batch:
           negatives: `negative_*` of `(embeddings, ids, mask, log_q)`.
           log_q: `(candidate_sampling_probability, candidate_log_q)`.
           rows: `(labels, sample_weight)`.
+          guide: `(guide_query_embeddings, guide_candidate_embeddings)`.
           corpus: The task's corpus metrics, and `eval_candidate_ids`.
           observes: Whether metrics of negatives, and of labels and scores, are updated.
 
@@ -179,6 +186,20 @@ class Batch:
             training,
         )
         temperature = options.sampled.checked_temperature(dtype)
+        negative_weight = options.sampled.checked_negative_weight(dtype)
+        guide_of_batch = guide_of(
+            options.sampled.false_negative_filter,
+            *guide,
+            num_rows,
+            num_candidates,
+            temperature,
+        )
+        if options.memory is not None and any(x is not None for x in guide):
+            raise ValueError(
+                "The memory keeps the towers' embeddings alone, which another guide "
+                "cannot judge: expected `guide_query_embeddings` and "
+                "`guide_candidate_embeddings` of None beside a `memory`. Leave one out."
+            )
         item_ids = None
         if candidate_ids is not None and (compares_ids or options.memory is not None):
             item_ids = as_int64("candidate_ids", candidate_ids)
@@ -189,6 +210,8 @@ class Batch:
             queries=queries,
             candidates=candidates,
             temperature=temperature,
+            negative_weight=negative_weight,
+            guide=guide_of_batch,
             repeats=repeats,
             candidate_ids=candidate_ids,
             item_ids=item_ids,
@@ -232,6 +255,7 @@ class Batch:
             self.queries,
             self.candidates,
             self.temperature,
+            self.negative_weight,
             self.candidate_ids,
             self.candidate_log_q,
             self.labels,
@@ -244,6 +268,9 @@ class Batch:
             tensors.append(self.known.ids)
         if self.negatives is not None:
             tensors += self.negatives
+        if self.guide is not None:
+            guide = self.guide
+            tensors += [guide.amount, guide.queries, guide.candidates]
         if self.observed is not None and self.observed.measured is not None:
             tensors.append(self.observed.measured.ids)
         return [tensor for tensor in tensors if tensor is not None]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import tensorflow as tf
 
 from tfrs_negatives import _checks, distribute
 from tfrs_negatives.layers.cross_batch_memory import Entries
+from tfrs_negatives.losses.false_negative_filter import Guide
 from tfrs_negatives.losses.rules import SortedColumns
 from tfrs_negatives.metrics.negatives import SOURCES
 from tfrs_negatives.tasks.batch import Batch
@@ -99,6 +101,14 @@ class Columns:
         return self._with_memory(
             self._of_candidates(candidates), lambda entries: entries.embeddings
         )
+
+    def guide(self, guide: Guide | None) -> Guide | None:
+        """The guide of columns, from that of candidates; None from None."""
+        # A memory has no entries of a guide, see `Batch`.
+        if guide is None or guide.candidates is None:
+            return guide
+        candidates = self._of_candidates(guide.candidates)
+        return dataclasses.replace(guide, candidates=candidates)
 
     def log_q(self, log_q: tf.Tensor | None) -> tf.Tensor | None:
         """[size] from the candidates' [C]; None from None."""

@@ -48,6 +48,7 @@ class GroupScores:
             self._batch.temperature,
             log_q=None if log_q is None else tf.gather(log_q, distinct.first),
             sample_weight=self._batch.sample_weight,
+            negative_weight=self._batch.negative_weight,
         )
         hits: tuple = ()
         if self._options.remove_accidental_hits:
@@ -73,6 +74,7 @@ class GroupScores:
             rules=rules,
             labels=batch.labels,
             sample_weight=batch.sample_weight,
+            negative_weight=batch.negative_weight,
         )
 
 

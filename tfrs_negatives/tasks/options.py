@@ -11,7 +11,7 @@ from tfrs_negatives.losses.reductions import of_keras_loss
 from tfrs_negatives.losses.sampled_loss import SampledLoss
 from tfrs_negatives.metrics.negative_metric import NegativeMetric
 from tfrs_negatives.tasks import compiled_loss
-from tfrs_negatives.types import KerasLayer, KerasLoss, KerasMetric
+from tfrs_negatives.types import KerasLayer, KerasLoss, KerasMetric, ScalarLike
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -71,7 +71,7 @@ def losses_of(
         _check_sampled_loss(loss, **options, reduction=reduction)
         return loss, None
     if loss is not None:
-        _check_keras_loss(options["positive"], reduction, options["row_block"])
+        _check_keras_loss(reduction, **options)
     reduction = "sum" if reduction is None else reduction
     return SampledSoftmax(**options, reduction=reduction), loss
 
@@ -87,17 +87,25 @@ def _check_sampled_loss(loss: SampledLoss, **options: Any) -> None:
 
 
 def _check_keras_loss(
-    positive: str, reduction: str | None, row_block: int | None
+    reduction: str | None,
+    *,
+    positive: str,
+    negative_weight: ScalarLike | None,
+    row_block: int | None,
+    **others: Any,
 ) -> None:
+    del others
     if reduction is not None:
         raise ValueError(
             f"A custom `loss` has its own reduction: expected `reduction=None`, "
             f"received {reduction!r}. Set it where the loss is made."
         )
-    if positive == "refined" or row_block is not None:
+    has_outside = positive == "outside" or negative_weight is not None
+    if positive == "refined" or has_outside or row_block is not None:
         raise ValueError(
-            '`positive="refined"` and `row_block` belong to the default loss: leave '
-            "them out, or leave `loss` out."
+            '`positive="refined"`, `positive="outside"`, `negative_weight` and '
+            "`row_block` belong to the default loss: leave them out, or leave `loss` "
+            "out."
         )
 
 

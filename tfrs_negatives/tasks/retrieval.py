@@ -16,6 +16,7 @@ from tfrs_negatives._keras import (
     without_arguments,
 )
 from tfrs_negatives._repr import described
+from tfrs_negatives.losses.false_negative_filter import FalseNegativeFilter
 from tfrs_negatives.losses.sampled_loss import SampledLoss
 from tfrs_negatives.metrics.negative_metric import NegativeMetric
 from tfrs_negatives.tasks import negative_metrics as negative_metrics_lib
@@ -87,8 +88,13 @@ class Retrieval(keras.layers.Layer, Task):
       sampling_correction: A layer that gives log q for `candidate_ids`, such as
         `layers.StreamingFrequency` or `layers.MixedLogQ`. In a `models.Model`,
         `keras.callbacks.TensorBoard(update_freq=n)` logs its histogram.
-      positive: What log q does to a row's own positive: "all", "negatives" or
-        "refined"; see `losses.SampledSoftmax`.
+      positive: Where a row's own positive stands, and what log q does to it: "all",
+        "negatives", "refined" or "outside"; see `losses.SampledSoftmax`.
+      negative_weight: What the negatives weigh against the positive, with
+        `positive="outside"`: a positive number, or a scalar variable
+        (`trainable=False`) that a curriculum changes. None is 1.
+      false_negative_filter: A `losses.FalseNegativeFilter`, which drops the negatives
+        that a guide, or the towers themselves, score above the positive.
       memory: A `layers.CrossBatchMemory`, whose entries are negatives of all rows
         and to which training adds the batch.
       global_negatives: Whether the candidates of all replicas of a `tf.distribute`
@@ -133,6 +139,8 @@ class Retrieval(keras.layers.Layer, Task):
         mask_shared_positives: bool = False,
         sampling_correction: KerasLayer | None = None,
         positive: str = "all",
+        negative_weight: ScalarLike | None = None,
+        false_negative_filter: FalseNegativeFilter | None = None,
         memory: KerasLayer | None = None,
         global_negatives: bool = False,
         gather_dtype: str | None = None,
@@ -148,6 +156,8 @@ class Retrieval(keras.layers.Layer, Task):
             reduction,
             temperature=temperature,
             positive=positive,
+            negative_weight=negative_weight,
+            false_negative_filter=false_negative_filter,
             num_hard_negatives=num_hard_negatives,
             row_block=row_block,
         )
@@ -177,6 +187,13 @@ class Retrieval(keras.layers.Layer, Task):
         # What has variables, as attributes too, so that Keras tracks these.
         self._temperature = sampled.temperature
         self._num_hard_negatives = sampled.num_hard_negatives
+        self._negative_weight = sampled.negative_weight
+        chosen = sampled.false_negative_filter
+        if chosen is not None:
+            self._false_negative_margin, self._false_negative_share = (
+                chosen.margin,
+                chosen.share,
+            )
         self._sampling_correction = sampling_correction
         self._memory = memory
         self._negative_metrics = options.negative_metrics
@@ -201,8 +218,11 @@ class Retrieval(keras.layers.Layer, Task):
 
     def __repr__(self) -> str:
         options = self._options
-        of_loss = {} if self._loss is options.sampled else options.sampled.get_config()
-        of_loss.pop("reduction", None)
+        of_loss = {}
+        if self._loss is not options.sampled:
+            of_loss = options.sampled.get_config()
+            del of_loss["reduction"]
+            of_loss["false_negative_filter"] = options.sampled.false_negative_filter
         return described(
             self,
             loss=self._loss,
@@ -298,6 +318,8 @@ class Retrieval(keras.layers.Layer, Task):
         candidate_log_q: TensorLike | None = None,
         query_rows: TensorLike | None = None,
         candidate_rows: TensorLike | None = None,
+        guide_query_embeddings: TensorLike | None = None,
+        guide_candidate_embeddings: TensorLike | None = None,
         eval_candidate_ids: TensorLike | None = None,
         training: bool | tf.Tensor | None = None,
     ) -> tf.Tensor:
@@ -353,9 +375,14 @@ class Retrieval(keras.layers.Layer, Task):
             the queries are given once each, [U, d]; from
             `layers.OncePerKey.distinct`. The loss and its gradients are those of
             `tf.gather(query_embeddings, query_rows)`, at the cost of what is
-            distinct. (With hard negatives, `negative_embeddings`, `score_mask`,
-            another loss, batch metrics or under XLA they are just gathered.)
+            distinct. (With hard negatives, `negative_embeddings`, `score_mask`, a
+            `false_negative_filter`, another loss, batch metrics or under XLA they are
+            just gathered.)
           candidate_rows: [C], the same for `candidate_embeddings` [V, d].
+          guide_query_embeddings: [B, d'], another model's, by which the
+            `false_negative_filter` judges columns; `negative_embeddings` then stay.
+            None: the towers' own scores judge all.
+          guide_candidate_embeddings: [C, d'], likewise.
           eval_candidate_ids: [B], ids by which corpus metrics find the true
             candidates. None: `candidate_ids`, as in TFRS, for metrics whose candidates
             have ids; scores are compared for others.
@@ -383,6 +410,7 @@ class Retrieval(keras.layers.Layer, Task):
             ),
             log_q=(candidate_sampling_probability, candidate_log_q),
             rows=(labels, sample_weight),
+            guide=(guide_query_embeddings, guide_candidate_embeddings),
             score_mask=score_mask,
             corpus=(self._factorized_metrics, eval_candidate_ids),
             observes=compute_batch_metrics,

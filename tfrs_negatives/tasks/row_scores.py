@@ -43,6 +43,8 @@ class RowScores:
             negative_mask=mask_of_negatives(batch, columns, options),
             labels=batch.labels,
             sample_weight=batch.sample_weight,
+            negative_weight=batch.negative_weight,
+            guide=columns.guide(batch.guide),
         )
 
     def loss(self) -> tf.Tensor:
