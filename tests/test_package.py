@@ -72,7 +72,7 @@ def test_public_names():
         ],
         "models": ["Model"],
         "optimizers": ["LazyAdam"],
-        "samplers": ["Mined", "Mixture", "Popularity", "Uniform"],
+        "samplers": ["Catalogue", "Mined", "Mixture", "Popularity", "Uniform"],
         "serving": ["Limits", "Server", "Service", "rest_app"],
         "tasks": ["Retrieval"],
     }

@@ -11,8 +11,8 @@ from tfrs_negatives import _checks, distribute
 from tfrs_negatives._ids import as_int64
 from tfrs_negatives.losses import inputs, reductions
 from tfrs_negatives.metrics.corpus_ids import eval_ids
+from tfrs_negatives.tasks import catalogue_options, observed_rows, row_negatives
 from tfrs_negatives.tasks import log_q as log_q_lib
-from tfrs_negatives.tasks import observed_rows, row_negatives
 from tfrs_negatives.tasks.keys import (
     KnownPositives,
     NamedKeys,
@@ -141,6 +141,7 @@ class Batch:
             need(candidate_ids, rule, "candidate_ids", "[C]")
         if options.mask_shared_positives:
             need(own_keys or None, "mask_shared_positives=True", "query_keys", "[B]")
+        catalogue_options.check_keys(options, bool(own_keys))
         known = None
         if known_positive_ids is not None:
             known = KnownPositives(known_positive_ids, candidate_ids, num_rows)
