@@ -372,11 +372,11 @@ def test_bad_catalogues():
     with pytest.raises(ValueError, match="at least one"):
         Catalogue(np.zeros([0], np.int64))
     with pytest.raises(
-        ValueError, match=r"1000 items.*at most `max_bytes`, 179200, which is 100 items"
+        ValueError, match=r"1000 items.*at most `max_bytes`, 134400, which is 100 items"
     ):
-        Catalogue(np.arange(1000), max_bytes=179_200)
+        Catalogue(np.arange(1000), max_bytes=134_400)
     assert Catalogue(np.arange(1000), max_bytes=None).num_items == 1000
     with pytest.raises(ValueError, match="`max_bytes` must be an integer"):
         Catalogue([1], max_bytes=0)
-    expected = "Catalogue(num_items=1000, max_bytes=2000000)"
-    assert repr(Catalogue(np.arange(1000), max_bytes=2_000_000)) == expected
+    expected = "Catalogue(num_items=1000, max_bytes=1500000)"
+    assert repr(Catalogue(np.arange(1000), max_bytes=1_500_000)) == expected

@@ -15,8 +15,8 @@ from tfrs_negatives.samplers.item_corpus import ItemCorpus
 from tfrs_negatives.types import CorpusLike, TensorLike
 
 # What the loss holds of each item beside embeddings: a block of 112 rows' scores in
-# float32, their derivatives, and a copy of either on the way.
-_BYTES_AN_ITEM = 4 * 112 * 4
+# float32, their derivatives, and what is on the way from one to the other.
+_BYTES_AN_ITEM = 112 * 4 * 3
 
 
 class CatalogueColumns(NamedTuple):
@@ -87,9 +87,9 @@ class Catalogue:
       id_feature: Which feature of a dict holds the items' distinct ids. None: the
         corpus itself if it is a vector of integers or strings, else an item's id is its
         row number.
-      max_bytes: The most that the scores of a step may take beside embeddings, by an
-        estimate: 1,792 bytes an item, or 160 with `Retrieval(row_block=10)`, which is
-        for the task to say. None: no limit.
+      max_bytes: The most that the scores of a step may take, beside what embeddings
+        do: about 1,344 bytes an item, as the loss scores blocks of 112 rows at least.
+        None: no limit, such as where the task has a smaller `row_block`.
 
     Attributes:
       num_items: N.
