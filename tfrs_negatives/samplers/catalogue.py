@@ -120,9 +120,9 @@ class Catalogue:
         if max_bytes is not None and needed > max_bytes:
             raise ValueError(
                 f"A step against a catalogue of {self.num_items} items needs about "
-                f"{needed} bytes for scores: expected at most `max_bytes`, {max_bytes}, "
-                f"which is {max_bytes // _BYTES_AN_ITEM} items. Raise it, or draw "
-                "negatives: `samplers.Uniform`."
+                f"{needed} bytes for scores: expected at most `max_bytes`, "
+                f"{max_bytes}, which is {max_bytes // _BYTES_AN_ITEM} items. Raise it, "
+                "or draw negatives: `samplers.Uniform`."
             )
 
     def __repr__(self) -> str:

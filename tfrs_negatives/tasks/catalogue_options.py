@@ -44,6 +44,6 @@ def check_keys(options: Options, has_keys: bool) -> None:
         raise ValueError(
             "`query_keys` alone drop the columns that a user's rows brought, and leave "
             "the catalogue's columns of the same items: expected "
-            "`mask_shared_positives=True` with the log q of a `samplers.Catalogue`. Set "
-            "it, or pass the user's items as `known_positive_ids`."
+            "`mask_shared_positives=True` with the log q of a `samplers.Catalogue`. "
+            "Set it, or pass the user's items as `known_positive_ids`."
         )
