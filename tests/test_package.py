@@ -72,7 +72,14 @@ def test_public_names():
         ],
         "models": ["Model"],
         "optimizers": ["LazyAdam"],
-        "samplers": ["Catalogue", "Mined", "Mixture", "Popularity", "Uniform"],
+        "samplers": [
+            "Catalogue",
+            "Mined",
+            "Mixture",
+            "Popularity",
+            "Stratified",
+            "Uniform",
+        ],
         "serving": ["Limits", "Server", "Service", "rest_app"],
         "tasks": ["Retrieval"],
     }

@@ -134,7 +134,7 @@ class MixedLogQ(keras.layers.Layer):
                 )
                 floors.append(None)
             else:
-                log_q.append(drawn_log_q(source, ids))
+                log_q.append(drawn_log_q(source, ids, num_positives))
                 floors.append(getattr(source, "floor", None))
             size = distribute.total(tf.cast(size, tf.float32))
             log_sizes.append(tf.math.log(size))
@@ -154,15 +154,20 @@ class MixedLogQ(keras.layers.Layer):
         return source(ids, training=False)
 
 
-def drawn_log_q(source: LogQSource, ids: tf.Tensor) -> tf.Tensor:
+def drawn_log_q(
+    source: LogQSource, ids: tf.Tensor, num_positives: int | tf.Tensor | None = None
+) -> tf.Tensor:
     """log q of ids [n] from a source of a mixture, -inf where it never draws them.
 
     Layers that give such ids a floor when called, so that it can be divided by, have a
     method `drawn_log_q` and that `floor`. In a sum over sources the floor would be
-    probability that the mixture does not have.
+    probability that the mixture does not have. What is drawn for the batch's positives,
+    as a layer's `depends_on_positives` says, is told how many ids these are.
     """
     if isinstance(source, (int, float)):
         return tf.fill(tf.shape(ids), tf.constant(source, tf.float32))
+    if getattr(source, "depends_on_positives", False):
+        return converted(source.drawn_log_q)(ids, num_positives)
     if hasattr(source, "drawn_log_q"):
         return converted(source.drawn_log_q)(ids)
     return source(ids, training=False)

@@ -4,6 +4,7 @@ from tfrs_negatives.samplers.catalogue import Catalogue
 from tfrs_negatives.samplers.mined import Mined
 from tfrs_negatives.samplers.mixture import Mixture
 from tfrs_negatives.samplers.popularity import Popularity
+from tfrs_negatives.samplers.stratified import Stratified
 from tfrs_negatives.samplers.uniform import Uniform
 
-__all__ = ["Catalogue", "Mined", "Mixture", "Popularity", "Uniform"]
+__all__ = ["Catalogue", "Mined", "Mixture", "Popularity", "Stratified", "Uniform"]
