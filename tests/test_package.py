@@ -79,6 +79,7 @@ def test_public_names():
             "Popularity",
             "Stratified",
             "Uniform",
+            "cluster_strata",
         ],
         "serving": ["Limits", "Server", "Service", "rest_app"],
         "tasks": ["Retrieval"],
