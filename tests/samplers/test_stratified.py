@@ -153,6 +153,26 @@ def test_log_q_is_that_of_one_of_the_draws(ids, counts):
     np.testing.assert_allclose(np.exp(found[:4]), expected, rtol=1e-5)
 
 
+def test_log_q_of_strata_beside_uniform_draws():
+    """The strata's block has what the uniform one leaves, of whatever number."""
+    sampler, uniform = stratified(COUNTS), Uniform(np.arange(ITEMS))
+    batch_q = (1 + COUNTS) / (1 + COUNTS).sum()
+    mixed = MixedLogQ(
+        [StaticFrequency(1 + COUNTS), sampler.log_q, uniform.log_q], sizes=[None, 7]
+    )
+    dataset = rows_dataset(4, 3, item=np.arange(ITEMS))
+    dataset = uniform.attach(sampler.attach(dataset, 5), 7, name="others")
+    for element in dataset:
+        parts = [element[name] for name in ("item", "negatives", "others")]
+        columns = tf.concat(parts, axis=0).numpy()
+        drawn = sum(
+            5 * in_stratum(stratum, COUNTS) for stratum in set(STRATA[parts[0]])
+        )
+        q = (3 * batch_q + drawn + 7 / ITEMS) / len(columns)
+        found = np.exp(mixed(tf.constant(columns), num_positives=3))
+        np.testing.assert_allclose(found, q[columns], rtol=1e-5)
+
+
 def full_gradient(scores, positive):
     """Softmax over the positive's stratum minus one-hot, in the scores."""
     weights = np.where(STRATA == STRATA[positive], np.exp(scores), 0)
