@@ -9,7 +9,9 @@ import tensorflow as tf
 from grids import grid
 from sampler_oracles import check_distribution, collect, restricted, rows_dataset
 
+from tfrs_negatives._keras import keras
 from tfrs_negatives.layers import MixedLogQ, StaticFrequency
+from tfrs_negatives.models import Model
 from tfrs_negatives.samplers import Mixture, Popularity, Stratified, Uniform
 from tfrs_negatives.tasks import Retrieval
 
@@ -358,3 +360,46 @@ def test_what_is_printed():
         "Stratified(num_items=12, num_strata=3, item_feature='item', power=1)"
     )
     assert repr(sampler.log_q) == "StratifiedLogQ(num_ids=12, num_strata=3)"
+
+
+class TwoTower(Model):
+    def __init__(self, sampler):
+        super().__init__()
+        self.users = keras.layers.Embedding(4, 8)
+        self.items = keras.layers.Embedding(ITEMS, 8)
+        log_q = MixedLogQ([StaticFrequency(np.ones(ITEMS)), sampler.log_q])
+        self.task = Retrieval(temperature=0.5, sampling_correction=log_q)
+        self.traces = []
+
+    def compute_loss(self, features, training=False):
+        self.traces.append(training)
+        ids = tf.concat([features["item"], features["negatives"]], axis=0)
+        strata = features["negatives_row_strata"]
+        return self.task(
+            self.users(features["user"]),
+            self.items(ids),
+            candidate_ids=ids,
+            query_strata=strata,
+            candidate_strata=tf.concat([strata, features["negatives_strata"]], axis=0),
+            training=training,
+        )
+
+
+def test_fit_ranks_the_positive_first_in_its_stratum():
+    """Without tracing anew, though elements have different numbers of draws."""
+    # Two users of the stratum 1 and one of each of the others.
+    items = np.array([0, 4, 10, 11])
+    rows = {"user": np.arange(40) % 4, "item": items[np.arange(40) % 4]}
+    dataset = tf.data.Dataset.from_tensor_slices(rows).batch(3)
+    sampler = stratified()
+    model = TwoTower(sampler)
+    model.compile(optimizer=keras.optimizers.Adam(0.05))
+    dataset = sampler.attach(dataset, 6)
+    model.fit(dataset, verbose=0)
+    traces = len(model.traces)
+    model.fit(dataset, epochs=8, verbose=0)
+    scores = model.users.embeddings @ tf.transpose(model.items.embeddings)
+    for user, item in enumerate(items):
+        in_its = np.where(STRATA == STRATA[item], scores[user], -np.inf)
+        assert in_its.argmax() == item
+    assert len(model.traces) == traces
