@@ -326,14 +326,21 @@ def shared_positives(
     )
 
 
-class _OtherKeys(Rule):
-    """Lists of two ranges: the keys before a row's own in sorted order, and behind."""
+class OtherKeys(Rule):
+    """Drops columns that carry another key than the row's.
+
+    Its lists are of two ranges: the keys before a row's own in sorted order, and those
+    behind. Rows of one key share their list, but under XLA.
+
+    Args:
+      row_keys: [B] int64.
+      columns: `SortedColumns` by the columns' keys.
+    """
 
     def __init__(self, row_keys: tf.Tensor, columns: SortedColumns) -> None:
         if compiled_by_xla():
             distinct, lists = row_keys, tf.range(tf.size(row_keys))
         else:
-            # Rows of one key share their list.
             distinct, lists = tf.unique(row_keys)
         super().__init__(
             tf.repeat(distinct, 2),
@@ -347,8 +354,22 @@ class _OtherKeys(Rule):
         self._first = tf.where(is_before, 0, behind)
         self._last = tf.where(is_before, before, columns.num_keyed)
 
+    def lists_of(self, rows: AnyRows) -> tf.Tensor:
+        """[n] int32, numbers of the rows' lists."""
+        return rows.of(self._starts) // 2
 
-def other_keys(row_keys: tf.Tensor, columns: SortedColumns) -> Rule:
+    def columns_of_list(self, number: tf.Tensor) -> tf.Tensor:
+        """[C] bool, the columns that rows with this list drop."""
+        return tf.reduce_any(
+            self.columns_in(
+                self._first[2 * number : 2 * number + 2],
+                self._last[2 * number : 2 * number + 2],
+            ),
+            axis=0,
+        )
+
+
+def other_keys(row_keys: tf.Tensor, columns: SortedColumns) -> OtherKeys:
     """Drops columns that carry another key than the row's.
 
     With strata as keys (market, category, language) a row is trained against its own
@@ -357,11 +378,8 @@ def other_keys(row_keys: tf.Tensor, columns: SortedColumns) -> Rule:
     Args:
       row_keys: [B] int64.
       columns: `SortedColumns` by the columns' keys.
-
-    Returns:
-      A `Rule`.
     """
-    return _OtherKeys(row_keys, columns)
+    return OtherKeys(row_keys, columns)
 
 
 def enumerate_ranges(starts: tf.Tensor, ends: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
