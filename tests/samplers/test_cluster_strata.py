@@ -62,11 +62,11 @@ def test_points_that_are_all_alike_are_one_cluster():
     np.testing.assert_array_equal(cluster_strata(np.ones([9, 2]), 3), np.zeros(9))
 
 
-def test_blocks_of_distances_change_nothing(monkeypatch):
+def test_blocks_change_nothing(monkeypatch):
     points = np.random.default_rng(5).normal(size=(100, 4))
     whole = cluster_strata(points, 5)
     module = sys.modules["tfrs_negatives.samplers.cluster_strata"]
-    monkeypatch.setattr(module, "_DISTANCES", 35)
+    monkeypatch.setattr(module, "_NUMBERS", 35)
     np.testing.assert_array_equal(cluster_strata(points, 5), whole)
 
 

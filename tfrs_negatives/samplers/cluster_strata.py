@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike
 
 from tfrs_negatives import _checks
 
-# Distances held at once: 64 MiB in float32.
-_DISTANCES = 2**24
+# Numbers held at once, distances or coordinates: 64 MiB in float32.
+_NUMBERS = 2**24
 
 
 def cluster_strata(
@@ -23,8 +23,9 @@ def cluster_strata(
 
     Lloyd's iterations from the seeds of k-means++ (Arthur & Vassilvitskii, SODA 2007).
     Clusters that end with less than `smallest` items are dissolved: each of their items
-    goes to the nearest of the others. Memory beside the embeddings is a block of
-    distances, 64 MiB. Of embeddings that are compared by their angle pass unit vectors.
+    goes to the nearest of the others. Memory beside the embeddings in float32 is some
+    hundred MiB and 32 bytes an item. Of embeddings that are compared by their angle
+    pass unit vectors.
 
     Args:
       embeddings: [N, d] numbers, finite.
@@ -75,26 +76,28 @@ def _first_centres(
     points: np.ndarray, num: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Points [num, d], each drawn by its squared distance to those before it."""
-    chosen = [points[rng.integers(len(points))]]
+    squares = np.einsum("nd,nd->n", points, points)
+    chosen = [int(rng.integers(len(points)))]
     distances = np.full(len(points), np.inf)
     for _ in range(1, num):
-        to_last = np.square(points - chosen[-1], dtype=np.float64).sum(axis=1)
-        distances = np.minimum(distances, to_last)
+        last = chosen[-1]
+        to_last = squares + squares[last] - 2 * (points @ points[last])
+        distances = np.minimum(distances, np.maximum(to_last, 0))
+        distances[last] = 0
         total = distances.sum()
         # All points are centres already: they repeat.
         shares = distances / total if total > 0 else None
-        chosen.append(points[rng.choice(len(points), p=shares)])
-    return np.stack(chosen)
+        chosen.append(int(rng.choice(len(points), p=shares)))
+    return points[chosen]
 
 
 def _nearest(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
     """[N] int64, the nearest centre of each point; of equals the first."""
     squares = np.square(centres).sum(axis=1)
-    size = max(_DISTANCES // len(centres), 1)
     return np.concatenate(
         [
-            np.argmin(squares - 2 * points[start : start + size] @ centres.T, axis=1)
-            for start in range(0, len(points), size)
+            np.argmin(squares - 2 * points[rows] @ centres.T, axis=1)
+            for rows in _blocks(len(points), len(centres))
         ]
     )
 
@@ -102,13 +105,20 @@ def _nearest(points: np.ndarray, centres: np.ndarray) -> np.ndarray:
 def _means(points: np.ndarray, nearest: np.ndarray, centres: np.ndarray) -> np.ndarray:
     """The mean of each centre's points; a centre without any stays."""
     counts = np.bincount(nearest, minlength=len(centres))
-    order = np.argsort(nearest, kind="stable")
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    filled = counts > 0
-    sums = np.add.reduceat(points[order], starts[filled], axis=0, dtype=np.float64)
-    means = centres.copy()
-    means[filled] = sums / counts[filled, np.newaxis]
-    return means
+    sums = np.zeros(centres.shape)
+    for rows in _blocks(*points.shape):
+        order = np.argsort(nearest[rows], kind="stable")
+        here, starts = np.unique(nearest[rows][order], return_index=True)
+        in_order = points[rows][order]
+        sums[here] += np.add.reduceat(in_order, starts, axis=0, dtype=np.float64)
+    means = sums / np.maximum(counts, 1)[:, np.newaxis]
+    return np.where(counts[:, np.newaxis] > 0, means, centres).astype(np.float32)
+
+
+def _blocks(num_rows: int, width: int) -> list[slice]:
+    """Rows of which so many numbers each are held at once."""
+    size = max(_NUMBERS // max(width, 1), 1)
+    return [slice(start, start + size) for start in range(0, num_rows, size)]
 
 
 def _without_small(
