@@ -166,8 +166,11 @@ def performance(folder):
 
 
 def negatives(folder):
+    markets = np.arange(ITEMS) % 3
+    drawn = np.arange(0, ITEMS, 100)
     with_history = {
         "user": USER_IDS,
+        "item": ITEM_IDS[:USERS],
         "history": tf.RaggedTensor.from_row_lengths(ITEM_IDS[:USERS], [1] * USERS),
     }
     return {
@@ -184,7 +187,14 @@ def negatives(folder):
             "user": tf.constant(["", "", *USER_IDS[2:]]),
             "item": ITEM_IDS[:USERS],
             "known_positives": LISTS,
+            "negatives": {"item": ITEM_IDS[drawn]},
+            "negatives_strata": markets[drawn],
+            "negatives_row_strata": markets[:USERS],
         },
+        "user_tower": tn.layers.OncePerKey(tower(USER_IDS)),
+        "item_tower": tower(ITEM_IDS),
+        "market_of_item": markets.tolist(),
+        "training": True,
         "data": tn.data,
         "interactions": DRAWN,
         "item_ids": ITEM_IDS,

@@ -28,6 +28,19 @@ def test_three_sources():
     np.testing.assert_allclose(np.exp(log_q), expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("sizes", [[None, 3], [1, None]])
+def test_one_block_has_what_the_others_leave(sizes):
+    sources = [StaticFrequency(COUNTS), StaticFrequency([1, 1, 8, 10]), -np.log(4)]
+    ids = tf.constant([0, 3, 2, 1, 1, 0])
+    expected = MixedLogQ(sources, [1, 3])(ids, num_positives=2)
+    layer = MixedLogQ(sources, sizes)
+    np.testing.assert_array_equal(layer(ids, num_positives=2), expected)
+    rebuilt = MixedLogQ.from_config(layer.get_config())
+    np.testing.assert_array_equal(rebuilt(ids, num_positives=2), expected)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="must leave columns"):
+        MixedLogQ(sources, [None, 5])(ids, num_positives=2)
+
+
 def test_without_extra_columns_the_batch_stands_alone():
     layer = MixedLogQ([StaticFrequency(COUNTS), -np.log(4)])
     ids = tf.constant([0, 1, 2])
@@ -80,6 +93,7 @@ def test_rebuilt_from_its_config():
         ([-1.0, -1.0, -1.0], None, "two sources, or more and their `sizes`"),
         ([-1.0, -1.0], [1, 2], "expected 1, received 2"),
         ([-1.0, 0.25], None, "log probability.*0.25"),
+        ([-1.0, -1.0, -1.0], [None, None], "left to one block"),
     ],
 )
 def test_bad_sources(sources, sizes, message):

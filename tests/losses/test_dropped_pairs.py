@@ -47,6 +47,12 @@ def rule_and_oracle(name, keys, ids, known):
         return rule, dropped_pairs(
             B, C, ids=ids, row_keys=[keys], column_keys=[NO_COLUMNS], shared=True
         )
+    if name == "other keys":
+        # Of the rows' keys; the last columns have none.
+        by_key = rules.SortedColumns(tf.constant(np.resize(keys, C - 4), tf.int64), C)
+        oracle = np.zeros((B, C), bool)
+        oracle[:, : C - 4] = keys[:, None] != np.resize(keys, C - 4)
+        return rules.other_keys(row_keys, by_key), oracle
     lengths = [len(items) for items in known]
     ends = tf.cumsum(lengths)
     flat = tf.constant(np.concatenate(known), tf.int64)
@@ -59,6 +65,8 @@ TOGETHER = [
     ("accidental hits",),
     ("same key",),
     ("known positives",),
+    ("other keys",),
+    ("accidental hits", "other keys"),
     ("accidental hits", "same key"),
     ("same key", "accidental hits", "known positives", "shared positives"),
 ]
@@ -181,6 +189,26 @@ def test_blocks_end_with_long_ranges(share, monkeypatch):
         assert not is_long.any() or len(set(ids[block])) == 1
     if share == 1:  # No range has more than all columns.
         assert len(blocks) == 5
+
+
+def test_rows_of_a_key_that_fills_half_a_block_have_their_own():
+    """Of other keys: whole blocks lose the same, which is free; others compare."""
+    keys = np.array([5] * 9 + [1] * 4 + [7] * 2 + [3] * 4 + [2] * 4 + [8])
+    keys = np.random.default_rng(0).permutation(keys)
+    rule, oracle = rule_and_oracle("other keys", keys, *skewed(0)[1:])
+    order = row_order([rule], num_blocks=5)
+    assert bool(order.is_changed)
+    rows, ends = order.rows.numpy(), order.ends.numpy()
+    np.testing.assert_array_equal(np.sort(rows), np.arange(B))
+    blocks = np.split(rows, ends[:-1])
+    assert sorted(len(block) for block in blocks) == [3, 4, 4, 4, 4, 5]
+    begins = [0, *ends[:-1]]
+    for begin, block in zip(begins, blocks, strict=True):
+        own = OrderedBlock(RowBlock(begin, len(block)), order)
+        dropped = DroppedPairs([rule], own).in_all_rows()
+        shares = len(set(keys[block])) == 1
+        assert shares == (len(block) > 3)
+        np.testing.assert_array_equal(dropped, shares & oracle[block[0]])
 
 
 def test_few_pairs_leave_rows_as_they_are(monkeypatch):

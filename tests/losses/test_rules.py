@@ -72,6 +72,23 @@ def test_pairs_equal_the_oracle(seed):
         np.testing.assert_array_equal(np.concatenate(blocks), listed(rule))
 
 
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_columns_of_other_keys(seed, masked):
+    """Rows' keys that no column has, columns without one, columns behind the keys."""
+    rng = np.random.default_rng(seed)
+    row_keys, keys = rng.integers(-2, 4, B), rng.integers(-2, 3, C - 2)
+    mask = rng.random(C - 2) < 0.6 if masked else np.ones(C - 2, bool)
+    columns = rules.SortedColumns(
+        tf.constant(keys), C, tf.constant(mask) if masked else None
+    )
+    expected = np.zeros((B, C), bool)
+    expected[:, : C - 2] = mask & (row_keys[:, None] != keys)
+    rule = rules.other_keys(tf.constant(row_keys), columns)
+    np.testing.assert_array_equal(listed(rule), expected)
+    np.testing.assert_array_equal(listed(rule, 4, 7), expected[4:7])
+
+
 def test_columns_are_sorted_and_those_without_a_key_come_last():
     columns = rules.SortedColumns(tf.constant([5, 3, 5], tf.int64), 5)
     np.testing.assert_array_equal(columns.order, [1, 0, 2, 3, 4])

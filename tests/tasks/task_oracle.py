@@ -30,6 +30,8 @@ class Case:
     ids: np.ndarray | None = None  # [C]
     query_keys: dict = dataclasses.field(default_factory=dict)
     candidate_keys: dict = dataclasses.field(default_factory=dict)
+    query_strata: np.ndarray | None = None  # [B]
+    candidate_strata: tuple | None = None  # [C] and a mask [C]
     known: list | None = None  # B lists
     score_mask: np.ndarray | None = None  # [B, C]
     log_q: np.ndarray | None = None  # [C]
@@ -64,6 +66,18 @@ def shares_key(case, i, others, place):
             if key_of(others, name, place) == own:
                 return True
     return False
+
+
+def is_of_another_stratum(case, i, k):
+    """Whether candidate k has a stratum that is not row i's."""
+    if case.query_strata is None:
+        return False
+    if case.candidate_strata is None:
+        own = case.query_strata[k] if k < case.num_rows else None
+    else:
+        values, mask = case.candidate_strata
+        own = values[k] if mask[k] else None
+    return own is not None and own != case.query_strata[i]
 
 
 def positives_of_key(case, i):
@@ -134,6 +148,7 @@ def negatives_of(case, i):
             or false[0][k]
             or is_excluded(case, i, item)
             or shares_key(case, i, keys, k)
+            or is_of_another_stratum(case, i, k)
             or (case.score_mask is not None and not case.score_mask[i, k])
         ):
             continue

@@ -85,6 +85,12 @@ def cases(draw):
     filters = [None, None, {"margin": 0.3}, {"margin": -0.4}, {"share": 0.8}]
     chosen = draw(st.sampled_from(filters))
     has_guide = chosen is not None and not remembered and draw(flag)
+    query_strata = candidate_strata = None
+    if not remembered and draw(st.sampled_from([False, False, True])):
+        query_strata = rng.choice([-1, 0, 2**62], num_rows)
+        if draw(flag):
+            mask = rng.random(num_columns) < draw(st.sampled_from([0.0, 0.7, 1.0]))
+            candidate_strata = rng.choice([-1, 0, 5, 2**62], num_columns), mask
     return task_oracle.Case(
         queries=rng.normal(size=shape),
         candidates=rng.normal(size=(num_items, D)),
@@ -105,6 +111,8 @@ def cases(draw):
         ids=ids(num_columns) if has_ids else None,
         query_keys=query_keys,
         candidate_keys=candidate_keys,
+        query_strata=query_strata,
+        candidate_strata=candidate_strata,
         known=known,
         score_mask=score_mask,
         log_q=log_q if corrected else None,
@@ -209,6 +217,12 @@ def arguments(case, form):
             masks = {n: tf.constant(m) for n, (_, m) in keys.items() if not m.all()}
             if masks:
                 found[f"{kind}_key_mask"] = masks
+    add("query_strata", case.query_strata, lambda ids: typed(ids, strings))
+    if case.candidate_strata is not None:
+        values, mask = case.candidate_strata
+        found["candidate_strata"] = typed(values, strings)
+        if not mask.all():
+            found["candidate_stratum_mask"] = tf.constant(mask)
     add("score_mask", case.score_mask)
     add("candidate_log_q", case.log_q)
     add("negative_embeddings", case.negatives)

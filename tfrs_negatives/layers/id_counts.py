@@ -57,6 +57,12 @@ def checked_counts(counts: CountsLike) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return ids, keys, counts
 
 
+def ids_and_keys(ids: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Ids as int64 or bytes, and their int64 keys: [V] both."""
+    ids = _ids(ids)
+    return ids, as_int64("ids", ids).numpy()
+
+
 def have_ids(counts: CountsLike) -> bool:
     """Whether counts are of a form that names their ids."""
     return (

@@ -32,8 +32,9 @@ class MixedLogQ(keras.layers.Layer):
       sources: One source for each block of columns, the batch first. A source is
         a layer giving log q for ids (`StreamingFrequency`, `StaticFrequency`) or
         the `log_q` of a sampler, a number when it is uniform.
-      sizes: Numbers of columns of the blocks after the first; None with two
-        sources: all columns that are not the batch's.
+      sizes: Numbers of columns of the blocks after the first; one of them may be None,
+        a block that has what the others leave, such as one whose size changes. None
+        with two sources: all columns that are not the batch's.
       name: Name of the layer.
 
     Call arguments:
@@ -57,7 +58,7 @@ class MixedLogQ(keras.layers.Layer):
     def __init__(
         self,
         sources: Iterable[LogQSource],
-        sizes: Sequence[int] | None = None,
+        sizes: Sequence[int | None] | None = None,
         name: str | None = None,
     ) -> None:
         sources = list(sources)
@@ -70,6 +71,11 @@ class MixedLogQ(keras.layers.Layer):
             raise ValueError(
                 "`sizes` holds the numbers of columns of the sources after the "
                 f"first: expected {len(sources) - 1}, received {len(sizes)}."
+            )
+        if sizes is not None and list(sizes).count(None) > 1:
+            raise ValueError(
+                f"`sizes` leaves what is left to one block: received {list(sizes)}. "
+                "Give the numbers of columns of the others."
             )
         for source in sources:
             if isinstance(source, (int, float)) and not source <= 0:
@@ -115,16 +121,26 @@ class MixedLogQ(keras.layers.Layer):
         if num_positives is None:
             num_positives = num_columns
         num_others = num_columns - num_positives
-        sizes = [num_positives, *(self.sizes or [num_others])]
-        if self.sizes is not None:
+        sizes = [num_others] if self.sizes is None else list(self.sizes)
+        known = sum(size for size in sizes if size is not None)
+        if None in sizes:
+            sizes[sizes.index(None)] = num_others - known
+            is_right = tf.debugging.assert_less_equal(
+                known,
+                num_others,
+                "`sizes` must leave columns to the block without one.",
+            )
+            num_columns = _checks.guard(num_columns, is_right)
+        elif self.sizes is not None:
             num_columns = _checks.guard(
                 num_columns,
                 tf.debugging.assert_equal(
                     num_others,
-                    sum(self.sizes),
+                    known,
                     message="`sizes` must add up to the columns beyond the batch.",
                 ),
             )
+        sizes = [num_positives, *sizes]
         floors: list[float | tf.Tensor | None] = []
         log_q, log_sizes = [], []
         for index, (source, size) in enumerate(zip(self.sources, sizes, strict=True)):
@@ -134,7 +150,7 @@ class MixedLogQ(keras.layers.Layer):
                 )
                 floors.append(None)
             else:
-                log_q.append(drawn_log_q(source, ids))
+                log_q.append(drawn_log_q(source, ids, num_positives))
                 floors.append(getattr(source, "floor", None))
             size = distribute.total(tf.cast(size, tf.float32))
             log_sizes.append(tf.math.log(size))
@@ -154,15 +170,20 @@ class MixedLogQ(keras.layers.Layer):
         return source(ids, training=False)
 
 
-def drawn_log_q(source: LogQSource, ids: tf.Tensor) -> tf.Tensor:
+def drawn_log_q(
+    source: LogQSource, ids: tf.Tensor, num_positives: int | tf.Tensor | None = None
+) -> tf.Tensor:
     """log q of ids [n] from a source of a mixture, -inf where it never draws them.
 
     Layers that give such ids a floor when called, so that it can be divided by, have a
     method `drawn_log_q` and that `floor`. In a sum over sources the floor would be
-    probability that the mixture does not have.
+    probability that the mixture does not have. What is drawn for the batch's positives,
+    as a layer's `depends_on_positives` says, is told how many ids these are.
     """
     if isinstance(source, (int, float)):
         return tf.fill(tf.shape(ids), tf.constant(source, tf.float32))
+    if getattr(source, "depends_on_positives", False):
+        return converted(source.drawn_log_q)(ids, num_positives)
     if hasattr(source, "drawn_log_q"):
         return converted(source.drawn_log_q)(ids)
     return source(ids, training=False)

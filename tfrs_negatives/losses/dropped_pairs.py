@@ -25,7 +25,7 @@ from tfrs_negatives._xla import compiled_by_xla
 from tfrs_negatives.losses import compared_rules
 from tfrs_negatives.losses.in_place import overwrite, row_starts, set_each
 from tfrs_negatives.losses.row_blocks import AllRows, AnyRows, Order, equal_ends
-from tfrs_negatives.losses.rules import Rule, enumerate_ranges
+from tfrs_negatives.losses.rules import OtherKeys, Rule, enumerate_ranges
 
 # Above this share of a block's scores, comparing them all costs less than listing the
 # pairs.
@@ -56,8 +56,8 @@ class DroppedPairs:
 
         There are none but where rows are ordered.
         """
-        shared = [m.in_all_rows() for m in self._masks() if isinstance(m, _RangeMask)]
         none = tf.zeros([self._rules[0].num_columns], tf.bool)
+        shared = [mask.in_all_rows(none) for mask in self._masks()]
         return functools.reduce(tf.logical_or, shared, none)
 
     def drop(
@@ -107,10 +107,7 @@ class DroppedPairs:
         return tf.cond(many, compared, listed)
 
     def _masks(self) -> list[_Mask]:
-        return [
-            (_RangeMask if rule.is_of_single_entries else _ListMask)(rule, self._rows)
-            for rule in self._rules
-        ]
+        return [_mask_of(rule, self._rows) for rule in self._rules]
 
 
 def row_order(rules: Sequence[Rule], num_blocks: int | tf.Tensor) -> Order | None:
@@ -122,10 +119,14 @@ def row_order(rules: Sequence[Rule], num_blocks: int | tf.Tensor) -> Order | Non
 
     Returns:
       Rows sorted by their ranges, the longest first, of the rule that drops most pairs,
-      if it drops many; else as they are. None where no rule has single entries, or one
-      block is all.
+      if it drops many; else as they are. None where no rule has single entries or is of
+      other keys, or one block is all.
     """
-    singles = [rule for rule in rules if rule.is_of_single_entries]
+    singles = [
+        rule
+        for rule in rules
+        if rule.is_of_single_entries or isinstance(rule, OtherKeys)
+    ]
     if not singles or (isinstance(num_blocks, int) and num_blocks == 1):
         return None
     all_rows = AllRows(singles[0].num_rows)
@@ -149,7 +150,16 @@ def row_order(rules: Sequence[Rule], num_blocks: int | tf.Tensor) -> Order | Non
 
 
 def _sorted_by(rule: Rule, num_blocks: int | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Rows in the order of a rule's ranges, and the ends of their blocks.
+    """Rows in the order of what a rule drops of them, and the ends of their blocks."""
+    if isinstance(rule, OtherKeys):
+        return _sorted_by_list(rule, num_blocks)
+    return _sorted_by_range(rule, num_blocks)
+
+
+def _sorted_by_range(
+    rule: Rule, num_blocks: int | tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Of a rule of single entries.
 
     A long range has blocks of its own, and the shorter ones share others.
     """
@@ -164,7 +174,40 @@ def _sorted_by(rule: Rule, num_blocks: int | tf.Tensor) -> tuple[tf.Tensor, tf.T
     is_long = tf.gather(last, rows) - first > num_columns // _OWN_BLOCKS
     # Where another range begins, or the short ones do.
     begins = tf.not_equal(first[1:], first[:-1]) & is_long[1:]
-    begins = tf.concat([[True], begins | (is_long[:-1] & ~is_long[1:])], axis=0)
+    begins = begins | (is_long[:-1] & ~is_long[1:])
+    return rows, _ends_of_blocks(begins, num_rows, num_blocks)
+
+
+def _sorted_by_list(
+    rule: OtherKeys, num_blocks: int | tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Of a rule of other keys.
+
+    Rows that share a list have blocks of their own if they fill half a one, and the
+    others, which come last, share theirs.
+    """
+    num_rows = rule.num_rows
+    lists = rule.lists_of(AllRows(num_rows))
+    num_lists = tf.reduce_max(tf.concat([[-1], lists], axis=0)) + 1
+    counts = tf.math.unsorted_segment_sum(tf.ones_like(lists), lists, num_lists)
+    is_few = tf.gather(2 * counts < -(-num_rows // num_blocks), lists)
+    rows = tf.argsort(tf.where(is_few, lists + num_lists, lists), stable=True)
+    is_few, lists = tf.gather(is_few, rows), tf.gather(lists, rows)
+    begins = tf.not_equal(lists[1:], lists[:-1]) & ~is_few[:-1]
+    return rows, _ends_of_blocks(begins, num_rows, num_blocks)
+
+
+def _ends_of_blocks(
+    begins: tf.Tensor, num_rows: tf.Tensor, num_blocks: int | tf.Tensor
+) -> tf.Tensor:
+    """The ends of blocks, none of which reaches beyond where something else begins.
+
+    Args:
+      begins: [B - 1] bool, of the second row and on, whether something else begins.
+      num_rows: B, scalar int32.
+      num_blocks: About how many to make.
+    """
+    begins = tf.concat([[True], begins], axis=0)
     starts = tf.cast(tf.where(begins)[:, 0], tf.int32)
     lengths = tf.concat([starts[1:], [num_rows]], axis=0) - starts
     # In parts of about the usual size: a small rest would cost as much as a whole one.
@@ -174,7 +217,13 @@ def _sorted_by(rule: Rule, num_blocks: int | tf.Tensor) -> tuple[tf.Tensor, tf.T
     lengths, parts = tf.gather(lengths, of_range), tf.gather(parts, of_range)
     # The first ones are a row larger where they do not come out even.
     ends = (lengths // parts) * (part + 1) + tf.minimum(part + 1, lengths % parts)
-    return rows, tf.gather(starts, of_range) + ends
+    return tf.gather(starts, of_range) + ends
+
+
+def _mask_of(rule: Rule, rows: AnyRows) -> _Mask:
+    if isinstance(rule, OtherKeys):
+        return _OtherKeysMask(rule, rows)
+    return (_RangeMask if rule.is_of_single_entries else _ListMask)(rule, rows)
 
 
 class _Mask(abc.ABC):
@@ -185,6 +234,10 @@ class _Mask(abc.ABC):
     """
 
     compares: tf.Tensor
+
+    def in_all_rows(self, none: tf.Tensor) -> tf.Tensor:
+        """[C] bool, columns that all rows drop, left to others; `none` for none."""
+        return none
 
     @abc.abstractmethod
     def matrix(self) -> tf.Tensor:
@@ -227,7 +280,7 @@ class _RangeMask(_Mask):
         in_long = tf.reduce_sum(tf.where(self._is_long, lengths, 0))
         self.compares = _are_many(in_long, rule, rows)
 
-    def in_all_rows(self) -> tf.Tensor:
+    def in_all_rows(self, none: tf.Tensor) -> tf.Tensor:
         """[C] bool, the columns of the range that all rows share, if they do."""
         return self._rule.columns_in(*self._shared)
 
@@ -257,6 +310,31 @@ class _ListMask(_Mask):
             self.compares,
             lambda: tf.zeros([0], tf.int32),
             lambda: self._rule.places(self._rows, starts),
+        )
+
+
+class _OtherKeysMask(_ListMask):
+    """Of a rule of other keys: nothing is left of it where all rows share a list."""
+
+    def __init__(self, rule: OtherKeys, rows: AnyRows) -> None:
+        super().__init__(rule, rows)
+        self._of_list, self._is_shared = rule.columns_of_list, tf.constant(False)
+        lists = rule.lists_of(rows)
+        self._list = tf.reduce_min(lists)
+        if rows.is_ordered is not None:
+            is_one = tf.equal(self._list, tf.reduce_max(lists))
+            self._is_shared = rows.is_ordered & is_one
+            self.compares &= ~self._is_shared
+
+    def in_all_rows(self, none: tf.Tensor) -> tf.Tensor:
+        """[C] bool, the columns of the list that all rows share, if they do."""
+        return tf.cond(self._is_shared, lambda: self._of_list(self._list), lambda: none)
+
+    def places(self, starts: tf.Tensor) -> tf.Tensor:
+        return tf.cond(
+            self._is_shared,
+            lambda: tf.zeros([0], tf.int32),
+            lambda: super(_OtherKeysMask, self).places(starts),
         )
 
 

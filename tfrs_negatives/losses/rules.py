@@ -9,6 +9,7 @@ one key, and the pair is dropped when column k's key is in row i's list.
 | same key | key of i | key of k |
 | known positives | ids known for i | id of k |
 | shared positives | ids of the positives of all rows with i's key | id of k |
+| other strata | all strata but that of i | stratum of k |
 
 The columns are sorted by key once, at O(C log C); every key in a list then
 stands for a range of sorted columns. From the ranges a block of rows gets
@@ -55,6 +56,13 @@ class SortedColumns:
             self.mask = present if mask is None else present & tf.pad(mask, without)
         #: [C] int32, the place of each column in sorted order.
         self.rank = tf.math.invert_permutation(self.order)
+
+    @property
+    def num_keyed(self) -> tf.Tensor:
+        """How many columns have a key, scalar int32; they come first in the order."""
+        if self.mask is None:
+            return tf.size(self.order)
+        return tf.math.count_nonzero(self.mask, dtype=tf.int32)
 
     def ranges(self, entries: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """For each key in `entries` [L] the sorted columns that have it.
@@ -316,6 +324,62 @@ def shared_positives(
         row_ends=ends,
         longest=tf.size(keys_of_positives),
     )
+
+
+class OtherKeys(Rule):
+    """Drops columns that carry another key than the row's.
+
+    Its lists are of two ranges: the keys before a row's own in sorted order, and those
+    behind. Rows of one key share their list, but under XLA.
+
+    Args:
+      row_keys: [B] int64.
+      columns: `SortedColumns` by the columns' keys.
+    """
+
+    def __init__(self, row_keys: tf.Tensor, columns: SortedColumns) -> None:
+        if compiled_by_xla():
+            distinct, lists = row_keys, tf.range(tf.size(row_keys))
+        else:
+            distinct, lists = tf.unique(row_keys)
+        super().__init__(
+            tf.repeat(distinct, 2),
+            columns,
+            row_starts=2 * lists,
+            row_ends=2 * lists + 2,
+            longest=2,
+        )
+        is_before = tf.equal(tf.range(tf.size(self.entries)) % 2, 0)
+        before, behind = self._first, self._last
+        self._first = tf.where(is_before, 0, behind)
+        self._last = tf.where(is_before, before, columns.num_keyed)
+
+    def lists_of(self, rows: AnyRows) -> tf.Tensor:
+        """[n] int32, numbers of the rows' lists."""
+        return rows.of(self._starts) // 2
+
+    def columns_of_list(self, number: tf.Tensor) -> tf.Tensor:
+        """[C] bool, the columns that rows with this list drop."""
+        return tf.reduce_any(
+            self.columns_in(
+                self._first[2 * number : 2 * number + 2],
+                self._last[2 * number : 2 * number + 2],
+            ),
+            axis=0,
+        )
+
+
+def other_keys(row_keys: tf.Tensor, columns: SortedColumns) -> OtherKeys:
+    """Drops columns that carry another key than the row's.
+
+    With strata as keys (market, category, language) a row is trained against its own
+    stratum. Columns without a key stay.
+
+    Args:
+      row_keys: [B] int64.
+      columns: `SortedColumns` by the columns' keys.
+    """
+    return OtherKeys(row_keys, columns)
 
 
 def enumerate_ranges(starts: tf.Tensor, ends: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -16,6 +16,7 @@ from tfrs_negatives.samplers.draw_context import DrawContext
 from tfrs_negatives.samplers.mixture_log_q import MixtureLogQ
 from tfrs_negatives.samplers.proposal import Proposal
 from tfrs_negatives.samplers.sampler import Sampler
+from tfrs_negatives.samplers.stratified_log_q import StratifiedLogQ
 from tfrs_negatives.types import LogQSource
 
 
@@ -28,11 +29,11 @@ class Mixture(Sampler):
     the table lacks the row) leaves its draws out, mask False. They are counted, and
     the other samplers' draws keep their share.
 
-    With a `Mined` among the samplers there are only `per_row` negatives. All draws
-    are with replacement, those of mined items too: without it, a row that has fewer
-    items than its share of the draws would give less of them than q says. A warning
-    counts the rows that have fewer than their expected share, by the present weights,
-    which therefore repeat items.
+    With a `Mined` or a `Stratified` among the samplers there are only `per_row`
+    negatives. All draws are with replacement, those of mined items too: without it, a
+    row that has fewer items than its share of the draws would give less of them than q
+    says. A warning counts the rows that have fewer than their expected share, by the
+    present weights, which therefore repeat items.
 
     Args:
       samplers: Samplers of the same corpus, at least one. Negatives carry the first
@@ -79,6 +80,12 @@ class Mixture(Sampler):
     @functools.cached_property
     def _mixture_log_q(self) -> LogQSource:
         sources = [sampler.log_q for sampler in self.samplers]
+        if any(isinstance(source, StratifiedLogQ) for source in sources):
+            raise ValueError(
+                "A `Mixture` with a `Stratified` has no log q of an id: its draws "
+                "belong to single rows. Use the feature that `attach` adds, "
+                "'<name>_log_q'."
+            )
         if all(isinstance(source, float) for source in sources):
             return sources[0]  # All are -log N.
         return MixtureLogQ(sources, self.weights)

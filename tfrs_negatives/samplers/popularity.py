@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives._repr import described
-from tfrs_negatives.layers.id_counts import checked_counts, have_ids
+from tfrs_negatives.samplers.corpus_counts import counts_in_order, powers_of
 from tfrs_negatives.samplers.inverse_cdf import InverseCDFSampler
 from tfrs_negatives.samplers.item_corpus import ItemCorpus
 from tfrs_negatives.samplers.popularity_log_q import PopularityLogQ
@@ -64,10 +64,9 @@ class Popularity(InverseCDFSampler):
                 f"received {power}."
             )
         super().__init__(corpus, id_feature)
-        counts = _in_order(counts, self._corpus)
+        counts = counts_in_order(counts, self._corpus)
         self.power = power
-        with np.errstate(divide="ignore", invalid="ignore"):
-            weights = np.where(counts > 0, counts**power, 0.0)
+        weights = powers_of(counts, power)
         masses = np.rint(weights * (_TOTAL / weights.sum())).astype(np.int64)
         masses[counts > 0] = np.maximum(masses[counts > 0], 1)
         ends = np.cumsum(masses)
@@ -98,26 +97,3 @@ class Popularity(InverseCDFSampler):
 
     def _owners(self, numbers: tf.Tensor) -> tf.Tensor:
         return search(self._ends, numbers, side="right")
-
-
-def _in_order(counts: CountsLike, corpus: ItemCorpus) -> np.ndarray:
-    """Counts [N] in the corpus's order, float64."""
-    if not have_ids(counts):
-        if np.shape(counts) != (corpus.num_items,):
-            raise ValueError(
-                "`counts` must hold one count for each item of the corpus, expected "
-                f"shape ({corpus.num_items},), received {np.shape(counts)}."
-            )
-        return checked_counts(counts)[2]
-    ids, _, values = checked_counts(counts)
-    places = corpus.lookup("ids of counts", tf.constant(ids)).numpy()
-    unknown = ids[places == corpus.num_items].tolist()
-    if unknown:
-        raise ValueError(
-            f"`counts` must be of items of the corpus, received {len(unknown)} ids "
-            f"that it lacks, {unknown[0]!r} for one. Leave them out; or pass counts in "
-            "the corpus's order, as an array."
-        )
-    in_order = np.zeros(corpus.num_items)
-    in_order[places] = values
-    return in_order

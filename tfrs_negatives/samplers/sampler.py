@@ -134,15 +134,11 @@ class Sampler(tf.Module):
             whose draws belong to rows; numbers out of range.
         """
         _checks.check_at_least("num_negatives", num_negatives, 1)
-        _checks.check_at_least("seed", seed, 0)
+        seeds = seeds_of(name, seed, input_context)
         names = [name, f"{name}_log_q", *([f"{name}_mask"] if per_row else [])]
         self._check_element(dataset.element_spec, names, per_row, exclude)
         with tf.init_scope():
             self._check_supply(num_negatives)
-        pipeline = input_context.input_pipeline_id if input_context else 0
-        seeds = tf.data.Dataset.random(
-            seed=_fold(seed, pipeline, name), rerandomize_each_iteration=True
-        ).batch(2, drop_remainder=True)
 
         def add(element: Features, seed: tf.Tensor) -> Features:
             own = element if per_row else None
@@ -243,6 +239,17 @@ class Sampler(tf.Module):
         return tf.ensure_shape(counted, mask.shape)
 
 
+def seeds_of(
+    name: str, seed: int, input_context: tf.distribute.InputContext | None
+) -> tf.data.Dataset:
+    """A seed [2] int64 for each element; the arguments are those of `attach`."""
+    _checks.check_at_least("seed", seed, 0)
+    pipeline = input_context.input_pipeline_id if input_context else 0
+    return tf.data.Dataset.random(
+        seed=_fold(seed, pipeline, name), rerandomize_each_iteration=True
+    ).batch(2, drop_remainder=True)
+
+
 def _fold(seed: int, pipeline: int, name: str) -> int:
     """A seed of 63 bits for this pipeline's negatives of this name."""
     entropy = [seed, pipeline, *name.encode()]
@@ -252,7 +259,7 @@ def _fold(seed: int, pipeline: int, name: str) -> int:
 def _num_rows(element: Features, names: Sequence[str]) -> int | tf.Tensor:
     """B, from features `names`, or one that is not shared negatives added before."""
     for name, feature in {**{n: element[n] for n in names}, **element}.items():
-        base = name.removesuffix("_log_q")
+        base = name.removesuffix("_log_q").removesuffix("_strata")
         log_q = element.get(f"{base}_log_q")
         if base in element and log_q is not None and log_q.shape.rank == 1:
             continue

@@ -12,8 +12,13 @@ from tfrs_negatives._ids import as_int64
 from tfrs_negatives.losses import inputs, reductions
 from tfrs_negatives.losses.false_negative_filter import Guide, guide_of
 from tfrs_negatives.metrics.corpus_ids import eval_ids
+from tfrs_negatives.tasks import (
+    catalogue_options,
+    observed_rows,
+    row_negatives,
+)
 from tfrs_negatives.tasks import log_q as log_q_lib
-from tfrs_negatives.tasks import observed_rows, row_negatives
+from tfrs_negatives.tasks import strata as strata_lib
 from tfrs_negatives.tasks.keys import (
     KnownPositives,
     NamedKeys,
@@ -25,6 +30,7 @@ from tfrs_negatives.tasks.observed_rows import ObservedRows
 from tfrs_negatives.tasks.options import Options
 from tfrs_negatives.tasks.repeats import Repeats
 from tfrs_negatives.tasks.row_negatives import RowNegatives
+from tfrs_negatives.tasks.strata import Strata
 from tfrs_negatives.types import KerasMetric, ListsLike, NamedLike, TensorLike
 
 _T = TypeVar("_T")
@@ -53,6 +59,7 @@ class Batch:
       compares_ids: Whether a rule or a metric compares them with each other.
       keys: `Keys` [B] of the rows by name.
       candidate_keys: `Keys` [C] by name, for names of which candidates have their own.
+      strata: Those of rows and candidates, or None.
       known: The rows' known positives, or None.
       negatives: Negatives of single rows, or None.
       observed: What the metrics of negatives look at, or None.
@@ -79,6 +86,7 @@ class Batch:
     compares_ids: bool
     keys: NamedKeys
     candidate_keys: NamedKeys
+    strata: Strata | None
     known: KnownPositives | None
     negatives: RowNegatives | None
     observed: ObservedRows | None
@@ -99,6 +107,7 @@ class Batch:
         candidate_ids: TensorLike | None,
         *,
         keys: _FourOf[NamedLike | None],
+        strata: tuple[TensorLike | None, TensorLike | None, TensorLike | None],
         positives: tuple[ListsLike | None, ListsLike | None],
         negatives: _FourOf[TensorLike | None],
         log_q: tuple[TensorLike | None, TensorLike | None],
@@ -117,6 +126,7 @@ class Batch:
             candidate_rows)`.
           candidate_ids, score_mask, training: By their names.
           keys: `(query_keys, query_key_mask, candidate_keys, candidate_key_mask)`.
+          strata: `(query_strata, candidate_strata, candidate_stratum_mask)`.
           positives: `(known_positive_ids, measured_positive_ids)`.
           negatives: `negative_*` of `(embeddings, ids, mask, log_q)`.
           log_q: `(candidate_sampling_probability, candidate_log_q)`.
@@ -142,12 +152,17 @@ class Batch:
         # Also where they are not computed, so that an error comes before training.
         true_ids = _true_ids(options, candidate_ids, num_rows, *corpus)
         own_keys, candidate_keys = keys_of_batch(*keys, num_rows, num_candidates)
+        has_memory = options.memory is not None
+        checked_strata = strata_lib.checked(
+            *strata, num_rows, num_candidates, has_memory
+        )
         known_positive_ids, measured_positive_ids = positives
         asked = _asked(options, known_positive_ids is not None)
         for rule in asked:
             need(candidate_ids, rule, "candidate_ids", "[C]")
         if options.mask_shared_positives:
             need(own_keys or None, "mask_shared_positives=True", "query_keys", "[B]")
+        catalogue_options.check_keys(options, bool(own_keys))
         known = None
         if known_positive_ids is not None:
             known = KnownPositives(known_positive_ids, candidate_ids, num_rows)
@@ -218,6 +233,7 @@ class Batch:
             compares_ids=compares_ids,
             keys=own_keys,
             candidate_keys=candidate_keys,
+            strata=checked_strata,
             known=known,
             negatives=own_negatives,
             observed=observed,
@@ -264,6 +280,8 @@ class Batch:
         ]
         for keys in (*self.keys.values(), *self.candidate_keys.values()):
             tensors += keys
+        if self.strata is not None:
+            tensors += [self.strata.rows, *self.strata.candidates]
         if self.known is not None:
             tensors.append(self.known.ids)
         if self.negatives is not None:

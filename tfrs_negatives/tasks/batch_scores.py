@@ -30,6 +30,8 @@ def _has_groups(batch: Batch, options: Options) -> bool:
         batch.repeats is not None
         and batch.score_mask is None
         and batch.negatives is None
+        # Nearly all pairs of a row with others' strata would be listed.
+        and batch.strata is None
         and not batch.measures_scores
         and options.keras_loss is None
         and not is_compiled(options, batch)

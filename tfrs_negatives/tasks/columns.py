@@ -135,6 +135,10 @@ class Columns:
             lambda entries: Keys(entries.keys[:, place], entries.has_key[:, place]),
         )
 
+    def strata(self, of_candidates: Keys) -> Keys:
+        """`Keys` of the columns from those of candidates [C]; without a memory."""
+        return of_candidates.map(self._of_candidates)
+
     def score_mask(self, mask: tf.Tensor | None) -> tf.Tensor | None:
         """[B, size] from [B, C]: no mask speaks of the memory's entries."""
         if mask is None or self._entries is None:

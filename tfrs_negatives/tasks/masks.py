@@ -31,6 +31,12 @@ def rules_of(
         collected.append(rules.same_key(own, columns.by_item))
     if batch.known is not None:
         collected.append(known_positives_of(batch.known, columns, chosen))
+    if batch.strata is not None:
+        of_columns = columns.strata(batch.strata.candidates)
+        by_stratum = rules.SortedColumns(
+            of_columns.values, columns.size, of_columns.mask
+        )
+        collected.append(rules.other_keys(batch.strata.rows, by_stratum))
     for name, keys in batch.keys.items():
         own = keys
         if chosen is not None:

@@ -10,7 +10,7 @@ from tfrs_negatives.losses import SampledSoftmax
 from tfrs_negatives.losses.reductions import of_keras_loss
 from tfrs_negatives.losses.sampled_loss import SampledLoss
 from tfrs_negatives.metrics.negative_metric import NegativeMetric
-from tfrs_negatives.tasks import compiled_loss
+from tfrs_negatives.tasks import catalogue_options, compiled_loss
 from tfrs_negatives.types import KerasLayer, KerasLoss, KerasMetric, ScalarLike
 
 
@@ -48,6 +48,7 @@ class Options:
         _check_metrics(self.negative_metrics)
         if self.negative_metric_rows is not None:
             _checks.check_at_least("negative_metric_rows", self.negative_metric_rows, 1)
+        catalogue_options.check_options(self)
 
     @property
     def reduction(self) -> str:

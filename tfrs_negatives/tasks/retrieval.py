@@ -308,6 +308,9 @@ class Retrieval(keras.layers.Layer, Task):
         query_key_mask: NamedLike | None = None,
         candidate_keys: NamedLike | None = None,
         candidate_key_mask: NamedLike | None = None,
+        query_strata: TensorLike | None = None,
+        candidate_strata: TensorLike | None = None,
+        candidate_stratum_mask: TensorLike | None = None,
         known_positive_ids: ListsLike | None = None,
         measured_positive_ids: ListsLike | None = None,
         negative_embeddings: TensorLike | None = None,
@@ -354,6 +357,12 @@ class Retrieval(keras.layers.Layer, Task):
             candidates' keys. None: the first B candidates have their row's
             keys, the rest none.
           candidate_key_mask: [C] bool, the same for `candidate_keys`.
+          query_strata: [B], the stratum (market, category, language) that each row
+            belongs to: a candidate of another stratum is not a negative. Integers or
+            strings; see `samplers.Stratified`. Not with a `memory`.
+          candidate_strata: [C], the candidates' strata. None: the first B candidates
+            have their row's, and the rest, without one, are negatives of all rows.
+          candidate_stratum_mask: [C] bool, False where a candidate has no stratum.
           known_positive_ids: Items known to be positives of each row, such as its
             history: a ragged tensor [B, None], or [B, M], of which every entry
             counts (fill it with an id that no item has, or repeat one of the row's).
@@ -376,8 +385,8 @@ class Retrieval(keras.layers.Layer, Task):
             `layers.OncePerKey.distinct`. The loss and its gradients are those of
             `tf.gather(query_embeddings, query_rows)`, at the cost of what is
             distinct. (With hard negatives, `negative_embeddings`, `score_mask`, a
-            `false_negative_filter`, another loss, batch metrics or under XLA they are
-            just gathered.)
+            `false_negative_filter`, strata, another loss, batch metrics or under XLA
+            they are just gathered.)
           candidate_rows: [C], the same for `candidate_embeddings` [V, d].
           guide_query_embeddings: [B, d'], another model's, by which the
             `false_negative_filter` judges columns; `negative_embeddings` then stay.
@@ -401,6 +410,7 @@ class Retrieval(keras.layers.Layer, Task):
             (query_embeddings, candidate_embeddings, query_rows, candidate_rows),
             candidate_ids,
             keys=(query_keys, query_key_mask, candidate_keys, candidate_key_mask),
+            strata=(query_strata, candidate_strata, candidate_stratum_mask),
             positives=(known_positive_ids, measured_positive_ids),
             negatives=(
                 negative_embeddings,
