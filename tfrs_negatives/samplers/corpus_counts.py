@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
+from tfrs_negatives import _checks
 from tfrs_negatives.layers.id_counts import checked_counts, have_ids
 from tfrs_negatives.samplers.item_corpus import ItemCorpus
 from tfrs_negatives.types import CountsLike
@@ -35,6 +36,16 @@ def counts_in_order(counts: CountsLike, corpus: ItemCorpus) -> np.ndarray:
     in_order = np.zeros(corpus.num_items)
     in_order[places] = values
     return in_order
+
+
+def check_power(power: float) -> None:
+    """Raises `ValueError` unless a power of counts is from 0 to 1."""
+    _checks.check_number("power", power)
+    if not 0 <= power <= 1:
+        raise ValueError(
+            f"`power` must be from 0 (items alike) to 1 (as often as they occur), "
+            f"received {power}."
+        )
 
 
 def powers_of(counts: np.ndarray, power: float) -> np.ndarray:

@@ -7,9 +7,12 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from tfrs_negatives import _checks
 from tfrs_negatives._repr import described
-from tfrs_negatives.samplers.corpus_counts import counts_in_order, powers_of
+from tfrs_negatives.samplers.corpus_counts import (
+    check_power,
+    counts_in_order,
+    powers_of,
+)
 from tfrs_negatives.samplers.inverse_cdf import InverseCDFSampler
 from tfrs_negatives.samplers.item_corpus import ItemCorpus
 from tfrs_negatives.samplers.popularity_log_q import PopularityLogQ
@@ -57,12 +60,7 @@ class Popularity(InverseCDFSampler):
         *,
         id_feature: str | None = None,
     ) -> None:
-        _checks.check_number("power", power)
-        if not 0 <= power <= 1:
-            raise ValueError(
-                f"`power` must be from 0 (items alike) to 1 (as often as they occur), "
-                f"received {power}."
-            )
+        check_power(power)
         super().__init__(corpus, id_feature)
         counts = counts_in_order(counts, self._corpus)
         self.power = power

@@ -11,7 +11,11 @@ import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives._repr import described
-from tfrs_negatives.samplers.corpus_counts import counts_in_order, powers_of
+from tfrs_negatives.samplers.corpus_counts import (
+    check_power,
+    counts_in_order,
+    powers_of,
+)
 from tfrs_negatives.samplers.draw_context import DrawContext
 from tfrs_negatives.samplers.item_corpus import ItemCorpus
 from tfrs_negatives.samplers.item_strata import ItemStrata
@@ -101,12 +105,7 @@ class Stratified(Sampler):
         power: float = 0.75,
         id_feature: str | None = None,
     ) -> None:
-        _checks.check_number("power", power)
-        if not 0 <= power <= 1:
-            raise ValueError(
-                f"`power` must be from 0 (items alike) to 1 (as often as they occur), "
-                f"received {power}."
-            )
+        check_power(power)
         super().__init__(corpus, id_feature)
         self._strata = ItemStrata(strata, self._corpus)
         self.num_strata = self._strata.size
