@@ -38,6 +38,24 @@ def overwrite(
     return tf.ensure_shape(tf.reshape(flat, tf.shape(matrix)), matrix.shape)
 
 
+def add(matrix: tf.Tensor, places: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Returns `matrix` with values added in some places, in place where that is known.
+
+    Args:
+      matrix, values: As in `overwrite`.
+      places: Likewise; no place may be repeated but under XLA.
+
+    Returns:
+      [n, m].
+    """
+    flat = tf.reshape(matrix, [-1])
+    if compiled_by_xla():
+        flat = tf.tensor_scatter_nd_add(flat, places[:, tf.newaxis], values)
+    else:
+        flat = tf.raw_ops.InplaceAdd(x=flat, i=places, v=values)
+    return tf.ensure_shape(tf.reshape(flat, tf.shape(matrix)), matrix.shape)
+
+
 def never_constant(scalar: tf.Tensor) -> tf.Tensor:
     """The scalar, hidden from TensorFlow's folding of constants.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import numbers
 
 import tensorflow as tf
 
@@ -12,8 +13,9 @@ from tfrs_negatives.losses import reductions, repeat_blocks, row_losses
 from tfrs_negatives.losses.block_scores import BlockScores
 from tfrs_negatives.losses.block_sizes import rows_of_block
 from tfrs_negatives.losses.repeat_groups import Layout
-from tfrs_negatives.losses.sampled_loss import SampledLoss
+from tfrs_negatives.losses.sampled_loss import SampledLoss, check_number
 from tfrs_negatives.losses.scoring import Scoring
+from tfrs_negatives.types import Config, ScalarLike
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -36,6 +38,21 @@ class SampledSoftmax(SampledLoss):
 
     A dropped pair has probability 0 and gradient exactly 0, as if its column
     were deleted for that row. A row left without negatives costs 0.
+
+    A row may have further targets, columns t of weights w(i, t), and then pays
+    the cross-entropy against a distribution over columns: with the share S of its
+    weight that targets get together, and p(i, t) = w(i, t) / sum_t w(i, t),
+
+        loss_i = log sum_k exp s(i, k)  -  (1 - S) s(i, positive of i)
+                 -  S sum_t p(i, t) s(i, t),
+
+    the mean of the losses of each target with these shares. The sum is over the
+    row's positive, its negatives and its targets, each column once; no mask
+    drops a target, and none is among the hard negatives. log q corrects targets
+    where it corrects the positive. A row that names its own positive alone keeps
+    its weight. (Hinton et al., "Distilling the knowledge in a neural network",
+    2015, with a teacher's probabilities as weights; Khosla et al., "Supervised
+    contrastive learning", 2020, with other positives of the row.)
 
     Scores are formed one row block at a time, and so are their gradients: the
     loss is a scalar, hence each block's gradients are known as soon as its
@@ -61,9 +78,57 @@ class SampledSoftmax(SampledLoss):
         "mean_with_sample_weight" (divides by the sum of weights) or "none"
         (returns [B]).
       row_block: Rows to score at once; None chooses from the shapes.
+      target_share: S in [0, 1], or a scalar variable of it, which is not trained
+        (a schedule may change it); None means 0.5. With 1 the weights are the
+        whole distribution: a row names its own positive among its targets.
     """
 
     POSITIVES = ("all", "negatives", "refined")
+
+    def __init__(
+        self,
+        temperature: ScalarLike | None = None,
+        positive: str = "all",
+        num_hard_negatives: int | tf.Variable | None = None,
+        reduction: str = "sum",
+        row_block: int | None = None,
+        target_share: ScalarLike | None = None,
+    ) -> None:
+        super().__init__(
+            temperature, positive, num_hard_negatives, reduction, row_block
+        )
+        check_number("target_share", target_share, (tf.float16, tf.float32, tf.float64))
+        is_number = isinstance(target_share, numbers.Real)
+        if is_number and not 0 <= float(target_share) <= 1:
+            raise ValueError(
+                f"`target_share` must be from 0 to 1, received {target_share}: what a "
+                "row's targets get together, the rest being its own positive's."
+            )
+        self.target_share = target_share
+
+    def get_config(self) -> Config:
+        share = self.target_share
+        share = None if share is None else float(share)
+        return {**super().get_config(), "target_share": share}
+
+    def checked_target_share(self, dtype: tf.DType) -> tf.Tensor:
+        if self.positive not in ("all", "negatives"):
+            raise ValueError(
+                f"Targets share the weight of a positive that is in the sum, which "
+                f"`positive={self.positive!r}` takes out: expected 'all' or "
+                "'negatives'. Choose one of them, or leave the targets out."
+            )
+        share = 0.5 if self.target_share is None else self.target_share
+        # A Python float, checked already, would pass through float32 in `tf.cast`.
+        if isinstance(share, (int, float)):
+            return tf.constant(share, dtype)
+        share = tf.stop_gradient(tf.cast(share, dtype))
+        message = "`target_share` must stay from 0 to 1."
+        return _checks.guard(
+            share,
+            tf.debugging.assert_non_negative(share, message=message),
+            tf.debugging.assert_less_equal(share, tf.ones([], dtype), message=message),
+        )
 
     def check_corrected(self, is_corrected: bool) -> None:
         if self.positive == "refined" and not is_corrected:

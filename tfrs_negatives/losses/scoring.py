@@ -11,6 +11,7 @@ import tensorflow as tf
 from tfrs_negatives import _checks
 from tfrs_negatives.losses import reductions
 from tfrs_negatives.losses.rules import Rule
+from tfrs_negatives.losses.soft_targets import Targets
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,6 +32,8 @@ class Scoring:
       score_mask: [B, C] bool, False drops the pair; None drops none.
       negative_mask: [B, M] bool, False drops the negative; None drops none.
       labels: [B] in [0, 1], whether the row's own candidate is a positive; None: it is.
+      targets: Columns that share the row's weight with its own positive, and that no
+        rule or mask drops; or None.
       sample_weight: [B], weights of the rows; None means 1.
       narrow: Whether queries and candidates, and the rows' own negatives, came in
         bfloat16: cast back to it nothing is lost.
@@ -46,6 +49,7 @@ class Scoring:
     score_mask: tf.Tensor | None = None
     negative_mask: tf.Tensor | None = None
     labels: tf.Tensor | None = None
+    targets: Targets | None = None
     sample_weight: tf.Tensor | None = None
     narrow: bool = False
 
