@@ -12,8 +12,8 @@ from tfrs_negatives.losses import SampledSigmoid, SampledSoftmax
 M = 4  # Targets a row.
 N = 3  # Negatives of single rows.
 
-# Row 0 names a column twice, row 1 its own positive, row 2 a negative of its own (behind
-# the C columns), row 3 its own positive alone; weights of 0 hold nothing.
+# Row 0 names a column twice, row 1 its own positive, row 2 a negative of its own
+# (behind the C columns), row 3 its own positive alone; weights of 0 hold nothing.
 COLUMNS = np.array(
     [[2, 7, 2, 0], [1, 6, 0, 3], [C + 1, 4, C, 5], [3, 3, 3, 3], [0, 1, 2, 7]]
 )
@@ -327,7 +327,9 @@ def test_bad_targets(batch, given, error, message):
 
 
 def test_no_places_in_a_shape_known_at_run_time_alone(batch):
-    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
+    @tf.function(
+        input_signature=[tf.TensorSpec([None, None], tf.int32)], autograph=False
+    )
     def loss(columns):
         return SampledSoftmax()(
             batch["queries"], batch["candidates"], target_columns=columns

@@ -141,10 +141,8 @@ def keep_hardest(
     logits, targets = scored.logits, scored.targets
     if targets is not None:
         # They are kept, and are no negatives.
-        hidden = tf.fill(
-            tf.shape(targets.scores), tf.constant(float("-inf"), logits.dtype)
-        )
-        hidden = tf.where(targets.places.mask, hidden, targets.scores)
+        minus_inf = tf.constant(float("-inf"), logits.dtype)
+        hidden = tf.where(targets.places.mask, minus_inf, targets.scores)
         logits = soft_targets.write(logits, targets.places, hidden, in_place)
     logits, mined = hard_negatives.hardest(logits, scored.positives, k, in_place)
     if targets is not None:

@@ -333,8 +333,8 @@ class SampledLoss(abc.ABC):
         """
         del dtype
         raise ValueError(
-            f"`{type(self).__name__}` pays for each row's own candidate alone: expected "
-            "no targets. Leave `target_ids`, `target_columns` and `target_weights` "
+            f"`{type(self).__name__}` pays for each row's own candidate alone: "
+            "expected no targets. Leave `target_ids`, `target_columns` and `target_weights` "
             "out, or use `SampledSoftmax`."
         )
 
