@@ -334,8 +334,8 @@ class SampledLoss(abc.ABC):
         del dtype
         raise ValueError(
             f"`{type(self).__name__}` pays for each row's own candidate alone: "
-            "expected no targets. Leave `target_ids`, `target_columns` and `target_weights` "
-            "out, or use `SampledSoftmax`."
+            "expected no targets. Leave `target_ids` or `target_columns`, and what "
+            "tells about them, out, or use `SampledSoftmax`."
         )
 
     def _checked_targets(

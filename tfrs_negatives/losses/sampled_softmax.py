@@ -98,8 +98,9 @@ class SampledSoftmax(SampledLoss):
             temperature, positive, num_hard_negatives, reduction, row_block
         )
         check_number("target_share", target_share, (tf.float16, tf.float32, tf.float64))
-        is_number = isinstance(target_share, numbers.Real)
-        if is_number and not 0 <= float(target_share) <= 1:
+        if isinstance(target_share, numbers.Real) and not (
+            0 <= float(target_share) <= 1
+        ):
             raise ValueError(
                 f"`target_share` must be from 0 to 1, received {target_share}: what a "
                 "row's targets get together, the rest being its own positive's."

@@ -12,7 +12,7 @@ from tfrs_negatives._ids import as_int64
 from tfrs_negatives.losses import inputs, reductions
 from tfrs_negatives.metrics.corpus_ids import eval_ids
 from tfrs_negatives.tasks import log_q as log_q_lib
-from tfrs_negatives.tasks import observed_rows, row_negatives
+from tfrs_negatives.tasks import observed_rows, row_negatives, row_targets
 from tfrs_negatives.tasks.keys import (
     KnownPositives,
     NamedKeys,
@@ -24,6 +24,7 @@ from tfrs_negatives.tasks.observed_rows import ObservedRows
 from tfrs_negatives.tasks.options import Options
 from tfrs_negatives.tasks.repeats import Repeats
 from tfrs_negatives.tasks.row_negatives import RowNegatives
+from tfrs_negatives.tasks.row_targets import RowTargets
 from tfrs_negatives.types import KerasMetric, ListsLike, NamedLike, TensorLike
 
 _T = TypeVar("_T")
@@ -52,6 +53,7 @@ class Batch:
       candidate_keys: `Keys` [C] by name, for names of which candidates have their own.
       known: The rows' known positives, or None.
       negatives: Negatives of single rows, or None.
+      targets: The rows' targets beside their own positives, or None.
       observed: What the metrics of negatives look at, or None.
       candidate_log_q: [C], log q that the caller gave, as such or as a probability; or
         None.
@@ -76,6 +78,7 @@ class Batch:
     candidate_keys: NamedKeys
     known: KnownPositives | None
     negatives: RowNegatives | None
+    targets: RowTargets | None
     observed: ObservedRows | None
     candidate_log_q: tf.Tensor | None
     labels: tf.Tensor | None
@@ -96,6 +99,7 @@ class Batch:
         keys: _FourOf[NamedLike | None],
         positives: tuple[ListsLike | None, ListsLike | None],
         negatives: _FourOf[TensorLike | None],
+        targets: _FourOf[ListsLike | None],
         log_q: tuple[TensorLike | None, TensorLike | None],
         rows: tuple[TensorLike | None, TensorLike | None],
         score_mask: TensorLike | None,
@@ -113,6 +117,7 @@ class Batch:
           keys: `(query_keys, query_key_mask, candidate_keys, candidate_key_mask)`.
           positives: `(known_positive_ids, measured_positive_ids)`.
           negatives: `negative_*` of `(embeddings, ids, mask, log_q)`.
+          targets: `target_*` of `(ids, weights, embeddings, log_q)`.
           log_q: `(candidate_sampling_probability, candidate_log_q)`.
           rows: `(labels, sample_weight)`.
           corpus: The task's corpus metrics, and `eval_candidate_ids`.
@@ -150,8 +155,14 @@ class Batch:
             log_q_lib.check_training("memory", training)
             _, all_rows = distribute.rows_before(num_rows)
             candidates = options.memory.checked(candidates, all_rows, len(own_keys))
+        own_targets = row_targets.checked(
+            options, *targets, queries, candidate_ids, dtype
+        )
         metrics = options.negative_metrics if observes else []
-        compares_ids = bool(asked) or observed_rows.compare_ids(metrics)
+        finds_targets = own_targets is not None and own_targets.embeddings is None
+        compares_ids = (
+            bool(asked) or finds_targets or observed_rows.compare_ids(metrics)
+        )
         own_negatives = row_negatives.checked(
             *negatives, queries, candidate_ids, compares_ids
         )
@@ -178,6 +189,10 @@ class Batch:
             dtype,
             training,
         )
+        if own_targets is not None:
+            is_corrected = candidate_log_q is not None
+            is_corrected |= options.sampling_correction is not None
+            row_targets.check_corrected(own_targets, options, is_corrected)
         temperature = options.sampled.checked_temperature(dtype)
         item_ids = None
         if candidate_ids is not None and (compares_ids or options.memory is not None):
@@ -197,6 +212,7 @@ class Batch:
             candidate_keys=candidate_keys,
             known=known,
             negatives=own_negatives,
+            targets=own_targets,
             observed=observed,
             candidate_log_q=candidate_log_q,
             labels=labels,
@@ -244,6 +260,8 @@ class Batch:
             tensors.append(self.known.ids)
         if self.negatives is not None:
             tensors += self.negatives
+        if self.targets is not None:
+            tensors += self.targets.tensors()
         if self.observed is not None and self.observed.measured is not None:
             tensors.append(self.observed.measured.ids)
         return [tensor for tensor in tensors if tensor is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from tfrs_negatives.losses.soft_targets import Targets
 from tfrs_negatives.tasks.batch import Batch
 from tfrs_negatives.tasks.columns import Columns
 from tfrs_negatives.tasks.compiled_loss import is_compiled
@@ -17,11 +18,16 @@ BatchScores: TypeAlias = RowScores | GroupScores
 
 
 def batch_scores_of(
-    batch: Batch, columns: Columns, log_q: LogQ, options: Options
+    batch: Batch,
+    columns: Columns,
+    targets: Targets | None,
+    log_q: LogQ,
+    options: Options,
 ) -> BatchScores:
     """Scores a batch in the form that costs less, where both can be had."""
-    form = GroupScores if _has_groups(batch, options) else RowScores
-    return form(batch, columns, log_q, options)
+    if _has_groups(batch, options):
+        return GroupScores(batch, columns, log_q, options)
+    return RowScores(batch, columns, targets, log_q, options)
 
 
 def _has_groups(batch: Batch, options: Options) -> bool:
@@ -30,6 +36,7 @@ def _has_groups(batch: Batch, options: Options) -> bool:
         batch.repeats is not None
         and batch.score_mask is None
         and batch.negatives is None
+        and batch.targets is None
         and not batch.measures_scores
         and options.keras_loss is None
         and not is_compiled(options, batch)

@@ -29,6 +29,9 @@ def rules_of(
     if options.remove_accidental_hits and groups is None:
         own = columns.own(columns.ids.values)
         collected.append(rules.same_key(own, columns.by_item))
+    if options.remove_accidental_hits and batch.targets is not None:
+        # Targets are positives too; of each, the column that is one is kept.
+        collected.append(batch.targets.rule(columns))
     if batch.known is not None:
         collected.append(known_positives_of(batch.known, columns, chosen))
     for name, keys in batch.keys.items():
@@ -105,6 +108,8 @@ def mask_of_negatives(
     if options.remove_accidental_hits:
         positives = batch.of_rows(batch.item_ids)
         dropped.append(tf.equal(ids, positives[:, tf.newaxis]))
+        if batch.targets is not None:
+            dropped.append(batch.targets.hold(ids))
     if batch.known is not None:
         dropped.append(are_known(batch.known, ids, tf.range(batch.num_rows)))
     if options.mask_shared_positives:

@@ -11,7 +11,7 @@ from tfrs_negatives.losses.reductions import of_keras_loss
 from tfrs_negatives.losses.sampled_loss import SampledLoss
 from tfrs_negatives.metrics.negative_metric import NegativeMetric
 from tfrs_negatives.tasks import compiled_loss
-from tfrs_negatives.types import KerasLayer, KerasLoss, KerasMetric
+from tfrs_negatives.types import KerasLayer, KerasLoss, KerasMetric, ScalarLike
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,7 +24,7 @@ class Options:
       keras_loss: A Keras loss of one-hot labels and scores, or None.
       remove_accidental_hits, mask_shared_positives, sampling_correction, memory,
         eval_by_scores, global_negatives, gather_dtype, batch_metrics, negative_metrics,
-        negative_metric_rows, jit_compile: As in `tasks.Retrieval`.
+        negative_metric_rows, absent_targets, jit_compile: As in `tasks.Retrieval`.
     """
 
     sampled: SampledLoss
@@ -39,10 +39,12 @@ class Options:
     batch_metrics: list[KerasMetric]
     negative_metrics: list[NegativeMetric]
     negative_metric_rows: int | None
+    absent_targets: str
     jit_compile: bool | str
 
     def __post_init__(self) -> None:
         _checks.check_choice("gather_dtype", self.gather_dtype, (None, "bfloat16"))
+        _checks.check_choice("absent_targets", self.absent_targets, ("error", "drop"))
         has_keras_loss = self.keras_loss is not None
         compiled_loss.check(self.jit_compile, self.sampled, has_keras_loss)
         _check_metrics(self.negative_metrics)
@@ -71,7 +73,7 @@ def losses_of(
         _check_sampled_loss(loss, **options, reduction=reduction)
         return loss, None
     if loss is not None:
-        _check_keras_loss(options["positive"], reduction, options["row_block"])
+        _check_keras_loss(reduction, **options)
     reduction = "sum" if reduction is None else reduction
     return SampledSoftmax(**options, reduction=reduction), loss
 
@@ -87,8 +89,14 @@ def _check_sampled_loss(loss: SampledLoss, **options: Any) -> None:
 
 
 def _check_keras_loss(
-    positive: str, reduction: str | None, row_block: int | None
+    reduction: str | None,
+    *,
+    positive: str,
+    row_block: int | None,
+    target_share: ScalarLike | None,
+    **others: Any,
 ) -> None:
+    del others  # Scores that they change are what the loss is given.
     if reduction is not None:
         raise ValueError(
             f"A custom `loss` has its own reduction: expected `reduction=None`, "
@@ -98,6 +106,11 @@ def _check_keras_loss(
         raise ValueError(
             '`positive="refined"` and `row_block` belong to the default loss: leave '
             "them out, or leave `loss` out."
+        )
+    if target_share is not None:
+        raise ValueError(
+            "`target_share` belongs to the default loss, a custom `loss` is given "
+            "one-hot labels: leave it out, or leave `loss` out."
         )
 
 

@@ -7,12 +7,14 @@ import tensorflow as tf
 from tfrs_negatives import distribute
 from tfrs_negatives.losses.dense_scores import DenseScores
 from tfrs_negatives.losses.scoring import Scoring
+from tfrs_negatives.losses.soft_targets import Targets
 from tfrs_negatives.tasks import compiled_loss
 from tfrs_negatives.tasks.batch import Batch
 from tfrs_negatives.tasks.columns import Columns
 from tfrs_negatives.tasks.log_q import LogQ
 from tfrs_negatives.tasks.masks import mask_of_negatives, rules_of
 from tfrs_negatives.tasks.options import Options
+from tfrs_negatives.tasks.row_targets import rows_own
 
 
 class RowScores:
@@ -24,24 +26,32 @@ class RowScores:
     """
 
     def __init__(
-        self, batch: Batch, columns: Columns, log_q: LogQ, options: Options
+        self,
+        batch: Batch,
+        columns: Columns,
+        targets: Targets | None,
+        log_q: LogQ,
+        options: Options,
     ) -> None:
         self._options = options
         self._is_compiled = compiled_loss.is_compiled(options, batch)
         self._dense: DenseScores | None = None
         embeddings = columns.embeddings(batch.candidates)
         self.positives = columns.positives(embeddings)
+        mask = mask_of_negatives(batch, columns, options)
+        negatives, negative_log_q, negative_mask = rows_own(batch, log_q, mask)
         self.scoring = Scoring.of(
             batch.queries,
             embeddings,
             batch.temperature,
-            negatives=None if batch.negatives is None else batch.negatives.embeddings,
+            negatives=negatives,
             log_q=columns.log_q(log_q.candidates),
-            negative_log_q=log_q.negatives,
+            negative_log_q=negative_log_q,
             rules=rules_of(batch, columns, options),
             score_mask=columns.score_mask(batch.score_mask),
-            negative_mask=mask_of_negatives(batch, columns, options),
+            negative_mask=negative_mask,
             labels=batch.labels,
+            targets=targets,
             sample_weight=batch.sample_weight,
         )
 
