@@ -304,15 +304,9 @@ def _padded(
         message = f"`target_weights` must be as long as `target_ids` row by row. {hint}"
         same = tf.debugging.assert_equal(others, lengths, message=message)
         weights = _checks.guard(weights.values, same)
-    # One place at least: rows need some shape where all lists are empty.
-    longest = tf.maximum(tf.reduce_max(tf.concat([[0], lengths], axis=0)), 1)
-    shape = [None, longest]
-
-    def padded(values: tf.Tensor) -> tf.Tensor:
-        return ids.with_values(values).to_tensor(shape=shape)
-
     with tf.control_dependencies([starts]):
-        return padded(ids.values), padded(weights), lengths > 0
+        weights = ids.with_values(weights).to_tensor()
+        return ids.to_tensor(), weights, lengths > 0
 
 
 def _all_columns(weights: tf.Tensor, ids: tf.Tensor, is_column: tf.Tensor) -> tf.Tensor:
