@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfrs_negatives._xla import compiled_by_xla
+from tfrs_negatives._xla import compiled_by_xla, placed_on_gpu
 
 
 def overwrite(
@@ -43,13 +43,14 @@ def add(matrix: tf.Tensor, places: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
 
     Args:
       matrix, values: As in `overwrite`.
-      places: Likewise; no place may be repeated but under XLA.
+      places: Likewise; what is repeated is added again.
 
     Returns:
       [n, m].
     """
     flat = tf.reshape(matrix, [-1])
-    if compiled_by_xla():
+    # In place a GPU adds what is repeated but once.
+    if compiled_by_xla() or placed_on_gpu():
         flat = tf.tensor_scatter_nd_add(flat, places[:, tf.newaxis], values)
     else:
         flat = tf.raw_ops.InplaceAdd(x=flat, i=places, v=values)

@@ -27,8 +27,9 @@ class Targets(NamedTuple):
     """The targets of rows, M places a row, of which some may hold none.
 
     Attributes:
-      columns: [B, M] int32, columns of the rows' scores, those of a row distinct and
-        none of them its own positive's; which it is where a place holds no target.
+      columns: [B, M] int32, columns of the rows' scores, none of them the row's own
+        positive's; which it is where a place holds no target. A row may name a column
+        several times.
       shares: [B, M], of the row's weight; 0 where a place holds no target.
       mask: [B, M] bool, which places hold one. The share of a target may be 0 too.
     """
@@ -72,7 +73,9 @@ def targets_of(columns: tf.Tensor, weights: tf.Tensor, share: tf.Tensor) -> Targ
     shares = share * tf.math.divide_no_nan(shares, total)
     own = tf.range(tf.shape(columns)[0])[:, tf.newaxis]
     # What the positive's own column gets is what the others leave.
-    return _distinct(columns, shares, mask & tf.not_equal(columns, own), own)
+    mask &= tf.not_equal(columns, own)
+    shares = tf.where(mask, shares, tf.zeros_like(shares))
+    return Targets(tf.where(mask, columns, own), shares, mask)
 
 
 def check_columns(
@@ -255,7 +258,9 @@ def among_the_hardest(
       The targets by their new columns; logits and columns [n, 1 + M + k].
     """
     targets, minus_inf = scored.places, tf.constant(float("-inf"), logits.dtype)
-    values = tf.where(targets.mask, scored.scores, minus_inf)
+    # Each column counts once; what its other places lose goes to it too.
+    counts = targets.mask & _are_first(targets.columns)
+    values = tf.where(counts, scored.scores, minus_inf)
     behind = 1 + tf.range(tf.shape(values)[1])
     places = targets._replace(columns=tf.where(targets.mask, behind, 0))
     return (
@@ -317,19 +322,10 @@ def _gather_each(matrix: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     return tf.gather(tf.pad(matrix, [[0, 0], [0, 1]]), columns, batch_dims=1)
 
 
-def _distinct(
-    columns: tf.Tensor, shares: tf.Tensor, mask: tf.Tensor, own: tf.Tensor
-) -> Targets:
-    """Targets of which each row names a column once, with the sum of its shares."""
-    places = tf.where(mask, columns, tf.int32.max)
-    order = tf.argsort(places, axis=1, stable=True)
-    places, shares = (tf.gather(x, order, batch_dims=1) for x in (places, shares))
-    begins = tf.not_equal(places[:, 1:], places[:, :-1])
-    begins = tf.concat([tf.ones_like(places[:, :1], tf.bool), begins], axis=1)
-    runs = tf.cumsum(tf.cast(begins, tf.int32), axis=1) - 1
-    num_rows, num_targets = tf.unstack(tf.shape(places))
-    numbers = runs + row_starts(num_rows, num_targets)[:, tf.newaxis]
-    sums = tf.math.unsorted_segment_sum(shares, numbers, num_rows * num_targets)
-    mask = begins & tf.not_equal(places, tf.int32.max)
-    shares = tf.where(mask, tf.gather(sums, numbers), tf.zeros_like(shares))
-    return Targets(tf.where(mask, places, own), shares, mask)
+def _are_first(columns: tf.Tensor) -> tf.Tensor:
+    """[n, M] bool, which of columns [n, M] no place before them in their row has."""
+    order = tf.argsort(columns, axis=1, stable=True)
+    ordered = tf.gather(columns, order, batch_dims=1)
+    begins = tf.not_equal(ordered[:, 1:], ordered[:, :-1])
+    begins = tf.concat([tf.ones_like(columns[:, :1], tf.bool), begins], axis=1)
+    return tf.gather(begins, tf.argsort(order, axis=1), batch_dims=1)

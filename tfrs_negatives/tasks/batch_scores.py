@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from tfrs_negatives.losses.soft_targets import Targets
 from tfrs_negatives.tasks.batch import Batch
 from tfrs_negatives.tasks.columns import Columns
 from tfrs_negatives.tasks.compiled_loss import is_compiled
@@ -12,6 +11,7 @@ from tfrs_negatives.tasks.group_scores import GroupScores
 from tfrs_negatives.tasks.log_q import LogQ
 from tfrs_negatives.tasks.options import Options
 from tfrs_negatives.tasks.row_scores import RowScores
+from tfrs_negatives.tasks.row_targets import FoundTargets
 
 #: Either form; the loss and its gradients are the same.
 BatchScores: TypeAlias = RowScores | GroupScores
@@ -20,7 +20,7 @@ BatchScores: TypeAlias = RowScores | GroupScores
 def batch_scores_of(
     batch: Batch,
     columns: Columns,
-    targets: Targets | None,
+    targets: FoundTargets | None,
     log_q: LogQ,
     options: Options,
 ) -> BatchScores:

@@ -29,9 +29,6 @@ def rules_of(
     if options.remove_accidental_hits and groups is None:
         own = columns.own(columns.ids.values)
         collected.append(rules.same_key(own, columns.by_item))
-    if options.remove_accidental_hits and batch.targets is not None:
-        # Targets are positives too; of each, the column that is one is kept.
-        collected.append(batch.targets.rule(columns))
     if batch.known is not None:
         collected.append(known_positives_of(batch.known, columns, chosen))
     for name, keys in batch.keys.items():

@@ -429,13 +429,14 @@ class Retrieval(keras.layers.Layer, Task):
         )
         columns = Columns(batch, self._options)
         targets = targets_of(batch, columns, self._options)
-        with tf.control_dependencies([] if targets is None else [targets.columns]):
+        found = [] if targets is None else [targets.places.columns]
+        with tf.control_dependencies(found):
             log_q = log_q_of(batch, self._options)  # The first change of state.
         scores = batch_scores_of(batch, columns, targets, log_q, self._options)
         loss = scores.loss()
         if self._memory is not None and training:
             positives = scores.positives
-            with tf.control_dependencies([] if targets is None else [targets.columns]):
+            with tf.control_dependencies(found):
                 remember(self._memory, batch, columns, log_q, positives, self._options)
         updates = self._update_metrics(batch, columns, scores, loss, compute_metrics)
         with tf.control_dependencies([u for u in updates if u is not None]):

@@ -7,14 +7,13 @@ import tensorflow as tf
 from tfrs_negatives import distribute
 from tfrs_negatives.losses.dense_scores import DenseScores
 from tfrs_negatives.losses.scoring import Scoring
-from tfrs_negatives.losses.soft_targets import Targets
 from tfrs_negatives.tasks import compiled_loss
 from tfrs_negatives.tasks.batch import Batch
 from tfrs_negatives.tasks.columns import Columns
 from tfrs_negatives.tasks.log_q import LogQ
 from tfrs_negatives.tasks.masks import mask_of_negatives, rules_of
 from tfrs_negatives.tasks.options import Options
-from tfrs_negatives.tasks.row_targets import rows_own
+from tfrs_negatives.tasks.row_targets import FoundTargets, rows_own
 
 
 class RowScores:
@@ -29,7 +28,7 @@ class RowScores:
         self,
         batch: Batch,
         columns: Columns,
-        targets: Targets | None,
+        targets: FoundTargets | None,
         log_q: LogQ,
         options: Options,
     ) -> None:
@@ -38,6 +37,12 @@ class RowScores:
         self._dense: DenseScores | None = None
         embeddings = columns.embeddings(batch.candidates)
         self.positives = columns.positives(embeddings)
+        rules = rules_of(batch, columns, options)
+        if targets is not None and targets.copies is not None:
+            copies = targets.copies
+            if targets.are_shared and not self._is_compiled:
+                copies = copies.of_repeats()
+            rules.append(copies)
         mask = mask_of_negatives(batch, columns, options)
         negatives, negative_log_q, negative_mask = rows_own(batch, log_q, mask)
         self.scoring = Scoring.of(
@@ -47,11 +52,11 @@ class RowScores:
             negatives=negatives,
             log_q=columns.log_q(log_q.candidates),
             negative_log_q=negative_log_q,
-            rules=rules_of(batch, columns, options),
+            rules=rules,
             score_mask=columns.score_mask(batch.score_mask),
             negative_mask=negative_mask,
             labels=batch.labels,
-            targets=targets,
+            targets=None if targets is None else targets.places,
             sample_weight=batch.sample_weight,
         )
 

@@ -72,6 +72,21 @@ class RowTargets(NamedTuple):
         return tf.reshape(first < last, tf.shape(ids))
 
 
+class FoundTargets(NamedTuple):
+    """The targets of rows, by their columns.
+
+    Attributes:
+      places: `soft_targets.Targets`.
+      are_shared: Whether they are columns that all rows have.
+      copies: The rule that drops other columns of their items, where accidental hits
+        are dropped; or None. It lists the columns that are targets too.
+    """
+
+    places: soft_targets.Targets
+    are_shared: bool
+    copies: rules.Rule | None
+
+
 def checked(
     options: Options,
     ids: ListsLike | None,
@@ -189,9 +204,7 @@ def _lacks_log_q(targets: RowTargets, options: Options) -> bool:
     )
 
 
-def targets_of(
-    batch: Batch, columns: Columns, options: Options
-) -> soft_targets.Targets | None:
+def targets_of(batch: Batch, columns: Columns, options: Options) -> FoundTargets | None:
     """Finds the targets among the columns, or behind these where they are given.
 
     A target stands where its item does first; where it is the row's own positive, in
@@ -204,17 +217,21 @@ def targets_of(
     if targets is None:
         return None
     num_rows, num_targets = tf.unstack(tf.shape(targets.weights))
-    weights = targets.weights
+    weights, copies = targets.weights, None
+    if options.remove_accidental_hits:
+        copies = targets.rule(columns)
     if targets.embeddings is not None:
         begin = columns.size
         if batch.negatives is not None:
             begin += _checks.size(batch.negatives.embeddings, 1)
         behind = begin + tf.range(num_targets)
         places = tf.broadcast_to(behind, tf.stack([num_rows, num_targets]))
-        return soft_targets.targets_of(places, weights, targets.share)
+        places = soft_targets.targets_of(places, weights, targets.share)
+        return FoundTargets(places, False, copies)
     own = tf.range(num_rows)[:, tf.newaxis]
     ids = targets.item_ids
-    first, last = columns.by_item.ranges(tf.reshape(ids, [-1]))
+    found = targets.rule(columns) if copies is None else copies
+    first, last = found.ranges
     is_column = tf.reshape(first < last, tf.shape(ids))
     if options.absent_targets == "error":
         weights = _all_columns(weights, targets.ids, is_column)
@@ -223,9 +240,9 @@ def targets_of(
     order = tf.pad(columns.by_item.order, [[0, 1]])
     places = tf.reshape(tf.gather(order, first), tf.shape(ids))
     is_own = tf.equal(ids, batch.of_rows(batch.item_ids)[:, tf.newaxis])
-    return soft_targets.targets_of(
-        tf.where(is_own, own, places), weights, targets.share
-    )
+    places = tf.where(is_own, own, places)
+    places = soft_targets.targets_of(places, weights, targets.share)
+    return FoundTargets(places, True, copies)
 
 
 def rows_own(
