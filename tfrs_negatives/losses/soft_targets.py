@@ -240,6 +240,11 @@ def write(
     Where a place holds no target, the value must be that of the row's positive, or one
     for a matrix without it.
     """
+    if not compiled_by_xla():
+        # Most are there already, and to write one takes longer than to read it.
+        found = tf.gather(logits, targets.columns, batch_dims=1)
+        differs = targets.mask & tf.not_equal(found, values)
+        targets = targets._replace(mask=differs)
     places, values = _listed(logits, targets, values)
     with tf.control_dependencies([values]):
         return overwrite(logits, places, values, in_place)
