@@ -317,9 +317,11 @@ def _listed(
     """
     num_rows, num_columns = tf.unstack(tf.shape(matrix))
     places = row_starts(num_rows, num_columns)[:, tf.newaxis] + targets.columns
+    places, values = tf.reshape(places, [-1]), tf.reshape(values, [-1])
     if compiled_by_xla():
-        return tf.reshape(places, [-1]), tf.reshape(values, [-1])
-    return tf.boolean_mask(places, targets.mask), tf.boolean_mask(values, targets.mask)
+        return places, values
+    listed = tf.where(tf.reshape(targets.mask, [-1]))[:, 0]
+    return tf.gather(places, listed), tf.gather(values, listed)
 
 
 def _gather_each(matrix: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
