@@ -112,7 +112,6 @@ def checked(
     Raises:
       ValueError, tf.errors.InvalidArgumentError: As `tasks.Retrieval.call`.
     """
-    num_rows = _checks.size(queries)
     if ids is None and embeddings is None:
         others = {"target_weights": weights, "target_log_q": log_q}
         given = [name for name, value in others.items() if value is not None]
@@ -143,6 +142,7 @@ def checked(
             "shape [B, M] beside `target_embeddings`, received None. Pass them, or "
             "leave the rule out."
         )
+    num_rows = _checks.size(queries)
     is_ragged = isinstance(ids, tf.RaggedTensor)
     has_targets = None
     if embeddings is not None:
