@@ -7,6 +7,7 @@ from tfrs_negatives.layers import MixedLogQ, StreamingFrequency
 from tfrs_negatives.models import Model
 from tfrs_negatives.samplers import Uniform
 from tfrs_negatives.tasks import Retrieval
+from tfrs_negatives.teachers import Suggestions
 
 USERS, ITEMS, DIM = 12, 30, 8
 
@@ -186,3 +187,31 @@ def test_a_batch_by_itself():
         ),
     ]
     assert logs[0]["loss"] == pytest.approx(logs[1]["loss"], rel=1e-5)
+
+
+@pytest.mark.parametrize("ragged", [True, False])
+def test_fit_learns_from_targets_that_are_attached_to_batches(ragged):
+    users, items = np.arange(USERS).astype(str), np.arange(ITEMS).astype(str)
+    suggested = np.arange(USERS)[:, np.newaxis] % 6 + 6 * np.arange(2)
+    weights = np.tile([1.0, 0.5], (USERS, 1))
+    if ragged:
+        weights[3] = 0  # Nothing is known of this user.
+    table = Suggestions(users, suggested, weights, vocabulary=items)
+
+    class Distilled(TwoTower):
+        def compute_loss(self, features, training=False):
+            columns = tf.concat([features["item"], items], axis=0)
+            return self.task(
+                self.user_tower(features["user"]),
+                self.item_tower(columns),
+                candidate_ids=columns,
+                target_ids=features["target_ids"],
+                target_weights=features["target_weights"],
+                training=training,
+            )
+
+    model = Distilled(remove_accidental_hits=True, positive="outside")
+    model.compile(optimizer=keras.optimizers.Adam(0.05))
+    dataset = table.attach(interactions(), "user", ragged=ragged)
+    losses = model.fit(dataset, epochs=4, verbose=0).history["loss"]
+    assert losses[-1] < 0.95 * losses[0]

@@ -39,6 +39,11 @@ class Case:
     negative_ids: np.ndarray | None = None  # [B, M]
     negative_mask: np.ndarray | None = None  # [B, M]
     negative_log_q: np.ndarray | None = None  # [B, M]
+    target_ids: list | None = None  # B lists
+    target_weights: list | None = None  # B lists
+    target_embeddings: np.ndarray | None = None  # [B, M, d]
+    target_log_q: np.ndarray | None = None  # [B, M]
+    target_share: float | None = None
     labels: np.ndarray | None = None  # [B]
     sample_weight: np.ndarray | None = None  # [B]
     remembered: list = dataclasses.field(default_factory=list)  # dicts of entries
@@ -89,12 +94,53 @@ def positives_of_key(case, i):
     ]
 
 
+def listed_targets(case, i):
+    """`(item, weight)` of each target that row i lists, weights of 0 left out."""
+    if case.target_ids is None:
+        return []
+    pairs = zip(case.target_ids[i], case.target_weights[i], strict=True)
+    return [(item, weight) for item, weight in pairs if weight > 0]
+
+
+def place_of(case, i, item):
+    """Where a target of row i stands: the first column of its item, or its own."""
+    if item == case.ids[i]:
+        return "candidate", i
+    in_order = [("candidate", k) for k in range(case.num_rows)]
+    in_order += [("remembered", k) for k in range(len(case.remembered))]
+    in_order += [("candidate", k) for k in range(case.num_rows, len(case.ids))]
+    for kind, k in in_order:
+        held = case.ids[k] if kind == "candidate" else case.remembered[k]["id"]
+        if held is not None and held == item:
+            return kind, k
+    return None
+
+
+def targets_of(case, i):
+    """The weight of each target of row i by its place, its own positive's among them.
+
+    Targets that are no column are none.
+    """
+    weights = {}
+    if case.target_embeddings is not None:
+        for m, weight in enumerate(case.target_weights[i]):
+            if weight > 0:
+                weights["brought", m] = weight
+        return weights
+    for item, weight in listed_targets(case, i):
+        place = place_of(case, i, item)
+        if place is not None:
+            weights[place] = weights.get(place, 0) + weight
+    return weights
+
+
 def is_excluded(case, i, item):
     """Whether a rule on ids forbids an item, None for none, to row i."""
     if item is None:
         return False
-    if case.remove_accidental_hits and item == case.ids[i]:
-        return True
+    if case.remove_accidental_hits:
+        if item in [case.ids[i], *(target for target, _ in listed_targets(case, i))]:
+            return True
     if case.known is not None and item in case.known[i]:
         return True
     return case.mask_shared_positives and item in positives_of_key(case, i)
@@ -133,7 +179,7 @@ def _false_of_row(case, i):
 
 def negatives_of(case, i):
     """`(embedding, log q)` of each negative of row i that no rule drops."""
-    found = []
+    found, targets = [], targets_of(case, i)
     held = case.held_false
     false = _false_of_row(case, i) if held is None else held[i]
     for k, row in enumerate(case.candidate_rows):
@@ -145,6 +191,7 @@ def negatives_of(case, i):
         item = None if case.ids is None else case.ids[k]
         if (
             k == i
+            or ("candidate", k) in targets
             or false[0][k]
             or is_excluded(case, i, item)
             or shares_key(case, i, keys, k)
@@ -154,8 +201,8 @@ def negatives_of(case, i):
             continue
         log_q = 0.0 if case.log_q is None else case.log_q[k]
         found.append((case.candidates[row], log_q))
-    for entry, is_false in zip(case.remembered, false[1], strict=True):
-        if is_false:
+    for k, entry in enumerate(case.remembered):
+        if ("remembered", k) in targets or false[1][k]:
             continue
         of_entry = {name: ([key], [True]) for name, key in entry["keys"].items()}
         for name, key in entry["keys"].items():
@@ -210,14 +257,39 @@ def row_loss(case, i, factor=None):
             odds = own - (log_z - np.log(len(scores)))
             factor = 1 / (1 + np.exp(odds))
         return -factor * (own - log_z), factor
-    if not scores:
-        return 0.0, None
-    if case.positive == "outside":
-        rho = 1.0 if case.negative_weight is None else case.negative_weight
-        return rho * np.logaddexp.reduce(scores) - own, None
     if case.positive == "all":
         own -= own_log_q
-    return np.logaddexp.reduce([own, *scores]) - own, None
+    targets = targets_of(case, i)
+    share = 0.5 if case.target_share is None else case.target_share
+    mean, others = own if not targets else (1 - share) * own, []
+    for place, weight in targets.items():
+        scored = own
+        if place != ("candidate", i):
+            scored = target_score(case, i, query, place)
+            others.append(scored)
+        mean += share * weight / sum(targets.values()) * scored
+    if case.positive == "outside":
+        rho = 1.0 if case.negative_weight is None else case.negative_weight
+        value = rho * np.logaddexp.reduce(scores) - mean if scores else 0.0
+        return value, None
+    return np.logaddexp.reduce([own, *others, *scores]) - mean, None
+
+
+def target_score(case, i, query, place):
+    """What the target of row i at a place scores, corrected as its positive is."""
+    kind, k = place
+    log_q = 0.0
+    if kind == "candidate":
+        embedding = case.candidates[case.candidate_rows[k]]
+        log_q = 0.0 if case.log_q is None else case.log_q[k]
+    elif kind == "remembered":
+        embedding = case.remembered[k]["embedding"]
+        log_q = case.remembered[k]["log_q"]
+    else:
+        embedding = case.target_embeddings[i, k]
+        log_q = 0.0 if case.target_log_q is None else case.target_log_q[i, k]
+    corrected = log_q if case.positive == "all" else 0.0
+    return score(query, embedding, case.temperature) - corrected
 
 
 def sigmoid_loss(case, i, own, own_log_q, scores):

@@ -43,6 +43,10 @@ def given():
         "negative_mask": rng.random((B, M)) < 0.8,
         "negative_log_q": np.full((B, M), -2.0, "float32"),
         "candidate_log_q": np.full(C, -2.0, "float32"),
+        "target_ids": names(rng, B, M),
+        "target_weights": np.ones((B, M), "float32"),
+        "target_embeddings": rng.normal(size=(B, M, D)).astype("float32"),
+        "target_log_q": np.full((B, M), -2.0, "float32"),
         "sample_weight": np.ones(B, "float32"),
         "score_mask": score_mask,
         "training": True,
@@ -96,8 +100,9 @@ def test_each_argument_is_converted_and_checked_once(given, counts):
     arguments = {name.split()[1].split("[")[0] for name in conversions}
     masks = {"query_key_mask", "candidate_key_mask"}
     assert arguments == set(given) - {"training"} and masks <= arguments
-    # Ids, two keys of rows, one of candidates, known and measured positives, negatives.
-    assert counts["to_hash_bucket_strong"] == 7
+    # Ids, two keys of rows, one of candidates, known and measured positives, negatives,
+    # targets.
+    assert counts["to_hash_bucket_strong"] == 8
     once = {name: counts[name] for name in counts if name.startswith(("check", "keys"))}
     assert once == dict.fromkeys(once, 1) and len(once) == 4
     assert counts["KnownPositives"] == 1
@@ -119,6 +124,10 @@ BAD = {
     "negative_embeddings": np.zeros((B, M, D + 1)),
     "negative_ids": np.zeros((B, M + 1), int),
     "negative_mask": np.zeros((B, M), int),
+    "target_ids": np.zeros((B, M + 1), int),
+    "target_weights": np.zeros((B, M)),
+    "target_embeddings": np.zeros((B, M, D + 1)),
+    "target_log_q": np.full((B, M), np.inf),
     "sample_weight": np.zeros(B + 1),
     "score_mask": np.zeros((B, C), bool),
     "training": None,

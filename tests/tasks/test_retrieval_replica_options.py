@@ -47,6 +47,27 @@ def labels(rows):
     return {"labels": rows["label"], "sample_weight": rows["weight"]}
 
 
+def targets(rows):
+    """The rows' own lists, of which a batch has some."""
+    return {
+        "target_ids": rows["known"],
+        "target_weights": tf.cast(rows["known"] % 3 + 1, tf.float32),
+        "query_keys": rows["user"],
+    }
+
+
+def with_targets():
+    return Retrieval(
+        sampling_correction=StreamingFrequency(64, num_hashes=2),
+        memory=CrossBatchMemory(20, 3, num_keys=1),
+        remove_accidental_hits=True,
+        mask_shared_positives=True,
+        target_share=0.6,
+        absent_targets="drop",
+        global_negatives=True,
+    )
+
+
 def with_counts():
     return Retrieval(
         sampling_correction=StaticFrequency(np.arange(1, ITEMS + 1)),
@@ -79,13 +100,14 @@ CASES = {
         labels,
     ),
     "counts": (with_counts, None),
+    "targets": (with_targets, targets),
 }
 
 
-SLOW = "keys of candidates", "strings"
+SLOW = "keys of candidates", "strings", "targets"
 
 
-@pytest.mark.parametrize("case", some_of(CASES, ["given log q", "labels"]))
+@pytest.mark.parametrize("case", some_of(CASES, ["given log q", "labels", "targets"]))
 def test_on_two(two_replicas, case):
     make_task, call = CASES[case]
     check(two_replicas, 2, make_task=make_task, call=call)

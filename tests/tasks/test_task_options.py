@@ -91,7 +91,28 @@ def cases(draw):
         if draw(flag):
             mask = rng.random(num_columns) < draw(st.sampled_from([0.0, 0.7, 1.0]))
             candidate_strata = rng.choice([-1, 0, 5, 2**62], num_columns), mask
+    targets = {}
+    kind = draw(st.sampled_from([None, None, "ids", "embeddings"]))
+    if kind and not sigmoid and positive != "refined":
+        lengths = rng.integers(0, 5, num_rows)
+        if kind == "embeddings":
+            most = rng.integers(1, 4)
+            lengths = np.full(num_rows, most)
+            targets["target_embeddings"] = rng.normal(size=(num_rows, most, D))
+            if corrected and positive == "all":
+                target_log_q = np.log(rng.uniform(0.01, 0.9, (num_rows, most)))
+                targets["target_log_q"] = target_log_q
+        if has_ids:
+            targets["target_ids"] = [ids(length) for length in lengths]
+        if targets:
+            # Some are 0, but not the last of a list.
+            targets["target_weights"] = [
+                rng.uniform(0.1, 3, n) * (rng.permutation(max(n, 1))[:n] != 1)
+                for n in lengths
+            ]
+            targets["target_share"] = draw(st.sampled_from([None, 0.0, 0.3, 1.0]))
     return task_oracle.Case(
+        **targets,
         queries=rng.normal(size=shape),
         candidates=rng.normal(size=(num_items, D)),
         query_rows=by_row,
@@ -183,10 +204,13 @@ def task_of(case, form):
     if case.sigmoid:
         loss = SampledSigmoid(**options)
         options = {"loss": loss}
+    else:
+        options["target_share"] = case.target_share
     return Retrieval(
         remove_accidental_hits=case.remove_accidental_hits,
         mask_shared_positives=case.mask_shared_positives,
         memory=memory,
+        absent_targets="drop",
         jit_compile=form["how"] == "compiled" and case.reduction != "none",
         **options,
     )
@@ -211,6 +235,8 @@ def arguments(case, form):
         found["known_positive_ids"] = (
             ragged if form["ragged"] else ragged.to_tensor(filler)
         )
+    if case.target_weights is not None:
+        found |= targets_of(case, form)
     for kind, keys in (("query", case.query_keys), ("candidate", case.candidate_keys)):
         if keys:
             found[f"{kind}_keys"] = {n: tf.constant(k) for n, (k, _) in keys.items()}
@@ -236,15 +262,52 @@ def arguments(case, form):
     return found
 
 
+def targets_of(case, form):
+    """Targets as lists, or padded with weights of 0 and, where there are none, own."""
+    found = {}
+    if case.target_embeddings is not None:
+        found["target_embeddings"] = tf.constant(case.target_embeddings)
+        shape = case.target_embeddings.shape[:2]
+        weights = np.array(case.target_weights).reshape(shape)
+        found["target_weights"] = tf.constant(weights)
+        if case.target_log_q is not None:
+            found["target_log_q"] = tf.constant(case.target_log_q)
+        if case.target_ids is not None:
+            ids = np.array(case.target_ids, np.int64).reshape(shape)
+            found["target_ids"] = typed(ids, form["strings"])
+    elif form["ragged"]:
+        lengths = np.array([len(ids) for ids in case.target_ids], np.int64)
+        for name in ("target_ids", "target_weights"):
+            flat = np.concatenate([*getattr(case, name), []])
+            flat = typed(flat, form["strings"]) if name == "target_ids" else flat
+            found[name] = tf.RaggedTensor.from_row_lengths(flat, lengths)
+    else:
+        longest = max([1, *(len(ids) for ids in case.target_ids)])
+        ids = np.full((case.num_rows, longest), 12_345, np.int64)
+        weights = np.zeros((case.num_rows, longest))
+        for i, listed in enumerate(case.target_ids):
+            ids[i, : len(listed)] = listed
+            weights[i, : len(listed)] = case.target_weights[i]
+            if not len(listed):
+                ids[i, 0], weights[i, 0] = case.ids[i], 1
+        found["target_ids"] = typed(ids, form["strings"])
+        found["target_weights"] = tf.constant(weights)
+    return found
+
+
 def computed(case, form):
-    """The loss of the task, and its gradients in queries, candidates, negatives."""
+    """The loss of the task, and its gradients in all embeddings."""
     task, given = task_of(case, form), arguments(case, form)
     if case.remembered and form["strings"]:
         # The queue holds hashes of strings, which the oracle does not know.
         given = arguments(case, {**form, "strings": False})
-    leaves = [tf.constant(case.queries), tf.constant(case.candidates)]
-    if case.negatives is not None:
-        leaves.append(given.pop("negative_embeddings"))
+    leaves = {
+        "query_embeddings": tf.constant(case.queries),
+        "candidate_embeddings": tf.constant(case.candidates),
+    }
+    for name in ("negative_embeddings", "target_embeddings"):
+        if name in given:
+            leaves[name] = given.pop(name)
     rows = {
         "query_rows": tf.constant(case.query_rows),
         "candidate_rows": tf.constant(case.candidate_rows),
@@ -254,25 +317,19 @@ def computed(case, form):
         given = dict(given)
         with tf.GradientTape() as tape:
             tape.watch(leaves)
-            queries, candidates, *negatives = leaves
-            if negatives:
-                given["negative_embeddings"] = negatives[0]
+            given |= leaves
             if form["gathered"]:
-                queries = tf.gather(queries, rows["query_rows"])
-                candidates = tf.gather(candidates, rows["candidate_rows"])
+                for kind in ("query", "candidate"):
+                    name = f"{kind}_embeddings"
+                    given[name] = tf.gather(leaves[name], rows[f"{kind}_rows"])
             else:
                 given |= rows
-            loss = task(
-                queries,
-                candidates,
-                training=False,
-                **given,
-            )
+            loss = task(training=False, **given)
             total = tf.reduce_sum(loss)
         gradients = tape.gradient(
             total, leaves, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        return loss, [tf.convert_to_tensor(g) for g in gradients]
+        return loss, {n: tf.convert_to_tensor(g) for n, g in gradients.items()}
 
     how = form["how"]
     if how == "eager":
@@ -301,11 +358,19 @@ def check(case, form):
     assert np.isfinite(expected).all()
     np.testing.assert_allclose(loss, expected, rtol=tolerance, atol=tolerance)
     rng = np.random.default_rng(0)
-    names = ["queries", "candidates", "negatives"][: len(gradients)]
-    directions = {name: rng.normal(size=getattr(case, name).shape) for name in names}
+    attributes = {
+        "query_embeddings": "queries",
+        "candidate_embeddings": "candidates",
+        "negative_embeddings": "negatives",
+        "target_embeddings": "target_embeddings",
+    }
+    directions = {
+        attributes[name]: rng.normal(size=gradient.shape)
+        for name, gradient in gradients.items()
+    }
     found = sum(
-        np.sum(gradient.numpy() * directions[name])
-        for name, gradient in zip(names, gradients, strict=True)
+        np.sum(gradient.numpy() * directions[attributes[name]])
+        for name, gradient in gradients.items()
     )
     slope = task_oracle.slope(case, directions)
     np.testing.assert_allclose(found, slope, rtol=1e-4, atol=1e-5)

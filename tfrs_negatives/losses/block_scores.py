@@ -8,7 +8,13 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfrs_negatives import _checks
-from tfrs_negatives.losses import hard_negatives, heads, products, row_blocks
+from tfrs_negatives.losses import (
+    hard_negatives,
+    heads,
+    products,
+    row_blocks,
+    soft_targets,
+)
 from tfrs_negatives.losses.dropped_pairs import DroppedPairs
 from tfrs_negatives.losses.in_place import set_each
 from tfrs_negatives.losses.scores_above import drop_above
@@ -25,6 +31,7 @@ class BlockScores(NamedTuple):
       by_head: [n, H, width], the products alone; None without heads.
       mined: None, or where the logits came from, as columns of the `width` scored.
       width: How many columns were scored, scalar int32.
+      targets: What shares the rows' weight with their positives, or None.
     """
 
     logits: tf.Tensor
@@ -32,6 +39,7 @@ class BlockScores(NamedTuple):
     by_head: tf.Tensor | None
     mined: tf.Tensor | None
     width: tf.Tensor
+    targets: soft_targets.ScoredTargets | None = None
 
 
 def scores_of(
@@ -74,24 +82,28 @@ def scores_of(
         scores = of_towers()
         return scores - rows.of(scoring.log_q) if corrects and corrects_own else scores
 
+    if corrects and not corrects_own:
+        logits = set_each(logits, positives, of_positives(), in_place)
+    own_by_head, own, are_false = None, None, None
+    if negatives:
+        own_by_head = products.own(queries, *negatives)
+        own = heads.best(own_by_head)
+        if guide is not None and guide.is_the_towers:
+            are_false = own > guide.bounds(of_towers())
+        if scoring.negative_log_q is not None:
+            own -= rows.of(scoring.negative_log_q)
+    targets = None
+    if scoring.targets is not None:
+        targets, logits = read_targets(scoring, rows, logits, own, corrects_own)
     if guide is not None:
         scores, bounds = guide.compared(rows, plain, of_towers())
         # With a negative margin the positive, too, which is put back.
         logits = drop_above(logits, scores, bounds, in_place)
         logits = set_each(logits, positives, of_positives(), in_place)
-    elif corrects and not corrects_own:
-        logits = set_each(logits, positives, of_positives(), in_place)
     if scoring.score_mask is not None:
         logits = _keep(logits, rows.of(scoring.score_mask))
     logits = dropped.drop(logits, of_positives, in_place)
     if negatives:
-        own_by_head = products.own(queries, *negatives)
-        own = heads.best(own_by_head)
-        are_false = None
-        if guide is not None and guide.is_the_towers:
-            are_false = own > guide.bounds(of_towers())
-        if scoring.negative_log_q is not None:
-            own -= rows.of(scoring.negative_log_q)
         if scoring.negative_mask is not None:
             own = _keep(own, rows.of(scoring.negative_mask))
         if are_false is not None:
@@ -99,7 +111,45 @@ def scores_of(
         logits = tf.concat([logits, own], axis=1)
         if by_head is not None:
             by_head = tf.concat([by_head, own_by_head], axis=-1)
-    return BlockScores(logits, positives, by_head, None, tf.shape(logits)[1])
+    if targets is not None and may_have_changed(scoring, corrects_own):
+        logits = soft_targets.write(logits, targets.places, targets.scores, in_place)
+    width = tf.shape(logits)[1]
+    return BlockScores(logits, positives, by_head, None, width, targets)
+
+
+def read_targets(
+    scoring: Scoring,
+    rows: row_blocks.AnyRows,
+    logits: tf.Tensor,
+    own: tf.Tensor | None,
+    corrects_own: bool,
+) -> tuple[soft_targets.ScoredTargets, tf.Tensor]:
+    """The targets of some rows, corrected as their positives are, before masks.
+
+    Args:
+      scoring, rows, corrects_own: As in `scores_of`.
+      logits: [n, C], corrected.
+      own: [n, M], likewise, of the rows' own negatives; or None.
+
+    Returns:
+      `ScoredTargets`, and logits that are computed only once these were read.
+    """
+    assert scoring.targets is not None
+    places = scoring.targets.of(rows)
+    targets = soft_targets.read(places, logits, rows.indices, own)
+    # What follows may change them in place.
+    with tf.control_dependencies([targets.scores, targets.own]):
+        logits = tf.identity(logits)
+    if scoring.log_q is not None and not corrects_own:
+        own_log_q = scoring.negative_log_q
+        own_log_q = None if own_log_q is None else rows.of(own_log_q)
+        targets = soft_targets.corrected_back(targets, scoring.log_q, own_log_q)
+    return targets, logits
+
+
+def may_have_changed(scoring: Scoring, corrects_own: bool) -> bool:
+    """Whether logits may lack a target, or hold it as corrected by a log q."""
+    return scoring.is_masked or (scoring.log_q is not None and not corrects_own)
 
 
 def keep_hardest(
@@ -108,9 +158,17 @@ def keep_hardest(
     """Keeps each row's hardest negatives; all, for a number that is not positive."""
     k = tf.convert_to_tensor(num_hard_negatives)
     k = tf.where(k > 0, k, scored.width)
-    logits, mined = hard_negatives.hardest(scored.logits, scored.positives, k, in_place)
+    logits, targets = scored.logits, scored.targets
+    if targets is not None:
+        # They are kept, and are no negatives.
+        logits = soft_targets.hide(logits, targets, in_place)
+    logits, mined = hard_negatives.hardest(logits, scored.positives, k, in_place)
+    if targets is not None:
+        targets, logits, mined = soft_targets.among_the_hardest(targets, logits, mined)
     positives = tf.zeros_like(scored.positives)
-    return scored._replace(logits=logits, positives=positives, mined=mined)
+    return scored._replace(
+        logits=logits, positives=positives, mined=mined, targets=targets
+    )
 
 
 def gradients(

@@ -10,7 +10,14 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from tfrs_negatives.losses import compared_rules, heads, products, row_blocks
+from tfrs_negatives.losses import (
+    block_scores,
+    compared_rules,
+    heads,
+    products,
+    row_blocks,
+    soft_targets,
+)
 from tfrs_negatives.losses.block_scores import BlockScores
 from tfrs_negatives.losses.in_place import get_each
 from tfrs_negatives.losses.scoring import Scoring
@@ -49,6 +56,21 @@ def scores_of(
     if scoring.log_q is not None:
         corrected = logits - scoring.log_q
         logits = corrected if corrects_own else tf.where(is_own, logits, corrected)
+    own_by_head, own, own_are_false = None, None, None
+    if negatives:
+        own_by_head = products.own(queries, *negatives)
+        if temperature is not None:
+            own_by_head /= temperature
+        own = heads.best(own_by_head)
+        if guide is not None and guide.is_the_towers:
+            own_are_false = own > guide.bounds(of_towers)
+        if scoring.negative_log_q is not None:
+            own -= rows.of(scoring.negative_log_q)
+    targets = None
+    if scoring.targets is not None:
+        targets, logits = block_scores.read_targets(
+            scoring, rows, logits, own, corrects_own
+        )
     if are_false is not None:
         logits = _lose(logits, are_false & ~is_own)
     if scoring.score_mask is not None:
@@ -57,25 +79,18 @@ def scores_of(
         dropped = compared_rules.matches(scoring.rules, rows)
         logits = _keep(logits, is_own | ~dropped)
     if negatives:
-        own_by_head = products.own(queries, *negatives)
-        if temperature is not None:
-            own_by_head /= temperature
-        own = heads.best(own_by_head)
-        own_are_false = None
-        if guide is not None and guide.is_the_towers:
-            own_are_false = own > guide.bounds(of_towers)
-        if scoring.negative_log_q is not None:
-            own -= rows.of(scoring.negative_log_q)
         if scoring.negative_mask is not None:
             own = _keep(own, rows.of(scoring.negative_mask))
         if own_are_false is not None:
             own = _lose(own, own_are_false)
         logits = tf.concat([logits, own], axis=1)
         by_head = tf.concat([by_head, own_by_head], axis=-1)
-    has_heads = queries.shape.rank == 3
-    return BlockScores(
-        logits, rows.indices, by_head if has_heads else None, None, tf.shape(logits)[1]
-    )
+    if targets is not None and block_scores.may_have_changed(scoring, corrects_own):
+        logits = soft_targets.write(logits, targets.places, targets.scores, True)
+    if queries.shape.rank != 3:
+        by_head = None
+    width = tf.shape(logits)[1]
+    return BlockScores(logits, rows.indices, by_head, None, width, targets)
 
 
 def _lose(logits: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from tfrs_negatives._xla import compiled_by_xla
+from tfrs_negatives._xla import compiled_by_xla, placed_on_gpu
 
 
 def overwrite(
@@ -35,6 +35,25 @@ def overwrite(
         flat = tf.tensor_scatter_nd_update(flat, places[:, tf.newaxis], values)
     if matrix.shape.is_fully_defined():
         return tf.reshape(flat, matrix.shape)
+    return tf.ensure_shape(tf.reshape(flat, tf.shape(matrix)), matrix.shape)
+
+
+def add(matrix: tf.Tensor, places: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Returns `matrix` with values added in some places, in place where that is known.
+
+    Args:
+      matrix, values: As in `overwrite`.
+      places: Likewise; what is repeated is added again.
+
+    Returns:
+      [n, m].
+    """
+    flat = tf.reshape(matrix, [-1])
+    # In place a GPU adds what is repeated but once.
+    if compiled_by_xla() or placed_on_gpu():
+        flat = tf.tensor_scatter_nd_add(flat, places[:, tf.newaxis], values)
+    else:
+        flat = tf.raw_ops.InplaceAdd(x=flat, i=places, v=values)
     return tf.ensure_shape(tf.reshape(flat, tf.shape(matrix)), matrix.shape)
 
 

@@ -131,23 +131,7 @@ def check_negatives(
     """
     if negatives is None:
         return None, None, None
-    negatives = as_float("negative_embeddings", negatives)
-    hint = "Pass [B, M, d]: M negatives for each row, padded and masked."
-    _checks.check_rank("negative_embeddings", negatives, (3,), hint)
-    num_rows, width = _checks.size(queries), _checks.size(queries, -1)
-    negatives = _checks.check_size("negative_embeddings", negatives, 0, num_rows, hint)
-    negatives = _checks.check_size("negative_embeddings", negatives, 2, width, hint)
-
-    def checked(name: str, values: tf.Tensor) -> tf.Tensor:
-        _checks.check_rank(name, values, (2,), f"Pass [B, M]. {hint}")
-        values = _checks.check_size(name, values, 0, num_rows, hint)
-        return _checks.check_size(name, values, 1, _checks.size(negatives, 1), hint)
-
-    if log_q is not None:
-        log_q = checked("negative_log_q", _checks.dense("negative_log_q", log_q))
-        finite = tf.reduce_all(tf.math.is_finite(log_q))
-        message = "`negative_log_q` must be finite, padding included. Received:"
-        log_q = _checks.guard(log_q, tf.debugging.Assert(finite, [message, log_q]))
+    negatives, log_q = check_rows_own("negative", negatives, log_q, queries)
     if mask is not None:
         mask = _checks.dense("negative_mask", mask)
         if mask.dtype != tf.bool:
@@ -155,8 +139,54 @@ def check_negatives(
                 f"`negative_mask` must be bool, received {mask.dtype.name}. Pass True "
                 "where the negative counts."
             )
-        mask = checked("negative_mask", mask)
+        mask = _check_places("negative", "mask", mask, negatives)
     return negatives, log_q, mask
+
+
+def check_rows_own(
+    kind: str, embeddings: TensorLike, log_q: TensorLike | None, queries: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor | None]:
+    """Checks embeddings that one row alone is scored against.
+
+    Args:
+      kind: "negative" or "target", for messages.
+      embeddings: [B, M, d].
+      log_q: [B, M] or None.
+      queries: [B, ..., d], checked already.
+
+    Returns:
+      Both, as tensors.
+    """
+    name, hint = f"{kind}_embeddings", _hint_of_places(kind)
+    embeddings = as_float(name, embeddings)
+    num_rows, width = _checks.size(queries), _checks.size(queries, -1)
+    _checks.check_rank(name, embeddings, (3,), hint)
+    embeddings = _checks.check_size(name, embeddings, 0, num_rows, hint)
+    embeddings = _checks.check_size(name, embeddings, 2, width, hint)
+    if log_q is not None:
+        log_q = _checks.dense(f"{kind}_log_q", log_q)
+        log_q = _check_places(kind, "log_q", log_q, embeddings)
+        finite = tf.reduce_all(tf.math.is_finite(log_q))
+        message = f"`{kind}_log_q` must be finite, padding included. Received:"
+        log_q = _checks.guard(log_q, tf.debugging.Assert(finite, [message, log_q]))
+    return embeddings, log_q
+
+
+def _hint_of_places(kind: str) -> str:
+    weighted = "masked" if kind == "negative" else "of weight 0 there"
+    return f"Pass [B, M, d]: M {kind}s for each row, padded and {weighted}."
+
+
+def _check_places(
+    kind: str, what: str, values: tf.Tensor, embeddings: tf.Tensor
+) -> tf.Tensor:
+    """Returns `values`, checked to be [B, M] for embeddings [B, M, d]."""
+    name, hint = f"{kind}_{what}", _hint_of_places(kind)
+    _checks.check_rank(name, values, (2,), f"Pass [B, M]. {hint}")
+    for axis in (0, 1):
+        size = _checks.size(embeddings, axis)
+        values = _checks.check_size(name, values, axis, size, hint)
+    return values
 
 
 def check_both_corrected(

@@ -116,6 +116,30 @@ class Rule:
         """Whether each row has one key instead of a list."""
         return self._starts is None
 
+    @property
+    def ranges(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """`(first, last)`, [L] int32: entry i drops the sorted columns `first:last`."""
+        return self._first, self._last
+
+    def of_repeats(self) -> Rule:
+        """The rule of lists without the keys that a single column has.
+
+        For rows that keep the first column of each of their keys: fewer are listed.
+        How many are left depends on values, which XLA cannot compile.
+        """
+        repeats = self._last - self._first > 1
+        before = tf.cumsum(tf.cast(repeats, tf.int32))
+        before = tf.concat([[0], before], axis=0)
+        rule = copy.copy(self)
+        rule._starts = tf.gather(before, self._starts)
+        rule._ends = tf.gather(before, self._ends)
+        rule.mask = None
+        rule.entries, rule._first, rule._last = (
+            tf.boolean_mask(values, repeats)
+            for values in (self.entries, self._first, self._last)
+        )
+        return rule
+
     def drops(self, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
         """Whether single pairs are dropped; for a rule of single entries.
 

@@ -22,6 +22,7 @@ from tfrs_negatives.losses import (
     inputs,
     reductions,
     row_blocks,
+    soft_targets,
 )
 from tfrs_negatives.losses.block_scores import BlockScores
 from tfrs_negatives.losses.block_sizes import partition_of
@@ -69,6 +70,9 @@ class SampledLoss(abc.ABC):
 
     POSITIVES: tuple[str, ...] = ("all", "negatives")
 
+    #: What a row's further targets get of its weight, in losses that have any.
+    target_share: ScalarLike | None = None
+
     def __init__(
         self,
         temperature: ScalarLike | None = None,
@@ -115,8 +119,10 @@ class SampledLoss(abc.ABC):
             "num_hard_negatives",
             "negative_weight",
             "false_negative_filter",
+            "target_share",
         ):
-            options[name] = getattr(self, name)  # Variables as such, in a graph too.
+            if name in options:  # Variables as such, in a graph too.
+                options[name] = getattr(self, name)
         return described(self, **options)
 
     def get_config(self) -> Config:
@@ -153,6 +159,8 @@ class SampledLoss(abc.ABC):
         sample_weight: TensorLike | None = None,
         guide_query_embeddings: TensorLike | None = None,
         guide_candidate_embeddings: TensorLike | None = None,
+        target_columns: TensorLike | None = None,
+        target_weights: TensorLike | None = None,
     ) -> tf.Tensor:
         """Computes the loss.
 
@@ -177,6 +185,11 @@ class SampledLoss(abc.ABC):
             `false_negative_filter` judges columns, and leaves `negative_embeddings`.
             None: it judges all by the scores themselves.
           guide_candidate_embeddings: [C, d'], likewise.
+          target_columns: [B, M'] integers, for losses that can share a row's weight
+            (`SampledSoftmax`): columns that are targets beside the row's own
+            positive. Numbers from C on are the row's own `negative_embeddings`.
+          target_weights: [B, M'], at least 0, of any scale: how a row's targets share
+            what they get; 0 where a place holds none. None means 1.
 
         Returns:
           Scalar, or [B] with `reduction="none"`; float32, or float64 for
@@ -203,6 +216,11 @@ class SampledLoss(abc.ABC):
         if negatives is not None:
             inputs.check_both_corrected(log_q, negative_log_q)
         temperature = self.checked_temperature(dtype)
+        targets = None
+        if target_columns is not None or target_weights is not None:
+            targets = self._checked_targets(
+                target_columns, target_weights, num_rows, candidates, negatives, dtype
+            )
         scoring = Scoring.of(
             queries,
             candidates,
@@ -215,6 +233,7 @@ class SampledLoss(abc.ABC):
             score_mask=inputs.check_score_mask(score_mask, num_rows, num_columns),
             negative_mask=negative_mask,
             labels=self.checked_labels(labels, num_rows, dtype),
+            targets=targets,
             sample_weight=reductions.check_row_weights(sample_weight, num_rows),
             guide=guide_of(
                 self.false_negative_filter,
@@ -239,8 +258,9 @@ class SampledLoss(abc.ABC):
                 fused_blocks.run, fused, partition, scoring.product_dtype
             )
         else:
-            order = row_order(scoring.rules, partition.num_blocks)
-            partition = partition._replace(order=order)
+            if scoring.targets is None:  # They are read where no pair is dropped yet.
+                order = row_order(scoring.rules, partition.num_blocks)
+                partition = partition._replace(order=order)
             block = functools.partial(self._block, scoring)
             # Where each row's loss is returned, the weights are what comes back to it.
             unweighted = scoring.sample_weight is None and self.reduction != "none"
@@ -297,7 +317,7 @@ class SampledLoss(abc.ABC):
           `(allowed, kept, mass)`, [r, C + M] each: which pairs are negatives after
           the masks, which of them still are after the mining of hard ones, and the
           absolute derivative of the row's loss in the pair's score, 0 where it is not
-          kept. The row's own positive is none.
+          kept. The row's own positive is none, and no target is.
         """
         chosen = row_blocks.ChosenRows(rows)
         queries, candidates, *negatives = map(tf.stop_gradient, scoring.embeddings)
@@ -324,7 +344,10 @@ class SampledLoss(abc.ABC):
 
         def without_own(matrix: tf.Tensor) -> tf.Tensor:
             none = tf.zeros_like(rows, matrix.dtype)
-            return set_each(matrix, rows, none, in_place=False)
+            matrix = set_each(matrix, rows, none, in_place=False)
+            if scoring.targets is None:
+                return matrix
+            return soft_targets.without(matrix, scoring.targets.of(chosen))
 
         return without_own(allowed), without_own(kept), without_own(mass)
 
@@ -351,6 +374,42 @@ class SampledLoss(abc.ABC):
                 "out, or use `SampledSigmoid`."
             )
         return None
+
+    def checked_target_share(self, dtype: tf.DType) -> tf.Tensor:
+        """What targets get of a row's weight, a scalar computed only if in [0, 1].
+
+        Raises:
+          ValueError: The loss has no targets.
+        """
+        del dtype
+        raise ValueError(
+            f"`{type(self).__name__}` pays for each row's own candidate alone: "
+            "expected no targets. Leave `target_ids` or `target_columns`, and what "
+            "tells about them, out, or use `SampledSoftmax`."
+        )
+
+    def _checked_targets(
+        self,
+        columns: TensorLike | None,
+        weights: TensorLike | None,
+        num_rows: tf.Tensor,
+        candidates: tf.Tensor,
+        negatives: tf.Tensor | None,
+        dtype: tf.DType,
+    ) -> soft_targets.Targets:
+        """Targets given as columns of candidates and of the rows' own negatives."""
+        share = self.checked_target_share(dtype)
+        if columns is None:
+            raise ValueError(
+                "`target_weights` weigh targets: expected `target_columns` of the same "
+                "shape, received None."
+            )
+        num_columns = _checks.size(candidates)
+        if negatives is not None:
+            num_columns += _checks.size(negatives, 1)
+        return soft_targets.check_columns(
+            columns, weights, share, num_rows, num_columns
+        )
 
     def checked_temperature(self, dtype: tf.DType) -> tf.Tensor:
         """The temperature, a scalar of a dtype, computed only if it is positive."""
@@ -405,7 +464,18 @@ class SampledLoss(abc.ABC):
         """`_row_losses` of some rows of a batch."""
         log_q = None if scoring.log_q is None else rows.of(scoring.log_q)
         labels = None if scoring.labels is None else rows.of(scoring.labels)
-        return self._row_losses(scored, log_q, labels, scoring.negative_weight)
+        targets, in_sum = scored.targets, self.positive != "outside"
+        if targets is not None and not in_sum:
+            logits = soft_targets.hide(scored.logits, targets, in_place=True)
+            scored = scored._replace(logits=logits)
+        losses, d_logits, factors = self._row_losses(
+            scored, log_q, labels, scoring.negative_weight
+        )
+        if targets is not None:
+            losses, d_logits = soft_targets.shared_out(
+                losses, d_logits, scored.positives, targets, in_sum
+            )
+        return losses, d_logits, factors
 
     def _block(
         self, scoring: Scoring, rows: row_blocks.AnyRows, *embeddings: tf.Tensor

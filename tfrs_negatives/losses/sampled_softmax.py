@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import numbers
 
 import tensorflow as tf
 
@@ -15,7 +16,7 @@ from tfrs_negatives.losses.false_negative_filter import FalseNegativeFilter
 from tfrs_negatives.losses.repeat_groups import Layout
 from tfrs_negatives.losses.sampled_loss import SampledLoss
 from tfrs_negatives.losses.scoring import Scoring
-from tfrs_negatives.types import ScalarLike
+from tfrs_negatives.types import Config, ScalarLike
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -38,6 +39,21 @@ class SampledSoftmax(SampledLoss):
 
     A dropped pair has probability 0 and gradient exactly 0, as if its column
     were deleted for that row. A row left without negatives costs 0.
+
+    A row may have further targets, columns t of weights w(i, t), and then pays
+    the cross-entropy against a distribution over columns: with the share S of its
+    weight that targets get together, and p(i, t) = w(i, t) / sum_t w(i, t),
+
+        loss_i = log sum_k exp s(i, k)  -  (1 - S) s(i, positive of i)
+                 -  S sum_t p(i, t) s(i, t),
+
+    the mean of the losses of each target with these shares. The sum is over the
+    row's positive, its negatives and its targets, each column once; no mask
+    drops a target, and none is among the hard negatives. log q corrects targets
+    where it corrects the positive. A row that names its own positive alone keeps
+    its weight. (Hinton et al., "Distilling the knowledge in a neural network",
+    2015, with a teacher's probabilities as weights; Khosla et al., "Supervised
+    contrastive learning", 2020, with other positives of the row.)
 
     Scores are formed one row block at a time, and so are their gradients: the
     loss is a scalar, hence each block's gradients are known as soon as its
@@ -75,6 +91,9 @@ class SampledSoftmax(SampledLoss):
         means 1; Wu et al. take 1.1 to 1.22 on two public tables.
       false_negative_filter: A `FalseNegativeFilter` that drops the negatives which a
         guide, or the towers themselves, score above the positive; None drops none.
+      target_share: S in [0, 1], or a scalar variable of it, which is not trained
+        (a schedule may change it); None means 0.5. With 1 the weights are the
+        whole distribution: a row names its own positive among its targets.
 
     Raises:
       ValueError: Options out of range, or a `negative_weight` without
@@ -92,6 +111,7 @@ class SampledSoftmax(SampledLoss):
         row_block: int | None = None,
         negative_weight: ScalarLike | None = None,
         false_negative_filter: FalseNegativeFilter | None = None,
+        target_share: ScalarLike | None = None,
     ) -> None:
         super().__init__(
             temperature,
@@ -108,6 +128,39 @@ class SampledSoftmax(SampledLoss):
                 'expected `positive="outside"`, or `negative_weight=None`. Received '
                 f'positive="{positive}", where both are in one fraction.'
             )
+        _checks.check_scalar("target_share", target_share)
+        if isinstance(target_share, numbers.Real) and not (
+            0 <= float(target_share) <= 1
+        ):
+            raise ValueError(
+                f"`target_share` must be from 0 to 1, received {target_share}: what a "
+                "row's targets get together, the rest being its own positive's."
+            )
+        self.target_share = target_share
+
+    def get_config(self) -> Config:
+        share = self.target_share
+        share = None if share is None else float(share)
+        return {**super().get_config(), "target_share": share}
+
+    def checked_target_share(self, dtype: tf.DType) -> tf.Tensor:
+        if self.positive == "refined":
+            raise ValueError(
+                '`positive="refined"` weighs a row by the probability of one positive: '
+                "expected no targets beside it. Choose another `positive`, or leave "
+                "the targets out."
+            )
+        share = 0.5 if self.target_share is None else self.target_share
+        # A Python float, checked already, would pass through float32 in `tf.cast`.
+        if isinstance(share, (int, float)):
+            return tf.constant(share, dtype)
+        share = tf.stop_gradient(tf.cast(share, dtype))
+        message = "`target_share` must stay from 0 to 1."
+        return _checks.guard(
+            share,
+            tf.debugging.assert_non_negative(share, message=message),
+            tf.debugging.assert_less_equal(share, tf.ones([], dtype), message=message),
+        )
 
     def check_corrected(self, is_corrected: bool) -> None:
         if self.positive == "refined" and not is_corrected:

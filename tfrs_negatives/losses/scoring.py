@@ -12,6 +12,7 @@ from tfrs_negatives import _checks
 from tfrs_negatives.losses import reductions
 from tfrs_negatives.losses.false_negative_filter import Guide
 from tfrs_negatives.losses.rules import Rule
+from tfrs_negatives.losses.soft_targets import Targets
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,6 +33,8 @@ class Scoring:
       score_mask: [B, C] bool, False drops the pair; None drops none.
       negative_mask: [B, M] bool, False drops the negative; None drops none.
       labels: [B] in [0, 1], whether the row's own candidate is a positive; None: it is.
+      targets: Columns that share the row's weight with its own positive, and that no
+        rule or mask drops; or None.
       sample_weight: [B], weights of the rows; None means 1.
       negative_weight: Scalar, what the loss is told that negatives weigh, or None. No
         gradient flows to it.
@@ -50,6 +53,7 @@ class Scoring:
     score_mask: tf.Tensor | None = None
     negative_mask: tf.Tensor | None = None
     labels: tf.Tensor | None = None
+    targets: Targets | None = None
     sample_weight: tf.Tensor | None = None
     negative_weight: tf.Tensor | None = None
     guide: Guide | None = None

@@ -16,6 +16,7 @@ from tfrs_negatives.tasks import (
     catalogue_options,
     observed_rows,
     row_negatives,
+    row_targets,
 )
 from tfrs_negatives.tasks import log_q as log_q_lib
 from tfrs_negatives.tasks import strata as strata_lib
@@ -30,6 +31,7 @@ from tfrs_negatives.tasks.observed_rows import ObservedRows
 from tfrs_negatives.tasks.options import Options
 from tfrs_negatives.tasks.repeats import Repeats
 from tfrs_negatives.tasks.row_negatives import RowNegatives
+from tfrs_negatives.tasks.row_targets import RowTargets
 from tfrs_negatives.tasks.strata import Strata
 from tfrs_negatives.types import KerasMetric, ListsLike, NamedLike, TensorLike
 
@@ -62,6 +64,7 @@ class Batch:
       strata: Those of rows and candidates, or None.
       known: The rows' known positives, or None.
       negatives: Negatives of single rows, or None.
+      targets: The rows' targets beside their own positives, or None.
       observed: What the metrics of negatives look at, or None.
       candidate_log_q: [C], log q that the caller gave, as such or as a probability; or
         None.
@@ -89,6 +92,7 @@ class Batch:
     strata: Strata | None
     known: KnownPositives | None
     negatives: RowNegatives | None
+    targets: RowTargets | None
     observed: ObservedRows | None
     candidate_log_q: tf.Tensor | None
     labels: tf.Tensor | None
@@ -110,6 +114,7 @@ class Batch:
         strata: tuple[TensorLike | None, TensorLike | None, TensorLike | None],
         positives: tuple[ListsLike | None, ListsLike | None],
         negatives: _FourOf[TensorLike | None],
+        targets: _FourOf[ListsLike | None],
         log_q: tuple[TensorLike | None, TensorLike | None],
         rows: tuple[TensorLike | None, TensorLike | None],
         guide: tuple[TensorLike | None, TensorLike | None],
@@ -129,6 +134,7 @@ class Batch:
           strata: `(query_strata, candidate_strata, candidate_stratum_mask)`.
           positives: `(known_positive_ids, measured_positive_ids)`.
           negatives: `negative_*` of `(embeddings, ids, mask, log_q)`.
+          targets: `target_*` of `(ids, weights, embeddings, log_q)`.
           log_q: `(candidate_sampling_probability, candidate_log_q)`.
           rows: `(labels, sample_weight)`.
           guide: `(guide_query_embeddings, guide_candidate_embeddings)`.
@@ -172,8 +178,14 @@ class Batch:
             log_q_lib.check_training("memory", training)
             _, all_rows = distribute.rows_before(num_rows)
             candidates = options.memory.checked(candidates, all_rows, len(own_keys))
+        own_targets = row_targets.checked(
+            options, *targets, queries, candidate_ids, dtype
+        )
         metrics = options.negative_metrics if observes else []
-        compares_ids = bool(asked) or observed_rows.compare_ids(metrics)
+        finds_targets = own_targets is not None and own_targets.embeddings is None
+        compares_ids = (
+            bool(asked) or finds_targets or observed_rows.compare_ids(metrics)
+        )
         own_negatives = row_negatives.checked(
             *negatives, queries, candidate_ids, compares_ids
         )
@@ -200,6 +212,10 @@ class Batch:
             dtype,
             training,
         )
+        if own_targets is not None:
+            is_corrected = candidate_log_q is not None
+            is_corrected |= options.sampling_correction is not None
+            row_targets.check_corrected(own_targets, options, is_corrected)
         temperature = options.sampled.checked_temperature(dtype)
         negative_weight = options.sampled.checked_negative_weight(dtype)
         guide_of_batch = guide_of(
@@ -236,6 +252,7 @@ class Batch:
             strata=checked_strata,
             known=known,
             negatives=own_negatives,
+            targets=own_targets,
             observed=observed,
             candidate_log_q=candidate_log_q,
             labels=labels,
@@ -289,6 +306,8 @@ class Batch:
         if self.guide is not None:
             guide = self.guide
             tensors += [guide.amount, guide.queries, guide.candidates]
+        if self.targets is not None:
+            tensors += self.targets.tensors()
         if self.observed is not None and self.observed.measured is not None:
             tensors.append(self.observed.measured.ids)
         return [tensor for tensor in tensors if tensor is not None]

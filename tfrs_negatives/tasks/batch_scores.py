@@ -11,17 +11,23 @@ from tfrs_negatives.tasks.group_scores import GroupScores
 from tfrs_negatives.tasks.log_q import LogQ
 from tfrs_negatives.tasks.options import Options
 from tfrs_negatives.tasks.row_scores import RowScores
+from tfrs_negatives.tasks.row_targets import FoundTargets
 
 #: Either form; the loss and its gradients are the same.
 BatchScores: TypeAlias = RowScores | GroupScores
 
 
 def batch_scores_of(
-    batch: Batch, columns: Columns, log_q: LogQ, options: Options
+    batch: Batch,
+    columns: Columns,
+    targets: FoundTargets | None,
+    log_q: LogQ,
+    options: Options,
 ) -> BatchScores:
     """Scores a batch in the form that costs less, where both can be had."""
-    form = GroupScores if _has_groups(batch, options) else RowScores
-    return form(batch, columns, log_q, options)
+    if _has_groups(batch, options):
+        return GroupScores(batch, columns, log_q, options)
+    return RowScores(batch, columns, targets, log_q, options)
 
 
 def _has_groups(batch: Batch, options: Options) -> bool:
@@ -32,6 +38,7 @@ def _has_groups(batch: Batch, options: Options) -> bool:
         and batch.negatives is None
         # Nearly all pairs of a row with others' strata would be listed.
         and batch.strata is None
+        and batch.targets is None
         and not batch.measures_scores
         and options.keras_loss is None
         and not is_compiled(options, batch)

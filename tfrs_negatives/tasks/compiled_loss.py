@@ -44,6 +44,7 @@ def is_compiled(options: Options, batch: Batch) -> bool:
         and not options.mask_shared_positives
         and batch.repeats is None
         and not (batch.known is not None and batch.known.is_ragged)
+        and not (batch.targets is not None and batch.targets.is_ragged)
     )
 
 

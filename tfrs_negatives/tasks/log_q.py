@@ -12,6 +12,7 @@ from tfrs_negatives._tensorboard import histogram
 from tfrs_negatives.losses.inputs import check_log_q
 from tfrs_negatives.tasks.options import Options
 from tfrs_negatives.tasks.row_negatives import RowNegatives
+from tfrs_negatives.tasks.row_targets import ids_without_log_q
 from tfrs_negatives.types import KerasLayer, TensorLike
 
 if TYPE_CHECKING:
@@ -19,13 +20,15 @@ if TYPE_CHECKING:
 
 
 class LogQ(NamedTuple):
-    """log q of the batch's candidates [C] and of the rows' own negatives [B, M].
+    """log q of the batch's candidates [C], and of what rows have of their own.
 
-    None where there is none.
+    That of negatives, and of targets that bring their embeddings, [B, M] both. None
+    where there is none.
     """
 
     candidates: tf.Tensor | None
     negatives: tf.Tensor | None
+    targets: tf.Tensor | None = None
 
 
 def checked(
@@ -93,38 +96,50 @@ def checked(
 
 def log_q_of(batch: Batch, options: Options) -> LogQ:
     """log q from its one source. In training the correction learns: state changes."""
-    correction, negatives = options.sampling_correction, batch.negatives
-    own_log_q = None if negatives is None else negatives.log_q
+    correction = options.sampling_correction
     if correction is None:
-        log_q = LogQ(batch.candidate_log_q, own_log_q)
+        log_q = LogQ(batch.candidate_log_q, *_given(batch))
     else:
         with tf.control_dependencies(batch.all_checked()):
-            learned, own_log_q = _learned(correction, batch)
+            learned, *own = _learned(correction, batch, options)
         learned = options.sampled.checked_log_q(learned, batch.num_rows)
-        log_q = LogQ(learned, own_log_q)
+        log_q = LogQ(learned, *own)
     if log_q.candidates is not None:
         histogram("log_q", log_q.candidates)
     return log_q
 
 
-def _learned(correction: KerasLayer, batch: Batch) -> LogQ:
-    """Those of a layer, which is given the negatives' ids as if the batch's."""
-    negatives = batch.negatives
+def _given(batch: Batch) -> list[tf.Tensor | None]:
+    """What the caller gave for negatives and targets of single rows."""
+    owners = (batch.negatives, batch.targets)
+    return [None if owner is None else owner.log_q for owner in owners]
+
+
+def _learned(correction: KerasLayer, batch: Batch, options: Options) -> LogQ:
+    """Those of a layer, which is given the ids of rows' own as if the batch's."""
+    negatives, own = batch.negatives, _given(batch)
+    asked = [None, ids_without_log_q(batch.targets, options)]
+    if negatives is not None and negatives.log_q is None:
+        asked[0] = negatives.ids
     sizes = {"num_positives": batch.num_rows, "training": batch.training}
-    if negatives is None or negatives.log_q is not None:
+    lists = [ids for ids in asked if ids is not None]
+    if not lists:
         log_q = correction(batch.candidate_ids, **sizes)
-        own = None if negatives is None else negatives.log_q
-        return LogQ(check_log_q(log_q, batch.num_candidates), own)
-    ids = [batch.candidate_ids, tf.reshape(negatives.ids, [-1])]
+        return LogQ(check_log_q(log_q, batch.num_candidates), *own)
+    ids = [batch.candidate_ids, *(tf.reshape(part, [-1]) for part in lists)]
     if ids[0].dtype != tf.string:
         # The wider dtype holds both.
         ids = [tf.cast(part, tf.int64) for part in ids]
-    log_q = correction(
-        tf.concat(ids, axis=0), num_columns=batch.num_candidates, **sizes
-    )
-    num_candidates, shape = batch.num_candidates, tf.shape(negatives.ids)
-    log_q = check_log_q(log_q, num_candidates + tf.size(negatives.ids))
-    return LogQ(log_q[:num_candidates], tf.reshape(log_q[num_candidates:], shape))
+    begin = batch.num_candidates
+    log_q = correction(tf.concat(ids, axis=0), num_columns=begin, **sizes)
+    log_q = check_log_q(log_q, begin + tf.add_n([tf.size(part) for part in lists]))
+    candidates = log_q[:begin]
+    for place, part in enumerate(asked):
+        if part is not None:
+            end = begin + tf.size(part)
+            own[place] = tf.reshape(log_q[begin:end], tf.shape(part))
+            begin = end
+    return LogQ(candidates, *own)
 
 
 def of_batch_alone(batch: Batch, log_q: LogQ, options: Options) -> tf.Tensor | None:

@@ -111,6 +111,8 @@ def mask_of_negatives(
     if options.remove_accidental_hits:
         positives = batch.of_rows(batch.item_ids)
         dropped.append(tf.equal(ids, positives[:, tf.newaxis]))
+        if batch.targets is not None:
+            dropped.append(batch.targets.hold(ids))
     if batch.known is not None:
         dropped.append(are_known(batch.known, ids, tf.range(batch.num_rows)))
     if options.mask_shared_positives:

@@ -8,9 +8,9 @@ from typing import Any
 import tensorflow as tf
 
 from tfrs_negatives import _checks
-from tfrs_negatives.losses import dropped_pairs, rules
+from tfrs_negatives.losses import dropped_pairs, rules, soft_targets
 from tfrs_negatives.losses.in_place import set_each
-from tfrs_negatives.losses.row_blocks import AllRows
+from tfrs_negatives.losses.row_blocks import AllRows, ChosenRows
 from tfrs_negatives.losses.sampled_loss import SampledLoss
 from tfrs_negatives.losses.scoring import Scoring
 from tfrs_negatives.metrics.negatives import Negatives
@@ -32,10 +32,21 @@ def update(
     allowed, kept, mass = loss.negatives_of(observed.rows, scoring)
     num_shared = _checks.size(scoring.candidates)
     num_own = tf.shape(kept)[1] - num_shared
+    if batch.targets is not None and batch.targets.embeddings is not None:
+        # What targets brought is behind the negatives.
+        num_own -= _checks.size(batch.targets.embeddings, 1)
+        width = num_shared + num_own
+        allowed, kept, mass = (part[:, :width] for part in (allowed, kept, mass))
     row_ids = None
     if observed.compares_ids and batch.negatives is not None:
         row_ids = tf.gather(batch.negatives.item_ids, observed.rows)
     offered = _offered(observed.rows, batch.negatives, num_shared, num_own)
+    if scoring.targets is not None:
+        # With what targets brought, of which there is no column here.
+        width = tf.shape(scoring.targets.columns)[1]
+        offered = tf.pad(offered, [[0, 0], [0, width]])
+        targets = scoring.targets.of(ChosenRows(observed.rows))
+        offered = soft_targets.without(offered, targets)[:, : num_shared + num_own]
     negatives = Negatives(
         offered=offered,
         allowed=allowed,

@@ -24,7 +24,7 @@ class Options:
       keras_loss: A Keras loss of one-hot labels and scores, or None.
       remove_accidental_hits, mask_shared_positives, sampling_correction, memory,
         eval_by_scores, global_negatives, gather_dtype, batch_metrics, negative_metrics,
-        negative_metric_rows, jit_compile: As in `tasks.Retrieval`.
+        negative_metric_rows, absent_targets, jit_compile: As in `tasks.Retrieval`.
     """
 
     sampled: SampledLoss
@@ -39,10 +39,12 @@ class Options:
     batch_metrics: list[KerasMetric]
     negative_metrics: list[NegativeMetric]
     negative_metric_rows: int | None
+    absent_targets: str
     jit_compile: bool | str
 
     def __post_init__(self) -> None:
         _checks.check_choice("gather_dtype", self.gather_dtype, (None, "bfloat16"))
+        _checks.check_choice("absent_targets", self.absent_targets, ("error", "drop"))
         has_keras_loss = self.keras_loss is not None
         compiled_loss.check(self.jit_compile, self.sampled, has_keras_loss)
         _check_metrics(self.negative_metrics)
@@ -93,9 +95,10 @@ def _check_keras_loss(
     positive: str,
     negative_weight: ScalarLike | None,
     row_block: int | None,
+    target_share: ScalarLike | None,
     **others: Any,
 ) -> None:
-    del others
+    del others  # Scores that they change are what the loss is given.
     if reduction is not None:
         raise ValueError(
             f"A custom `loss` has its own reduction: expected `reduction=None`, "
@@ -107,6 +110,11 @@ def _check_keras_loss(
             '`positive="refined"`, `positive="outside"`, `negative_weight` and '
             "`row_block` belong to the default loss: leave them out, or leave `loss` "
             "out."
+        )
+    if target_share is not None:
+        raise ValueError(
+            "`target_share` belongs to the default loss, a custom `loss` is given "
+            "one-hot labels: leave it out, or leave `loss` out."
         )
 
 

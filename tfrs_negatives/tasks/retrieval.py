@@ -28,6 +28,7 @@ from tfrs_negatives.tasks.noted_losses import note
 from tfrs_negatives.tasks.options import Options, losses_of
 from tfrs_negatives.tasks.remembering import remember
 from tfrs_negatives.tasks.row_scores import RowScores
+from tfrs_negatives.tasks.row_targets import targets_of
 from tfrs_negatives.types import (
     Config,
     KerasLayer,
@@ -112,6 +113,12 @@ class Retrieval(keras.layers.Layer, Task):
         several replicas, of all. They are updated while `compute_batch_metrics`.
       negative_metric_rows: How many rows of a batch (of each replica's) these look
         at, evenly spaced. None: all, at a further pass over all scores.
+      target_share: What the targets of a call (`target_ids`) get of a row's weight
+        together, in [0, 1], the rest being its own positive's; or a scalar variable,
+        which is not trained. None: 0.5. See `losses.SampledSoftmax`.
+      absent_targets: What becomes of a target that is none of the columns: "error", or
+        "drop", as if it were not listed (a teacher's targets over the whole catalogue,
+        of which a batch has some).
       jit_compile: Whether XLA compiles the loss, in functions that TensorFlow traces
         such as `fit`'s: True, False, or "auto" where it is expected to be faster; not
         measured on a GPU. That is on one GPU, without `mask_shared_positives`,
@@ -149,6 +156,8 @@ class Retrieval(keras.layers.Layer, Task):
         eval_by_scores: bool = False,
         negative_metrics: NegativeMetric | Sequence[NegativeMetric] | None = None,
         negative_metric_rows: int | None = 8,
+        target_share: ScalarLike | None = None,
+        absent_targets: str = "error",
         jit_compile: bool | str = "auto",
     ) -> None:
         sampled, keras_loss = losses_of(
@@ -160,6 +169,7 @@ class Retrieval(keras.layers.Layer, Task):
             false_negative_filter=false_negative_filter,
             num_hard_negatives=num_hard_negatives,
             row_block=row_block,
+            target_share=target_share,
         )
         options = Options(
             sampled=sampled,
@@ -174,6 +184,7 @@ class Retrieval(keras.layers.Layer, Task):
             batch_metrics=_as_list(batch_metrics),
             negative_metrics=_as_list(negative_metrics),
             negative_metric_rows=negative_metric_rows,
+            absent_targets=absent_targets,
             jit_compile=jit_compile,
         )
         # Keras would cast the first argument alone under mixed precision; the
@@ -194,6 +205,7 @@ class Retrieval(keras.layers.Layer, Task):
                 chosen.margin,
                 chosen.share,
             )
+        self._target_share = sampled.target_share
         self._sampling_correction = sampling_correction
         self._memory = memory
         self._negative_metrics = options.negative_metrics
@@ -239,6 +251,7 @@ class Retrieval(keras.layers.Layer, Task):
             eval_by_scores=options.eval_by_scores,
             negative_metrics=options.negative_metrics or None,
             negative_metric_rows=options.negative_metric_rows,
+            absent_targets=options.absent_targets,
             jit_compile=options.jit_compile,
             **of_loss,
         )
@@ -270,6 +283,7 @@ class Retrieval(keras.layers.Layer, Task):
             "gather_dtype": options.gather_dtype,
             "negative_metrics": serialize(options.negative_metrics),
             "negative_metric_rows": options.negative_metric_rows,
+            "absent_targets": options.absent_targets,
             "jit_compile": options.jit_compile,
             **config,
         }
@@ -317,6 +331,10 @@ class Retrieval(keras.layers.Layer, Task):
         negative_ids: TensorLike | None = None,
         negative_mask: TensorLike | None = None,
         negative_log_q: TensorLike | None = None,
+        target_ids: ListsLike | None = None,
+        target_weights: ListsLike | None = None,
+        target_embeddings: TensorLike | None = None,
+        target_log_q: TensorLike | None = None,
         labels: TensorLike | None = None,
         candidate_log_q: TensorLike | None = None,
         query_rows: TensorLike | None = None,
@@ -376,6 +394,25 @@ class Retrieval(keras.layers.Layer, Task):
           negative_mask: [B, M] bool, False drops the negative, such as padding.
           negative_log_q: [B, M], their log q. None: with `sampling_correction`, that
             of their ids, as if the batch had brought them.
+          target_ids: Items that each row is to score highly beside its own positive:
+            other positives of its user, or what a teacher suggests; a ragged tensor
+            [B, None], or [B, M]. The row pays the cross-entropy against a distribution
+            over columns, see `losses.SampledSoftmax` and `target_share`. An item is
+            the column that holds it first, or the row's own where that holds it; no
+            rule or mask drops it, and `remove_accidental_hits` drops its other
+            columns. An item that is listed twice has the sum of its weights. A row
+            without targets keeps its weight: an empty list, or in [B, M] the row's
+            own positive alone.
+          target_weights: How the targets of a row share what they get, of the form of
+            `target_ids`: at least 0, of any scale, not all 0 in a list; 0 is no target
+            (padding). None: equally.
+          target_embeddings: [B, M, d], for targets that are none of the columns, which
+            are then columns of their row alone: all of its targets, with `target_ids`
+            [B, M] for `remove_accidental_hits` or a `sampling_correction`, or without
+            ids.
+          target_log_q: [B, M], log q of `target_embeddings`, where it corrects the
+            rows' own positives too. None: with `sampling_correction`, that of their
+            ids.
           labels: [B] in [0, 1], whether the row's own candidate is a positive; for
             `losses.SampledSigmoid`.
           candidate_log_q: [C], log q of each candidate, instead of
@@ -384,9 +421,9 @@ class Retrieval(keras.layers.Layer, Task):
             the queries are given once each, [U, d]; from
             `layers.OncePerKey.distinct`. The loss and its gradients are those of
             `tf.gather(query_embeddings, query_rows)`, at the cost of what is
-            distinct. (With hard negatives, `negative_embeddings`, `score_mask`, a
-            `false_negative_filter`, strata, another loss, batch metrics or under XLA
-            they are just gathered.)
+            distinct. (With hard negatives, `negative_embeddings`, targets,
+            `score_mask`, a `false_negative_filter`, strata, another loss, batch metrics
+            or under XLA they are just gathered.)
           candidate_rows: [C], the same for `candidate_embeddings` [V, d].
           guide_query_embeddings: [B, d'], another model's, by which the
             `false_negative_filter` judges columns; `negative_embeddings` then stay.
@@ -418,6 +455,7 @@ class Retrieval(keras.layers.Layer, Task):
                 negative_mask,
                 negative_log_q,
             ),
+            targets=(target_ids, target_weights, target_embeddings, target_log_q),
             log_q=(candidate_sampling_probability, candidate_log_q),
             rows=(labels, sample_weight),
             guide=(guide_query_embeddings, guide_candidate_embeddings),
@@ -427,12 +465,16 @@ class Retrieval(keras.layers.Layer, Task):
             training=training,
         )
         columns = Columns(batch, self._options)
-        log_q = log_q_of(batch, self._options)  # The first change of state.
-        scores = batch_scores_of(batch, columns, log_q, self._options)
+        targets = targets_of(batch, columns, self._options)
+        found = [] if targets is None else [targets.places.columns]
+        with tf.control_dependencies(found):
+            log_q = log_q_of(batch, self._options)  # The first change of state.
+        scores = batch_scores_of(batch, columns, targets, log_q, self._options)
         loss = scores.loss()
         if self._memory is not None and training:
             positives = scores.positives
-            remember(self._memory, batch, columns, log_q, positives, self._options)
+            with tf.control_dependencies(found):
+                remember(self._memory, batch, columns, log_q, positives, self._options)
         updates = self._update_metrics(batch, columns, scores, loss, compute_metrics)
         with tf.control_dependencies([u for u in updates if u is not None]):
             loss = tf.identity(loss)

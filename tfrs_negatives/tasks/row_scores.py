@@ -13,6 +13,7 @@ from tfrs_negatives.tasks.columns import Columns
 from tfrs_negatives.tasks.log_q import LogQ
 from tfrs_negatives.tasks.masks import mask_of_negatives, rules_of
 from tfrs_negatives.tasks.options import Options
+from tfrs_negatives.tasks.row_targets import FoundTargets, rows_own
 
 
 class RowScores:
@@ -24,24 +25,38 @@ class RowScores:
     """
 
     def __init__(
-        self, batch: Batch, columns: Columns, log_q: LogQ, options: Options
+        self,
+        batch: Batch,
+        columns: Columns,
+        targets: FoundTargets | None,
+        log_q: LogQ,
+        options: Options,
     ) -> None:
         self._options = options
         self._is_compiled = compiled_loss.is_compiled(options, batch)
         self._dense: DenseScores | None = None
         embeddings = columns.embeddings(batch.candidates)
         self.positives = columns.positives(embeddings)
+        rules = rules_of(batch, columns, options)
+        if targets is not None and targets.copies is not None:
+            copies = targets.copies
+            if targets.are_shared and not self._is_compiled:
+                copies = copies.of_repeats()
+            rules.append(copies)
+        mask = mask_of_negatives(batch, columns, options)
+        negatives, negative_log_q, negative_mask = rows_own(batch, log_q, mask)
         self.scoring = Scoring.of(
             batch.queries,
             embeddings,
             batch.temperature,
-            negatives=None if batch.negatives is None else batch.negatives.embeddings,
+            negatives=negatives,
             log_q=columns.log_q(log_q.candidates),
-            negative_log_q=log_q.negatives,
-            rules=rules_of(batch, columns, options),
+            negative_log_q=negative_log_q,
+            rules=rules,
             score_mask=columns.score_mask(batch.score_mask),
-            negative_mask=mask_of_negatives(batch, columns, options),
+            negative_mask=negative_mask,
             labels=batch.labels,
+            targets=None if targets is None else targets.places,
             sample_weight=batch.sample_weight,
             negative_weight=batch.negative_weight,
             guide=columns.guide(batch.guide),

@@ -146,7 +146,8 @@ class Suggestions:
           ids_name, weights_name: What is added is called.
           ragged: Whether rows hold only what weighs more than 0, so that users that
             the table lacks, or knows nothing of, have an empty one. If not, rows have M
-            places, and those users weights of 0 alone.
+            places, and those users weights of 0 alone, which `tasks.Retrieval` refuses:
+            for tables that know all users.
 
         Returns:
           The dataset with the features `ids_name` and `weights_name` (float32),
