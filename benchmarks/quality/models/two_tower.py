@@ -1,10 +1,11 @@
 """Two towers of ids, trained with this package and the options of a setting.
 
 Settings, beside those of the peers (width, temperature, rate, batch, epochs): `log_q`
-is None, "exact" or "streaming", `positive` what it does to the row's own,
-`accidental_hits` and `same_key` what is dropped; `uniform` and `memory` are numbers of
-further negatives, `hard` how many of the hardest of a row are kept. `distinct` embeds
-what repeats in a batch once: the same loss, cheaper where batches are large.
+is None, "exact" or "streaming", `positive` what it does to the row's own and
+`negative_weight` what the others weigh; `accidental_hits`, `same_key` and `known`, all
+that the user has, are what is dropped; `uniform` and `memory` are numbers of further
+negatives, `hard` how many of the hardest of a row are kept. `distinct` embeds what
+repeats in a batch once: the same loss, cheaper where batches are large.
 """
 
 import numpy as np
@@ -19,8 +20,10 @@ keras = tf.keras
 PLAIN = {
     "log_q": None,
     "positive": "all",
+    "negative_weight": None,
     "accidental_hits": False,
     "same_key": False,
+    "known": False,
     "uniform": 0,
     "memory": 0,
     "hard": None,
@@ -34,6 +37,7 @@ class TwoTowers(models.Model):
         self.setting = setting
         self.users = self.table("users", train.num_users)
         self.items = self.table("items", train.num_items)
+        self.known = known_items(train) if setting["known"] else None
         memory = None
         if setting["memory"]:
             memory = layers.CrossBatchMemory(
@@ -47,6 +51,7 @@ class TwoTowers(models.Model):
             remove_accidental_hits=setting["accidental_hits"],
             sampling_correction=correction(train, setting, uniform),
             positive=setting["positive"],
+            negative_weight=setting["negative_weight"],
             memory=memory,
             num_hard_negatives=setting["hard"],
             reduction="sum_over_batch_size",
@@ -63,6 +68,8 @@ class TwoTowers(models.Model):
             items = tf.concat([items, batch["uniform"]], axis=0)
         if self.setting["same_key"]:
             options["query_keys"] = batch["users"]
+        if self.known is not None:
+            options["known_positive_ids"] = tf.gather(self.known, batch["users"])
         embedded = {"users": batch["users"], "items": items}
         if self.setting["distinct"]:
             embedded["users"], options["query_rows"] = tf.unique(batch["users"])
@@ -83,6 +90,12 @@ class TwoTowers(models.Model):
     def factors(self):
         tables = self.users, self.items
         return Factors(*(tf.math.l2_normalize(t, axis=1).numpy() for t in tables))
+
+
+def known_items(train):
+    """The items of each user, `tf.RaggedTensor` int32."""
+    matrix = train.matrix()
+    return tf.RaggedTensor.from_row_splits(matrix.indices, matrix.indptr)
 
 
 def correction(train, setting, uniform):
