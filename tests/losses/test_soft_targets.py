@@ -37,8 +37,12 @@ def oracle(
     dropped=None,
     negative_mask=None,
     num_hard_negatives=None,
+    rho=1.0,
 ):
-    """[B] losses: -sum_k target(k) log softmax(k), by loops."""
+    """[B] losses: -sum_k target(k) log softmax(k), by loops.
+
+    Outside, the sum is rho times that over the negatives alone.
+    """
     losses = []
     for i, query in enumerate(queries):
         everything = [*candidates, *negatives[i]]
@@ -66,9 +70,12 @@ def oracle(
         kept.sort(key=lambda k: -scores[k])
         if num_hard_negatives:
             kept = kept[:num_hard_negatives]
-        kept += list(np.flatnonzero(is_target))
-        log_sum = np.logaddexp.reduce(scores[kept])
-        losses.append(-sum(target[k] * (scores[k] - log_sum) for k in kept))
+        if positive == "outside":
+            log_sum = rho * np.logaddexp.reduce(scores[kept]) if kept else target @ raw
+        else:
+            kept += list(np.flatnonzero(is_target))
+            log_sum = np.logaddexp.reduce(scores[kept])
+        losses.append(log_sum - target[is_target] @ scores[is_target])
     return np.array(losses)
 
 
@@ -109,7 +116,7 @@ def compiled(loss, queries, candidates, negatives, **kwargs):
     "run, positive, queries, num_hard_negatives, masked, row_block",
     grid(
         [computed, compiled],
-        ["all", "negatives"],
+        ["all", "negatives", "outside"],
         ["queries", "heads"],
         [None, 2],
         [False, True],
@@ -123,8 +130,11 @@ def test_equals_the_cross_entropy_by_loops(
 ):
     own = with_negatives(batch)
     options = {"num_hard_negatives": num_hard_negatives, "positive": positive}
-    loss = SampledSoftmax(0.7, **options, row_block=row_block, target_share=0.3)
-    given, expected = {}, {"share": 0.3, "temperature": 0.7, **options}
+    rho = 1.3 if positive == "outside" else None
+    loss = SampledSoftmax(
+        0.7, **options, row_block=row_block, negative_weight=rho, target_share=0.3
+    )
+    given, expected = {}, {"share": 0.3, "temperature": 0.7, "rho": rho, **options}
     if corrected:
         given = {
             "candidate_log_q": batch["log_q"],
@@ -135,7 +145,10 @@ def test_equals_the_cross_entropy_by_loops(
         # Row 0's target, column 2, has its key; row 1 would lose its target 6.
         mask = np.ones((B, C), bool)
         mask[1, 6] = mask[2, 7] = False
+        mask[3] = False  # A row without negatives among the columns,
+        mask[3, 3] = True
         given |= {"rules": key_rules(batch), "negative_mask": own["negative_mask"]}
+        own["negative_mask"][3] = False  # nor of its own.
         given["score_mask"] = tf.constant(mask)
         expected["dropped"] = key_dropped(batch) | ~mask
         expected["negative_mask"] = own["negative_mask"]

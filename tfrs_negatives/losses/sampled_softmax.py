@@ -49,8 +49,9 @@ class SampledSoftmax(SampledLoss):
 
     the mean of the losses of each target with these shares. The sum is over the
     row's positive, its negatives and its targets, each column once; no mask
-    drops a target, and none is among the hard negatives. log q corrects targets
-    where it corrects the positive. A row that names its own positive alone keeps
+    drops a target, and none is among the hard negatives. With `positive="outside"`
+    it is over the negatives alone. log q corrects targets where it corrects the
+    positive. A row that names its own positive alone keeps
     its weight. (Hinton et al., "Distilling the knowledge in a neural network",
     2015, with a teacher's probabilities as weights; Khosla et al., "Supervised
     contrastive learning", 2020, with other positives of the row.)
