@@ -124,7 +124,7 @@ def row_of_epoch(path, arguments):
             "tfrs_negatives.cli",
             "train",
             *words(path, arguments),
-            *("--epochs", 1, "--no-plain", "--no-index", "--output", output),
+            *("--epochs", 1, "--baselines", "--no-index", "--output", output),
         )
         began = costs.now()
         process = subprocess.Popen(command, cwd=PROJECT)

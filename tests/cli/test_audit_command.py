@@ -126,7 +126,7 @@ def test_trained_output(data, trained, tmp_path, capsys):
     )
     assert code == 0 and error == ""
     model = json.loads((output / "audit.json").read_text())["model"]
-    assert model["temperature"] == 0.2
+    assert model["temperature"] == 0.15
     # What was learned: users of one taste do not take items of the other.
     bands = model["hard"]["all"]
     rates = [band["false_negative_rate"] for band in bands]

@@ -6,7 +6,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from tfrs_negatives.cli import comparison
+from tfrs_negatives.cli import comparison, row_names
 
 FIGURES = (
     "recall@50",
@@ -18,11 +18,11 @@ FIGURES = (
 
 def runs():
     return {
-        comparison.PLAIN: [
+        row_names.PLAIN: [
             dict(zip(FIGURES, v, strict=True))
             for v in ((0.10, 0.01, 0.3, 8.0), (0.14, 0.03, 0.3, 9.0))
         ],
-        comparison.OURS: [
+        row_names.OURS: [
             dict(zip(FIGURES, v, strict=True))
             for v in ((0.20, 0.02, 0.3, 11.0), (0.20, 0.04, 0.3, 13.5))
         ],
@@ -30,7 +30,7 @@ def runs():
 
 
 def test_summary():
-    found = comparison.summary(runs())[comparison.PLAIN]["recall@50"]
+    found = comparison.summary(runs())[row_names.PLAIN]["recall@50"]
     assert found["mean"] == pytest.approx(0.12)
     assert found["std"] == pytest.approx(0.02 * 2**0.5)  # n - 1 = 1.
     assert found["by_seed"] == [0.10, 0.14]
@@ -38,7 +38,7 @@ def test_summary():
 
 def test_one_seed_has_no_deviation():
     one = {model: of_seeds[:1] for model, of_seeds in runs().items()}
-    assert comparison.summary(one)[comparison.OURS]["recall@50"]["std"] == 0.0
+    assert comparison.summary(one)[row_names.OURS]["recall@50"]["std"] == 0.0
 
 
 def test_table():
@@ -49,13 +49,13 @@ def test_table():
     assert cells["step time, ms"] == ["8.50 ± 0.71", "12.25 ± 1.77"]
     assert cells["recall@50, seed 3"] == ["0.1000", "0.2000"]
     assert cells["tail recall@50, seed 5"] == ["0.0300", "0.0400"]
-    assert lines[0].split() == ["plain", "TFRS", "ours"]
+    assert lines[0].split() == ["TFRS", "ours"]
     ends = {len(line) for line in lines if line}
     assert len(ends) == 1  # Aligned to the right.
 
 
 def test_ours_alone(tmp_path):
-    alone = {comparison.OURS: runs()[comparison.OURS]}
+    alone = {row_names.OURS: runs()[row_names.OURS]}
     summary = comparison.summary(alone)
     lines = comparison.table(summary, seeds=[3, 5]).splitlines()
     assert lines[0].split() == ["ours"]
@@ -74,7 +74,7 @@ def without_tail():
 
 def test_a_figure_that_there_is_none_of():
     found = comparison.summary(without_tail())
-    assert found[comparison.OURS]["tail recall@50"] == {
+    assert found[row_names.OURS]["tail recall@50"] == {
         "mean": None, "std": None, "by_seed": [None, None],
     }  # fmt: skip
     json.dumps(found, allow_nan=False)

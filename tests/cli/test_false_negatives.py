@@ -38,8 +38,11 @@ def chosen_rows(split, size):
     return list(request_batches.request_batches(split.rows, size, 2, epoch=0))
 
 
-def oracle(split, chosen, keys, same_item=True):
-    """Rates over batches of rows, by loops."""
+def oracle(split, chosen, keys, same_item=True, shared=True):
+    """Rates over batches of rows, by loops.
+
+    Shared positives are the items of rows that share a key with the row.
+    """
     every = np.concatenate(list(split.rows.windows()))
     known = set(zip(every["user"].tolist(), every["item"].tolist(), strict=True))
     counts = {"pairs": 0, "false": 0, "kept": 0, "kept false": 0}
@@ -52,6 +55,10 @@ def oracle(split, chosen, keys, same_item=True):
                 masked = (same_item and i["item"] == k["item"]) or any(
                     i[key] == k[key] for key in keys
                 )
+                masked |= shared and any(
+                    r["item"] == k["item"] and any(r[key] == i[key] for key in keys)
+                    for r in rows
+                )
                 counts["pairs"] += 1
                 counts["false"] += false
                 counts["kept"] += not masked
@@ -62,12 +69,14 @@ def oracle(split, chosen, keys, same_item=True):
     )
 
 
-def measured(split, size, seed=2, change=None):
+def measured(split, size, seed=2, change=None, knows_positives=False):
     """What the command reports of a model that has not been trained."""
     from tfrs_negatives.cli import compared_models, false_negatives
 
-    options = arguments.parse(["train", "--dim", "4"])
+    options = arguments.parse(["train", "--dim", "4", "--num-negatives", "0"])
     model = compared_models.right_negatives_model(split, options, seed)
+    assert model.knows_positives
+    model.knows_positives = knows_positives
     if change:
         change(model)
     return false_negatives.false_negative_rates(model, split, size, seed)
@@ -87,24 +96,37 @@ def test_rates_equal_loops(make_split, keys, strings):
 
 def without_keys(model):
     model.keys = ()
+    without_shared_positives(model)
 
 
-def without_accidental_hits(model):
+def without_shared_positives(model):
+    model.options = {**model.options, "mask_shared_positives": False}
+
+
+def test_known_positives_leave_none(make_split):
+    split = make_split()
+    found = measured(split, 16, knows_positives=True)
+    assert found == (pytest.approx(oracle(split, chosen_rows(split, 16), ())[0]), 0)
+
+
+def without_both(model):
+    without_shared_positives(model)
     model.options = {**model.options, "remove_accidental_hits": False}
 
 
 @pytest.mark.parametrize(
-    "change, keys, same_item",
+    "change, keys, same_item, shared",
     [
-        (without_keys, (), True),
-        (without_accidental_hits, ("user",), False),
+        (without_keys, (), True, False),
+        (without_shared_positives, ("user",), True, False),
+        (without_both, ("user",), False, False),
     ],
 )
-def test_a_mask_that_is_off_shows(make_split, change, keys, same_item):
+def test_a_mask_that_is_off_shows(make_split, change, keys, same_item, shared):
     split = make_split()
     found = measured(split, 16, change=change)
     chosen = chosen_rows(split, 16)
-    expected = oracle(split, chosen, keys, same_item)
+    expected = oracle(split, chosen, keys, same_item, shared)
     assert found == pytest.approx(expected, rel=1e-6)
     assert expected[1] > oracle(split, chosen, ("user",))[1]
 

@@ -67,8 +67,7 @@ def test_version(capsys):
         (["train", "--temperature", "nan"], "above 0"),
         (["train", "--learning-rate", "inf"], "above 0"),
         (["train", "--num-negatives", "-1"], "at least 0"),
-        (["train", "--popularity-discount", "1.5"], "from 0 to 1"),
-        (["train", "--popularity-discount", "nan"], "from 0 to 1"),
+        (["train", "--baselines", "magic"], "invalid choice: 'magic'"),
         (["train", "--seeds", "1", "2", "1"], "--seeds must differ"),
         (["train", "--seeds"], "--seeds"),
         (["train", "--data", "a.csv", "--tfds", "b"], "one source"),
@@ -90,16 +89,16 @@ def test_wrong_arguments_are_one_line_and_exit_code_2(capsys, arguments, expecte
 
 def test_defaults():
     options = arguments.parse(["train"])
-    assert options.seeds == [0, 1, 2]
+    assert options.seeds == [0]
     assert options.data is options.tfds is None
     assert arguments.parse(["query", "out", "--user", "3"]).k == 10
 
 
 def test_bounds_are_inclusive_where_they_say_so():
     options = arguments.parse(
-        ["train", "--popularity-discount", "1", "--num-negatives", "0", "--seeds", "0"]
+        ["train", "--num-negatives", "0", "--seeds", "0", "--baselines"]
     )
-    assert (options.popularity_discount, options.num_negatives) == (1.0, 0)
+    assert (options.num_negatives, options.baselines) == (0, [])
 
 
 def test_parse_raises_for_callers():

@@ -1,5 +1,6 @@
 """`tfrs-negatives train` in process: outputs, fairness, and refusals."""
 
+import functools
 import json
 import os
 
@@ -9,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from tfrs_negatives._keras import IS_KERAS_3
-from tfrs_negatives.cli import comparison, main
+from tfrs_negatives.cli import comparison, main, row_names
 
 FAST = ["--batch-size", "64", "--epochs", "2", "--dim", "8", "--verbose", "0"]
 
@@ -36,10 +37,10 @@ def test_writes_figures_plot_and_model(trained):
     assert written["seconds"] > 0 and written["peak memory, MiB"] > 100
     names = [
         "recall@10", "recall@50", "recall@100", "ndcg@10", "head recall@50",
-        "tail recall@50", comparison.STEP_TIME, comparison.ROWS_A_SECOND,
-        comparison.BEFORE, comparison.AFTER,
+        "tail recall@50", comparison.SECONDS, comparison.STEP_TIME,
+        comparison.ROWS_A_SECOND, comparison.BEFORE, comparison.AFTER,
     ]  # fmt: skip
-    for model in ("plain TFRS", "ours"):
+    for model in row_names.MODELS:
         assert list(written["figures"][model]) == names
         for name in names:
             values = written["figures"][model][name]["by_seed"]
@@ -47,7 +48,7 @@ def test_writes_figures_plot_and_model(trained):
             assert written["figures"][model][name]["mean"] == np.mean(values)
     before = written["figures"]["ours"][comparison.BEFORE]["mean"]
     assert written["figures"]["ours"][comparison.AFTER]["mean"] < before
-    assert written["figures"]["plain TFRS"][comparison.AFTER]["mean"] == before
+    assert written["figures"]["TFRS"][comparison.AFTER]["mean"] == before
 
 
 def test_prints_the_table_of_those_figures(trained):
@@ -78,7 +79,7 @@ def test_exported_scores_are_those_of_the_towers(trained):
     assert titles == [[f"Thing {i[1:]}" for i in row] for row in ids]
     # Of all users: one alone may have learned little in three epochs.
     own = [[int(i[1:]) % 2 == user % 2 for i in row] for user, row in enumerate(ids)]
-    assert np.mean(own) > 0.9
+    assert np.mean(own) > 0.8
     scores = answer["scores"].numpy()
     assert (np.diff(scores, axis=1) <= 0).all()
     assert (np.abs(scores) <= 1.0001).all()  # Cosines.
@@ -114,13 +115,17 @@ def test_both_models_start_alike_and_see_the_same_batches(keras_2, tmp_path, mak
     assert pairs == 8  # Four matrices in each tower.
 
     rows = request_batches.dataset(parts, 100, seed=3)
-    with_negatives = compared_models.sampler(parts, options).attach(
-        request_batches.dataset(parts, 100, seed=3), 5, seed=3
+    options.num_negatives = 5
+    with_negatives = compared_models.with_negatives(
+        request_batches.dataset(parts, 100, seed=3), parts, options, seed=3
     )
     for one, other in zip(rows, with_negatives, strict=True):
         for name in ("user", "item", "request"):
             np.testing.assert_array_equal(one[name], other[name])
         assert other["negatives"].shape == [5]
+        positives = other[compared_models.RightNegativesModel.POSITIVES]
+        for item, all_of_user in zip(one["item"].numpy(), positives, strict=True):
+            assert item in all_of_user.numpy()
 
 
 def test_towers_of_any_ids(keras_2):
@@ -179,18 +184,19 @@ def test_options_seeds_and_a_second_run_into_the_same_folder(
     assert 0.75 * train < fewer < 0.85 * train
 
     # The same seed gives the same figures, apart from the time.
-    for model in comparison.MODELS:
+    for model in row_names.MODELS:
         for run in (first, second):
+            del run["figures"][model][comparison.SECONDS]
             del run["figures"][model][comparison.STEP_TIME]
             del run["figures"][model][comparison.ROWS_A_SECOND]
         assert first["figures"][model] == second["figures"][model]
-    assert first["figures"]["ours"] != first["figures"]["plain TFRS"]
+    assert first["figures"]["ours"] != first["figures"]["TFRS"]
     capsys.readouterr()
 
 
 def test_what_large_tables_leave_out(keras_2, tmp_path, make_csv, capsys):
     data = make_csv(tmp_path / "table.csv", strings=True)
-    few = ["--no-plain", "--no-index", "--steps-per-epoch", "7"]
+    few = ["--baselines", "--no-index", "--steps-per-epoch", "7"]
     few += ["--evaluate-users", "9", "--seeds", "3"]
     output = tmp_path / "out"
     assert main(["train", *data, *FAST, *few, "--output", str(output)]) == 0
@@ -204,7 +210,7 @@ def test_what_large_tables_leave_out(keras_2, tmp_path, make_csv, capsys):
     assert written["notes"][0].startswith("note: figures are of 9 of 23 users")
     assert written["settings"]["steps_per_epoch"] == 7
     printed = capsys.readouterr().out
-    assert "plain TFRS" not in printed
+    assert "TFRS" not in printed
     assert "embeddings.npz" in printed
 
     with np.load(output / "embeddings.npz", allow_pickle=False) as arrays:
@@ -214,7 +220,7 @@ def test_what_large_tables_leave_out(keras_2, tmp_path, make_csv, capsys):
             embeddings = arrays[f"{what}_embeddings"]
             assert embeddings.shape == (num, 8)
             np.testing.assert_allclose(np.linalg.norm(embeddings, axis=1), 1, rtol=1e-5)
-    audit = ["--model", str(output / "embeddings.npz"), "--temperature", "0.2"]
+    audit = ["--model", str(output / "embeddings.npz"), "--temperature", "0.15"]
     audit += ["--batch-sizes", "64", "--max-batches", "2", "--probes", "5"]
     audit += ["--output", str(tmp_path / "audit"), "--verbose", "0"]
     title = data.index("--title")
@@ -247,8 +253,10 @@ def test_epochs_of_steps_go_on_in_the_rows(keras_2, tmp_path, make_csv):
         return compute_loss(features, training)
 
     model.compute_loss = noted
-    negatives = compared_models.sampler(parts, options)
-    model_fitting.fit(model, parts, options, 0, negatives)
+    prepared = functools.partial(
+        compared_models.with_negatives, split=parts, options=options, seed=0
+    )
+    model_fitting.fit(model, parts, options, 0, prepared)
     rows = request_batches.dataset(parts, options.batch_size, 0).repeat()
     wanted = [batch["item"].numpy() for batch in rows.take(20)]
     assert request_batches.num_batches(parts.rows, options.batch_size) < 20
@@ -273,13 +281,14 @@ def test_ids_of_any_number_are_trained_on_alike(keras_2, tmp_path, monkeypatch, 
         )
         text = (tmp_path / "out" / "figures.json").read_text()
         written = json.loads(text, parse_constant=pytest.fail)
-        for model in comparison.MODELS:
-            del written["figures"][model][comparison.STEP_TIME]
-            del written["figures"][model][comparison.ROWS_A_SECOND]
+        for of_model in written["figures"].values():
+            del of_model[comparison.SECONDS]
+            del of_model[comparison.STEP_TIME]
+            del of_model[comparison.ROWS_A_SECOND]
         found.append((written["figures"], written["notes"]))
     assert found[0] == found[1] == found[2]
     figures, notes = found[0]
-    for model in comparison.MODELS:
+    for model in row_names.MODELS:
         assert figures[model]["head recall@50"]["mean"] is None
         assert figures[model]["recall@50"]["mean"] == pytest.approx(10 / 12)
         assert figures[model]["tail recall@50"]["mean"] == 1

@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from tfrs_negatives.cli.command_error import CommandError
 from tfrs_negatives.cli.optimizer_choice import ADAM, AUTO, LARGE, LAZY_ADAM
+from tfrs_negatives.cli.row_names import OTHERS
 from tfrs_negatives.version import __version__
 
 # A SavedModel is a program: its initialisers can write files, for one.
@@ -66,12 +67,11 @@ class _Parser(argparse.ArgumentParser):
 def _add_train(commands: Any) -> None:
     parser = commands.add_parser(
         "train",
-        help="train on a table of interactions, against plain TFRS, and export",
+        help="train on a table of interactions, against baselines, and export",
         description=(
-            "Trains a two-tower model on a table of interactions, once with plain "
-            "tfrs.tasks.Retrieval and once with same-key masks, log-Q correction "
-            "and mixed negatives; compares them and exports the latter. Without "
-            "--data and --tfds: MovieLens latest-small."
+            "Trains a two-tower model on a table of interactions; compares it with "
+            "popularity, item neighbours, EASE^R, and TFRS on the same towers; exports "
+            "it. Without --data and --tfds: MovieLens latest-small."
         ),
     )
     add = _add_data(parser)
@@ -140,9 +140,14 @@ def _add_train(commands: Any) -> None:
 
     add = parser.add_argument_group("large tables").add_argument
     add(
-        "--plain",
-        action=argparse.BooleanOptionalAction,
-        help="whether to train plain TFRS too, to compare ours with it",
+        "--baselines",
+        nargs="*",
+        choices=OTHERS,
+        metavar="NAME",
+        help=(
+            "what ours is compared with, none or several of: "
+            + ", ".join(map(repr, OTHERS))
+        ),
     )
     add(
         "--index",
@@ -164,26 +169,22 @@ def _add_train(commands: Any) -> None:
         "--num-negatives",
         type=_number(int, 0, "a whole number of at least 0"),
         metavar="K",
-        help="uniformly drawn negatives that a batch shares",
-    )
-    add(
-        "--popularity-discount",
-        type=_number(float, 0, "a number from 0 to 1", most=1),
-        metavar="BETA",
-        help="0 ranks by probability, 1 by lift over popularity",
+        help=(
+            "negatives that a batch shares, drawn uniformly (else: all items, of up to "
+            "20,000; 1,024 of more)"
+        ),
     )
     parser.set_defaults(
         batch_size=1024,
         epochs=20,
         dim=64,
         hidden=[],
-        temperature=0.2,
+        temperature=0.15,
         learning_rate=0.005,
         optimizer=AUTO,
-        seeds=[0, 1, 2],
-        num_negatives=1024,
-        popularity_discount=0.85,
-        plain=True,
+        seeds=[0],
+        num_negatives=None,
+        baselines=list(OTHERS),
         index=True,
     )
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfrs_negatives import layers, models, samplers, tasks
+from tfrs_negatives import data, layers, models, samplers, tasks
 from tfrs_negatives._keras import keras
 from tfrs_negatives.cli.time_split import Split
 from tfrs_negatives.types import Features, KerasLayer, KerasMetric, KerasModel
@@ -19,9 +19,20 @@ from tfrs_negatives.types import Features, KerasLayer, KerasMetric, KerasModel
 # grows with them times the columns.
 _COUNTED_ROWS = 1024
 
-# Of the probability of a uniform draw: a share of it that keeps the rarest items, whose
-# frequency is little more than noise, from the largest bonus of the discount.
-_FLOOR = 0.2
+# All items are columns of every batch where they are no more than these, and the sums
+# are exact; beyond, negatives are drawn.
+_CATALOGUE_ITEMS = 20_000
+
+# A table of every user's items is held, and masks them all, up to so many rows; beyond,
+# only those that are in the same batch.
+_KNOWN_ROWS = 20_000_000
+
+# What the negatives weigh against the positive, which is outside of their sum. Chosen
+# on validation splits of three tables.
+_NEGATIVE_WEIGHT = 1.2
+
+# Items that a batch shares, drawn uniformly, where not all are columns.
+_NUM_NEGATIVES = 1024
 
 
 def id_tower(ids: np.ndarray, dim: int, hidden: Sequence[int], seed: int) -> KerasModel:
@@ -103,15 +114,50 @@ class PlainModel(models.Model):
         )
 
 
+class CorrectedModel(PlainModel):
+    """The same with the two corrections that `tfrs.tasks.Retrieval` has options for.
+
+    Args:
+      user_tower, item_tower, task: As above.
+      item_counts: [N] training rows of each item, in the order of the tower's ids.
+    """
+
+    def __init__(
+        self,
+        user_tower: KerasModel,
+        item_tower: KerasModel,
+        task: Callable[..., tf.Tensor],
+        item_counts: np.ndarray,
+    ) -> None:
+        super().__init__(user_tower, item_tower, task)
+        # Unknown items come first, and never.
+        counts = np.concatenate([[1], item_counts]).astype(np.float32)
+        self.probabilities = tf.constant(counts / counts.sum())
+
+    def compute_loss(self, features: Features, training: bool = False) -> tf.Tensor:
+        numbers = self.item_tower.layers[0](features["item"])
+        return self.task(
+            self.user_tower(features["user"]),
+            self.item_tower(features["item"]),
+            candidate_sampling_probability=tf.gather(self.probabilities, numbers),
+            candidate_ids=numbers,
+            compute_metrics=False,
+        )
+
+
 class RightNegativesModel(models.Model):
-    """The same towers with masks, log-Q correction and extra negatives.
+    """The same towers against the right negatives.
+
+    Each user passes the tower once a batch, and so does each item of a catalogue.
 
     Args:
       user_tower, item_tower: From ids to embeddings.
       options: Of `tasks.Retrieval`.
       keys: Names of the features that are query keys.
-      negative_metrics: Metrics of the negatives, for batches with the feature
-        `POSITIVES`.
+      catalogue: All items, as columns of every batch; None: the batch's, and those of
+        the feature "negatives" if there is one.
+      knows_positives: Whether all items of the feature `POSITIVES` are masked.
+      negative_metrics: Metrics of the negatives, for batches with that feature.
     """
 
     #: The feature that has the items of each row's user.
@@ -123,6 +169,8 @@ class RightNegativesModel(models.Model):
         item_tower: KerasModel,
         options: dict[str, Any],
         keys: Sequence[str],
+        catalogue: samplers.Catalogue | None = None,
+        knows_positives: bool = False,
         negative_metrics: Sequence[KerasMetric] = (),
     ) -> None:
         super().__init__()
@@ -135,6 +183,8 @@ class RightNegativesModel(models.Model):
             negative_metric_rows=_COUNTED_ROWS,
         )
         self.keys = tuple(keys)
+        self.catalogue = catalogue
+        self.knows_positives = knows_positives
 
     def counting(self, negative_metrics: Sequence[KerasMetric]) -> RightNegativesModel:
         """This model, towers and all, with metrics of its negatives."""
@@ -143,19 +193,32 @@ class RightNegativesModel(models.Model):
             self.item_tower,
             dict(self.options),
             self.keys,
+            self.catalogue,
+            self.knows_positives,
             negative_metrics,
         )
 
     def compute_loss(self, features: Features, training: bool = False) -> tf.Tensor:
-        items = features["item"]
-        if "negatives" in features:
-            items = tf.concat([items, features["negatives"]], axis=0)
+        items, candidate_rows = features["item"], None
+        if self.catalogue is not None:
+            columns = self.catalogue.columns(items)
+            items, candidate_rows = columns.features, columns.rows
+            item_ids = columns.ids
+        else:
+            if "negatives" in features:
+                items = tf.concat([items, features["negatives"]], axis=0)
+            item_ids = items
+        users, query_rows = tf.unique(features["user"])
+        positives = features.get(self.POSITIVES)
         return self.task(
-            self.user_tower(features["user"]),
+            self.user_tower(users),
             self.item_tower(items),
-            candidate_ids=items,
+            query_rows=query_rows,
+            candidate_rows=candidate_rows,
+            candidate_ids=item_ids,
             query_keys={key: features[key] for key in self.keys},
-            measured_positive_ids=features.get(self.POSITIVES),
+            known_positive_ids=positives if self.knows_positives else None,
+            measured_positive_ids=positives,
             compute_metrics=False,
             training=training,
         )
@@ -177,32 +240,55 @@ def plain_model(split: Split, options: argparse.Namespace, seed: int) -> PlainMo
     )
 
 
+def corrected_model(
+    split: Split, options: argparse.Namespace, seed: int
+) -> CorrectedModel:
+    """`CorrectedModel` for the same arguments: exact log-Q, no accidental hits."""
+    import tensorflow_recommenders as tfrs
+
+    return CorrectedModel(
+        *_towers(split, options, seed),
+        tfrs.tasks.Retrieval(
+            temperature=options.temperature, remove_accidental_hits=True
+        ),
+        split.item_counts,
+    )
+
+
 def right_negatives_model(
     split: Split, options: argparse.Namespace, seed: int
 ) -> RightNegativesModel:
     """`RightNegativesModel` for the same arguments."""
-    # The published start (a gap of 100 batches) takes every item for rare until many
-    # occurrences say otherwise: in small tables, better than trusting the first few.
-    frequency = layers.StreamingFrequency(
-        max(2**20, 2 * len(split.item_ids)),
-        num_hashes=1,
-        initial_gap=100 * options.batch_size,
-    )
-    correction = frequency
-    if options.num_negatives:
-        correction = layers.MixedLogQ([frequency, -math.log(len(split.item_ids))])
-    correction = layers.ScaledLogQ(
-        correction,
-        strength=1 - options.popularity_discount,
-        floor=_FLOOR / len(split.item_ids),
-    )
+    num_items = len(split.item_ids)
+    catalogue = None
+    if trains_against_all(split, options):
+        catalogue = samplers.Catalogue(split.item_ids, max_bytes=None)
+        correction = catalogue.log_q
+    else:
+        # The published start (a gap of 100 batches) takes every item for rare until
+        # many occurrences say otherwise: better than trusting the first few.
+        correction = layers.StreamingFrequency(
+            max(2**20, 2 * num_items),
+            num_hashes=1,
+            initial_gap=100 * options.batch_size,
+        )
+        if options.num_negatives != 0:
+            correction = layers.MixedLogQ([correction, -math.log(num_items)])
     task_options = {
         "temperature": options.temperature,
+        "positive": "outside",
+        "negative_weight": _NEGATIVE_WEIGHT,
         "remove_accidental_hits": True,
+        "mask_shared_positives": True,
         "sampling_correction": correction,
+        "reduction": "sum_over_batch_size",
     }
     return RightNegativesModel(
-        *_towers(split, options, seed), task_options, query_keys(split)
+        *_towers(split, options, seed),
+        task_options,
+        query_keys(split),
+        catalogue,
+        knows_positives(split),
     )
 
 
@@ -213,11 +299,38 @@ def query_keys(split: Split) -> tuple[str, ...]:
     return ("user",)  # One user a request: masking by user masks by request too.
 
 
-def sampler(split: Split, options: argparse.Namespace) -> samplers.Uniform | None:
-    """Uniform sampler over the catalogue, or None when no negatives are asked for."""
-    if not options.num_negatives:
-        return None
-    return samplers.Uniform(split.item_ids)
+def trains_against_all(split: Split, options: argparse.Namespace) -> bool:
+    """Whether all items are columns; not where a number of negatives is asked for."""
+    return options.num_negatives is None and len(split.item_ids) <= _CATALOGUE_ITEMS
+
+
+def knows_positives(split: Split) -> bool:
+    """Whether the items of all users are held, to be masked."""
+    return len(split.rows) <= _KNOWN_ROWS
+
+
+def with_negatives(
+    rows: tf.data.Dataset, split: Split, options: argparse.Namespace, seed: int
+) -> tf.data.Dataset:
+    """Batches with what `RightNegativesModel` reads beside users and items."""
+    if knows_positives(split):
+        every = np.ones(len(split.user_ids), bool)
+        positives = positives_of_users(split, every)
+        rows = positives.attach(rows, "user", RightNegativesModel.POSITIVES)
+    number = options.num_negatives
+    if number is None:
+        number = 0 if trains_against_all(split, options) else _NUM_NEGATIVES
+    if number:
+        rows = samplers.Uniform(split.item_ids).attach(rows, number, seed=seed)
+    return rows
+
+
+def positives_of_users(split: Split, chosen: np.ndarray) -> data.Positives:
+    """The items of the training rows of some users, [U] bool."""
+    rows = split.rows.of_users(chosen)
+    return data.positives_of(
+        {"user": split.user_ids[rows["user"]], "item": split.item_ids[rows["item"]]}
+    )
 
 
 def _towers(

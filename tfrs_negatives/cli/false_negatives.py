@@ -6,9 +6,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives.cli import request_batches
-from tfrs_negatives.cli.compared_models import RightNegativesModel
+from tfrs_negatives.cli.compared_models import RightNegativesModel, positives_of_users
 from tfrs_negatives.cli.time_split import Split
-from tfrs_negatives.data import Positives, positives_of
+from tfrs_negatives.data import Positives
 from tfrs_negatives.metrics import FalseNegativeRate
 from tfrs_negatives.types import Features
 
@@ -58,7 +58,4 @@ def _positives_of_users(split: Split, batches: list[Features]) -> Positives:
         users = np.array([user.decode() for user in users], object)
     chosen = np.zeros(len(split.user_ids), bool)
     chosen[np.searchsorted(split.user_ids, users)] = True
-    rows = split.rows.of_users(chosen)
-    return positives_of(
-        {"user": split.user_ids[rows["user"]], "item": split.item_ids[rows["item"]]}
-    )
+    return positives_of_users(split, chosen)

@@ -53,6 +53,13 @@ def figures(
                 "diverged. Lower --learning-rate or raise --temperature."
             )
     ranks = held_out_ranks(user_embeddings, item_embeddings, held_out)
+    return of_ranks(ranks, held_out, item_counts)
+
+
+def of_ranks(
+    ranks: np.ndarray, held_out: HeldOut, item_counts: np.ndarray
+) -> dict[str, float | None]:
+    """The figures from ranks [h], 0 for what is not found; see `figures`."""
     found: dict[str, float | None]
     found = {f"recall@{k}": _recall(ranks, k) for k in RECALL_AT}
     found[f"ndcg@{NDCG_AT}"] = _ndcg(ranks, held_out.user)

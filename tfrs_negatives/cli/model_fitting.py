@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from tfrs_negatives.cli import comparison, optimizer_choice, request_batches
 from tfrs_negatives.cli.time_split import Split
 from tfrs_negatives.models import Model
 from tfrs_negatives.optimizers import LazyAdam
-from tfrs_negatives.samplers import Uniform
 from tfrs_negatives.types import KerasOptimizer, Tower
 
 # Steps that still trace functions and fill caches.
@@ -72,7 +71,7 @@ def fit(
     split: Split,
     options: argparse.Namespace,
     seed: int,
-    negatives: Uniform | None = None,
+    prepared: Callable[[tf.data.Dataset], tf.data.Dataset] | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> dict[str, float]:
     """Trains a model on request-sorted batches, with Keras's progress.
@@ -82,23 +81,25 @@ def fit(
       split: `Split`.
       options: The command's arguments.
       seed: Decides the batches.
-      negatives: A sampler to attach as the feature "negatives", or None.
+      prepared: Function that adds to batches what the model reads beside users and
+        items, or None.
       callbacks: Keras callbacks.
 
     Returns:
-      `comparison.STEP_TIME`, the median time of a training step, and
-      `comparison.ROWS_A_SECOND`.
+      `comparison.SECONDS` of training; `comparison.STEP_TIME`, the median time of a
+      step; `comparison.ROWS_A_SECOND`.
     """
     rows = request_batches.dataset(split, options.batch_size, seed)
     steps = options.steps_per_epoch
     num_steps = options.epochs * (steps or -(-len(split.rows) // options.batch_size))
     if steps is not None:
         rows = rows.repeat()
-    if negatives is not None:
-        rows = negatives.attach(rows, options.num_negatives, seed=seed)
+    if prepared is not None:
+        rows = prepared(rows).prefetch(tf.data.AUTOTUNE)
     sizes = batch_sizes(len(split.rows), options.batch_size, num_steps)
     timer = StepTimer()
-    model.compile(optimizer(split, options))
+    model.compile(optimizer(split, options, num_steps))
+    start = time.perf_counter()
     model.fit(
         rows,
         epochs=options.epochs,
@@ -107,21 +108,26 @@ def fit(
         callbacks=[timer, *callbacks],
     )
     return {
+        comparison.SECONDS: time.perf_counter() - start,
         comparison.STEP_TIME: timer.median_ms(),
         comparison.ROWS_A_SECOND: timer.rows_a_second(sizes),
     }
 
 
-def optimizer(split: Split, options: argparse.Namespace) -> KerasOptimizer:
-    """That of `--optimizer`; where it is "auto", by the size of the tables."""
+def optimizer(
+    split: Split, options: argparse.Namespace, num_steps: int
+) -> KerasOptimizer:
+    """That of `--optimizer`; where it is "auto", by the size of the tables.
+
+    Its rate falls to zero along a cosine over all steps.
+    """
     classes = {
         optimizer_choice.ADAM: keras.optimizers.Adam,
         optimizer_choice.LAZY_ADAM: LazyAdam,
     }
     sizes = len(split.user_ids), len(split.item_ids)
-    return classes[optimizer_choice.chosen(options.optimizer, *sizes)](
-        options.learning_rate
-    )
+    rate = keras.optimizers.schedules.CosineDecay(options.learning_rate, num_steps)
+    return classes[optimizer_choice.chosen(options.optimizer, *sizes)](rate)
 
 
 def embed(tower: Tower, ids: np.ndarray) -> np.ndarray:

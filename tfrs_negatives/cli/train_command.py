@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import gc
 import json
 import os
@@ -13,7 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfrs_negatives.cli import comparison, held_out_figures, optimizer_choice
+from tfrs_negatives.cli import (
+    comparison,
+    held_out_figures,
+    optimizer_choice,
+    row_names,
+)
 from tfrs_negatives.cli.command_error import CommandError, told_in_one_line
 from tfrs_negatives.cli.comparison import FIGURES, Runs
 from tfrs_negatives.cli.output_folder import OutputFolder
@@ -53,9 +59,9 @@ def train(options: argparse.Namespace) -> None:
         )
         shown = {**facts, "optimizer": optimizer}
         print("\n".join(f"{name}: {value}" for name, value in shown.items()))
-        runs, model = _compare(parts, options)
+        runs, model, left_out = _compare(parts, options)
         figures = comparison.summary(runs)
-        notes = held_out_figures.notes(parts.held_out, parts.item_counts)
+        notes = held_out_figures.notes(parts.held_out, parts.item_counts) + left_out
         lines = [comparison.table(figures, options.seeds), "", *notes]
         print("\n" + "\n".join(lines), flush=True)
         exported = _export(model, parts, output.folder, options.index)
@@ -71,7 +77,7 @@ def train(options: argparse.Namespace) -> None:
             "figures": figures,
             "notes": notes,
             "model": {
-                "trained as": comparison.OURS,
+                "trained as": row_names.OURS,
                 "seed": options.seeds[-1],
                 **exported,
             },
@@ -157,17 +163,35 @@ def _facts(parts: Split) -> dict[str, Any]:
 
 def _compare(
     parts: Split, options: argparse.Namespace
-) -> tuple[Runs, RightNegativesModel]:
-    """Trains and evaluates the models for every seed.
+) -> tuple[Runs, RightNegativesModel, list[str]]:
+    """Fits the baselines, and trains and evaluates the models for every seed.
 
     Returns:
-      What `comparison.summary` takes, and our model of the last seed.
+      What `comparison.summary` takes; our model of the last seed; and sentences about
+      baselines that were left out.
     """
-    from tfrs_negatives.cli import compared_models, model_fitting
+    from tfrs_negatives.cli import baselines, compared_models, model_fitting
     from tfrs_negatives.cli.false_negatives import false_negative_rates
 
-    names = comparison.MODELS if options.plain else (comparison.OURS,)
-    runs: Runs = {name: [] for name in names}
+    runs: Runs = {}
+    left_out = []
+    for name in row_names.BASELINES:
+        if name in options.baselines:
+            measured = baselines.figures(name, parts, progress=options.verbose == 1)
+            if isinstance(measured, str):
+                left_out.append(measured)
+            else:
+                runs[name] = [measured]
+    makers = {
+        row_names.PLAIN: compared_models.plain_model,
+        row_names.CORRECTED: compared_models.corrected_model,
+    }
+    names = [
+        name
+        for name in row_names.MODELS
+        if name == row_names.OURS or name in options.baselines
+    ]
+    runs |= {name: [] for name in names}
     model: Any = None
     for seed in options.seeds:
         for name in names:
@@ -175,13 +199,18 @@ def _compare(
             # The tables of two models need not be there at once.
             model = None
             gc.collect()
-            if name == comparison.PLAIN:
-                model = compared_models.plain_model(parts, options, seed)
-                negatives = None
+            prepared = None
+            if name in makers:
+                model = makers[name](parts, options, seed)
             else:
                 model = compared_models.right_negatives_model(parts, options, seed)
-                negatives = compared_models.sampler(parts, options)
-            times = model_fitting.fit(model, parts, options, seed, negatives)
+                prepared = functools.partial(
+                    compared_models.with_negatives,
+                    split=parts,
+                    options=options,
+                    seed=seed,
+                )
+            times = model_fitting.fit(model, parts, options, seed, prepared)
             evaluated = parts.user_ids[parts.held_out.users]
             try:
                 found = held_out_figures.figures(
@@ -197,10 +226,10 @@ def _compare(
         for name in names:
             runs[name][-1] |= {
                 comparison.BEFORE: before,
-                # Plain TFRS has no masks.
-                comparison.AFTER: after if name == comparison.OURS else before,
+                # TFRS has no masks of keys.
+                comparison.AFTER: after if name == row_names.OURS else before,
             }
-    return runs, model
+    return runs, model, left_out
 
 
 def _export(

@@ -4,14 +4,17 @@ Settings, beside those of the peers (width, temperature, rate, batch, epochs): `
 is None, "exact" or "streaming", `positive` what it does to the row's own and
 `negative_weight` what the others weigh; `accidental_hits`, `same_key` and `known`, all
 that the user has, are what is dropped; `uniform` and `memory` are numbers of further
-negatives, `hard` how many of the hardest of a row are kept. `distinct` embeds what
-repeats in a batch once: the same loss, cheaper where batches are large.
+negatives, `hard` how many of the hardest of a row are kept. `taught` is the share of a
+row's weight that what `teachers.py` suggests to its user gets. `distinct` embeds what
+repeats in a batch once: the same loss, cheaper where batches are large. `bias` is a
+share of the log of an item's count that is one dimension of its score.
 """
 
 import numpy as np
 import tensorflow as tf
 
 from benchmarks.quality import in_batch
+from benchmarks.quality.models import teachers
 from benchmarks.quality.rankers import Factors
 from tfrs_negatives import layers, models, samplers, tasks
 
@@ -27,6 +30,8 @@ PLAIN = {
     "uniform": 0,
     "memory": 0,
     "hard": None,
+    "taught": 0.0,
+    "bias": 0.0,
     "distinct": False,
 }
 
@@ -37,6 +42,9 @@ class TwoTowers(models.Model):
         self.setting = setting
         self.users = self.table("users", train.num_users)
         self.items = self.table("items", train.num_items)
+        counts = np.maximum(train.item_counts(), 1).astype(np.float32)
+        scale = setting["temperature"] * setting["bias"]
+        self.biases = tf.constant(scale * np.log(counts)[:, np.newaxis])
         self.known = known_items(train) if setting["known"] else None
         memory = None
         if setting["memory"]:
@@ -52,6 +60,7 @@ class TwoTowers(models.Model):
             sampling_correction=correction(train, setting, uniform),
             positive=setting["positive"],
             negative_weight=setting["negative_weight"],
+            target_share=setting["taught"] or None,
             memory=memory,
             num_hard_negatives=setting["hard"],
             reduction="sum_over_batch_size",
@@ -59,7 +68,7 @@ class TwoTowers(models.Model):
         )
 
     def table(self, name, size):
-        shape = [size, self.setting["width"]]
+        shape = [size, self.setting["width"] - (self.setting["bias"] > 0)]
         return self.add_weight(name=name, shape=shape, initializer="random_uniform")
 
     def compute_loss(self, batch, training=False):
@@ -70,26 +79,41 @@ class TwoTowers(models.Model):
             options["query_keys"] = batch["users"]
         if self.known is not None:
             options["known_positive_ids"] = tf.gather(self.known, batch["users"])
+        if "suggested" in batch:
+            options["target_ids"] = batch["suggested"]
+            options["target_weights"] = batch["shares"]
+            options["target_embeddings"] = self.item_vectors(batch["suggested"])
         embedded = {"users": batch["users"], "items": items}
         if self.setting["distinct"]:
             embedded["users"], options["query_rows"] = tf.unique(batch["users"])
             embedded["items"], options["candidate_rows"] = tf.unique(items)
         return self.task(
-            self.embed(self.users, embedded["users"]),
-            self.embed(self.items, embedded["items"]),
+            self.user_vectors(embedded["users"]),
+            self.item_vectors(embedded["items"]),
             candidate_ids=items,
             compute_metrics=False,
             training=training,
             **options,
         )
 
-    def embed(self, table, ids):
+    def user_vectors(self, ids):
         # Through a dense gradient: Adam moves every row anyway.
-        return tf.math.l2_normalize(tf.gather(table * 1.0, ids), axis=1)
+        units = tf.math.l2_normalize(tf.gather(self.users * 1.0, ids), axis=-1)
+        if self.setting["bias"]:
+            units = tf.concat([units, tf.ones_like(units[..., :1])], axis=-1)
+        return units
+
+    def item_vectors(self, ids):
+        units = tf.math.l2_normalize(tf.gather(self.items * 1.0, ids), axis=-1)
+        if self.setting["bias"]:
+            units = tf.concat([units, tf.gather(self.biases, ids)], axis=-1)
+        return units
 
     def factors(self):
-        tables = self.users, self.items
-        return Factors(*(tf.math.l2_normalize(t, axis=1).numpy() for t in tables))
+        return Factors(
+            self.user_vectors(tf.range(self.users.shape[0])).numpy(),
+            self.item_vectors(tf.range(self.items.shape[0])).numpy(),
+        )
 
 
 def known_items(train):
@@ -124,6 +148,16 @@ def fit(train, setting, seed):
     data = tf.data.Dataset.from_generator(
         lambda: in_batch.batches(train, setting, seed), output_signature=(ids, ids)
     ).map(lambda users, items: {"users": users, "items": items})
+    if setting["taught"]:
+        told = teachers.suggestions(train, setting)
+        tables = tf.constant(told["suggested"]), tf.constant(told["shares"])
+        data = data.map(
+            lambda batch: {
+                **batch,
+                "suggested": tf.gather(tables[0], batch["users"]),
+                "shares": tf.gather(tables[1], batch["users"]),
+            }
+        )
     if uniform:
         data = uniform.attach(data, setting["uniform"], name="uniform", seed=seed)
     model.fit(data.prefetch(2), verbose=2)
