@@ -10,10 +10,12 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives._checks import check_choice
 from tfrs_negatives.index.checked_embeddings import checked_queries
+from tfrs_negatives.index.popularity_dial import PopularityDial
 from tfrs_negatives.index.recall_sample import (
     RecallSample,
     Search,
@@ -21,6 +23,7 @@ from tfrs_negatives.index.recall_sample import (
     sample_rows,
 )
 from tfrs_negatives.index.scann_searcher import ScannSearcher, ScannSettings, scann_ops
+from tfrs_negatives.index.searcher import Searcher
 from tfrs_negatives.index.top_k import TopK
 from tfrs_negatives.types import Config, TensorLike, Tower
 
@@ -238,6 +241,22 @@ class ScaNN(TopK):
         self, candidates: tf.Tensor, identifiers: tf.Tensor
     ) -> ScannSearcher:
         return ScannSearcher(candidates, identifiers, self._settings, self._tune)
+
+    def searcher_with(self, dial: PopularityDial) -> Searcher:
+        """As in the base; a `recall_target` holds for the discounts 0, .5 and 1.
+
+        Candidates stand in for queries, in equal numbers of each discount.
+        """
+        if self._recall_target is not None:
+            queries = sample_rows(self.searcher.candidates(), _SAMPLE_SIZE)
+            discounts = tf.constant(
+                np.resize([0.0, 0.5, 1.0], len(queries)), tf.float32
+            )
+            self._sample_queries = dial.queries(queries, discounts)
+        try:
+            return super().searcher_with(dial)
+        finally:
+            self._sample_queries = None
 
     def is_exact(self) -> bool:
         """False: some of the best k candidates may be missed."""
