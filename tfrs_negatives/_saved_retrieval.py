@@ -93,8 +93,9 @@ def _vector(name: str, value: TensorLike, dtype: tf.DType) -> tf.Tensor:
     try:
         if getattr(value, "dtype", None) == tf.float64:
             value = tf.cast(value, dtype)  # NumPy's own floats.
-        is_bool = isinstance(value, bool) != (dtype == tf.bool)
-        vector = None if is_bool else tf.convert_to_tensor(value, dtype)
+        # TensorFlow would take True as 1.
+        no_number = isinstance(value, bool) and dtype != tf.bool
+        vector = None if no_number else tf.convert_to_tensor(value, dtype)
     except (TypeError, ValueError):
         vector = None
     if vector is None or vector.shape.rank not in (0, 1):
