@@ -255,6 +255,13 @@ def test_rounded_candidates(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_recall_target_without_queries(tmp_path):
+    index = ScaNN(recall_target=0.9).index(clustered(0, 2_000))
+    with pytest.raises(ValueError, match="needs query embed.* Pass `sample_queries` to"):
+        export(tmp_path / "m", index, popularity=np.full(2_000, -7.0))
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(("target",), grid([None, 0.95]))
 def test_scann_finds_most_at_any_discount(tmp_path, target):
     """Recall against exact search: `recall_target` is reached at 0, .5 and 1."""
@@ -264,7 +271,8 @@ def test_scann_finds_most_at_any_discount(tmp_path, target):
     counts = rng.permutation((1e5 / np.arange(1, num + 1)).astype(np.int64))
     log_q = np.log(np.maximum(counts, 1) / counts.sum())
     settings = {"num_leaves_to_search": 25} if target is None else {}
-    index = ScaNN(recall_target=target, **settings).index(candidates)
+    sample = {} if target is None else {"sample_queries": clustered(2, 1_000)}
+    index = ScaNN(recall_target=target, **settings).index(candidates, **sample)
     path = export(tmp_path / "m", index, popularity=counts)
     serve = load_retrieval(path).signatures["serving_default"]
     least = 0.8 if target is None else target - 0.02

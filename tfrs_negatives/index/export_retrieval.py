@@ -93,8 +93,8 @@ def export_retrieval(
         (floating-point numbers, at most 0, e.g. of `layers.StaticFrequency`), or counts
         (integers), of which 0 is taken as 1. It becomes one more dimension of the
         candidates, so that a `ScaNN` is trained anew, and holds them a second time
-        meanwhile; a `recall_target` is reached over the discounts 0, .5 and 1, with
-        candidates in the place of queries.
+        meanwhile; a `recall_target` is reached over the discounts 0, .5 and 1, and
+        needs `sample_queries` of `index.index`.
       histories: The items of each user, as `data.positives_of` lists them. Users
         without any get all candidates; items that are no candidates do not matter.
       history_feature: Which feature has the users' ids, `[None]`, as in the table of
