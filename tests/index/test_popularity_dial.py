@@ -102,7 +102,9 @@ def test_an_empty_batch(model):
     assert found["scores"].shape == [0, 4]
 
 
-@pytest.mark.parametrize("discount", [np.nan, np.inf, -np.inf, 2e6, [0, 0, np.nan, 0, 0]])
+@pytest.mark.parametrize(
+    "discount", [np.nan, np.inf, -np.inf, 2e6, [0, 0, np.nan, 0, 0]]
+)
 def test_discounts_that_are_no_moderate_numbers(model, discount):
     with pytest.raises(
         tf.errors.InvalidArgumentError, match="numbers from -1,000,000 to 1,000,000"
@@ -257,14 +259,19 @@ def test_rounded_candidates(tmp_path):
 
 def test_a_recall_target_without_queries(tmp_path):
     index = ScaNN(recall_target=0.9).index(clustered(0, 2_000))
-    with pytest.raises(ValueError, match="needs query embed.* Pass `sample_queries` to"):
+    with pytest.raises(
+        ValueError, match="needs query embed.* Pass `sample_queries` to"
+    ):
         export(tmp_path / "m", index, popularity=np.full(2_000, -7.0))
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("target",), grid([None, 0.95]))
 def test_scann_finds_most_at_any_discount(tmp_path, target):
-    """Recall against exact search: `recall_target` is reached at 0, .5 and 1."""
+    """Recall against exact search; a target is for the mean over 0, .5 and 1.
+
+    The mean of 900 queries has a standard error of .003.
+    """
     num = 5_000
     candidates, queries = clustered(0, num), clustered(1, 300)
     rng = np.random.default_rng(0)
@@ -275,9 +282,11 @@ def test_scann_finds_most_at_any_discount(tmp_path, target):
     index = ScaNN(recall_target=target, **settings).index(candidates, **sample)
     path = export(tmp_path / "m", index, popularity=counts)
     serve = load_retrieval(path).signatures["serving_default"]
-    least = 0.8 if target is None else target - 0.02
+    recalls = []
     for discount in (0.0, 0.5, 1.0):
         found = serve(x=queries, popularity_discount=discount)["ids"].numpy()
         wide = np.concatenate([candidates, -log_q[:, None]], axis=1)
         asked = np.concatenate([queries, np.full([300, 1], discount)], axis=1)
-        assert recall(found, asked, wide) >= least
+        recalls.append(recall(found, asked, wide))
+    assert min(recalls) >= 0.9
+    assert np.mean(recalls) >= (target or 0.9) - 0.01
