@@ -21,7 +21,7 @@ MAX_DISCOUNT = 1e6
 
 # The standard deviation of the further dimension of candidates, as a share of that of
 # all others together. Any is exact; see docs/index.md for what it does to ScaNN.
-_SHARE = 0.25
+_SHARE = 0.125
 
 
 class PopularityDial:
