@@ -103,7 +103,7 @@ def _vector(name: str, value: TensorLike, dtype: tf.DType) -> tf.Tensor:
             f"`{name}` must be one {dtype.name} or a vector of one per query, received "
             f"{value!r}."
         )
-    return tf.reshape(vector, [-1])
+    return vector if vector.shape.rank else tf.reshape(vector, [1])
 
 
 def load_retrieval(path: PathLike) -> SavedRetrieval:
