@@ -8,6 +8,7 @@ import tensorflow as tf
 from grids import grid
 from index_oracles import as_list, best, clustered, normal, recall
 
+from tfrs_negatives._keras import keras
 from tfrs_negatives.index import BruteForce, ScaNN, export_retrieval, load_retrieval
 
 NUM, WIDTH = 60, 6
@@ -93,6 +94,37 @@ def test_a_row_that_is_not_finite_leaves_the_others_alone(model):
     )
     assert [as_list(found["ids"])[row] for row in rest] == ids
     np.testing.assert_allclose(found["scores"].numpy()[rest], scores, rtol=1e-5)
+
+
+def test_a_keras_tower_loaded_by_tensorflow_alone(tmp_path):
+    """Which asks for all inputs."""
+    users = ["ann", "bob", "eve"]
+    tower = keras.Sequential(
+        [
+            keras.Input((), dtype="string"),
+            keras.layers.StringLookup(vocabulary=users),
+            keras.layers.Embedding(4, WIDTH, embeddings_initializer="normal"),
+        ]
+    )
+    path = export_retrieval(
+        tmp_path / "m",
+        tower,
+        BruteForce().index(CANDIDATES, IDS),
+        query_signature=tf.TensorSpec([None], tf.string, name="user"),
+        payload={"place": np.arange(NUM)},
+        popularity=LOG_Q,
+    )
+    found = tf.saved_model.load(path).signatures["serving_default"](
+        user=tf.constant(users),
+        k=tf.constant(8),
+        popularity_discount=tf.constant([0.4]),
+    )
+    embeddings = tower(tf.constant(users)).numpy()
+    scores, ids = best(embeddings, CANDIDATES, 8, IDS, None, "", LOG_Q, np.full(3, 0.4))
+    assert as_list(found["ids"]) == ids
+    np.testing.assert_allclose(found["scores"], scores, rtol=1e-5, atol=1e-5)
+    places = [[IDS.index(i) for i in row] for row in ids]
+    np.testing.assert_array_equal(found["place"], places)
 
 
 def test_an_empty_batch(model):

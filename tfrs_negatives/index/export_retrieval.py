@@ -56,22 +56,22 @@ def export_retrieval(
       repeat, or with what is no candidate's id.
     * `embed_query(<features>)` -> `embeddings` `[B, d]` float32.
 
-    `k` may be left out, and is then the index's own, where `load_retrieval` loads the
-    model or `serving` answers, and with TensorFlow Serving over gRPC; so may the two
-    inputs above. TensorFlow Serving's REST and `tf.saved_model.load` ask for all.
-
     With `popularity` these two signatures also take `popularity_discount` float32,
     beta, one for each row or one for all `[1]`: they rank by, and return,
     `score - beta * log q(candidate)`, exactly so with `BruteForce`. Where scores are
     log p(candidate | query) up to a constant of the query, as a model with full log-Q
-    correction learns them, beta = 0 ranks by probability and 1 by lift (Menon et al.,
-    "Long-tail learning via logit adjustment", ICLR 2021, section 4.1). Scores must then
-    be the logits of the loss: for a task with a temperature let the tower divide its
-    embeddings by it. Left out, it is 0.
+    correction learns them, beta = 0 ranks by probability and 1 by lift (post-hoc logit
+    adjustment; Menon et al., "Long-tail learning via logit adjustment", ICLR 2021).
+    Scores must then be the logits of the loss: for a task with a temperature let the
+    tower divide its embeddings by it. Left out, beta is 0.
 
     With `histories` they also take `exclude_history` bool, one for each row or one for
     all `[1]`, and leave out what the row's user has. Left out, it is True. The items in
     `exclusions` are left out either way.
+
+    `k` may be left out, and is then the index's own, where `load_retrieval` loads the
+    model or `serving` answers, and with TensorFlow Serving over gRPC; so may the two
+    inputs above. TensorFlow Serving's REST and `tf.saved_model.load` ask for all.
 
     Where fewer than k candidates are left, a row ends in scores of -inf, by which
     alone it is known; beside them the id is -1 or "" and the payload zero or empty.

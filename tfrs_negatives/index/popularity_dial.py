@@ -1,8 +1,8 @@
 """Popularity that a query weighs, as one more dimension of queries and candidates.
 
-Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, section 4.1: a model
-of log p(candidate | query) is adjusted after training, by subtracting a share of the
-candidates' log probability from its scores.
+Post-hoc logit adjustment (Menon et al., "Long-tail learning via logit adjustment", ICLR
+2021): a share of the candidates' log probability is subtracted, after training, from
+the scores of a model of log p(candidate | query).
 """
 
 from __future__ import annotations
