@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tfrs_negatives import _manifest
@@ -15,6 +15,9 @@ from tfrs_negatives.types import PathLike
 
 # TensorFlow Serving leaves this sub-folder of a SavedModel to its users.
 DESCRIPTION = os.path.join("assets.extra", "tfrs_negatives.json")
+
+#: Inputs that only some exports have, and the argument of `export_retrieval` for each.
+OPTIONS = {"popularity_discount": "popularity", "exclude_history": "histories"}
 
 # Raised when an older tfrs_negatives could not load what this one writes.
 FORMAT = 2
@@ -47,6 +50,21 @@ def find_versions(path: PathLike) -> dict[int, str]:
         for version, folder in sorted(folders.items())
         if is_export(folder)
     }
+
+
+def unknown_option(names: Iterable[str], inputs: Iterable[str]) -> str:
+    """A sentence on the first of `names` that another export would have; or none.
+
+    Args:
+      names: What a request brings.
+      inputs: What the signature takes.
+    """
+    for name in sorted(set(names).intersection(OPTIONS).difference(inputs)):
+        return (
+            f" {name!r} is there where `export_retrieval` was given "
+            f"`{OPTIONS[name]}=`, in the signatures that return items."
+        )
+    return ""
 
 
 def is_export(folder: PathLike) -> bool:

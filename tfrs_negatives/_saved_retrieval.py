@@ -24,13 +24,14 @@ class SavedRetrieval:
         ids, k of the index, its settings, query features, payload, files.
       signatures: Dict from "serving_default", "with_exclusions" and "embed_query" to
         functions of keyword tensors; see `export_retrieval`. Without `k` they take
-        that of the index.
+        that of the index; `popularity_discount` and `exclude_history`, where the export
+        has them, may be left out too, or be one number and one bool.
     """
 
     def __init__(self, path: str, description: dict[str, Any], model: Any) -> None:
         self.path, self.description = path, description
         self.signatures = {
-            name: _Signature(function, description["k"])
+            name: _Signature(function, description)
             for name, function in model.signatures.items()
         }
         self._model = model
@@ -53,20 +54,56 @@ class SavedRetrieval:
 
 
 class _Signature:
-    """A signature, a concrete function, in which `k` may be left out if it has one."""
+    """A signature, a concrete function, some of whose inputs may be left out."""
 
-    def __init__(self, function: Any, k: int) -> None:
+    def __init__(self, function: Any, description: Mapping[str, Any]) -> None:
         import tensorflow as tf
 
         self._function = function
-        _, inputs = function.structured_input_signature
-        self._defaults = {"k": tf.constant(k, tf.int32)} if "k" in inputs else {}
+        _, self._inputs = function.structured_input_signature
+        # Exports of earlier versions have no options.
+        self._options = {
+            name: tf.constant([value])
+            for name, value in description.get("options", {}).items()
+            if name in self._inputs
+        }
+        self._k = {}
+        if "k" in self._inputs:
+            self._k["k"] = tf.constant(description["k"], tf.int32)
 
     def __call__(self, **inputs: TensorLike) -> dict[str, tf.Tensor]:
-        return self._function(**{**self._defaults, **inputs})
+        unknown = _exports.unknown_option(inputs, self._inputs)
+        if unknown:
+            raise ValueError(
+                f"Expected the inputs {', '.join(sorted(self._inputs))}, received "
+                f"{', '.join(sorted(inputs))}.{unknown}"
+            )
+        for name in self._options.keys() & inputs.keys():
+            inputs[name] = _vector(name, inputs[name], self._options[name].dtype)
+        return self._function(**{**self._k, **self._options, **inputs})
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._function, name)
+
+
+def _vector(name: str, value: TensorLike, dtype: tf.DType) -> tf.Tensor:
+    """One value, or one for each row, as a vector."""
+    import tensorflow as tf
+
+    try:
+        if getattr(value, "dtype", None) == tf.float64:
+            value = tf.cast(value, dtype)  # NumPy's own floats.
+        # TensorFlow would take True as 1.
+        no_number = isinstance(value, bool) and dtype != tf.bool
+        vector = None if no_number else tf.convert_to_tensor(value, dtype)
+    except (TypeError, ValueError):
+        vector = None
+    if vector is None or vector.shape.rank not in (0, 1):
+        raise ValueError(
+            f"`{name}` must be one {dtype.name} or a vector of one per query, received "
+            f"{value!r}."
+        )
+    return vector if vector.shape.rank else tf.reshape(vector, [1])
 
 
 def load_retrieval(path: PathLike) -> SavedRetrieval:

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from tfrs_negatives import audit, index
+from tfrs_negatives import audit, data, index
 
 USERS, ITEMS = np.arange(7, 19), np.arange(40, 55)
 
@@ -16,7 +16,7 @@ def vectors(ids):
     return np.cos(ids * [1.0, 2.0, 3.0]).astype(np.float32)
 
 
-def export(path, name="user", dtype=tf.int64):
+def export(path, name="user", dtype=tf.int64, **options):
     def tower(ids):
         if dtype == tf.string:
             ids = tf.strings.to_number(ids, tf.int64)
@@ -29,6 +29,7 @@ def export(path, name="user", dtype=tf.int64):
         tower,
         index.BruteForce().index(vectors(ITEMS[2:]), tf.constant(ids)),
         query_signature=tf.TensorSpec([None], dtype, name=name),
+        **options,
     )
 
 
@@ -63,6 +64,24 @@ def test_scores_whatever_the_ids_are_written_as(tmp_path, ending, dtype):
     expected[:, items < ITEMS[2]] = np.nan
     found = model.scores(np.arange(len(users)))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_all_items_and_scores_of_a_model_that_leaves_items_out(tmp_path):
+    """And that knows popularity, of which an audit asks for no discount."""
+    export(tmp_path / "plain")
+    rows = {"user": [*USERS, 8], "item": [*ITEMS[: len(USERS)], 50]}
+    export(
+        tmp_path / "model",
+        histories=data.positives_of(rows),
+        popularity=np.arange(1, len(ITEMS) - 1),
+    )
+    table = read(tmp_path / "rows.parquet")
+    users = np.arange(len(table.user_ids))
+    expected, found = (
+        audit.load_model(tmp_path / name, table).scores(users)
+        for name in ("plain", "model")
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_models_of_other_ids_are_told(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tfrs_negatives import data, metrics, models, samplers, tasks
+from tfrs_negatives._ids import as_int64
 from tfrs_negatives._keras import keras
 
 USERS = np.array([-5, 3, -5, 9, 3, 3, -(2**62), -5])
@@ -200,3 +201,18 @@ def test_known_positives_are_not_drawn():
     found = next(iter(drawn))["negatives"].numpy()
     for user in range(4):
         assert set(found[user]) == set(range(8)) - set(items[users == user])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_all_lists(kind):
+    """Of keys in the order of their numbers, items ascending."""
+    users, items = KINDS[kind]
+    positives = data.positives_of({"user": users, "item": items})
+    numbers, counts, flat = positives.lists()
+    distinct = np.unique(users)
+    order = np.argsort(as_int64("keys", distinct).numpy())
+    np.testing.assert_array_equal(numbers, as_int64("keys", distinct[order]))
+    expected = positives(distinct[order])
+    np.testing.assert_array_equal(counts, expected.row_lengths())
+    np.testing.assert_array_equal(flat, expected.flat_values)
+    assert positives.keys_are_strings == (tf.constant(users).dtype == tf.string)

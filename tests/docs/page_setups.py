@@ -104,6 +104,7 @@ def index(folder):
         "seen_ids": LISTS,
         "user_tower": tower(["ann", "bob"]),
         "titles": strings("title", ITEMS),
+        "item_counts": np.arange(ITEMS),
     }
 
 

@@ -3,18 +3,30 @@
 import numpy as np
 
 
-def best(queries, candidates, k, ids=None, exclusions=None, filler=-1):
+def best(
+    queries,
+    candidates,
+    k,
+    ids=None,
+    exclusions=None,
+    filler=-1,
+    log_q=None,
+    discounts=None,
+):
     """The k best of each query by float64 loops: scores `[B, k]` and a list of ids.
 
-    Equal scores: the candidate indexed first comes first.
+    Equal scores: the candidate indexed first comes first. `discounts` holds what share
+    of `log_q` each query takes off.
     """
+    off = np.zeros(len(candidates)) if log_q is None else np.float64(log_q)
+    discounts = np.zeros(len(queries)) if discounts is None else discounts
     queries, candidates = np.float64(queries), np.float64(candidates)
     ids = list(range(len(candidates)) if ids is None else ids)
     scores, found = [], []
     for row, query in enumerate(queries):
         excluded = set() if exclusions is None else set(exclusions[row])
         hits = [
-            (-sum(query * candidate), place)
+            (discounts[row] * off[place] - sum(query * candidate), place)
             for place, candidate in enumerate(candidates)
             if ids[place] not in excluded
         ]

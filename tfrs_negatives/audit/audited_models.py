@@ -110,6 +110,11 @@ class ExportedModel:
                 "embeddings."
             )
         self._serve = _load(path, description).signatures["serving_default"]
+        # An audit looks at what users have, too, and at scores as they were learned.
+        options = {"exclude_history": [False], "popularity_discount": [0.0]}
+        self._options = {
+            name: tf.constant(options[name]) for name in description.get("options", {})
+        }
         self._num = description["candidates"]
         self._table = table
         self._order = np.argsort(table.item_ids)
@@ -126,7 +131,9 @@ class ExportedModel:
 
     def _scores(self, users: np.ndarray) -> np.ndarray:
         answer = self._serve(
-            user=self._inputs(users), k=tf.constant(self._num, tf.int32)
+            user=self._inputs(users),
+            k=tf.constant(self._num, tf.int32),
+            **self._options,
         )
         table = self._table
         ids, found = answer["ids"].numpy(), answer["scores"].numpy()

@@ -295,6 +295,20 @@ def _add_query(commands: Any) -> None:
         metavar="ID",
         help="items to leave out",
     )
+    parser.add_argument(
+        "--popularity-discount",
+        type=_number(float, -1e6, "a number from -1000000 to 1000000", most=1e6),
+        metavar="BETA",
+        help=(
+            "share of an item's log popularity that is taken off its score: 0 (the "
+            "default) ranks by probability, 1 by how much likelier than for all users"
+        ),
+    )
+    parser.add_argument(
+        "--keep-history",
+        action="store_true",
+        help="list the items that the user has already, too",
+    )
 
 
 def _add_serve(commands: Any) -> None:

@@ -25,7 +25,8 @@ def query(options: argparse.Namespace) -> None:
       options: Namespace from `arguments.parse`.
 
     Raises:
-      CommandError: No model there, ids that are none of its, k too large.
+      CommandError: No model there, ids that are none of its, k too large, a discount
+        for a model without popularity.
     """
     path = find_model(options.model)
     with told_in_one_line():
@@ -40,6 +41,8 @@ def query(options: argparse.Namespace) -> None:
             f"--k must be at most {description['candidates']}, the number of items in "
             f"{path!r}, received {options.k}. Ask for fewer."
         )
+
+    given = _options(options, description, path)
 
     import tensorflow as tf
 
@@ -56,6 +59,7 @@ def query(options: argparse.Namespace) -> None:
     inputs = {
         "user": tf.constant([user], user_dtype),
         "k": tf.constant(options.k, tf.int32),
+        **given,
     }
     name = "serving_default"
     if exclude:
@@ -101,6 +105,26 @@ def _user_dtype(description: dict[str, Any], path: str) -> str:
             f"{', '.join(description['query'])}. Call its signatures from Python."
         )
     return description["query"]["user"]["dtype"]
+
+
+def _options(
+    options: argparse.Namespace, description: dict[str, Any], path: str
+) -> dict[str, float | bool]:
+    """The inputs that only some exports have, as far as they are given."""
+    known = description.get("options", {})
+    given: dict[str, float | bool] = {}
+    if options.popularity_discount is not None:
+        if "popularity_discount" not in known:
+            raise CommandError(
+                f"--popularity-discount needs a model with its items' popularity, "
+                f"received {path!r}, exported without. Leave it out, or export with "
+                "`popularity=`."
+            )
+        given["popularity_discount"] = options.popularity_discount
+    # Without histories nothing is left out anyway.
+    if options.keep_history and "exclude_history" in known:
+        given["exclude_history"] = False
+    return given
 
 
 def _parse(option: str, text: str, dtype: str) -> int | str:

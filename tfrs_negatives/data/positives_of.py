@@ -99,6 +99,23 @@ class Positives:
         """K, the number of keys with items."""
         return int(self._numbers.shape[0])
 
+    @property
+    def keys_are_strings(self) -> bool:
+        """Whether keys are strings, and not integers."""
+        return bool(self._keys_are_strings)
+
+    def lists(self) -> tuple[np.ndarray, np.ndarray, tf.Tensor]:
+        """All keys and their items, for tables of another form.
+
+        Returns:
+          Keys `[K]` int64 in ascending order (strings: their hashes, as
+          `_ids.as_int64` gives them), how many items each has `[K]`, and the items,
+          one key after the other.
+        """
+        starts, counts = self._starts[:-1], self._counts[:-1]
+        places = tf.ragged.range(starts, starts + counts).flat_values
+        return self._numbers.numpy(), counts.numpy(), tf.gather(self._items, places)
+
     def __call__(self, keys: TensorLike) -> tf.RaggedTensor:
         keys = tf.convert_to_tensor(keys)
         if keys.shape.rank != 1:

@@ -28,6 +28,9 @@ class ExactSearcher(Searcher):
     def _variables(self) -> list[tf.Variable]:
         return [self._candidates]
 
+    def candidates(self) -> tf.Tensor:
+        return self._candidates.value()
+
     def search(
         self, queries: tf.Tensor, k: int | tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from tfrs_negatives._keras import IS_KERAS_3
+from tfrs_negatives.data.positives_of import Positives
 from tfrs_negatives.index.export_folder import (
     check_target,
     next_version,
     write_atomically,
 )
-from tfrs_negatives.index.scann_searcher import ScannSearcher
+from tfrs_negatives.index.popularity_dial import PopularityDial, checked_log_q
+from tfrs_negatives.index.retrieval_functions import RetrievalFunctions
 from tfrs_negatives.index.searcher import Searcher
 from tfrs_negatives.index.signature_defaults import set_default
 from tfrs_negatives.index.top_k import TopK
+from tfrs_negatives.index.user_histories import UserHistories
 from tfrs_negatives.types import Features, PathLike, TensorLike, Tower
 from tfrs_negatives.version import __version__
 
@@ -33,6 +36,9 @@ def export_retrieval(
     *,
     query_signature: tf.TensorSpec | dict[str, tf.TensorSpec],
     payload: Mapping[str, TensorLike] | None = None,
+    popularity: TensorLike | None = None,
+    histories: Positives | None = None,
+    history_feature: str | None = None,
     overwrite: bool = False,
     versioned: bool = False,
 ) -> str:
@@ -50,9 +56,22 @@ def export_retrieval(
       repeat, or with what is no candidate's id.
     * `embed_query(<features>)` -> `embeddings` `[B, d]` float32.
 
+    With `popularity` these two signatures also take `popularity_discount` float32,
+    beta, one for each row or one for all `[1]`: they rank by, and return,
+    `score - beta * log q(candidate)`, exactly so with `BruteForce`. Where scores are
+    log p(candidate | query) up to a constant of the query, as a model with full log-Q
+    correction learns them, beta = 0 ranks by probability and 1 by lift (post-hoc logit
+    adjustment; Menon et al., "Long-tail learning via logit adjustment", ICLR 2021).
+    Scores must then be the logits of the loss: for a task with a temperature let the
+    tower divide its embeddings by it. Left out, beta is 0.
+
+    With `histories` they also take `exclude_history` bool, one for each row or one for
+    all `[1]`, and leave out what the row's user has. Left out, it is True. The items in
+    `exclusions` are left out either way.
+
     `k` may be left out, and is then the index's own, where `load_retrieval` loads the
-    model or `serving` answers, and with TensorFlow Serving over gRPC. Its REST and
-    `tf.saved_model.load` ask for it.
+    model or `serving` answers, and with TensorFlow Serving over gRPC; so may the two
+    inputs above. TensorFlow Serving's REST and `tf.saved_model.load` ask for all.
 
     Where fewer than k candidates are left, a row ends in scores of -inf, by which
     alone it is known; beside them the id is -1 or "" and the payload zero or empty.
@@ -70,6 +89,16 @@ def export_retrieval(
         dict of them for a dict of tensors.
       payload: Dict from name to one value per candidate (`[N]`, or `[N, ...]`), in
         the order of the candidates given to `index.index`.
+      popularity: `[N]`, in the order of the candidates given to `index.index`: log q
+        (floating-point numbers, at most 0, e.g. of `layers.StaticFrequency`), or counts
+        (integers), of which 0 is taken as 1. It becomes one more dimension of the
+        candidates, so that a `ScaNN` is trained anew, and holds them a second time
+        meanwhile; a `recall_target` is reached over the discounts 0, .5 and 1, and
+        needs `sample_queries` of `index.index`.
+      histories: The items of each user, as `data.positives_of` lists them. Users
+        without any get all candidates; items that are no candidates do not matter.
+      history_feature: Which feature has the users' ids, `[None]`, as in the table of
+        `histories`. May be left out where the tower takes only one.
       overwrite: Whether to replace an earlier export at `path`. Nothing else is ever
         replaced: neither other folders, nor exports to which files were added or whose
         files were changed.
@@ -82,8 +111,11 @@ def export_retrieval(
 
     Raises:
       ValueError: for an index that is not built or does not fit the tower, a
-        signature without batch dimension, payload of another length, names that
-        collide, and a path that is taken. Nothing has then been written.
+        signature without batch dimension, payload or popularity of another length,
+        popularity that is not finite, positive log q, an index of rounded candidates
+        (`storage="int8"`) with `popularity`, histories that do not fit the index or
+        the feature, names that collide, and a path that is taken. Nothing has then
+        been written.
       OSError: if the folder cannot be written; an earlier export there stays whole.
     """
     if not isinstance(index, TopK):
@@ -92,7 +124,14 @@ def export_retrieval(
             f"{type(index).__name__}."
         )
     searcher = index.searcher
-    features = _named_features(query_signature)
+    options = {}
+    if popularity is not None:
+        options["popularity_discount"] = tf.constant([0.0])
+        log_q = checked_log_q(popularity, searcher.num_rows)
+    if histories is not None:
+        options["exclude_history"] = tf.constant([True])
+    features = _named_features(query_signature, (*_INPUTS, *options))
+    user_histories = _user_histories(histories, history_feature, features, searcher)
     columns = _payload_columns(payload or {}, searcher.num_rows)
     if versioned and overwrite:
         raise ValueError(
@@ -107,8 +146,14 @@ def export_retrieval(
         def tower(inputs: Features) -> tf.Tensor:
             return query_tower(inputs[single])
 
-    module, signatures = _build_module(tower, searcher, features, columns)
-    module.resources = _resources(query_tower)
+    dial = None
+    if popularity is not None:
+        dial = PopularityDial(log_q, searcher)
+        searcher = index.searcher_with(dial)
+    functions = RetrievalFunctions(
+        tower, searcher, features, columns, dial, user_histories
+    )
+    functions.module.resources = _resources(query_tower)
     packages = ["keras" if IS_KERAS_3 else "tf-keras"]
     if not index.is_exact():
         packages.append("scann")
@@ -118,7 +163,7 @@ def export_retrieval(
         **{package: importlib.metadata.version(package) for package in packages},
         "index": type(index).__name__,
         "candidates": searcher.num_rows,
-        "dimensions": searcher.width,
+        "dimensions": index.searcher.width,
         "ids": searcher.identifiers.dtype.name,
         "k": index.default_k(),
         "settings": searcher.settings(),
@@ -127,10 +172,15 @@ def export_retrieval(
             for name, spec in features.items()
         },
         "payload": {name: column.dtype.name for name, column in columns.items()},
+        # What a request without the input gets.
+        "options": {name: value.numpy().item() for name, value in options.items()},
     }
+    if user_histories is not None:
+        metadata["users_with_history"] = user_histories.num_users
+    defaults = {"k": tf.constant(index.default_k(), tf.int32), **options}
     return write_atomically(
         path,
-        lambda folder: _save(module, folder, signatures, index.default_k()),
+        lambda folder: _save(functions, folder, defaults),
         metadata,
         overwrite=overwrite,
         versioned=versioned,
@@ -138,7 +188,7 @@ def export_retrieval(
 
 
 def _named_features(
-    query_signature: tf.TensorSpec | dict[str, tf.TensorSpec],
+    query_signature: tf.TensorSpec | dict[str, tf.TensorSpec], taken: Collection[str]
 ) -> dict[str, tf.TensorSpec]:
     """The signature as a dict from name to `tf.TensorSpec`."""
     features = query_signature
@@ -155,11 +205,41 @@ def _named_features(
                 f"`query_signature` needs a tf.TensorSpec with first dimension None "
                 f"for {name!r}, received {spec!r}."
             )
-    _check_names("query_signature", features, _INPUTS)
+    _check_names("query_signature", features, taken)
     return {
         name: tf.TensorSpec(spec.shape, spec.dtype, name=name)
         for name, spec in features.items()
     }
+
+
+def _user_histories(
+    histories: Positives | None,
+    history_feature: str | None,
+    features: dict[str, tf.TensorSpec],
+    searcher: Searcher,
+) -> UserHistories | None:
+    """The table of what users have, under its feature."""
+    if histories is None:
+        if history_feature is not None:
+            raise ValueError(
+                f"`history_feature` is {history_feature!r} without `histories`. Pass "
+                "what `data.positives_of` returns, or leave both out."
+            )
+        return None
+    if not isinstance(histories, Positives):
+        raise ValueError(
+            "`histories` must be what `data.positives_of` returns, received "
+            f"{type(histories).__name__}. Pass it the table of users and items."
+        )
+    if history_feature is None and len(features) == 1:
+        (history_feature,) = features
+    if history_feature not in features:
+        raise ValueError(
+            "`history_feature` must name the feature with the users' ids, one of "
+            f"{', '.join(features)}, received {history_feature!r}."
+        )
+    spec = features[history_feature]
+    return UserHistories(histories, searcher.identifiers, history_feature, spec)
 
 
 def _payload_columns(
@@ -194,96 +274,6 @@ def _check_names(argument: str, names: Iterable[str], taken: Collection[str]) ->
             )
 
 
-def _build_module(
-    tower: Tower,
-    searcher: Searcher,
-    features: dict[str, tf.TensorSpec],
-    columns: dict[str, tf.Tensor],
-) -> tuple[tf.Module, dict[str, Callable[..., Any]]]:
-    """A module that tracks all state, and its three traced signatures."""
-    module = tf.Module()
-    module.searcher = searcher
-    module.payload = {
-        name: tf.Variable(column, trainable=False, name=name)
-        for name, column in columns.items()
-    }
-
-    call_tower = tf.function(tower)
-
-    def embed(inputs: Features) -> tf.Tensor:
-        try:
-            embeddings = call_tower({name: inputs[name] for name in features})
-        except (LookupError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"`query_tower` fails on the features {sorted(features)} of "
-                "`query_signature` (see the error above). A tower that takes one "
-                "tensor needs a tf.TensorSpec, one that takes a dict a dict of them."
-            ) from error
-        if not tf.is_tensor(embeddings):
-            raise ValueError(
-                "`query_tower` must return one tensor of embeddings, received "
-                f"{type(embeddings).__name__}."
-            )
-        return embeddings
-
-    def answer(scores: tf.Tensor, positions: tf.Tensor) -> dict[str, tf.Tensor]:
-        found = positions >= 0
-        outputs = {"ids": searcher.identifiers.gather(positions), "scores": scores}
-        for name, column in module.payload.items():
-            values = tf.gather(column, tf.maximum(positions, 0))
-            shape = tf.concat(
-                [tf.shape(found), tf.ones([values.shape.rank - 2], tf.int32)], axis=0
-            )
-            empty = tf.zeros([], values.dtype)
-            outputs[name] = tf.where(tf.reshape(found, shape), values, empty)
-        return outputs
-
-    # The tower may need autograph; our functions do without, for one-line errors.
-    @tf.function(autograph=False)
-    def embed_query(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"embeddings": tf.cast(embed(inputs), tf.float32)}
-
-    @tf.function(autograph=False)
-    def serve(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answer(*searcher.retrieve(embed(inputs), inputs["k"]))
-
-    @tf.function(autograph=False)
-    def serve_excluding(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        excluded = searcher.identifiers.positions_of_exclusions(inputs["exclusions"])
-        return answer(*searcher.retrieve(embed(inputs), inputs["k"], excluded))
-
-    k = tf.TensorSpec([], tf.int32, name="k")
-    exclusions = tf.TensorSpec(
-        [None, None], searcher.identifiers.dtype, name="exclusions"
-    )
-    with searcher.traced_for_export():
-        signatures = {
-            "serving_default": serve.get_concrete_function(**features, k=k),
-            "with_exclusions": serve_excluding.get_concrete_function(
-                **features, k=k, exclusions=exclusions
-            ),
-            "embed_query": embed_query.get_concrete_function(**features),
-        }
-        # Traced here, since another trace would name another resource.
-        release = tf.function(lambda: _release(searcher))
-        module.release = release.get_concrete_function()
-    # Tracked one by one, the variables of the tower come without the Python class
-    # of the tower, and without the functions that Keras would trace for it.
-    module.weights = [
-        variable
-        for function in signatures.values()
-        for variable in function.graph.variables
-    ]
-    return module, signatures
-
-
-def _release(searcher: Searcher) -> None:
-    """Destroys what ScaNN keeps in the process, which outlives the loaded model."""
-    if isinstance(searcher, ScannSearcher):
-        handle = searcher._make_resource()
-        tf.raw_ops.DestroyResourceOp(resource=handle, ignore_lookup_error=True)
-
-
 def _resources(query_tower: Tower) -> list[Any]:
     """Lookup tables and other resources that the tower holds, at any depth."""
     holders = [query_tower, getattr(query_tower, "__self__", None)]
@@ -300,16 +290,13 @@ def _resources(query_tower: Tower) -> list[Any]:
 
 
 def _save(
-    module: tf.Module,
-    folder: str,
-    signatures: dict[str, Callable[..., Any]],
-    default_k: int,
+    functions: RetrievalFunctions, folder: str, defaults: dict[str, tf.Tensor]
 ) -> None:
     try:
         tf.saved_model.save(
-            module,
+            functions.module,
             folder,
-            signatures=signatures,
+            signatures=functions.signatures,
             options=tf.saved_model.SaveOptions(namespace_whitelist=["Scann"]),
         )
     except AssertionError as error:
@@ -319,4 +306,5 @@ def _save(
             "`query_tower` uses a lookup table that no Keras object or tf.Module "
             "holds. Pass the model or module that has the table as an attribute."
         ) from error
-    set_default(folder, "k", tf.constant(default_k, tf.int32))
+    for name, value in defaults.items():
+        set_default(folder, name, value)

@@ -69,6 +69,10 @@ class Identifiers(tf.__internal__.tracking.AutoTrackable):
         """All variables, a list."""
         return [self._ids, self._keys, self._order, self._salt]
 
+    def values(self) -> tf.Tensor:
+        """All ids, `[N]`."""
+        return self._ids[1:]
+
     def num_rows(self) -> tf.Tensor:
         """Number of ids, a scalar int32 tensor."""
         return tf.shape(self._ids)[0] - 1

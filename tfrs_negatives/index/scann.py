@@ -10,10 +10,12 @@ import dataclasses
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives._checks import check_choice
 from tfrs_negatives.index.checked_embeddings import checked_queries
+from tfrs_negatives.index.popularity_dial import PopularityDial
 from tfrs_negatives.index.recall_sample import (
     RecallSample,
     Search,
@@ -21,6 +23,7 @@ from tfrs_negatives.index.recall_sample import (
     sample_rows,
 )
 from tfrs_negatives.index.scann_searcher import ScannSearcher, ScannSettings, scann_ops
+from tfrs_negatives.index.searcher import Searcher
 from tfrs_negatives.index.top_k import TopK
 from tfrs_negatives.types import Config, TensorLike, Tower
 
@@ -179,11 +182,17 @@ class ScaNN(TopK):
                 "`sample_queries` are for `recall_target` of the constructor, which "
                 "is None. Give a target, or leave them out."
             )
-        self._sample_queries = sample_queries
+        before, self._sample_queries = self._sample_queries, sample_queries
         try:
-            return super().index(candidates, identifiers)
-        finally:
-            self._sample_queries = None
+            super().index(candidates, identifiers)
+        except Exception:
+            self._sample_queries = before
+            raise
+        if sample_queries is not None:
+            # Kept, since an export with popularity is tuned anew.
+            queries = tf.convert_to_tensor(sample_queries)
+            self._sample_queries = sample_rows(queries, _SAMPLE_SIZE)
+        return self
 
     def _settings(self, num_rows: int) -> ScannSettings:
         """The settings for a corpus of `num_rows` candidates."""
@@ -238,6 +247,30 @@ class ScaNN(TopK):
         self, candidates: tf.Tensor, identifiers: tf.Tensor
     ) -> ScannSearcher:
         return ScannSearcher(candidates, identifiers, self._settings, self._tune)
+
+    def searcher_with(self, dial: PopularityDial) -> Searcher:
+        """As in the base; a `recall_target` is reached over the discounts 0, .5 and 1.
+
+        Each is that of a third of the sample queries.
+
+        Raises:
+          ValueError: as the base, and for a `recall_target` without sample queries.
+        """
+        queries = self._sample_queries
+        if self._recall_target is None:
+            return super().searcher_with(dial)
+        if queries is None:
+            raise ValueError(
+                "`recall_target` with `popularity` needs query embeddings: candidates "
+                "in their place do not tell what a discount weighs beside a score. "
+                "Pass `sample_queries` to `index`."
+            )
+        discounts = np.resize(np.float32([0.0, 0.5, 1.0]), len(queries))
+        self._sample_queries = dial.queries(queries, tf.constant(discounts))
+        try:
+            return super().searcher_with(dial)
+        finally:
+            self._sample_queries = queries
 
     def is_exact(self) -> bool:
         """False: some of the best k candidates may be missed."""

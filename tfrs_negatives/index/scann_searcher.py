@@ -203,6 +203,15 @@ class ScannSearcher(Searcher):
     def settings(self) -> dict[str, Any]:
         return dataclasses.asdict(self._settings)
 
+    def candidates(self) -> tf.Tensor:
+        candidates = self._tensors["x"].value()
+        if candidates.shape.rank != 2 or len(candidates) != self.num_rows:
+            raise ValueError(
+                'The index holds rounded candidates only (storage="int8"), and needs '
+                'them whole for `popularity`. Use storage="float32".'
+            )
+        return candidates
+
     def search(
         self, queries: tf.Tensor, k: int | tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:

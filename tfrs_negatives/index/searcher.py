@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from tfrs_negatives._checks import size
 from tfrs_negatives.index.identifiers import Identifiers
+from tfrs_negatives.index.row_options import assert_that
 from tfrs_negatives.types import TensorLike
 
 
@@ -72,6 +73,14 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
         """Replaces the candidates; leaves everything as it was if it raises."""
 
     @abc.abstractmethod
+    def candidates(self) -> tf.Tensor:
+        """The candidates, `[N, d]` float32.
+
+        Raises:
+          ValueError: Only rounded ones are held.
+        """
+
+    @abc.abstractmethod
     def search(
         self, queries: tf.Tensor, k: int | tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -126,7 +135,7 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
             tracing; `tf.errors.InvalidArgumentError` when the values tell.
         """
         eager = tf.executing_eagerly()
-        queries = self._check_queries(queries)
+        queries = self.checked_queries(queries)
         k, columns = self._check_k(k)
         if not eager:
             queries, k = self._check_values(queries, k)
@@ -189,13 +198,18 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
             )
         if None in (rows, expected):
             same = tf.equal(tf.shape(excluded)[0], tf.shape(queries)[0])
-            check = _assert(same, "`exclusions` must have one row per query.")
+            check = assert_that(same, "`exclusions` must have one row per query.")
             with tf.control_dependencies([check]):
                 excluded = tf.identity(excluded)
         # One more column, so that a gather from it works without any exclusion.
         return tf.sort(tf.pad(excluded, [[0, 0], [0, 1]], constant_values=-1), axis=1)
 
-    def _check_queries(self, queries: TensorLike) -> tf.Tensor:
+    def checked_queries(self, queries: TensorLike) -> tf.Tensor:
+        """Returns `queries` as a `[B, d]` float32 tensor.
+
+        Raises:
+          ValueError: Another rank, width or dtype, as far as known while tracing.
+        """
         if not tf.is_tensor(queries):
             queries = tf.convert_to_tensor(queries)
         hint = "Pass a matrix with one query embedding per row."
@@ -244,11 +258,11 @@ class Searcher(tf.__internal__.tracking.AutoTrackable, abc.ABC):
         if tf.is_tensor(k):
             in_range &= k > 0
         checks = [
-            _assert(
+            assert_that(
                 tf.equal(size(queries, 1), self._depth),
                 "Query embeddings must be as wide as the indexed candidates.",
             ),
-            _assert(in_range, "`k` must be from 1 to the number of candidates."),
+            assert_that(in_range, "`k` must be from 1 to the number of candidates."),
         ]
         with tf.control_dependencies(checks):
             return tf.identity(queries), tf.identity(k)
@@ -258,12 +272,6 @@ def _num_bytes(variable: tf.Variable) -> int:
     if variable.dtype != tf.string:
         return int(tf.size(variable)) * variable.dtype.size
     return int(tf.reduce_sum(tf.strings.length(variable)))
-
-
-def _assert(condition: tf.Tensor, message: str) -> tf.Operation | None:
-    # One operation: `tf.debugging.Assert` makes a branch of it, whose cost shows in
-    # the time of a single query.
-    return tf.raw_ops.Assert(condition=condition, data=[message])
 
 
 def _are_moderate(queries: tf.Tensor) -> bool:

@@ -13,6 +13,7 @@ from tfrs_negatives._repr import described
 from tfrs_negatives.index import identifiers as ids_lib
 from tfrs_negatives.index.checked_embeddings import checked_candidates
 from tfrs_negatives.index.collect_embeddings import collect
+from tfrs_negatives.index.popularity_dial import PopularityDial
 from tfrs_negatives.index.searcher import Searcher
 from tfrs_negatives.types import Config, Features, ListsLike, TensorLike, Tower
 
@@ -121,6 +122,16 @@ class TopK(keras.Model, abc.ABC):
                 "`index_from_dataset` first."
             )
         return self._searcher
+
+    def searcher_with(self, dial: PopularityDial) -> Searcher:
+        """A further `Searcher` of the same candidates, with their popularity.
+
+        Raises:
+          ValueError: before `index` was called, and where an index can be built from
+            the candidates alone, but not with their popularity.
+        """
+        searcher = self.searcher
+        return self._build_searcher(dial.candidates(), searcher.identifiers.values())
 
     def index(
         self, candidates: TensorLike, identifiers: TensorLike | None = None

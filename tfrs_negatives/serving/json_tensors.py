@@ -138,6 +138,8 @@ def _columns(
             ):
                 raise RequestError(f"{name!r} must be the same in all rows.")
             columns[name] = first
+        elif len(values) < len(rows):
+            raise RequestError(f"{name!r} must be in all rows, or in none.")
     return columns
 
 

@@ -78,7 +78,9 @@ class ModelVersion:
 
         Excluded candidates make an approximate search look further, for all rows.
         """
-        return self._exact or "exclusions" not in self.inputs[signature]
+        return self._exact or not {"exclusions", "exclude_history"}.intersection(
+            self.inputs[signature]
+        )
 
     def run(
         self, signature: str, inputs: Mapping[str, np.ndarray]

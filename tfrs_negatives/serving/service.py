@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import tensorflow as tf
 
+from tfrs_negatives._exports import unknown_option
 from tfrs_negatives.serving.batching import Batcher
 from tfrs_negatives.serving.model_version import ModelVersion
 from tfrs_negatives.serving.model_versions import ModelVersions
@@ -97,9 +98,17 @@ class Service:
           RequestError: The request does not fit the signature or the limits, or fails.
         """
         specs = version.signature_inputs(signature)
-        inputs = {**version.defaults[signature], **inputs}
+        defaults = version.defaults[signature]
+        inputs = {**defaults, **inputs}
         check_names(specs, inputs)
-        rows = _check_inputs(specs, inputs)
+        rows = _check_inputs(specs, inputs, defaults)
+        inputs = {
+            # One for all, which is told apart from one a row before requests merge.
+            name: np.broadcast_to(value, [rows, *value.shape[1:]])
+            if name in defaults and specs[name].shape.rank
+            else value
+            for name, value in inputs.items()
+        }
         k = 1
         if "k" in inputs:
             k = int(inputs["k"])
@@ -139,22 +148,30 @@ def check_names(
         may = f" ({', '.join(sorted(optional))} may be left out)" if optional else ""
         raise RequestError(
             f"Expected the inputs {', '.join(sorted(specs))}{may}, received "
-            f"{', '.join(sorted(names)) or 'none'}."
+            f"{', '.join(sorted(names)) or 'none'}.{unknown_option(names, specs)}"
         )
 
 
 def _check_inputs(
-    specs: Mapping[str, tf.TensorSpec], inputs: Mapping[str, np.ndarray]
+    specs: Mapping[str, tf.TensorSpec],
+    inputs: Mapping[str, np.ndarray],
+    optional: Collection[str],
 ) -> int:
-    """Compares arrays with the signature; returns the number of rows."""
+    """Compares arrays with the signature; returns the number of rows.
+
+    An input that may be left out may also be one for all rows, of which there is one.
+    """
     rows = None
-    for name, spec in specs.items():
-        value = inputs[name]
+    # Those that may be left out last, as they may not tell the number of rows.
+    for name in sorted(specs, key=lambda name: name in optional):
+        spec, value = specs[name], inputs[name]
         if not spec.shape.is_compatible_with(value.shape):
+            one_a_row = name in optional and spec.shape.rank
+            hint = " Send one a row, or one for all, in a list." if one_a_row else ""
             raise RequestError(
-                f"{name!r} must have shape {spec.shape}, received {value.shape}."
+                f"{name!r} must have shape {spec.shape}, received {value.shape}.{hint}"
             )
-        if value.ndim:
+        if value.ndim and not (name in optional and value.shape[0] == 1):
             rows = value.shape[0] if rows is None else rows
             if value.shape[0] != rows:
                 raise RequestError(
