@@ -72,7 +72,10 @@ def test_exported_scores_are_those_of_the_towers(trained):
 
     model = tf.saved_model.load(str(trained[0] / "model"))
     answer = model.signatures["serving_default"](
-        user=tf.constant([f"u{user}" for user in range(30)]), k=tf.constant(15)
+        user=tf.constant([f"u{user}" for user in range(30)]),
+        k=tf.constant(15),
+        exclude_history=tf.constant([False]),
+        popularity_discount=tf.constant([0.0]),
     )
     ids = [[i.decode() for i in row] for row in answer["ids"].numpy()]
     titles = [[t.decode() for t in row] for row in answer["title"].numpy()]

@@ -180,7 +180,7 @@ def _add_train(commands: Any) -> None:
         dim=64,
         hidden=[],
         temperature=0.15,
-        learning_rate=0.005,
+        learning_rate=0.01,
         optimizer=AUTO,
         seeds=[0],
         num_negatives=None,

@@ -64,7 +64,7 @@ def train(options: argparse.Namespace) -> None:
         notes = held_out_figures.notes(parts.held_out, parts.item_counts) + left_out
         lines = [comparison.table(figures, options.seeds), "", *notes]
         print("\n" + "\n".join(lines), flush=True)
-        exported = _export(model, parts, output.folder, options.index)
+        exported = _export(model, parts, output.folder, options)
         seeds = " ".join(map(str, options.seeds))
         title = f"{parts.table.source}, seeds {seeds}: mean and standard deviation"
         comparison.plot(figures, os.path.join(output.folder, "figures.png"), title)
@@ -233,17 +233,24 @@ def _compare(
 
 
 def _export(
-    model: RightNegativesModel, parts: Split, folder: str, with_index: bool
+    model: RightNegativesModel,
+    parts: Split,
+    folder: str,
+    options: argparse.Namespace,
 ) -> dict[str, str | None]:
     """Writes the SavedModel, or embeddings; returns what kind of index it has."""
     import tensorflow as tf
 
-    from tfrs_negatives.cli.compared_models import average_unknown
+    from tfrs_negatives.cli.compared_models import (
+        average_unknown,
+        knows_positives,
+        positives_of_users,
+    )
     from tfrs_negatives.cli.model_fitting import embed
     from tfrs_negatives.index import BruteForce, ScaNN, export_retrieval
 
     items = embed(model.item_tower, parts.item_ids)
-    if not with_index:
+    if not options.index:
         np.savez(
             os.path.join(folder, EMBEDDINGS),
             user_ids=_plain(parts.user_ids),
@@ -259,12 +266,19 @@ def _export(
         index = BruteForce()
     index.index(items, tf.constant(parts.item_ids))
     dtype = tf.constant(parts.user_ids[:1]).dtype
+    histories = None
+    if knows_positives(parts):
+        histories = positives_of_users(parts, np.ones(len(parts.user_ids), bool))
+    # Scores are cosines, which training divides by the temperature.
+    log_q = np.log(parts.item_counts / parts.item_counts.sum())
     export_retrieval(
         os.path.join(folder, "model"),
         model.user_tower,
         index,
         query_signature=tf.TensorSpec([None], dtype, name="user"),
         payload=None if parts.titles is None else {"title": list(parts.titles)},
+        popularity=options.temperature * log_q,
+        histories=histories,
     )
     return {"index": type(index).__name__}
 
