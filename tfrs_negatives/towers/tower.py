@@ -43,7 +43,7 @@ class Tower(keras.layers.Layer):
       name: Name of the layer.
 
     Attributes:
-      features, dim, hidden, normalize: As given.
+      dim, hidden, normalize: As given.
 
     Call arguments:
       features: Tensors by the names of columns, those of others too. The tensor alone, if
@@ -78,17 +78,25 @@ class Tower(keras.layers.Layer):
         for feature in features:
             if feature.dim is None:
                 feature.dim = dim
-        self.features = features
+        # One by one: TensorFlow finds the tables of attributes, not of Keras 3's lists.
+        self._num_features = len(features)
+        for place, feature in enumerate(features):
+            setattr(self, f"feature_{place}", feature)
         self._left_out: dict[str, str] = {}
 
     def __repr__(self) -> str:
         return described(
             self,
-            features=list(self.features),
+            features=self.features,
             dim=self.dim,
             hidden=self.hidden,
             normalize=self.normalize,
         )
+
+    @property
+    def features(self) -> list[Feature]:
+        """The features, as given."""
+        return [getattr(self, f"feature_{n}") for n in range(self._num_features)]
 
     @property
     def columns(self) -> tuple[str, ...]:
