@@ -28,8 +28,8 @@ def feature_values(name: str, values: TensorLike) -> np.ndarray:
     """Values of a feature in one of three forms, by what they are.
 
     * Whole numbers and booleans, none missing: int64.
-    * Other numbers, or some missing: float64, where NaN is a missing value. Dates: their
-      seconds since 1970.
+    * Other numbers, or some missing: float64, where NaN is a missing value. Dates:
+      their seconds since 1970.
     * Strings: objects of `str`, where "" is a missing value.
 
     None, NaN, NaT and pandas's NA are missing values of any column. A column of nothing
@@ -76,7 +76,7 @@ def missing(values: np.ndarray) -> np.ndarray:
 
 
 def _of_lists(rows: Any) -> np.ndarray:
-    """Rows that are lists as a matrix of objects, padded by None; others as they are."""
+    """Rows that are lists as a matrix, padded by None; others as they are."""
     if not any(isinstance(row, _LISTS) for row in rows):
         return np.asarray(rows, object)
     lists = [

@@ -36,8 +36,9 @@ def features_of(tensors: Mapping[str, TensorLike], key: str) -> KeyedFeatures:
 class KeyedFeatures:
     """The features by id; made by `features_of`.
 
-    Called with ids [B] it gives a dict of the other columns, [B, ...] each. Ids that the
-    table lacks have missing values: "", or NaN, for which whole numbers become float64.
+    Called with ids [B] it gives a dict of the other columns, [B, ...] each. Ids that
+    the table lacks have missing values: "", or NaN, for which whole numbers become
+    float64.
 
     Args:
       tensors, key: See `features_of`.
@@ -83,7 +84,8 @@ class KeyedFeatures:
           The dataset with the features `names`.
 
         Raises:
-          ValueError: Elements that are not dicts, lack the key, or have one of the names
+          ValueError: Elements that are not dicts, lack the key, or have one of the
+            names
             already: users and items may not share names of columns.
         """
         key_feature = self._key if key_feature is None else key_feature

@@ -64,8 +64,8 @@ def histories_of(
     lengths = [len(users), len(items), len(times)]
     if len(set(lengths)) > 1 or not lengths[0]:
         raise ValueError(
-            "`table` must have as many users as items and times, at least one, received "
-            f"{lengths[0]}, {lengths[1]} and {lengths[2]}."
+            "`table` must have as many users as items and times, at least one, "
+            f"received {lengths[0]}, {lengths[1]} and {lengths[2]}."
         )
     distinct, numbers = np.unique(users, return_inverse=True)
     order = np.lexsort([times, numbers])
@@ -115,8 +115,9 @@ class UserHistories:
             )
             # One user more, without items: where users that are not found are.
             firsts = np.maximum(np.flatnonzero(is_first), stops - length)
-            self._latest = tf.constant(np.append(firsts, 0)), tf.constant(
-                np.append(stops, 0)
+            self._latest = (
+                tf.constant(np.append(firsts, 0)),
+                tf.constant(np.append(stops, 0)),
             )
             self._lookup = IdLookup("table", tf.constant(users))
 

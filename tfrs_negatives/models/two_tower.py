@@ -41,7 +41,7 @@ class TwoTower(Model):
       task: `tasks.Retrieval`. None: one with temperature 0.1 that removes accidental
         hits.
       query_keys: Names of the columns that are the task's `query_keys`. None: that of
-        the user tower's `Id`, if it has one.
+        the user tower's `Id`, if it has one and there is no catalogue.
       catalogue: `samplers.Catalogue` of what the item tower takes: all items are
         columns of each batch. It is training data, and not saved with the model: a
         loaded one trains on after `model.catalogue` was set.
@@ -57,8 +57,8 @@ class TwoTower(Model):
       item_id: Name of the column of items' ids.
 
     Raises:
-      ValueError: Towers of different widths, an item tower without `Id`, a catalogue and
-        query keys that do not go together. In training: columns that are not there.
+      ValueError: Towers of different widths, an item tower without `Id`, a catalogue
+        and query keys that do not go together. In training: columns that are not there.
     """
 
     def __init__(
@@ -127,8 +127,8 @@ class TwoTower(Model):
     def make_train_function(self, force: bool = False) -> Callable[[Any], Any]:
         if self._lacks_catalogue and self.catalogue is None:
             raise ValueError(
-                "The model was trained against a catalogue, which is not saved with it: "
-                "expected `model.catalogue` before `fit`. Set it to a "
+                "The model was trained against a catalogue, which is not saved with "
+                "it: expected `model.catalogue` before `fit`. Set it to a "
                 "`samplers.Catalogue` of the same items."
             )
         return super().make_train_function(force)
@@ -172,8 +172,10 @@ class TwoTower(Model):
 def _joined(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
     """Two columns as one; of whole numbers and others, as the others."""
     if first.dtype != second.dtype:
-        wider = tf.float64 if first.dtype.is_floating != second.dtype.is_floating else (
-            max(first.dtype, second.dtype, key=lambda dtype: dtype.size)
+        wider = (
+            tf.float64
+            if first.dtype.is_floating != second.dtype.is_floating
+            else (max(first.dtype, second.dtype, key=lambda dtype: dtype.size))
         )
         first, second = tf.cast(first, wider), tf.cast(second, wider)
     return tf.concat([first, second], axis=0)
@@ -195,7 +197,7 @@ def _checked_id(user_tower: Tower, item_tower: Tower) -> Any:
     items = item_tower.id_feature
     if items is None:
         raise ValueError(
-            "`item_tower` must have a `towers.Id`, by which the task knows items apart, "
+            "`item_tower` must have a `towers.Id`, by which the task tells items, "
             f"received the columns {list(item_tower.columns)}. Add one."
         )
     return items

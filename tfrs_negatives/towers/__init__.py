@@ -3,6 +3,7 @@
 from tfrs_negatives.towers.categorical import Categorical
 from tfrs_negatives.towers.date import Date
 from tfrs_negatives.towers.feature import Feature
+from tfrs_negatives.towers.features_for import features_for
 from tfrs_negatives.towers.history import History
 from tfrs_negatives.towers.id_feature import Id
 from tfrs_negatives.towers.numeric import Numeric
@@ -18,4 +19,5 @@ __all__ = [
     "Numeric",
     "Text",
     "Tower",
+    "features_for",
 ]

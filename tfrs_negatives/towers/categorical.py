@@ -20,8 +20,9 @@ class Categorical(Feature):
     """An embedding of each category: strings or whole numbers, one or several a row.
 
     Missing values have an embedding of their own, and so have unknown ones, which
-    `adapt` did not see or did not keep. Both are zeros until they are trained. Of several
-    categories a row, as genres, the mean is taken over those that are not missing.
+    `adapt` did not see or did not keep. Both are zeros until they are trained. Of
+    several categories a row, as genres, the mean is taken over those that are not
+    missing.
 
     Args:
       column: Name of the column.
@@ -151,7 +152,9 @@ class Categorical(Feature):
             is_missing = values == ""
         elif values.dtype.is_floating:
             is_missing = tf.math.is_nan(values)
-            values = tf.cast(tf.where(is_missing, tf.zeros_like(values), values), tf.int64)
+            values = tf.cast(
+                tf.where(is_missing, tf.zeros_like(values), values), tf.int64
+            )
         else:
             is_missing = tf.zeros(tf.shape(values), tf.bool)
             values = tf.cast(values, tf.int64)

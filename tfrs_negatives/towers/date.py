@@ -37,8 +37,8 @@ class Date(Feature):
 
     Args:
       column: Name of the column: dates, or seconds since 1970.
-      parts: Which of the parts to use. None: `adapt` takes those of which the column has
-        several, so no hours of dates without times of day.
+      parts: Which of the parts to use. None: `adapt` takes those of which the column
+        has several, so no hours of dates without times of day.
       dim, name: See `Feature`.
 
     Call arguments:

@@ -95,9 +95,9 @@ class Feature(keras.layers.Layer):
         """Learns categories, means and the like from a column.
 
         Args:
-          values: The column, a vector; for features that take lists also [n, V], ragged,
-            or a list for each row. None, NaN, NaT, pandas's NA, and "" of strings are
-            missing values.
+          values: The column, a vector; for features that take lists also [n, V],
+            ragged, or a list for each row. None, NaN, NaT, pandas's NA, and "" of
+            strings are missing values.
 
         Returns:
           The layer.
@@ -135,9 +135,7 @@ class Feature(keras.layers.Layer):
             found = np.full(found.shape, "", object)
         if self.dtype_of_values == "float64" and found.dtype.kind == "i":
             found = found.astype(np.float64)
-        return tf.constant(
-            found, tf.string if found.dtype.kind == "O" else found.dtype
-        )
+        return tf.constant(found, tf.string if found.dtype.kind == "O" else found.dtype)
 
     def signature(self) -> tf.TensorSpec:
         """What the layer takes, for `index.export_retrieval`."""
@@ -212,12 +210,11 @@ class Feature(keras.layers.Layer):
         """Values as a tensor, checked to be of the kind that was adapted."""
         if not tf.is_tensor(values):
             values = tf.convert_to_tensor(values)
-        expects_strings = self.dtype_of_values == "string"
-        if (values.dtype == tf.string) != expects_strings:
+        expected = "strings" if self.dtype_of_values == "string" else "numbers"
+        if (values.dtype == tf.string) != (expected == "strings"):
             raise ValueError(
-                f"{self.column!r} must hold {'strings' if expects_strings else 'numbers'}"
-                f", as the column did that `adapt` was given, received "
-                f"{values.dtype.name}."
+                f"{self.column!r} must hold {expected}, as the column did that `adapt` "
+                f"was given, received {values.dtype.name}."
             )
         rank = values.shape.rank
         if rank != 1 and not (self.takes_lists and rank == 2):
@@ -267,9 +264,9 @@ def _dtype_of(values: np.ndarray) -> str:
 
 
 def _absent(values: np.ndarray) -> str:
-    absent = missing(values)
+    absent: np.ndarray = missing(values)
     if values.ndim == 2:
-        absent = absent.all(axis=1)
+        absent = np.all(absent, axis=1)
     if not absent.any():
         return ""
     if absent.all():

@@ -22,8 +22,8 @@ class History(Feature):
     """The last items of a user, pooled, by the embeddings that the item tower has.
 
     Items that the item tower does not know are passed over, wherever they stand: fill
-    short rows of a matrix with anything that is no item's id. A user without known items
-    has a vector of its own.
+    short rows of a matrix with anything that is no item's id. A user without known
+    items has a vector of its own.
 
     The embeddings are those of the item tower's `Id`, and are trained from both sides.
     `models.TwoTower` sees to that; `share` does it by hand.
@@ -31,9 +31,9 @@ class History(Feature):
     Args:
       column: Name of the column: ids of items, the newest last.
       length: How many of the newest items count.
-      pooling: "attention": a mean with weights, the softmax of a learned function of the
-        item and of how many items ago it was; "mean"; or "self_attention": a transformer
-        layer over the items before the attention.
+      pooling: "attention": a mean with weights, the softmax of a learned function of
+        the item and of how many items ago it was; "mean"; or "self_attention": a
+        transformer layer over the items before the attention.
       dim: As the item tower's, or None.
       name: See `Feature`.
 
@@ -80,7 +80,7 @@ class History(Feature):
         self.summary = f"{self.column}: the last {self.length} items"
 
     def adapt(self, values: Any) -> History:
-        """Nothing is learned from the column: what is known are the item tower's ids."""
+        """Learns nothing from the column: known are the item tower's ids."""
         return self
 
     def _learn(self, values: np.ndarray) -> str:
@@ -109,9 +109,9 @@ class History(Feature):
         lengths = [len(row) for row in lists]
         flat = [item for row in lists for item in row]
         is_text = self.dtype_of_values == "string"
-        ids = id_column(self.column, flat) if flat else []
+        ids = id_column(self.column, flat if flat else np.zeros(0, np.int64))
         return tf.RaggedTensor.from_row_lengths(
-            tf.constant(ids, tf.string if is_text else tf.int64),
+            tf.constant(ids if flat else [], tf.string if is_text else tf.int64),
             tf.constant(lengths, tf.int64),
         )
 
@@ -135,9 +135,7 @@ class History(Feature):
             dim, use_bias=False, kernel_initializer="identity"
         )
         self.project.build([None, dim])
-        self.empty = self.add_weight(
-            name="empty", shape=[1, dim], initializer="zeros"
-        )
+        self.empty = self.add_weight(name="empty", shape=[1, dim], initializer="zeros")
         if self.pooling == "mean":
             return
         small = keras.initializers.RandomNormal(stddev=STDDEV)

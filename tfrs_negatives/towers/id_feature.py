@@ -27,7 +27,8 @@ class Id(Feature):
       dim, name: See `Feature`.
 
     Raises:
-      ValueError: In `adapt`: ids that are missing, or neither whole numbers nor strings.
+      ValueError: In `adapt`: ids that are missing, or neither whole numbers nor
+        strings.
 
     Example:
     >>> ids = Id("item", dim=4).adapt(["tea", "milk"])
@@ -86,7 +87,7 @@ class Id(Feature):
         return tf.cast(self.lookup(values), tf.int64)
 
     def average_unknown(self) -> None:
-        """Gives unknown ids the mean of the known ones, where nothing trained theirs."""
+        """Gives unknown ids the mean of the known, where nothing trained theirs."""
         table = self.embeddings.embeddings
         values = tf.convert_to_tensor(table)
         mean = tf.reduce_mean(values[1:], axis=0, keepdims=True)
@@ -99,4 +100,3 @@ class Id(Feature):
             is_kept = tf.random.uniform(tf.shape(numbers)) >= self.unknown_share
             numbers = tf.where(is_kept, numbers, 0)
         return self.embeddings(numbers)
-

@@ -19,10 +19,10 @@ _SEPARATORS = r"[^\p{L}\p{N}]+"
 class Text(Feature):
     """The mean of the embeddings of a text's words and of its runs of words.
 
-    A text is lowered and cut at what is neither letter nor digit. Its n-grams, runs of up
-    to `ngrams` words, are hashed into `num_buckets` (Weinberger et al., "Feature Hashing
-    for Large Scale Multitask Learning", ICML 2009), so no vocabulary is kept and new
-    words need none. Words that share a bucket share an embedding.
+    A text is lowered and cut at what is neither letter nor digit. Its n-grams, runs of
+    up to `ngrams` words, are hashed into `num_buckets` (Weinberger et al., "Feature
+    Hashing for Large Scale Multitask Learning", ICML 2009), so no vocabulary is kept
+    and new words need none. Words that share a bucket share an embedding.
 
     A missing text ("" or no words) has an embedding of its own, zeros until it is
     trained.
@@ -53,7 +53,9 @@ class Text(Feature):
     ) -> None:
         for argument, value in (("ngrams", ngrams), ("num_buckets", num_buckets)):
             if value < 1:
-                raise ValueError(f"`{argument}` must be at least 1, received {value!r}.")
+                raise ValueError(
+                    f"`{argument}` must be at least 1, received {value!r}."
+                )
         super().__init__(column, dim, name)
         self.ngrams = ngrams
         self.num_buckets = num_buckets
@@ -89,7 +91,7 @@ class Text(Feature):
         return mean_of_rows(vectors)
 
     def numbers(self, values: TensorLike) -> tf.RaggedTensor:
-        """Rows of the table for each text: ragged [B, (n-grams)] int64, from 1; or 0."""
+        """Rows of the table for each text, ragged [B, (n-grams)] int64; 0: none."""
         values = self._as_kind(values)
         if values.dtype != tf.string:  # The column that was adapted was all missing.
             grams = tf.RaggedTensor.from_row_lengths(

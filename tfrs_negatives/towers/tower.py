@@ -24,9 +24,10 @@ class Tower(keras.layers.Layer):
     """From the columns of a user or an item to one embedding.
 
     The embedding is the sum of its features' vectors, as in LightFM (Kula, "Metadata
-    Embeddings for User and Item Cold-start Recommendations", 2015). `hidden` layers over
-    all of them are added to it, for what no sum can say ("wide and deep", Cheng et al.,
-    2016). Its length is made 1, so scores are cosines: give the task a `temperature`.
+    Embeddings for User and Item Cold-start Recommendations", 2015). `hidden` layers
+    over all of them are added to it, for what no sum can say ("wide and deep", Cheng
+    et al., 2016). Its length is made 1, so scores are cosines: give the task a
+    `temperature`.
 
     ```python
     tower = towers.Tower([towers.Id("item"), towers.Text("title")], dim=64)
@@ -46,8 +47,8 @@ class Tower(keras.layers.Layer):
       dim, hidden, normalize: As given.
 
     Call arguments:
-      features: Tensors by the names of columns, those of others too. The tensor alone, if
-        the tower has one column.
+      features: Tensors by the names of columns, those of others too. The tensor alone,
+        if the tower has one column.
       training: Whether the layer trains.
 
     Returns:
@@ -69,7 +70,7 @@ class Tower(keras.layers.Layer):
         name: str | None = None,
     ) -> None:
         _checks.check_at_least("dim", dim, 1)
-        features = list(features) if isinstance(features, (list, tuple)) else [features]
+        features = list(features)
         _check_features(features, dim)
         super().__init__(name=name, autocast=False)
         self.dim = dim
@@ -127,15 +128,16 @@ class Tower(keras.layers.Layer):
 
         Args:
           table: Columns by name: a dict of arrays, a data frame (pandas, Polars), an
-            Arrow table. One row is one user or item, or one row of training. It need not
-            have the column of a `History`.
+            Arrow table. One row is one user or item, or one row of training. It need
+            not have the column of a `History`.
 
         Returns:
           The tower.
 
         Raises:
-          ValueError: A column that is not there, is there twice, holds values of several
-            kinds, or of a kind that its feature does not take; the tower has weights.
+          ValueError: A column that is not there, is there twice, holds values of
+            several kinds, or of a kind that its feature does not take; the tower has
+            weights.
         """
         if self.built:
             raise ValueError(
@@ -263,11 +265,12 @@ class Tower(keras.layers.Layer):
         return (None, self.dim)
 
     @unconverted
-    def call(self, features: Features | TensorLike, training: bool = False) -> tf.Tensor:
+    def call(
+        self, features: Features | TensorLike, training: bool = False
+    ) -> tf.Tensor:
         columns = self._columns_of(features)
         vectors = [
-            feature(columns[feature.column], training=training)
-            for feature in self.used
+            feature(columns[feature.column], training=training) for feature in self.used
         ]
         embeddings = tf.add_n(vectors)
         if self._stack:
@@ -275,7 +278,9 @@ class Tower(keras.layers.Layer):
             for layer in self._stack:
                 deep = layer(deep)
             embeddings += deep
-        return tf.math.l2_normalize(embeddings, axis=1) if self.normalize else embeddings
+        return (
+            tf.math.l2_normalize(embeddings, axis=1) if self.normalize else embeddings
+        )
 
     def _columns_of(self, features: Features | TensorLike) -> Features:
         if not isinstance(features, dict):
@@ -324,7 +329,9 @@ def _check_features(features: Collection[Any], dim: int) -> None:
                 "features up. Leave out its `dim`."
             )
     names = [(type(f).__name__, f.column) for f in features]
-    twice = sorted({f"{kind}({col!r})" for kind, col in names if names.count((kind, col)) > 1})
+    twice = sorted(
+        {f"{kind}({col!r})" for kind, col in names if names.count((kind, col)) > 1}
+    )
     if twice:
         raise ValueError(
             f"`features` must name each feature once, received {' and '.join(twice)} "

@@ -33,7 +33,8 @@ def most_frequent(values: np.ndarray, most: int | None = None) -> np.ndarray:
 
 
 def lookup(vocabulary: np.ndarray) -> KerasLayer:
-    """A layer from values to numbers: 0 where unknown, from 1 in the vocabulary's order.
+    """A layer from values to numbers: 0 where unknown, from 1 in the vocabulary's
+    order.
 
     Args:
       vocabulary: [M] distinct int64, or objects of `str`; at least one.
