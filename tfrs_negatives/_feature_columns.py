@@ -53,6 +53,8 @@ def feature_values(name: str, values: TensorLike) -> np.ndarray:
         )
     if hasattr(values, "row_splits") and hasattr(values, "to_list"):  # Ragged.
         array = _of_lists(values.to_list())
+    elif isinstance(values, (list, tuple)):  # Which NumPy would make all strings.
+        array = _of_lists(values)
     else:
         array = np.asarray(values)
     if array.ndim == 1 and array.dtype.kind == "O":

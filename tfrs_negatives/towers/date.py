@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,12 +14,12 @@ from tfrs_negatives.towers.feature import Feature, embedding
 from tfrs_negatives.types import Config, TensorLike
 
 _DAY = 86_400
-#: Seconds that a value of a part lasts, and after how many values it begins anew. A
-#: month is a twelfth of a mean year, close enough for a season.
-_PARTS = {
-    "month": (365.2425 * _DAY / 12, 12),
-    "weekday": (float(_DAY), 7),
-    "hour": (3600.0, 24),
+#: Of each part how many values there are, and which one a time has, from 0: of int64
+#: seconds since 1970, in NumPy and in TensorFlow.
+_PARTS: dict[str, tuple[int, Callable[[Any], Any]]] = {
+    "month": (12, lambda seconds: _month(seconds // _DAY)),
+    "weekday": (7, lambda seconds: seconds // _DAY % 7),
+    "hour": (24, lambda seconds: seconds // 3600 % 24),
 }
 _FARTHEST = 5.0
 
@@ -95,8 +96,8 @@ class Date(Feature):
         varying = ["age"] if self._deviation else []
         varying += [
             part
-            for part, (seconds, number) in _PARTS.items()
-            if len(np.unique(np.floor(values / seconds) % number)) > 1
+            for part, (_, value_of) in _PARTS.items()
+            if len(np.unique(value_of(np.floor(values).astype(np.int64)))) > 1
         ]
         self._used = tuple(varying) if self.parts is None else self.parts
         return ", ".join(self._used) or "one date"
@@ -118,7 +119,7 @@ class Date(Feature):
         for part in self._used:
             if part != "age":
                 self._starts[part] = size
-                size += _PARTS[part][1]
+                size += _PARTS[part][0]
         self.embeddings = embedding(size, dim, num_zero=1)
 
     @unconverted
@@ -137,8 +138,19 @@ class Date(Feature):
             age = tf.clip_by_value(age, -_FARTHEST, _FARTHEST)
             scale = tf.cast(age, vectors.dtype)[:, tf.newaxis]
             vectors += scale * self.embeddings(zeros + 1)
+        seconds = tf.cast(tf.math.floor(values), tf.int64)
         for part, start in self._starts.items():
-            seconds, number = _PARTS[part]
-            place = tf.math.floormod(tf.math.floor(values / seconds), number)
-            vectors += self.embeddings(start + tf.cast(place, tf.int32))
+            vectors += self.embeddings(start + _PARTS[part][1](seconds))
         return tf.where(is_missing[:, tf.newaxis], missing_vectors, vectors)
+
+
+def _month(days: Any) -> Any:
+    """Months, from 0 for January, of days since 1970 in the Gregorian calendar.
+
+    Hinnant, "chrono-Compatible Low-Level Date Algorithms", civil_from_days: years begin
+    in March, so that a leap day ends one.
+    """
+    day = (days + 719_468) % 146_097  # Of 400 years.
+    year = (day - day // 1460 + day // 36_524 - day // 146_096) // 365
+    day_of_year = day - (365 * year + year // 4 - year // 100)
+    return ((5 * day_of_year + 2) // 153 + 2) % 12

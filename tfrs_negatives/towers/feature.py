@@ -196,6 +196,8 @@ class Feature(keras.layers.Layer):
 
     def _values(self, values: TensorLike) -> np.ndarray:
         if not self.takes_missing:
+            if isinstance(values, (list, tuple)):  # Which NumPy would make all strings.
+                values = np.array(values, object)
             values = id_column(self.column, values)
         return feature_values(self.column, values)
 

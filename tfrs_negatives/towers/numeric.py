@@ -73,10 +73,7 @@ class Numeric(Feature):
         if not len(values):
             return "no numbers"
         if self.buckets is not None:
-            shares = np.arange(1, self.buckets) / self.buckets
-            found = np.unique(np.quantile(values, shares, method="higher"))
-            # A boundary at the least value would begin a bucket that has no rows.
-            self._boundaries = [float(value) for value in found if value > values.min()]
+            self._boundaries = _boundaries(values, self.buckets)
             return f"{len(self._boundaries) + 1} buckets"
         self._mean, self._deviation = float(values.mean()), float(values.std())
         return f"mean {self._mean:.3g}, deviation {self._deviation:.3g}"
@@ -114,3 +111,14 @@ class Numeric(Feature):
         vectors = self.embeddings(tf.cast(~is_missing, tf.int32))
         scale = tf.where(is_missing, tf.ones_like(standardised), standardised)
         return vectors * tf.cast(scale, vectors.dtype)[:, tf.newaxis]
+
+
+def _boundaries(values: np.ndarray, buckets: int) -> list[float]:
+    """The least value of each bucket but the first, ascending."""
+    distinct = np.unique(values)
+    if len(distinct) > buckets:
+        shares = np.arange(1, buckets) / buckets
+        found = np.unique(np.quantile(values, shares, method="higher"))
+        # One at the least value would begin a bucket that has no rows before it.
+        return found[found > distinct[0]].tolist()
+    return distinct[1:].tolist()
