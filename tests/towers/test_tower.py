@@ -141,7 +141,7 @@ def test_eager_graph_and_rebuilt_are_equal():
         (lambda: tower()(tf.constant([1])), r"dict of the columns \['item', 'genre'"),
         (
             lambda: towers.Tower(features())(
-                {"item": [1], "genre": [""], "price": [1]}
+                {"item": tf.constant([1]), "genre": tf.constant([""])}
             ),
             "knows no values yet",
         ),
