@@ -64,6 +64,8 @@ class Feature(keras.layers.Layer):
         kind = type(self).__name__.lower()
         legal = re.sub(r"[^A-Za-z0-9_]", "_", column)
         super().__init__(name=name or f"{kind}_{legal}", autocast=False)
+        # Read by Keras 3: strings, lookups and ragged rows are not XLA's.
+        self.supports_jit = False
         self.column = column
         self.dim = dim
         self.dtype_of_values: str | None = None

@@ -60,6 +60,7 @@ class History(Feature):
         self.length = length
         self.pooling = pooling
         self.items: Id | None = None
+        self.summary = f"{column}: the last {length} items"
 
     def _options(self) -> Config:
         options = {"length": self.length, "pooling": self.pooling}
@@ -77,7 +78,6 @@ class History(Feature):
         items._check_adapted()
         self.items = items
         self.dtype_of_values = items.dtype_of_values
-        self.summary = f"{self.column}: the last {self.length} items"
 
     def adapt(self, values: Any) -> History:
         """Learns nothing from the column: known are the item tower's ids."""
