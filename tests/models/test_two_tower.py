@@ -82,7 +82,7 @@ def trained(epochs=5, **options):
     model = models.TwoTower(*two_towers(), **options)
     model.compile(keras.optimizers.Adam(0.02))
     batches = rows(model)
-    model.fit(batches, validation_data=batches, epochs=epochs, verbose=0)
+    model.fit(batches, epochs=epochs, verbose=0)
     return model
 
 

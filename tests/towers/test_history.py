@@ -24,6 +24,27 @@ def made(pooling, dim=DIM, length=LENGTH):
     return history, items
 
 
+def softmax(logits):
+    shares = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return shares / shares.sum(axis=-1, keepdims=True)
+
+
+def attended(history, inputs):
+    """What multi-head attention makes of one user's vectors [n, DIM], normalised."""
+    weights = map(np.float64, history.attend.get_weights())
+    q, q_bias, k, k_bias, v, v_bias, out, out_bias = weights
+    found = np.zeros_like(inputs) + out_bias
+    for head in range(q.shape[1]):
+        queries = inputs @ q[:, head] + q_bias[head]
+        keys = inputs @ k[:, head] + k_bias[head]
+        shares = softmax(queries @ keys.T / np.sqrt(q.shape[2]))
+        found += shares @ (inputs @ v[:, head] + v_bias[head]) @ out[head]
+    gamma, beta = map(np.float64, history.norm.get_weights())
+    centred = found - found.mean(axis=1, keepdims=True)
+    variance = (centred**2).mean(axis=1, keepdims=True)
+    return centred / np.sqrt(variance + history.norm.epsilon) * gamma + beta
+
+
 def expected_of(history, items, row):
     """Of one user's items, the newest last; float64."""
     table = np.float64(np.asarray(items.embeddings.embeddings))
@@ -33,13 +54,14 @@ def expected_of(history, items, row):
         return np.float64(np.asarray(history.empty))[0]
     vectors = table[known]
     shares = np.full(len(known), 1 / len(known))
-    if history.pooling == "attention":
-        recency = np.float64(np.asarray(history.recency))
+    if history.pooling != "mean":
+        order = np.float64(np.asarray(history.recency))[np.arange(len(known))[::-1]]
+        if history.pooling == "self_attention":
+            vectors = vectors + attended(history, vectors + order)
         kernel, bias = map(np.float64, history.key.get_weights())
         (weigh,) = map(np.float64, history.weigh.get_weights())
-        ago = np.arange(len(known))[::-1]
-        logits = np.tanh((vectors + recency[ago]) @ kernel + bias) @ weigh[:, 0]
-        shares = np.exp(logits) / np.exp(logits).sum()
+        logits = np.tanh((vectors + order) @ kernel + bias) @ weigh[:, 0]
+        shares = softmax(logits)
     return shares @ vectors @ np.float64(history.project.get_weights()[0])
 
 
@@ -52,7 +74,7 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize("pooling", ["attention", "mean"])
+@pytest.mark.parametrize("pooling", POOLINGS)
 def test_ragged_and_padded_rows_are_pooled(pooling):
     history, items = made(pooling)
     ragged = tf.ragged.constant(ROWS, dtype=tf.string)

@@ -14,7 +14,7 @@ from tfrs_negatives.types import TableLike, TensorLike
 
 def histories_of(
     table: TableLike,
-    length: int = 50,
+    length: int = 20,
     *,
     user: str = "user",
     item: str = "item",

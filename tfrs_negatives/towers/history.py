@@ -49,7 +49,7 @@ class History(Feature):
     def __init__(
         self,
         column: str = "history",
-        length: int = 50,
+        length: int = 20,
         pooling: str = "attention",
         dim: int | None = None,
         name: str | None = None,
@@ -149,6 +149,9 @@ class History(Feature):
         if self.pooling == "self_attention":
             self.attend = keras.layers.MultiHeadAttention(2, max(1, dim // 2))
             self.norm = keras.layers.LayerNormalization()
+            # The Kerases differ in how it is built, but not in that a call does.
+            zeros = tf.zeros([1, 1, dim])
+            self.norm(self.attend(zeros, zeros))
 
     @unconverted
     def call(self, values: ListsLike, training: bool = False) -> tf.Tensor:
