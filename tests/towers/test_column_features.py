@@ -1,5 +1,7 @@
 """Each feature's vectors, against NumPy on the same tables of embeddings."""
 
+import collections
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -105,12 +107,24 @@ def test_of_many_categories_the_most_frequent_are_kept():
     column = rng.permutation(np.repeat(np.arange(1000), np.arange(1000, 0, -1)))
     feature = towers.Categorical("x", max_categories=10, dim=DIM).adapt(column)
     assert feature.categories.tolist() == list(range(10))
-    assert feature.summary.startswith(
-        "x: the 10 categories that are most frequent, and"
+    others = 1 - np.arange(1000, 990, -1).sum() / len(column)
+    assert feature.summary == (
+        "x: the 10 categories that are most frequent, "
+        f"{others:.1%} of values are others"
     )
     rows = table(feature)
     assert len(rows) == 12
     close(vectors(feature, [3, 500]), rows[[5, 1]])
+
+
+@pytest.mark.parametrize("kind", [int, str])
+@pytest.mark.parametrize("most", [1, 7, 30, None])
+def test_the_most_frequent_values_and_of_equals_the_least(kind, most):
+    drawn = np.random.default_rng(0).integers(-15, 15, 90).astype(kind).tolist()
+    counts = collections.Counter(drawn)
+    ranked = sorted(counts, key=lambda value: (-counts[value], value))[:most]
+    feature = towers.Categorical("x", max_categories=most or 1000).adapt(drawn)
+    assert feature.categories.tolist() == sorted(ranked)
 
 
 def test_numbers_are_standardised():

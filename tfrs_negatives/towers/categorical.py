@@ -102,16 +102,11 @@ class Categorical(Feature):
                 )
             parts = [part for text in flat for part in text.split(self.separator)]
             flat = np.array([part for part in parts if part], object)
-        kept = vocabulary.most_frequent(flat, self.max_categories)
+        kept, rare = vocabulary.most_frequent(flat, self.max_categories)
         self._vocabulary = kept
         told = f"{len(kept):,} categories"
-        if len(kept) == self.max_categories:
-            is_rare = ~np.isin(flat, kept)
-            if is_rare.any():
-                told = (
-                    f"the {told} that are most frequent, and {is_rare.mean():.1%} of "
-                    "values that are others"
-                )
+        if rare:
+            return f"the {told} that are most frequent, {rare:.1%} of values are others"
         return told
 
     def _learned(self) -> Config:

@@ -64,7 +64,7 @@ class Id(Feature):
         return {**super()._options(), "unknown_share": self.unknown_share}
 
     def _learn(self, values: np.ndarray) -> str:
-        self._vocabulary = vocabulary.most_frequent(values)
+        self._vocabulary, _ = vocabulary.most_frequent(values)
         return f"{len(self._vocabulary):,} ids"
 
     def _learned(self) -> Config:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import heapq
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ from tfrs_negatives._keras import keras
 from tfrs_negatives.types import KerasLayer
 
 
-def most_frequent(values: np.ndarray, most: int | None = None) -> np.ndarray:
+def most_frequent(
+    values: np.ndarray, most: int | None = None
+) -> tuple[np.ndarray, float]:
     """Distinct values in ascending order: the most frequent ones where there are more.
 
     Args:
@@ -19,17 +22,24 @@ def most_frequent(values: np.ndarray, most: int | None = None) -> np.ndarray:
       most: How many to keep; None: all. Of equally frequent ones the least.
 
     Returns:
-      [at most `most`], of the dtype of `values`.
+      [at most `most`], of the dtype of `values`; the share of values that are others.
     """
     if values.dtype.kind == "O":
         counted = collections.Counter(values.tolist())
-        distinct = np.array(sorted(counted), object)
-        counts = np.array([counted[value] for value in distinct], np.int64)
+        distinct = np.empty(len(counted), object)
+        distinct[:] = list(counted)
+        counts = np.fromiter(counted.values(), np.int64, len(counted))
     else:
         distinct, counts = np.unique(values, return_counts=True)
-    if most is None or len(distinct) <= most:
-        return distinct
-    return distinct[np.sort(np.argsort(-counts, kind="stable")[:most])]
+    if most is not None and len(distinct) > most:
+        least = -np.partition(-counts, most - 1)[most - 1]
+        above = distinct[counts > least]
+        # Not all of them are sorted, which may be millions of strings.
+        ties = heapq.nsmallest(most - len(above), distinct[counts == least].tolist())
+        num_kept = counts[counts > least].sum() + least * len(ties)
+        kept = sorted([*above.tolist(), *ties])
+        return np.array(kept, values.dtype), 1 - float(num_kept) / len(values)
+    return np.sort(distinct), 0.0
 
 
 def lookup(vocabulary: np.ndarray) -> KerasLayer:
