@@ -4,6 +4,7 @@ import datetime
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 
@@ -35,6 +36,11 @@ NAN = float("nan")
             [0.0, NAN],
         ),
         ([["a"], [], ["b", "c"], None], [["a", ""], ["", ""], ["b", "c"], ["", ""]]),
+        (pa.chunked_array([["a", None]]), ["a", ""]),
+        (pa.chunked_array([pa.array(["a", None]).dictionary_encode()]), ["a", ""]),
+        (pa.chunked_array([[1, None]]), [1.0, NAN]),
+        (pa.chunked_array([[datetime.date(1970, 1, 2), None]]), [86400.0, NAN]),
+        (pa.chunked_array([[["a"], []]]), [["a"], [""]]),
         (tf.ragged.constant([[1, 2], []]), [[1, 2], [NAN, NAN]]),
     ],
 )

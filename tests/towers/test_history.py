@@ -1,6 +1,7 @@
 """What a user did last, pooled, against NumPy on the same weights."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 
@@ -136,7 +137,8 @@ def test_lists_become_ragged():
     items = towers.Id("item").adapt(ITEMS)
     history = towers.History()
     history.share(items)
-    for rows in ([["a"], [], ["b", "c"]], [np.array(["a"]), [], ("b", "c")]):
+    lists = [["a"], [], ["b", "c"]]
+    for rows in (lists, [np.array(["a"]), [], ("b", "c")], pa.array(lists)):
         found = history.tensor(rows)
         assert found.to_list() == [[b"a"], [], [b"b", b"c"]]
     assert history.tensor([[], []]).to_list() == [[], []]

@@ -102,6 +102,8 @@ class History(Feature):
             return values
         if tf.is_tensor(values) or getattr(values, "ndim", 1) == 2:
             return tf.RaggedTensor.from_tensor(tf.convert_to_tensor(values))
+        if hasattr(values, "to_pylist"):  # Arrow's, of scalars of its own.
+            values = values.to_pylist()
         lists = [
             row if isinstance(row, (list, tuple, np.ndarray)) else list(row)
             for row in values
