@@ -51,7 +51,7 @@ def feature_values(name: str, values: TensorLike) -> np.ndarray:
             f"The table has {values.shape[1]} columns named {name!r}: expected one. "
             "Rename or drop the others."
         )
-    kind = getattr(values, "type", None)
+    kind: Any = getattr(values, "type", None)
     if hasattr(kind, "index_type"):  # NumPy would get no nulls of Arrow's dictionaries.
         values = values.cast(kind.value_type)
     if hasattr(values, "row_splits") and hasattr(values, "to_list"):  # Ragged.
