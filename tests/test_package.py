@@ -28,10 +28,14 @@ def test_public_names():
         "callbacks": ["EvaluateCorpus", "NegativesCurriculum", "RefreshNegatives"],
         "data": [
             "Interactions",
+            "KeyedFeatures",
             "Positives",
             "RequestCounts",
+            "UserHistories",
             "count_ids",
+            "features_of",
             "group_by_request",
+            "histories_of",
             "interactions",
             "positives_of",
             "spread_requests",
@@ -70,7 +74,7 @@ def test_public_names():
             "PopularityBands",
             "PopularityShare",
         ],
-        "models": ["Model"],
+        "models": ["Model", "TwoTower"],
         "optimizers": ["LazyAdam"],
         "samplers": [
             "Catalogue",
@@ -84,6 +88,17 @@ def test_public_names():
         "serving": ["Limits", "Server", "Service", "rest_app"],
         "tasks": ["Retrieval"],
         "teachers": ["EASE", "Histories", "ItemNeighbours", "Suggestions", "blend"],
+        "towers": [
+            "Categorical",
+            "Date",
+            "Feature",
+            "History",
+            "Id",
+            "Numeric",
+            "Text",
+            "Tower",
+            "features_for",
+        ],
     }
     assert sorted(expected) == sorted(set(dir(tfrs_negatives)) - {"__version__"})
     for package, names in expected.items():

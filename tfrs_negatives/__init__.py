@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         serving,
         tasks,
         teachers,
+        towers,
     )
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "serving",
     "tasks",
     "teachers",
+    "towers",
 ]
 
 

@@ -249,6 +249,28 @@ def teachers(folder):
     }
 
 
+def towers(folder):
+    items = {
+        "item": ITEM_IDS,
+        "genres": ["Action|Drama", "Drama", None] * (ITEMS // 3),
+        "title": [f"The {name}" for name in ITEM_IDS],
+        "released": np.datetime64("1995-11-22") + np.arange(ITEMS),
+    }
+    new = {**{name: column[:2] for name, column in items.items()}, "item": ["a", "b"]}
+    interactions = {**DRAWN, "time": np.arange(ROWS)}
+    numbered = {"user": DRAWN["user"], "item": DRAWN["item"], "row": np.arange(ROWS)}
+    return {
+        "np": np,
+        "tn": tn,
+        "keras": keras,
+        "items": items,
+        "users": {"user": USER_IDS, "age": [30, 40, None, 50] * (USERS // 4)},
+        "interactions": interactions,
+        "rows": tf.data.Dataset.from_tensor_slices(numbered),
+        "new_items": new,
+    }
+
+
 SETUPS = {
     "docs/distribution.md": distribution,
     "docs/evaluation.md": evaluation,
@@ -262,6 +284,7 @@ SETUPS = {
     "docs/requests.md": requests,
     "docs/serving.md": serving,
     "docs/teachers.md": teachers,
+    "docs/towers.md": towers,
 }
 
 

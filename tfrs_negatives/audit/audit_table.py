@@ -18,7 +18,7 @@ from tfrs_negatives.types import PathLike
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from tfrs_negatives.data.arrow_columns import Text
+    from tfrs_negatives.data.arrow_columns import EncodedText
     from tfrs_negatives.data.table_parts import TableParts
 
 _SECONDS_A_DAY = 86_400
@@ -163,7 +163,7 @@ def _read(
     return columns, names, num_read
 
 
-def _compact(column: np.ndarray | Text, kept: np.ndarray | slice) -> np.ndarray:
+def _compact(column: np.ndarray | EncodedText, kept: np.ndarray | slice) -> np.ndarray:
     if isinstance(column, np.ndarray):
         return column[kept]
     return _hashes(column.values)[column.codes[kept]]
@@ -175,7 +175,9 @@ def _hashes(values: pa.Array) -> np.ndarray:
     return as_int64("ids", tf.constant(texts, tf.string)).numpy()
 
 
-def _add_names(names: dict[int, str], column: Text, kept: np.ndarray | slice) -> None:
+def _add_names(
+    names: dict[int, str], column: EncodedText, kept: np.ndarray | slice
+) -> None:
     used = np.unique(column.codes[kept])
     values = column.values.take(used)
     for number, name in zip(_hashes(values).tolist(), values.to_pylist(), strict=True):

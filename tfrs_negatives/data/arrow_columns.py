@@ -15,7 +15,7 @@ _WHOLE = r"\A(?:0|-?[1-9][0-9]*)\z"
 
 
 @dataclasses.dataclass(frozen=True)
-class Text:
+class EncodedText:
     """Strings that are held once each: memory follows the distinct ones.
 
     Attributes:
@@ -29,8 +29,8 @@ class Text:
     def __len__(self) -> int:
         return len(self.codes)
 
-    def __getitem__(self, rows: np.ndarray | slice) -> Text:
-        return Text(self.values, self.codes[rows])
+    def __getitem__(self, rows: np.ndarray | slice) -> EncodedText:
+        return EncodedText(self.values, self.codes[rows])
 
     def strings(self) -> np.ndarray:
         """[n] objects of `str`; equal ones are one object."""
@@ -43,7 +43,7 @@ class Text:
 
 
 #: A checked column, of numbers or of text.
-Column: TypeAlias = np.ndarray | Text
+Column: TypeAlias = np.ndarray | EncodedText
 
 
 def plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -92,7 +92,7 @@ def ids(column: pa.Array, name: str, source: str) -> Column:
       source: Where it came from, for messages.
 
     Returns:
-      int64 array, or `Text`.
+      int64 array, or `EncodedText`.
 
     Raises:
       ValueError: Values that are neither whole numbers nor strings.
@@ -114,8 +114,8 @@ def ids(column: pa.Array, name: str, source: str) -> Column:
         ) from error
 
 
-def text(column: pa.Array, name: str, source: str) -> Text:
-    """A plain column of text as `Text`; nulls are "".
+def text(column: pa.Array, name: str, source: str) -> EncodedText:
+    """A plain column of text as `EncodedText`; nulls are "".
 
     Raises:
       ValueError: Something else than text, or bytes that are not UTF-8.
@@ -147,7 +147,7 @@ def text(column: pa.Array, name: str, source: str) -> Text:
     places = encoded.indices.to_numpy()
     if codes is not None:
         places = places[codes]
-    return Text(encoded.dictionary, places)
+    return EncodedText(encoded.dictionary, places)
 
 
 def numbers(
@@ -213,14 +213,14 @@ def whole_numbers(values: pa.Array) -> np.ndarray | None:
 
 def joined(parts: Sequence[Any]) -> Any:
     """One column of the checked columns of several parts."""
-    if not isinstance(parts[0], Text):
+    if not isinstance(parts[0], EncodedText):
         return np.concatenate(parts)
     every = pa.concat_arrays([part.values for part in parts]).dictionary_encode()
     places, codes, start = every.indices.to_numpy(), [], 0
     for part in parts:
         codes.append(places[start : start + len(part.values)][part.codes])
         start += len(part.values)
-    return Text(every.dictionary, np.concatenate(codes))
+    return EncodedText(every.dictionary, np.concatenate(codes))
 
 
 def is_number(kind: pa.DataType) -> bool:

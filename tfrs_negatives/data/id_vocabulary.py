@@ -42,7 +42,7 @@ class IdVocabulary:
         """Adds a part of the column.
 
         Args:
-          column: int64 array [n], or `arrow_columns.Text`; alike in all parts.
+          column: int64 array [n], or `arrow_columns.EncodedText`; alike in all parts.
 
         Returns:
           [n] int64 keys: equal for equal ids only.

@@ -140,7 +140,7 @@ def _build(parts: TableParts) -> Interactions:
     for role in ("user", "item", "request"):
         if role not in built:
             continue
-        if isinstance(built[role], arrow_columns.Text):
+        if isinstance(built[role], arrow_columns.EncodedText):
             codes[role] = built[role].codes
             whole = (
                 arrow_columns.whole_numbers(built[role].values)

@@ -73,7 +73,7 @@ class TableParts:
 
         Returns:
           Dict from role to checked column: int64 or float64 arrays, or
-          `arrow_columns.Text`; and the next position, or -1.
+          `arrow_columns.EncodedText`; and the next position, or -1.
         """
         raw, after = self._columns(position, num)
         checks = _Checks(self)

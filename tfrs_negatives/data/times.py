@@ -131,7 +131,7 @@ def _is_written(values: np.ndarray, written: str) -> np.ndarray:
     return matches & (rest >= _YEARS[0]) & (rest <= _YEARS[1])
 
 
-def _of_words(texts: arrow_columns.Text, expected: str) -> np.ndarray:
+def _of_words(texts: arrow_columns.EncodedText, expected: str) -> np.ndarray:
     """Dates in ISO form; equal ones are read once."""
     moments = []
     for word in texts.values.to_pylist():
