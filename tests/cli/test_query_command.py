@@ -49,7 +49,9 @@ def test_excluded_items_leave_their_places_to_others(trained, capsys):
 
 def test_fewer_rows_when_too_few_items_are_left(trained, capsys):
     items = [f"i{n}" for n in range(38)]
-    code, rows, _ = ask(capsys, trained[0], "--user", "u3", "--exclude", *items)
+    code, rows, _ = ask(
+        capsys, trained[0], "--user", "u3", "--keep-history", "--exclude", *items
+    )
     assert code == 0
     assert sorted(row[1] for row in rows[1:]) == ["i38", "i39"]
 

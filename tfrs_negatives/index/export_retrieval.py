@@ -21,7 +21,7 @@ from tfrs_negatives.index.retrieval_functions import RetrievalFunctions
 from tfrs_negatives.index.searcher import Searcher
 from tfrs_negatives.index.signature_defaults import set_default
 from tfrs_negatives.index.top_k import TopK
-from tfrs_negatives.index.user_histories import UserHistories
+from tfrs_negatives.index.excluded_histories import ExcludedHistories
 from tfrs_negatives.types import Features, PathLike, TensorLike, Tower
 from tfrs_negatives.version import __version__
 
@@ -217,7 +217,7 @@ def _user_histories(
     history_feature: str | None,
     features: dict[str, tf.TensorSpec],
     searcher: Searcher,
-) -> UserHistories | None:
+) -> ExcludedHistories | None:
     """The table of what users have, under its feature."""
     if histories is None:
         if history_feature is not None:
@@ -239,7 +239,7 @@ def _user_histories(
             f"{', '.join(features)}, received {history_feature!r}."
         )
     spec = features[history_feature]
-    return UserHistories(histories, searcher.identifiers, history_feature, spec)
+    return ExcludedHistories(histories, searcher.identifiers, history_feature, spec)
 
 
 def _payload_columns(

@@ -11,7 +11,7 @@ from tfrs_negatives.index.popularity_dial import PopularityDial, checked_discoun
 from tfrs_negatives.index.row_options import assert_that, per_row
 from tfrs_negatives.index.scann_searcher import ScannSearcher
 from tfrs_negatives.index.searcher import Searcher
-from tfrs_negatives.index.user_histories import UserHistories
+from tfrs_negatives.index.excluded_histories import ExcludedHistories
 from tfrs_negatives.types import Features, Tower
 
 
@@ -24,7 +24,7 @@ class RetrievalFunctions:
       features: Dict from name to `tf.TensorSpec`.
       columns: The payload, a dict from name to tensor.
       dial: `PopularityDial`, or None: queries have no say in popularity.
-      histories: `UserHistories`, or None: nothing is left out by itself.
+      histories: `ExcludedHistories`, or None: nothing is left out by itself.
 
     Attributes:
       signatures: Dict from name to concrete function.
@@ -38,7 +38,7 @@ class RetrievalFunctions:
         features: dict[str, tf.TensorSpec],
         columns: Mapping[str, tf.Tensor],
         dial: PopularityDial | None = None,
-        histories: UserHistories | None = None,
+        histories: ExcludedHistories | None = None,
     ) -> None:
         self._call_tower = tf.function(tower)
         self._searcher, self._features = searcher, features

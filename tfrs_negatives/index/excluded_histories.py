@@ -10,7 +10,7 @@ from tfrs_negatives.data.positives_of import Positives
 from tfrs_negatives.index.identifiers import Identifiers
 
 
-class UserHistories(tf.__internal__.tracking.AutoTrackable):
+class ExcludedHistories(tf.__internal__.tracking.AutoTrackable):
     """The candidates in each user's history, as variables of a SavedModel.
 
     Args:
