@@ -26,6 +26,7 @@ class ModelVersion:
       model: `SavedRetrieval`.
       num_candidates: The greatest k.
       inputs: Dict from signature to dict from name to `tf.TensorSpec`.
+      outputs: Dict from signature to the names of its outputs.
       defaults: Dict from signature to dict from name to array: inputs that may be left
         out.
       signature_defs: Dict from signature to TensorFlow's `SignatureDef`.
@@ -50,7 +51,10 @@ class ModelVersion:
             }
             for signature, definition in self.signature_defs.items()
         }
-
+        self.outputs = {
+            signature: list(definition.outputs)
+            for signature, definition in self.signature_defs.items()
+        }
         self.defaults = {
             signature: {
                 name: tf.make_ndarray(value)

@@ -6,6 +6,7 @@ from __future__ import annotations
 HTTP_STATUS = {
     "INVALID_ARGUMENT": 400,
     "NOT_FOUND": 404,
+    "DEADLINE_EXCEEDED": 408,
     "RESOURCE_EXHAUSTED": 413,
     "INTERNAL": 500,
     "UNAVAILABLE": 503,

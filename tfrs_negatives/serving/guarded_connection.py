@@ -1,0 +1,155 @@
+"""HTTP connections that end when their clients do not go on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, TypeAlias
+
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from tfrs_negatives.serving.server_limits import Limits
+
+_Scope: TypeAlias = MutableMapping[str, Any]
+_App: TypeAlias = Callable[[_Scope, Any, Any], Awaitable[None]]
+
+# Of the head of a request: asyncio and httptools would take any number.
+_MOST_HEAD_BYTES = 2**16
+# Bytes that are parsed in one step of the event loop: a client can make each of them
+# a chunk of its own.
+_READ_BYTES = 2**13
+# Seconds between looks at whether an answer has gone.
+_LOOK = 0.05
+
+ANSWER_SENT = "tfrs_negatives.answer_sent"
+
+# In the state of a request, where uvicorn lets a protocol put something.
+_KEY = "guarded_connection"
+
+
+def guarded_protocol(limits: Limits) -> type[asyncio.Protocol]:
+    """uvicorn's protocol, with bounds on time and number.
+
+    A connection that waits for (the rest of) the head of a request is closed after
+    `limits.head_seconds`. Of more than `limits.max_connections`, the one that has
+    waited longest is closed.
+
+    The application must be a `guarded_app`.
+    """
+    # Of one server, the longest wait first.
+    waiting: dict[GuardedConnection, None] = {}
+    count = 0
+
+    class GuardedConnection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
+        def __init__(
+            self,
+            config: Any,
+            server_state: Any,
+            app_state: dict[str, Any],
+            _loop: asyncio.AbstractEventLoop | None = None,
+        ) -> None:
+            super().__init__(config, server_state, {**app_state, _KEY: self}, _loop)
+            self._requests = 0
+            self._head_bytes = 0
+            self._refused_body = False
+            self._timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            nonlocal count
+            count += 1
+            if hasattr(transport, "max_size"):  # asyncio's own; uvloop has none.
+                transport.max_size = _READ_BYTES
+            super().connection_made(transport)
+            if count > limits.max_connections:
+                longest = next(iter(waiting), self)
+                longest.transport.abort()
+                waiting.pop(longest, None)
+            if not transport.is_closing():
+                self._wait(limits.head_seconds)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            nonlocal count
+            count -= 1
+            self._go_on()
+            super().connection_lost(exc)
+            # The state refers to this object.
+            self.app_state: dict[str, Any] = {}
+
+        def data_received(self, data: bytes) -> None:
+            if self._timer is not None:
+                if not self._head_bytes:
+                    self._wait(limits.head_seconds)
+                self._head_bytes += len(data)
+            super().data_received(data)
+            # Still there: all of it belonged to the head. What is left of a body that
+            # was refused is dropped: clients may read answers after they have sent.
+            if self._head_bytes > _MOST_HEAD_BYTES and not self._refused_body:
+                self.transport.abort()
+
+        def request_begins(self) -> None:
+            self._requests += 1
+            self._refused_body = False
+            self._go_on()
+
+        async def answer_sent(self) -> None:
+            """Waits until the answer has gone; a client must take it in time."""
+            until = self.loop.time() + limits.head_seconds
+            while self.transport.get_write_buffer_size():
+                if self.loop.time() > until:
+                    self.transport.abort()
+                    return
+                await asyncio.sleep(_LOOK)
+
+        def request_ends(self, refused_body: bool) -> None:
+            self._requests -= 1
+            if not self._requests and not self.transport.is_closing():
+                self._refused_body = refused_body
+                self._wait(limits.idle_seconds)
+
+        def _wait(self, seconds: float) -> None:
+            self._go_on()
+            waiting[self] = None
+            self._timer = self.loop.call_later(seconds, self._expire)
+
+        def _go_on(self) -> None:
+            waiting.pop(self, None)
+            self._head_bytes = 0
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+        def _expire(self) -> None:
+            self._go_on()
+            self.transport.abort()
+
+    return GuardedConnection
+
+
+def guarded_app(app: _App) -> _App:
+    """An ASGI application that tells its connections when requests begin and end.
+
+    It puts a function into `scope[ANSWER_SENT]`, to wait for until the client has taken
+    the answer.
+    """
+
+    async def guarded(scope: _Scope, receive: Any, send: Any) -> None:
+        connection = scope["state"].pop(_KEY)
+        has_body = any(
+            name in (b"content-length", b"transfer-encoding")
+            for name, _ in scope["headers"]
+        )
+
+        async def watched() -> Any:
+            nonlocal has_body
+            message = await receive()
+            has_body = message.get("more_body", False)
+            return message
+
+        scope[ANSWER_SENT] = connection.answer_sent
+        connection.request_begins()
+        try:
+            await app(scope, watched if has_body else receive, send)
+        finally:
+            connection.request_ends(refused_body=has_body)
+
+    return guarded
