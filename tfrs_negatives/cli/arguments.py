@@ -360,7 +360,7 @@ def _add_serve(commands: Any) -> None:
         max_waiting=1024,
         max_answers=100_000,
         max_exclusions=100_000,
-        max_values=2**18,
+        max_values=2**17,
         max_request_bytes=4 * 2**20,
         max_bytes_in_flight=64 * 2**20,
         max_connections=1024,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import gc
 import logging
 import signal
 import threading
@@ -33,6 +34,10 @@ def serve(options: argparse.Namespace) -> None:
     limits = {
         field.name: getattr(options, field.name) for field in dataclasses.fields(Limits)
     }
+    # What was imported is no garbage; going through it would stall answers for a
+    # quarter of a second. Not what is loaded later: versions come and go.
+    gc.collect()
+    gc.freeze()
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())

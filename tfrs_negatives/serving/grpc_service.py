@@ -28,6 +28,7 @@ from tfrs_negatives.serving.model_version import ModelVersion
 from tfrs_negatives.serving.request_error import RequestError
 from tfrs_negatives.serving.server_limits import Limits
 from tfrs_negatives.serving.service import Service, check_names
+from tfrs_negatives.serving.wire_fields import has_more_fields
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +39,9 @@ _Answer: TypeAlias = Callable[[bytes, Hold], Awaitable[bytes]]
 
 # Of a connection and of a handshake.
 _IDLE_MS, _HANDSHAKE_MS = 300_000, 10_000
+
+# At the top of a message: inputs and names in `output_filter`.
+_MOST_FIELDS = 1000
 
 # TensorFlow's tensors have fewer dimensions.
 _MOST_DIMENSIONS = 254
@@ -118,6 +122,12 @@ def _handler(service: Service, answer: _Answer) -> grpc.RpcMethodHandler:
 
 def _parsed(kind: Callable[[], _Message], message: bytes) -> _Message:
     """A message from its bytes."""
+    if has_more_fields(message, _MOST_FIELDS):
+        raise RequestError(
+            f"A message may have {_MOST_FIELDS} fields, inputs among them, received "
+            "more.",
+            "RESOURCE_EXHAUSTED",
+        )
     parsed = kind()
     try:
         parsed.ParseFromString(message)

@@ -15,9 +15,11 @@ _App: TypeAlias = Callable[[_Scope, Any, Any], Awaitable[None]]
 
 # Of the head of a request: asyncio and httptools would take any number.
 _MOST_HEAD_BYTES = 2**16
-# Bytes that are parsed in one step of the event loop: a client can make each of them
-# a chunk of its own.
-_READ_BYTES = 2**13
+# Bytes that are parsed in one step of the event loop. Of a body in chunks, a client can
+# make every byte a chunk.
+_READ_BYTES, _READ_CHUNKED_BYTES = 2**14, 2**10
+# Such a body may have so many times its bytes on the wire, beyond the first 64 KiB.
+_MOST_FRAMING = 4
 # Seconds between looks at whether an answer has gone.
 _LOOK = 0.05
 
@@ -52,14 +54,16 @@ def guarded_protocol(limits: Limits) -> type[asyncio.Protocol]:
             self._requests = 0
             self._head_bytes = 0
             self._refused_body = False
+            self._is_chunked = False
+            # Of the request that is read.
+            self._wire_bytes = self._body_bytes = 0
             self._timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
             nonlocal count
             count += 1
-            if hasattr(transport, "max_size"):  # asyncio's own; uvloop has none.
-                transport.max_size = _READ_BYTES
             super().connection_made(transport)
+            self._read_at_most(_READ_BYTES)
             if count > limits.max_connections:
                 longest = next(iter(waiting), self)
                 longest.transport.abort()
@@ -85,11 +89,23 @@ def guarded_protocol(limits: Limits) -> type[asyncio.Protocol]:
             # was refused is dropped: clients may read answers after they have sent.
             if self._head_bytes > _MOST_HEAD_BYTES and not self._refused_body:
                 self.transport.abort()
+            if self._is_chunked:
+                self._wire_bytes += len(data)
+                sensible = 2**16 + _MOST_FRAMING * self._body_bytes
+                if self._wire_bytes > sensible:
+                    self.transport.abort()
 
-        def request_begins(self) -> None:
+        def request_begins(self, is_chunked: bool) -> None:
             self._requests += 1
+            if is_chunked != self._is_chunked:
+                self._is_chunked = is_chunked
+                self._read_at_most(_READ_CHUNKED_BYTES if is_chunked else _READ_BYTES)
+            self._wire_bytes = self._body_bytes = 0
             self._refused_body = False
             self._go_on()
+
+        def body_received(self, size: int) -> None:
+            self._body_bytes += size
 
         async def answer_sent(self) -> None:
             """Waits until the answer has gone; a client must take it in time."""
@@ -105,6 +121,10 @@ def guarded_protocol(limits: Limits) -> type[asyncio.Protocol]:
             if not self._requests and not self.transport.is_closing():
                 self._refused_body = refused_body
                 self._wait(limits.idle_seconds)
+
+        def _read_at_most(self, size: int) -> None:
+            if hasattr(self.transport, "max_size"):  # asyncio's; uvloop has none.
+                self.transport.max_size = size
 
         def _wait(self, seconds: float) -> None:
             self._go_on()
@@ -134,19 +154,19 @@ def guarded_app(app: _App) -> _App:
 
     async def guarded(scope: _Scope, receive: Any, send: Any) -> None:
         connection = scope["state"].pop(_KEY)
-        has_body = any(
-            name in (b"content-length", b"transfer-encoding")
-            for name, _ in scope["headers"]
-        )
+        names = [name for name, _ in scope["headers"]]
+        is_chunked = b"transfer-encoding" in names
+        has_body = is_chunked or b"content-length" in names
 
         async def watched() -> Any:
             nonlocal has_body
             message = await receive()
             has_body = message.get("more_body", False)
+            connection.body_received(len(message.get("body", b"")))
             return message
 
         scope[ANSWER_SENT] = connection.answer_sent
-        connection.request_begins()
+        connection.request_begins(is_chunked)
         try:
             await app(scope, watched if has_body else receive, send)
         finally:

@@ -41,7 +41,7 @@ class Limits:
     max_waiting: int = 1024
     max_answers: int = 100_000
     max_exclusions: int = 100_000
-    max_values: int = 2**18
+    max_values: int = 2**17
     max_request_bytes: int = 4 * 2**20
     max_bytes_in_flight: int = 64 * 2**20
     max_connections: int = 1024
