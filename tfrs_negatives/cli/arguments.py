@@ -362,7 +362,7 @@ def _add_serve(commands: Any) -> None:
         max_exclusions=100_000,
         max_values=2**17,
         max_request_bytes=4 * 2**20,
-        max_bytes_in_flight=64 * 2**20,
+        max_bytes_in_flight=32 * 2**20,
         max_connections=1024,
         head_seconds=10.0,
         body_seconds=10.0,

@@ -5,11 +5,10 @@ Source: https://github.com/tensorflow/serving/tree/master/tensorflow_serving/api
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar
 
 import grpc
 import numpy as np
@@ -37,8 +36,10 @@ _Message = TypeVar("_Message", bound=Message)
 # From a message, whose bytes the other argument holds, to the one that answers it.
 _Answer: TypeAlias = Callable[[bytes, Hold], Awaitable[bytes]]
 
-# Of a connection and of a handshake.
-_IDLE_MS, _HANDSHAKE_MS = 300_000, 10_000
+# Milliseconds of a handshake, of silence, and of a connection, after which its requests
+# have so many more: a message that is never sent to its end ends then. Clients connect
+# again by themselves.
+_HANDSHAKE_MS, _IDLE_MS, _AGE_MS, _AGE_GRACE_MS = 10_000, 300_000, 300_000, 10_000
 
 # At the top of a message: inputs and names in `output_filter`.
 _MOST_FIELDS = 1000
@@ -63,6 +64,8 @@ def grpc_server(service: Service) -> grpc.aio.Server:
             ("grpc.max_send_message_length", -1),
             ("grpc.max_allowed_incoming_connections", limits.max_connections),
             ("grpc.max_connection_idle_ms", _IDLE_MS),
+            ("grpc.max_connection_age_ms", _AGE_MS),
+            ("grpc.max_connection_age_grace_ms", _AGE_GRACE_MS),
             ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
             # Else a second server on the same port would take a part of the requests.
             ("grpc.so_reuseport", 0),
@@ -91,24 +94,13 @@ def grpc_server(service: Service) -> grpc.aio.Server:
 
 
 def _handler(service: Service, answer: _Answer) -> grpc.RpcMethodHandler:
-    """What gRPC calls for a method, of bytes: ours are (de)serialised off its loop.
+    """What gRPC calls for a method, of bytes: ours are (de)serialised off its loop."""
 
-    To gRPC it is a stream of requests, the same on the wire as one request, whose
-    reading can be ended.
-    """
-    seconds = service.limits.body_seconds
-
-    async def handle(requests: Any, context: grpc.aio.ServicerContext) -> bytes | None:
+    async def handle(message: bytes, context: grpc.aio.ServicerContext) -> bytes | None:
         try:
-            message = await asyncio.wait_for(context.read(), seconds)
-            if message is grpc.aio.EOF:
-                raise RequestError("Expected a message, received none.")
             with service.bytes_in_flight.hold() as hold:
                 hold.add(len(message))
                 return await answer(message, hold)
-        except asyncio.TimeoutError:
-            code = grpc.StatusCode.DEADLINE_EXCEEDED
-            details = f"A message may take {seconds} seconds. Send it faster."
         except RequestError as error:
             code, details = grpc.StatusCode[error.code], str(error)
         except Exception:
@@ -117,7 +109,7 @@ def _handler(service: Service, answer: _Answer) -> grpc.RpcMethodHandler:
         await context.abort(code, details)
         return None
 
-    return grpc.stream_unary_rpc_method_handler(handle)
+    return grpc.unary_unary_rpc_method_handler(handle)
 
 
 def _parsed(kind: Callable[[], _Message], message: bytes) -> _Message:

@@ -38,9 +38,20 @@ def guarded_protocol(limits: Limits) -> type[asyncio.Protocol]:
 
     The application must be a `guarded_app`.
     """
-    # Of one server, the longest wait first.
-    waiting: dict[GuardedConnection, None] = {}
+    # Of one server: when waits end, the longest wait first. One look at all of them
+    # now and then costs a request less than a timer for each.
+    waiting: dict[GuardedConnection, float] = {}
     count = 0
+    look_again = min(limits.head_seconds, limits.idle_seconds) / 8
+    timer: asyncio.TimerHandle | None = None
+
+    def close_expired(loop: asyncio.AbstractEventLoop) -> None:
+        nonlocal timer
+        now = loop.time()
+        for connection in [one for one, end in waiting.items() if end <= now]:
+            del waiting[connection]
+            connection.transport.abort()
+        timer = loop.call_later(look_again, close_expired, loop) if count else None
 
     class GuardedConnection(AutoHTTPProtocol):  # type: ignore[misc, valid-type]
         def __init__(
@@ -57,11 +68,12 @@ def guarded_protocol(limits: Limits) -> type[asyncio.Protocol]:
             self._is_chunked = False
             # Of the request that is read.
             self._wire_bytes = self._body_bytes = 0
-            self._timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
             nonlocal count
             count += 1
+            if timer is None:
+                close_expired(self.loop)
             super().connection_made(transport)
             self._read_at_most(_READ_BYTES)
             if count > limits.max_connections:
@@ -80,7 +92,7 @@ def guarded_protocol(limits: Limits) -> type[asyncio.Protocol]:
             self.app_state: dict[str, Any] = {}
 
         def data_received(self, data: bytes) -> None:
-            if self._timer is not None:
+            if self in waiting:
                 if not self._head_bytes:
                     self._wait(limits.head_seconds)
                 self._head_bytes += len(data)
@@ -128,19 +140,11 @@ def guarded_protocol(limits: Limits) -> type[asyncio.Protocol]:
 
         def _wait(self, seconds: float) -> None:
             self._go_on()
-            waiting[self] = None
-            self._timer = self.loop.call_later(seconds, self._expire)
+            waiting[self] = self.loop.time() + seconds
 
         def _go_on(self) -> None:
             waiting.pop(self, None)
             self._head_bytes = 0
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-
-        def _expire(self) -> None:
-            self._go_on()
-            self.transport.abort()
 
     return GuardedConnection
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tfrs_negatives._saved_retrieval import load_retrieval
-from tfrs_negatives.serving.request_error import RequestError
+from tfrs_negatives.serving.request_error import RequestError, without_folders
 
 
 class ModelVersion:
@@ -109,7 +109,7 @@ class ModelVersion:
         except tf.errors.InvalidArgumentError as error:
             raise RequestError(_cause(error)) from error
         except tf.errors.OpError as error:
-            raise RequestError(_cause(error), "INTERNAL") from error
+            raise RequestError(without_folders(_cause(error)), "INTERNAL") from error
         return {name: output.numpy() for name, output in outputs.items()}
 
     def warm_up(self, max_batch: int) -> None:

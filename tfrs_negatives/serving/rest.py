@@ -25,17 +25,18 @@ from tfrs_negatives.serving.model_version import ModelVersion
 from tfrs_negatives.serving.request_error import RequestError
 from tfrs_negatives.serving.server_limits import Limits
 from tfrs_negatives.serving.service import Service
+from tfrs_negatives.serving.time_limit import TimeLimit
 
 _MODEL = "/v1/models/{name}"
 _VERSION = _MODEL + "/versions/{number:model_version}"
 
 # Fields that a request has once, or it says two things (RFC 9110, section 5.3).
 _SINGLE = {
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "host",
-    "transfer-encoding",
+    b"content-encoding",
+    b"content-length",
+    b"content-type",
+    b"host",
+    b"transfer-encoding",
 }
 
 
@@ -183,16 +184,15 @@ class _HeldBytes:
 
 def _wrong_fields(fields: list[tuple[bytes, bytes]]) -> str | None:
     """What is wrong with the header fields of a request, or None."""
-    names = [name.decode("latin-1").lower() for name, _ in fields]
-    if "content-length" in names and "transfer-encoding" in names:
+    names = [name for name, _ in fields if name in _SINGLE]
+    if len(set(names)) < len(names):
+        name = next(name for name in names if names.count(name) > 1)
+        return f"A request has one {name.decode()}, received {names.count(name)}."
+    if b"content-length" in names and b"transfer-encoding" in names:
         return (
             "A request has Content-Length or Transfer-Encoding, received both. Leave "
             "one out."
         )
-    found = [name for name in names if name in _SINGLE]
-    for name in found:
-        if found.count(name) > 1:
-            return f"A request has one {name}, received {found.count(name)}."
     return None
 
 
@@ -202,17 +202,13 @@ async def _body(request: Request, limits: Limits, hold: Hold) -> bytes:
     if announced.isdecimal():
         limits.check_bytes(int(announced[:20]))
     parts, size = [], 0
-
-    async def read() -> None:
-        nonlocal size
-        async for part in request.stream():
-            size += len(part)
-            limits.check_bytes(size)
-            hold.add(len(part))
-            parts.append(part)
-
     try:
-        await asyncio.wait_for(read(), limits.body_seconds)
+        with TimeLimit(limits.body_seconds):
+            async for part in request.stream():
+                size += len(part)
+                limits.check_bytes(size)
+                hold.add(len(part))
+                parts.append(part)
     except ClientDisconnect:
         raise RequestError("The client hung up in the middle of a request.") from None
     except asyncio.TimeoutError:

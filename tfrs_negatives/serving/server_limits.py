@@ -29,9 +29,9 @@ class Limits:
       max_connections: Over REST, open connections; over gRPC, connections and requests
         in flight. For a new REST connection the one that has been silent longest is
         closed.
-      head_seconds: How long a connection may take to send the head of a request, and
-        to take an answer.
-      body_seconds: How long the body of a request, or its message, may take (408).
+      head_seconds: Over REST, as is what follows: how long a connection may take to
+        send the head of a request, and to take an answer.
+      body_seconds: How long the body of a request may take (408).
       idle_seconds: How long a connection may be silent between requests.
       threads: How many batches run at a time; None: as many as there are processors.
     """
@@ -43,7 +43,7 @@ class Limits:
     max_exclusions: int = 100_000
     max_values: int = 2**17
     max_request_bytes: int = 4 * 2**20
-    max_bytes_in_flight: int = 64 * 2**20
+    max_bytes_in_flight: int = 32 * 2**20
     max_connections: int = 1024
     head_seconds: float = 10.0
     body_seconds: float = 10.0
