@@ -1,5 +1,6 @@
 """`tfrs-negatives query` on a trained output."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -119,6 +120,19 @@ def test_a_broken_model(trained, tmp_path, capsys):
     assert "lacks its file 'saved_model.pb'" in error
 
 
+@pytest.mark.parametrize("content", ["{}", "[" * 100_000, '{"format": 3}'])
+def test_a_description_that_is_none(trained, tmp_path, capsys, content):
+    """One line, no traceback, from both commands that read it."""
+    broken = tmp_path / "model"
+    shutil.copytree(trained[0] / "model", broken)
+    (broken / "assets.extra" / "tfrs_negatives.json").write_text(content)
+    code, _, error = ask(capsys, broken, "--user", "1")
+    assert code == 2 and len(error.splitlines()) == 1
+    assert "tfrs_negatives.json" in error or "format" in error
+    assert main(["serve", str(broken), "--port", "0", "--grpc-port", "0"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_a_folder_of_versions(trained, tmp_path, capsys):
     shutil.copytree(trained[0] / "model", tmp_path / "versions" / "3")
     whole = ask(capsys, trained[0], "--user", "u3")
@@ -130,7 +144,11 @@ def test_a_model_of_other_queries(trained, tmp_path, capsys):
     shutil.copytree(trained[0] / "model", other)
     path = other / "assets.extra" / "tfrs_negatives.json"
     description = json.loads(path.read_text())
-    description["query"] = {"age": {}, "country": {}}
+    del description["sha256"]
+    spec = {"dtype": "int64", "shape": [None]}
+    description["query"] = {"age": spec, "country": spec}
+    text = json.dumps(description, sort_keys=True, separators=(",", ":"))
+    description["sha256"] = hashlib.sha256(text.encode()).hexdigest()
     path.write_text(json.dumps(description))
     code, _, error = ask(capsys, other, "--user", "1")
     assert code == 2 and "age, country" in error

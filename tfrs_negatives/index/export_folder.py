@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrs_negatives import _exports, _manifest
+from tfrs_negatives import _export_schema, _exports, _manifest
 from tfrs_negatives._publish import hidden_sibling, publish
 from tfrs_negatives.types import PathLike
 
@@ -72,7 +72,8 @@ def write_atomically(
     Args:
       path: What `check_target` returned.
       save: Function that writes the SavedModel into the folder it is given.
-      metadata: Dict for the description, as JSON; format and checksums are added.
+      metadata: Dict for the description, as JSON; format and checksums are added, that
+        of the description itself among them.
       overwrite: Whether an earlier export may be replaced.
       versioned: Whether `path` is a version, which becomes a higher one if somebody
         else takes that number while this one is written.
@@ -94,6 +95,7 @@ def write_atomically(
         os.makedirs(os.path.dirname(marker), exist_ok=True)
         with open(marker, "w", encoding="utf-8") as file:
             whole = {"format": _exports.FORMAT, **metadata, "files": files}
+            whole[_export_schema.CHECKSUM] = _export_schema.checksum(whole)
             json.dump(whole, file, indent=2, allow_nan=False)
         if versioned:
             path = next_version(os.path.dirname(path))
