@@ -34,10 +34,6 @@ def serve(options: argparse.Namespace) -> None:
     limits = {
         field.name: getattr(options, field.name) for field in dataclasses.fields(Limits)
     }
-    # What was imported is no garbage; going through it would stall answers for a
-    # quarter of a second. Not what is loaded later: versions come and go.
-    gc.collect()
-    gc.freeze()
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
@@ -51,6 +47,10 @@ def serve(options: argparse.Namespace) -> None:
             limits=Limits(**limits),
             poll_seconds=options.poll_seconds,
         )
+        # What lives as long as the server is no garbage: going through it would stall
+        # answers for a quarter of a second.
+        gc.collect()
+        gc.freeze()
         server.start()
     print(
         f"Serving {path} as {options.name!r}: REST at http://{options.host}:"

@@ -167,8 +167,13 @@ class ModelVersions:
             return
         while self._retired:
             self._retired.popleft().release()
-        # TensorFlow's loaded models refer to themselves.
+        # TensorFlow's loaded models refer to themselves. Where the process keeps what
+        # lives long from the collector, this one too, it does so with the next.
+        is_frozen = gc.get_freeze_count() > 0
+        gc.unfreeze()
         gc.collect()
+        if is_frozen:
+            gc.freeze()
 
     def _load(self, number: int, folder: str) -> Exception | None:
         """Replaces the current version; returns the error if that fails."""
