@@ -323,3 +323,12 @@ def test_fields_that_say_two_things(server, fields):
 def test_fields_that_may_be_repeated(server):
     fields = [b"host: x", LENGTH, b"accept: a/b", b"accept: c/d"]
     assert raw(server, *fields, body=ONE_BODY)[0].startswith(b"HTTP/1.1 200 ")
+
+
+def test_what_is_no_http_after_a_request(server, caplog):
+    """It comes with the request, and is answered before that."""
+    fields = [b"host: x", b"content-length: 3", b"transfer-encoding: chunked"]
+    answer, closed = raw(server, *fields, body=b"zz\r\n" * 9)
+    assert answer.startswith(b"HTTP/1.1 400 ") and closed
+    assert answer.count(b"HTTP/1.1") == 1
+    assert not [one for one in caplog.records if one.exc_info]

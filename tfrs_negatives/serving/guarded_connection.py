@@ -62,6 +62,7 @@ def guarded_protocol(limits: Limits) -> type[asyncio.Protocol]:
             _loop: asyncio.AbstractEventLoop | None = None,
         ) -> None:
             super().__init__(config, server_state, {**app_state, _KEY: self}, _loop)
+            self.is_lost = False
             self._requests = 0
             self._head_bytes = 0
             self._refused_body = False
@@ -86,6 +87,7 @@ def guarded_protocol(limits: Limits) -> type[asyncio.Protocol]:
         def connection_lost(self, exc: Exception | None) -> None:
             nonlocal count
             count -= 1
+            self.is_lost = True
             self._go_on()
             super().connection_lost(exc)
             # The state refers to this object.
@@ -169,6 +171,12 @@ def guarded_app(app: _App) -> _App:
             connection.body_received(len(message.get("body", b"")))
             return message
 
+        if connection.transport.is_closing():
+            # What followed was no HTTP, and uvicorn has answered: once the connection
+            # is lost it expects no other answer.
+            while not connection.is_lost:
+                await asyncio.sleep(_LOOK)
+            return
         scope[ANSWER_SENT] = connection.answer_sent
         connection.request_begins(is_chunked)
         try:
