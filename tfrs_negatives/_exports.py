@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from tfrs_negatives import _manifest
+from tfrs_negatives import _export_schema, _manifest
 from tfrs_negatives.types import PathLike
 
 # TensorFlow Serving leaves this sub-folder of a SavedModel to its users.
@@ -20,7 +20,7 @@ DESCRIPTION = os.path.join("assets.extra", "tfrs_negatives.json")
 OPTIONS = {"popularity_discount": "popularity", "exclude_history": "histories"}
 
 # Raised when an older tfrs_negatives could not load what this one writes.
-FORMAT = 2
+FORMAT = 3
 
 
 def find_versions(path: PathLike) -> dict[int, str]:
@@ -99,7 +99,7 @@ def read_description(folder: PathLike) -> dict[str, Any]:
     """The description of an export.
 
     Raises:
-      ValueError: There is none, it is not whole, or of a later format.
+      ValueError: There is none, it is not whole or changed, or of another format.
     """
     try:
         with open(os.path.join(folder, DESCRIPTION), encoding="utf-8") as file:
@@ -109,7 +109,7 @@ def read_description(folder: PathLike) -> dict[str, Any]:
             f"Expected a folder that index.export_retrieval wrote, received "
             f"{folder!r}, which has no {DESCRIPTION}. Name such a folder."
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(
             f"{DESCRIPTION} in {folder!r} is no JSON ({error}): the export is "
             "corrupted. Export or copy it again."
@@ -118,8 +118,17 @@ def read_description(folder: PathLike) -> dict[str, Any]:
     if found != FORMAT:
         raise ValueError(
             f"Expected an export of format {FORMAT}, received {folder!r} of format "
-            f"{found}. Load it with the version of tfrs_negatives that wrote it, or "
-            "export it again with this one."
+            f"{str(found)[:40]}. Load it with the version of tfrs_negatives that "
+            "wrote it, or export it again with this one."
+        )
+    try:
+        problem = _export_schema.problem(description)
+    except RecursionError:
+        problem = "it is nested too deep"
+    if problem is not None:
+        raise ValueError(
+            f"{DESCRIPTION} in {folder!r} was changed or damaged: {problem}. Export or "
+            "copy it again."
         )
     return description
 

@@ -31,6 +31,11 @@ def checksum(path: PathLike) -> Checksum:
     return {"bytes": os.path.getsize(path), "sha256": digest.hexdigest()}
 
 
+def text_checksum(text: str) -> str:
+    """SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def others(
     folder: PathLike, files: Mapping[str, Checksum], *, also: Collection[str] = ()
 ) -> list[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
+import hashlib
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from tfrs_negatives._folder_exchange import exchange
 from tfrs_negatives._manifest import remove
@@ -24,6 +27,116 @@ def hidden_sibling(path: str, owner: str | None = None) -> str:
         parent = os.path.dirname(parent)
     owned = name if owner is None else f"{name}.{owner}"
     return os.path.join(parent, f".{owned}.{uuid.uuid4().hex}.new")
+
+
+@contextlib.contextmanager
+def locked_folder(path: str) -> Iterator[str]:
+    """Makes a folder to `publish` at `path`, locked until the end of the block.
+
+    The system drops the lock when the process ends, however it ends, which tells
+    `remove_abandoned` that nobody writes there any more. At the end of the block the
+    folder is deleted, if it is not published.
+
+    Raises:
+      OSError: The folder cannot be made.
+    """
+    while True:
+        folder = hidden_sibling(path, _owner(path))
+        os.mkdir(folder)
+        lock = os.open(folder, os.O_RDONLY)
+        if _has_locked(lock, or_cannot=True) and _is_at(lock, folder):
+            break
+        # Another process took it for abandoned in between.
+        os.close(lock)
+    try:
+        yield folder
+    finally:
+        # Or it is another one, whose name could not be given back.
+        if _is_at(lock, folder):
+            shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def remove_abandoned(
+    path: str,
+    is_finished: Callable[[str], bool],
+    files_of: Callable[[str], list[str]],
+) -> None:
+    """Removes what processes left that were killed in `locked_folder`.
+
+    That is, for any path beside this one. Where the file system has no locks none is
+    removed, since it may be in use.
+
+    Args:
+      path: What is to be written.
+      is_finished: Whether a folder was finished. It may then be an earlier one, whose
+        place another has taken, and of it only the files that `files_of` names are
+        deleted.
+      files_of: As for `publish`.
+    """
+    parent = os.path.dirname(hidden_sibling(path))
+    kind = re.compile(rf"\..+\.{_owner(path)}\.[0-9a-f]{{32}}\.(new|old)")
+    for name in os.listdir(parent):
+        if not kind.fullmatch(name):
+            continue
+        folder = os.path.join(parent, name)
+        try:
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError:  # Removed since, or no folder.
+            continue
+        try:
+            if not _has_locked(lock, or_cannot=False):
+                continue
+            if is_finished(folder):
+                with contextlib.suppress(OSError, ValueError):
+                    remove(folder, files_of(folder))
+            elif name.endswith(".new"):
+                shutil.rmtree(folder, ignore_errors=True)
+        finally:
+            os.close(lock)
+
+
+def _owner(path: str) -> str:
+    """Tells the folders of `locked_folder` from those that anybody else named so."""
+    parent = os.path.dirname(hidden_sibling(path))
+    return hashlib.sha256(b"locked " + os.fsencode(parent)).hexdigest()[:12]
+
+
+def _has_locked(folder: int, or_cannot: bool) -> bool:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return True
+    except BlockingIOError:
+        return False
+    except OSError:
+        return or_cannot
+
+
+def _is_at(folder: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(folder), os.stat(path))
+    except FileNotFoundError:
+        return False
+
+
+def _flush(folder: str) -> None:
+    """Writes a folder and all that is below to the disk."""
+    for parent, _, names in os.walk(folder):
+        for name in [*names, "."]:
+            flush(os.path.join(parent, name))
+
+
+def flush(path: str) -> None:
+    """Writes a file or the names in a folder to the disk."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    except OSError as error:
+        # Some network file systems cannot for folders.
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(file)
 
 
 def remove_unfinished(path: str, owner: str) -> None:
@@ -47,7 +160,7 @@ def publish(
 
     Of the earlier folder only the files that `files_of` names are deleted. At any
     moment `path` is the one or the other, whole (see `exchange` for file systems that
-    need more steps).
+    need more steps). What is published is on the disk before it has the name.
 
     Args:
       new: The finished folder, from `hidden_sibling`.
@@ -64,10 +177,13 @@ def publish(
       OSError: There is something that is not to be replaced, or no permission.
       ValueError: What `files_of` says of the folder at `path`, which stays.
     """
-    os.makedirs(os.path.dirname(path), exist_ok=True)
+    parent = os.path.dirname(path)
+    os.makedirs(parent, exist_ok=True)
+    _flush(new)
     try:
         # Onto nothing or an empty folder; fails if there is more.
         os.rename(new, path)
+        flush(parent)
         return None
     except OSError as error:
         if files_of is None or error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
@@ -82,4 +198,5 @@ def publish(
     except BaseException:
         exchange(new, path)
         raise
+    flush(parent)
     return None if remove(old, files) else old

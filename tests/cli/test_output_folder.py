@@ -330,3 +330,30 @@ def test_what_a_killed_run_left_is_removed(tmp_path):
     write(tmp_path / "out", "text")
     assert list(tmp_path.glob(".out.*.new")) == [other]
     assert not list(tmp_path.glob(".out.*.lock"))
+
+
+def test_a_command_that_is_told_to_end_leaves_nothing(tmp_path):
+    """SIGTERM, as of a cluster that wants its machine back."""
+    script = (
+        "import sys, time, types\n"
+        "from tfrs_negatives.cli import main\n"
+        "from tfrs_negatives.cli.output_folder import OutputFolder\n"
+        "def train(options):\n"
+        "    with OutputFolder(options.output, 'train') as output:\n"
+        "        open(output.folder + '/rows', 'w').close()\n"
+        "        print('ready', flush=True)\n"
+        "        time.sleep(60)\n"
+        "command = types.ModuleType('train_command')\n"
+        "command.train = train\n"
+        "sys.modules['tfrs_negatives.cli.train_command'] = command\n"
+        f"sys.exit(main(['train', '--output', {str(tmp_path / 'out')!r}]))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    assert list(tmp_path.glob(".out.*.new"))
+    process.terminate()
+    assert process.wait(timeout=30) == 143
+    process.stdout.close()
+    assert everything(tmp_path) == []

@@ -1,5 +1,6 @@
 """`tfrs-negatives query` on a trained output."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -8,7 +9,7 @@ import sys
 
 import pytest
 
-from tfrs_negatives.cli import main
+from tfrs_negatives.cli import main, query_command
 
 
 def ask(capsys, *arguments):
@@ -121,6 +122,19 @@ def test_a_broken_model(trained, tmp_path, capsys):
     assert "lacks its file 'saved_model.pb'" in error
 
 
+@pytest.mark.parametrize("content", ["{}", "[" * 100_000, '{"format": 3}'])
+def test_a_description_that_is_none(trained, tmp_path, capsys, content):
+    """One line, no traceback, from both commands that read it."""
+    broken = tmp_path / "model"
+    shutil.copytree(trained[0] / "model", broken)
+    (broken / "assets.extra" / "tfrs_negatives.json").write_text(content)
+    code, _, error = ask(capsys, broken, "--user", "1")
+    assert code == 2 and len(error.splitlines()) == 1
+    assert "tfrs_negatives.json" in error or "format" in error
+    assert main(["serve", str(broken), "--port", "0", "--grpc-port", "0"]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_a_folder_of_versions(trained, tmp_path, capsys):
     shutil.copytree(trained[0] / "model", tmp_path / "versions" / "3")
     whole = ask(capsys, trained[0], "--user", "u3")
@@ -132,7 +146,11 @@ def test_a_model_of_other_queries(trained, tmp_path, capsys):
     shutil.copytree(trained[0] / "model", other)
     path = other / "assets.extra" / "tfrs_negatives.json"
     description = json.loads(path.read_text())
-    description["query"] = {"age": {}, "country": {}}
+    del description["sha256"]
+    spec = {"dtype": "int64", "shape": [None]}
+    description["query"] = {"age": spec, "country": spec}
+    text = json.dumps(description, sort_keys=True, separators=(",", ":"))
+    description["sha256"] = hashlib.sha256(text.encode()).hexdigest()
     path.write_text(json.dumps(description))
     code, _, error = ask(capsys, other, "--user", "1")
     assert code == 2 and "age, country" in error
@@ -155,3 +173,24 @@ def test_a_new_process_needs_neither_training_code_nor_keras_2(trained):
     )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 4
+
+
+def test_titles_are_no_commands_to_the_terminal():
+    """What text of any language holds is left; what moves the cursor is spelt out."""
+    texts = {
+        "Amélie 東京\u3000👨\u200d👩": None,
+        "a\x1b[2J\x07b": "a\\x1b[2J\\x07b",
+        "c\r\nd\x9b": "c\\r\\nd\\x9b",
+        "e\u202ef\u2066g\u2028": "e\\u202ef\\u2066g\\u2028",
+    }
+    answer = {
+        "ids": [text.encode() for text in texts],
+        "title": [*list(texts)[:3], b"\xff\x1b"],
+        "scores": [4.0, 3.0, 2.0, 1.0],
+    }
+    lines = query_command._lines(answer)
+    assert len(lines) == 5
+    for text, line in zip(texts, lines[1:], strict=True):
+        assert (texts[text] or text) in line
+    assert lines[4].split()[2] == "\\xff\\x1b"
+    assert not any(ord(one) < 32 or one == "\u202e" for one in "".join(lines))

@@ -1,4 +1,8 @@
+import hashlib
+import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -6,8 +10,10 @@ import tempfile
 import numpy as np
 import pytest
 import tensorflow as tf
+from grids import some_of
 from index_oracles import as_list, best, normal
 
+from tfrs_negatives import _publish
 from tfrs_negatives.index import BruteForce, export_retrieval
 
 QUERIES = tf.constant(normal(0, 3, 4))
@@ -98,7 +104,6 @@ def test_a_link_to_an_export_stays_a_link(tmp_path):
 
 
 def half_written(module, folder, **kwargs):
-    os.makedirs(folder)
     with open(os.path.join(folder, "saved_model.pb"), "w") as file:
         file.write("half")
     raise OSError("No space left on device")
@@ -255,3 +260,141 @@ def test_a_folder_that_cannot_be_written():
             os.chmod(folder, 0o755)
         assert os.listdir(folder) == ["m"]
         check_answers_from(os.path.join(folder, "m"), OLD)
+
+
+def killed_while_exporting(path, when):
+    """Leaves what a process leaves that is killed then."""
+    script = f"""
+import os, signal, sys
+sys.path[:0] = {sys.path!r}
+import test_export_folder as tests
+from tfrs_negatives import _publish
+from tfrs_negatives.index import export_folder
+def die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
+if {when!r} == "saving":
+    export_folder._write_description = die
+elif {when!r} == "finished":
+    export_folder.publish = die
+else:
+    exchange = _publish.exchange
+    _publish.exchange = lambda *paths: (exchange(*paths), die())
+tests.export({str(path)!r}, tests.NEW, overwrite=True)
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=False)
+    assert done.returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    "when",
+    some_of(
+        ["saving", "finished", "exchanged"],
+        ["exchanged"],
+        reason="the same claim, in a process of its own",
+    ),
+)
+def test_what_a_killed_export_left_is_removed_by_the_next(tmp_path, when):
+    path = tmp_path / "m"
+    export(path, OLD)
+    # Named alike, and nobody's.
+    for name in (".m.new", f".m.{'0' * 12}.{'0' * 32}.new"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "notes").write_text("mine")
+    others = set(tmp_path.iterdir())
+    killed_while_exporting(path, when)
+    (left,) = set(tmp_path.iterdir()) - others
+    assert left.name.startswith(".m.") and list(left.iterdir())
+    check_answers_from(path, NEW if when == "exchanged" else OLD)
+    export(tmp_path / "other", OLD)
+    assert set(tmp_path.iterdir()) == others | {tmp_path / "other"}
+    assert len(list(tmp_path.glob(".m*/notes"))) == 2
+
+
+def test_what_another_export_is_writing_is_left(tmp_path, monkeypatch):
+    inner = []
+
+    def meanwhile():
+        if not inner:
+            inner.append(export(tmp_path / "other", NEW))
+
+    while_saving(monkeypatch, meanwhile)
+    export(tmp_path / "m", OLD)
+    assert inner
+    check_answers_from(tmp_path / "m", OLD)
+    check_answers_from(tmp_path / "other", NEW)
+
+
+def test_files_that_came_into_a_killed_export_are_kept(tmp_path):
+    """What it had exchanged was an earlier export; somebody still writes there."""
+    path = tmp_path / "m"
+    export(path, OLD)
+    with _publish.locked_folder(str(path)) as new:
+        left = tmp_path / os.path.basename(new)
+    shutil.copytree(path, left)
+    (left / "notes").write_text("mine")
+    export(tmp_path / "other", OLD)
+    assert (left / "notes").read_text() == "mine"
+    (left / "notes").unlink()
+    export(tmp_path / "another", OLD)
+    assert not left.exists()
+
+
+def test_an_earlier_export_whose_name_cannot_be_given_back_is_kept(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "m"
+    export(path, OLD)
+    exchange, calls = _publish.exchange, []
+
+    def once(*paths):
+        calls.append(paths)
+        if len(calls) > 1:
+            raise OSError("the disk is gone")
+        exchange(*paths)
+        (tmp_path / os.path.basename(paths[0]) / "notes").write_text("mine")
+
+    monkeypatch.setattr(_publish, "exchange", once)
+    with pytest.raises(OSError, match="the disk is gone"):
+        export(path, NEW, overwrite=True)
+    (kept,) = tmp_path.glob(".m.*.new")
+    assert (kept / "notes").read_text() == "mine"
+    check_answers_from(kept, OLD)
+    check_answers_from(path, NEW)
+
+
+def test_a_changed_description_is_not_replaced(tmp_path):
+    """Nor what it names: it could name files elsewhere."""
+    path = tmp_path / "m"
+    export(path, OLD)
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    marker = path / "assets.extra" / "tfrs_negatives.json"
+    description = json.loads(marker.read_text())
+    digest = hashlib.sha256(b"mine").hexdigest()
+    description["files"]["../precious"] = {"bytes": 4, "sha256": digest}
+    marker.write_text(json.dumps(description))
+    with pytest.raises(ValueError, match="changed or damaged"):
+        export(path, NEW, overwrite=True)
+    assert precious.read_text() == "mine" and json.loads(marker.read_text())
+
+
+def test_all_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    flushed, rename = [], os.rename
+    fsync = os.fsync
+
+    def note(file):
+        flushed.append(os.fstat(file).st_ino)
+        fsync(file)
+
+    def check(source, target):
+        for parent, folders, names in os.walk(source):
+            for name in [*folders, *names, "."]:
+                assert os.stat(os.path.join(parent, name)).st_ino in flushed
+        flushed.clear()
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", note)
+    monkeypatch.setattr(os, "rename", check)
+    export(tmp_path / "m", OLD)
+    # The name too.
+    assert tmp_path.stat().st_ino in flushed

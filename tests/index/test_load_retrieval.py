@@ -146,16 +146,105 @@ def test_files_that_are_not_whole(copied, name):
     check_answers(load_retrieval(copied))
 
 
-def describe(path, **changes):
+def describe(path, *without, **changes):
+    """Changes the description of an export, as if it had been written so."""
     description = json.loads((path / DESCRIPTION).read_text())
-    (path / DESCRIPTION).write_text(json.dumps({**description, **changes}))
+    del description["sha256"]
+    description |= changes
+    for name in without:
+        del description[name]
+    text = json.dumps(description, sort_keys=True, separators=(",", ":"))
+    description["sha256"] = hashlib.sha256(text.encode()).hexdigest()
+    (path / DESCRIPTION).write_text(json.dumps(description))
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"tensorflow": "2.20.0"}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        '{"tensorflow": "2.20.0"}',
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "9" * 5000,
+        '{"format": [[[[]]]]}',
+        '{"format": 3}',
+        '{"format": 3, "settings": ' + "[" * 900 + "]" * 900 + "}",
+        "\udcff",
+    ],
+)
 def test_a_description_that_is_not_whole(copied, content):
-    (copied / DESCRIPTION).write_text(content)
-    with pytest.raises(ValueError, match="is no JSON|an export of format 2, received"):
+    (copied / DESCRIPTION).write_bytes(content.encode("utf-8", "surrogateescape"))
+    message = "is no JSON|an export of format 3, received|it lacks 'tfrs_negatives'"
+    with pytest.raises(ValueError, match=message):
         load_retrieval(copied)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("candidates", 41),
+        ("k", 9),
+        ("tensorflow", "2.19.0"),
+        ("ids", "int64"),
+        ("settings", {"x": 1}),
+        ("files", {}),
+        ("sha256", "0" * 64),
+        ("more", 1),
+    ],
+)
+def test_a_description_that_was_changed(copied, name, value):
+    """One number, and it is not the export that was written."""
+    path = copied / DESCRIPTION
+    description = json.loads(path.read_text())
+    path.write_text(json.dumps({**description, name: value}))
+    with pytest.raises(ValueError, match="changed or damaged: it has another SHA-256"):
+        load_retrieval(copied)
+    # Other blanks and another order say the same.
+    path.write_text(json.dumps(dict(reversed(description.items()))))
+    check_answers(load_retrieval(copied))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"candidates": "40"}, "'candidates' should be a whole number of at least 1, "),
+        ({"candidates": True}, "'candidates' should be a whole number"),
+        ({"k": 0}, "'k' should be a whole number of at least 1, and is 0"),
+        ({"dimensions": None}, "'dimensions' should be"),
+        ({"tensorflow": 2.20}, "'tensorflow' should be a version"),
+        ({"tensorflow": "new"}, "'tensorflow' should be a version"),
+        ({"scann": None}, "'scann' should be a version"),
+        ({"ids": ""}, "'ids' should be a dtype"),
+        ({"query": []}, "'query' should be dtypes and shapes"),
+        ({"query": {"user": {"dtype": "string"}}}, "'query' should be"),
+        ({"query": {"u": {"dtype": "string", "shape": ["x"]}}}, "'query' should be"),
+        ({"payload": {"title": 3}}, "'payload' should be dtypes"),
+        ({"settings": 3}, "'settings' should be"),
+        ({"files": {"a": {"bytes": 1}}}, "'files' should be bytes and SHA-256"),
+        ({"files": {"a": {"bytes": -1, "sha256": "0" * 64}}}, "'files' should be"),
+        *(
+            ({"files": {name: {"bytes": 1, "sha256": "0" * 64}}}, "'files' should be")
+            for name in ("../a", "/a", "..", "a/../../b", "a//b", "", "a\0b", ".")
+        ),
+    ],
+)
+def test_what_a_description_must_hold(copied, changes, message):
+    describe(copied, **changes)
+    with pytest.raises(ValueError, match=message):
+        load_retrieval(copied)
+
+
+def test_what_no_description_may_lack(copied):
+    names = list(json.loads((copied / DESCRIPTION).read_text()))
+    written = (copied / DESCRIPTION).read_text()
+    for name in {*names} - {"format", "sha256", "keras", "tf-keras"}:
+        describe(copied, name)
+        with pytest.raises(ValueError, match=f"it lacks '{name}', which should be"):
+            load_retrieval(copied)
+        (copied / DESCRIPTION).write_text(written)
+    check_answers(load_retrieval(copied))
 
 
 def test_nothing_there(tmp_path):
@@ -169,7 +258,7 @@ def test_nothing_there(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"format": 1}, ValueError, "format 2, received .* of format 1"),
+        ({"format": 1}, ValueError, "format 3, received .* of format 1"),
         (
             {"tensorflow": "2.21.0"},
             ValueError,

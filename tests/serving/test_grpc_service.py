@@ -186,6 +186,33 @@ def test_inputs_that_are_not_asked_for_are_not_unpacked(stub, monkeypatch):
     assert unpacked == []
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        "PredictionService/Predict",
+        "PredictionService/GetModelMetadata",
+        "ModelService/GetModelStatus",
+    ],
+)
+def test_what_is_no_message(channel, caplog, method):
+    """As gRPC's other servers say it, and with nothing in the log."""
+    send = channel.unary_unary(f"/tensorflow.serving.{method}")
+    for garbage in (b"\xff\xff\xff", b"\x0a\xff", b"\x0a\x05ab"):
+        refused(send, garbage, "INTERNAL", "received bytes that are none")
+    assert "Traceback" not in caplog.text
+
+
+def test_what_fails_inside_is_not_told(stub, monkeypatch, caplog):
+    from tfrs_negatives.serving.service import Service
+
+    async def broken(*_):
+        raise RuntimeError("a defect in /secret/folder")
+
+    monkeypatch.setattr(Service, "predict", broken)
+    refused(stub.Predict, request(**tensors(k=3)), "INTERNAL", "internal error")
+    assert "a defect" in caplog.text
+
+
 def test_other_refusals(stub, channel):
     asked = request(**tensors(k=3))
     asked.output_filter.append("age")
@@ -195,10 +222,6 @@ def test_other_refusals(stub, channel):
     refused(stub.Predict, asked, "INVALID_ARGUMENT", "Versions have no labels")
     asked = request(**tensors([("u1" * 9000)] * 3, [0] * 3, k=3))
     refused(stub.Predict, asked, "RESOURCE_EXHAUSTED", "larger than max")
-    # What is no message at all.
-    send = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
-    with pytest.raises(grpc.RpcError):
-        send(b"\xff\xff\xff", timeout=60)
     send = channel.unary_unary("/tensorflow.serving.PredictionService/Classify")
     with pytest.raises(grpc.RpcError) as caught:
         send(b"", timeout=60)

@@ -16,10 +16,10 @@ from served_models import INDEXES, expected, export, normal
 
 from tfrs_negatives._saved_retrieval import SavedRetrieval
 from tfrs_negatives.index import ScaNN, load_retrieval
-from tfrs_negatives.serving import Limits, Service
+from tfrs_negatives.serving import Limits, Service, model_versions
 from tfrs_negatives.serving.model_version import ModelVersion
 from tfrs_negatives.serving.model_versions import ModelVersions
-from tfrs_negatives.serving.request_error import RequestError
+from tfrs_negatives.serving.request_error import RequestError, without_folders
 
 INPUTS = {
     "user": np.array([b"u3"], object),
@@ -113,6 +113,93 @@ def test_a_broken_version_leaves_the_earlier_one_in_place(tmp_path):
     service = Service(root)
     assert service.version("retrieval").number == 1
     service.close()
+
+
+def loads_failing(monkeypatch, failures):
+    """Lets loads fail while there are failures; returns when they were tried."""
+    tries = []
+    load = ModelVersion.__init__
+
+    def fails_at_first(self, number, folder):
+        tries.append(number)
+        if failures:
+            raise failures.pop(0)
+        load(self, number, folder)
+
+    monkeypatch.setattr(ModelVersion, "__init__", fails_at_first)
+    return tries
+
+
+def test_a_version_that_failed_is_tried_when_its_mode_changes(tmp_path, monkeypatch):
+    """As after `chmod`, which changes neither size nor time."""
+    root = tmp_path / "m"
+    export(root, 5, versioned=True)
+    versions = ModelVersions(root, 4)
+    export(root, 6, versioned=True)
+    tries = loads_failing(monkeypatch, [PermissionError("denied")] * 2)
+    for _ in range(16):
+        versions.refresh()
+    assert tries == [2] and answered_by(versions) == 5
+    (root / "2" / "saved_model.pb").chmod(0o600)
+    versions.refresh()
+    assert tries == [2, 2]
+    (root / "2" / "saved_model.pb").chmod(0o644)
+    versions.refresh()
+    assert (versions.current.number, answered_by(versions)) == (2, 6)
+
+
+def test_a_version_that_failed_is_tried_again_later(tmp_path, monkeypatch, caplog):
+    """After pauses that double, for what made it fail may not be its files."""
+    root = tmp_path / "m"
+    export(root, 5, versioned=True)
+    versions = ModelVersions(root, 4)
+    export(root, 6, versioned=True)
+    failures = [MemoryError("none left")] * 9
+    tries = loads_failing(monkeypatch, failures)
+    now = [1000.0]
+    monkeypatch.setattr(model_versions.time, "monotonic", lambda: now[0])
+    times, start = [], now[0]
+    while failures:
+        before = len(tries)
+        versions.refresh()
+        if len(tries) > before:
+            times.append(now[0] - start)
+        now[0] += 5
+    pauses = np.diff(times)
+    assert pauses.tolist() == [10, 20, 40, 80, 160, 320, 600, 600]
+    assert caplog.text.count("version 2 cannot be served: none left") == 1
+    assert versions.states()[2] == ("END", "none left")
+    now[0] += 600
+    versions.refresh()
+    assert (versions.current.number, answered_by(versions)) == (2, 6)
+    # What it failed with is forgotten.
+    assert versions.states()[2] == ("AVAILABLE", "") and not versions._failed
+
+
+def test_states_show_no_folders(tmp_path, caplog):
+    """The log does, which is not for clients."""
+    root = tmp_path / "my models"
+    export(root, 5, versioned=True)
+    versions = ModelVersions(root, 4)
+    path = export(root, 6, versioned=True)
+    (root / "2" / "saved_model.pb").write_bytes(b"")
+    versions.refresh()
+    message = versions.states()[2][1]
+    assert "The export '2' is truncated" in message and "saved_model.pb" in message
+    assert str(tmp_path) not in message and "my models" not in message
+    assert path in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("no /usr/lib/x.so: is it there?", "no x.so: is it there?"),
+        ("file '/a/b c/d' (/e/f)", "file 'd' (f)"),
+        ("see https://a.b/c/d, 1/2 or ./e/f", "see https://a.b/c/d, 1/2 or ./e/f"),
+    ],
+)
+def test_messages_without_folders(message, expected):
+    assert without_folders(message, "/a/b c") == expected
 
 
 def test_damaged_files_of_the_version_that_answers_bring_no_older_one(tmp_path):

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import socket
 
 import numpy as np
 import pytest
@@ -265,3 +266,69 @@ def test_paths(client, method, path, status, message):
     found, answer = client.ask(method, path, b"{}" if method == "POST" else None)
     assert found == status
     assert set(answer) == {"error"} and message in answer["error"]
+
+
+@pytest.mark.parametrize("digits", [19, 4300, 5000, 30_000])
+def test_versions_of_many_digits(client, digits):
+    """Python refuses to read more than 4,300."""
+    for method, end in [("POST", ":predict"), ("GET", ""), ("GET", "/metadata")]:
+        path = f"/v1/models/retrieval/versions/{'9' * digits}{end}"
+        status, answer = client.ask(method, path, b"{}" if method == "POST" else None)
+        assert status == 404 and "Not Found" in answer["error"]
+
+
+def test_nothing_is_made_of_the_host_field(client):
+    """As redirects were, to wherever it said."""
+    for path in ("/healthz/live/", "/v1/models/retrieval/"):
+        status, answer = client.ask("GET", path, headers={"Host": "evil.example"})
+        assert status == 404 and "evil" not in answer["error"]
+
+
+def raw(server, *fields, body=b""):
+    """What comes back for header fields, until the server closes or is silent."""
+    text = b"POST /v1/models/retrieval:predict HTTP/1.1\r\n" + b"\r\n".join(fields)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=2) as one:
+        one.sendall(text + b"\r\n\r\n" + body)
+        answer, closed = b"", False
+        try:
+            while part := one.recv(2**16):
+                answer += part
+            closed = True
+        except TimeoutError:
+            pass
+    return answer, closed
+
+
+ONE_BODY = json.dumps({"inputs": ONE}).encode()
+LENGTH = b"content-length: %d" % len(ONE_BODY)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        [LENGTH, b"transfer-encoding: chunked"],
+        [b"Transfer-Encoding: chunked", LENGTH],
+        [LENGTH, b"content-length: 3"],
+        [LENGTH, b"host: other"],
+        [LENGTH, b"content-type: text/plain", b"Content-Type: application/json"],
+    ],
+)
+def test_fields_that_say_two_things(server, fields):
+    answer, closed = raw(server, b"host: x", *fields, body=ONE_BODY)
+    assert answer.startswith(b"HTTP/1.1 400 ") and closed
+    # Nothing else was read from there.
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_fields_that_may_be_repeated(server):
+    fields = [b"host: x", LENGTH, b"accept: a/b", b"accept: c/d"]
+    assert raw(server, *fields, body=ONE_BODY)[0].startswith(b"HTTP/1.1 200 ")
+
+
+def test_what_is_no_http_after_a_request(server, caplog):
+    """It comes with the request, and is answered before that."""
+    fields = [b"host: x", b"content-length: 3", b"transfer-encoding: chunked"]
+    answer, closed = raw(server, *fields, body=b"zz\r\n" * 9)
+    assert answer.startswith(b"HTTP/1.1 400 ") and closed
+    assert answer.count(b"HTTP/1.1") == 1
+    assert not [one for one in caplog.records if one.exc_info]

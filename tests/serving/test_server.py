@@ -3,6 +3,7 @@
 import json
 import pathlib
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -257,3 +258,26 @@ def test_clients_that_hang_up(tmp_path, started):
     assert answers(server.port, 5)
     code, log = server.end()
     assert code == 0 and "Traceback" not in log
+
+
+@pytest.mark.slow(reason="a server in a process of its own, many new versions")
+def test_new_versions_leave_no_memory_behind(tmp_path, started):
+    """What a server keeps from the garbage collector is let go with its version."""
+    num = 100_000  # Names and embeddings of a version: some 20 MiB.
+    wholes = [export(tmp_path / str(seed), seed, num=num) for seed in (5, 6)]
+    root = tmp_path / "m"
+    shutil.copytree(wholes[0], root / "1")
+    server = started(root, "--poll-seconds", "0.2")
+    used = []
+    for number in range(2, 14):
+        shutil.copytree(wholes[number % 2], root / f".{number}")
+        (root / f".{number}").rename(root / str(number))
+        client, until = Client(server.port), time.monotonic() + 60
+        while client.get("/healthz/ready")[1] != {"version": number}:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        client.close()
+        shutil.rmtree(root / str(number - 1))
+        time.sleep(0.5)
+        used.append(psutil.Process(server.pid).memory_info().rss / 2**20)
+    assert np.median(used[-3:]) - np.median(used[3:6]) < 40, used

@@ -6,8 +6,11 @@ Imports nothing heavy, so that `--help` and errors in arguments are instant.
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
+from typing import NoReturn
 
 from tfrs_negatives.cli import arguments
 from tfrs_negatives.cli.command_error import CommandError
@@ -21,11 +24,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
       The exit code: 0; 2 after a mistake of the user's, told in one line on stderr;
-      130 after an interrupt.
+      130 after an interrupt, 143 after SIGTERM.
     """
     # Plain TensorFlow Recommenders is trained for comparison: it needs Keras 2.
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    before = None
+    if threading.current_thread() is threading.main_thread():
+        # Python would end at once, and leave what is half written. `serve` has its own.
+        before = signal.signal(signal.SIGTERM, _end)
     try:
         options = arguments.parse(argv)
         if options.command == "train":
@@ -46,4 +53,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     except SystemExit as stop:  # argparse, after --help or --version.
         return int(stop.code or 0)
+    finally:
+        if before is not None:
+            signal.signal(signal.SIGTERM, before)
     return 0
+
+
+def _end(number: int, frame: object) -> NoReturn:
+    raise SystemExit(128 + number)

@@ -349,7 +349,19 @@ def _add_serve(commands: Any) -> None:
     )
     add("--max-waiting", type=positive, help="requests that wait for a thread")
     add("--max-answers", type=positive, help="rows of a request times k")
+    add("--max-exclusions", type=positive, help="rows of a request times exclusions")
+    add("--max-values", type=positive, help="numbers and strings of a request")
     add("--max-request-bytes", type=positive, help="size of a request")
+    add(
+        "--max-bytes-in-flight",
+        type=positive,
+        help="bodies and answers in memory at a time",
+    )
+    add("--max-connections", type=positive, help="connections at a time")
+    seconds = _number(float, 0, "a number above 0", exclusive=True)
+    add("--head-seconds", type=seconds, help="how long the head of a request may take")
+    add("--body-seconds", type=seconds, help="how long the body of a request may take")
+    add("--idle-seconds", type=positive, help="silence between requests")
     add("--threads", type=positive, help="batches at a time (else: processors)")
     # As `serving.Server` and `serving.Limits` have them, which are not imported here.
     parser.set_defaults(
@@ -362,7 +374,14 @@ def _add_serve(commands: Any) -> None:
         max_wait_ms=0.0,
         max_waiting=1024,
         max_answers=100_000,
+        max_exclusions=100_000,
+        max_values=2**17,
         max_request_bytes=4 * 2**20,
+        max_bytes_in_flight=32 * 2**20,
+        max_connections=1024,
+        head_seconds=10.0,
+        body_seconds=10.0,
+        idle_seconds=5,
     )
 
 

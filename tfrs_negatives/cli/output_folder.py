@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -52,6 +53,7 @@ class OutputFolder:
         # There on entry.
         self.folder: str
         self._lock: OutputLock
+        self._made: os.stat_result
 
     def __enter__(self) -> OutputFolder:
         self._check()
@@ -69,6 +71,7 @@ class OutputFolder:
             if self._lock.is_held:  # Nobody else writes what is left there.
                 remove_unfinished(self._target, owner)
             os.mkdir(self.folder)
+            self._made = os.stat(self.folder)
         except BaseException:
             self._lock.release()
             raise
@@ -89,7 +92,10 @@ class OutputFolder:
                 "there is whole. Free space, or name another --output."
             ) from failure
         finally:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            # Or it is an earlier one, whose name could not be given back.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(self.folder), self._made):
+                    shutil.rmtree(self.folder, ignore_errors=True)
             self._lock.release()
 
     def _check(self) -> None:

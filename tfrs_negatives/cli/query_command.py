@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import unicodedata
 import uuid
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,11 @@ from tfrs_negatives.cli.command_error import CommandError, told_in_one_line
 
 if TYPE_CHECKING:
     from tfrs_negatives._saved_retrieval import SavedRetrieval
+
+# Control characters, halves of characters, separators of lines and paragraphs.
+_CONTROL = {"Cc", "Cs", "Zl", "Zp"}
+# Overrides and isolates of the direction of writing, under which text reads backwards.
+_DIRECTIONS = set(map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]))
 
 
 def query(options: argparse.Namespace) -> None:
@@ -173,4 +179,16 @@ def _lines(answer: dict[str, list[Any]]) -> list[str]:
 
 
 def _text(value: object) -> str:
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+    """A value for a terminal, to which its control characters would be commands."""
+    text = value
+    if isinstance(value, bytes):
+        text = value.decode("utf-8", "backslashreplace")
+    return "".join(
+        one.encode("unicode_escape").decode() if _is_control(one) else one
+        for one in str(text)
+    )
+
+
+def _is_control(one: str) -> bool:
+    """Whether a character moves the cursor, breaks the line or turns its direction."""
+    return unicodedata.category(one) in _CONTROL or one in _DIRECTIONS

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
 
-from tfrs_negatives import _exports, _manifest
-from tfrs_negatives._publish import hidden_sibling, publish
+from tfrs_negatives import _export_schema, _exports, _manifest
+from tfrs_negatives._publish import locked_folder, publish, remove_abandoned
 from tfrs_negatives.types import PathLike
 
 
@@ -67,12 +66,14 @@ def write_atomically(
     """Writes into a hidden sibling folder, and gives it its name at the end.
 
     An earlier export is replaced in one step, as `_publish.publish` says, and only if
-    its files are as they were written and there are no others.
+    its files are as they were written and there are no others. What exports beside
+    it left that were killed is removed.
 
     Args:
       path: What `check_target` returned.
       save: Function that writes the SavedModel into the folder it is given.
-      metadata: Dict for the description, as JSON; format and checksums are added.
+      metadata: Dict for the description, as JSON; format and checksums are added, that
+        of the description itself among them.
       overwrite: Whether an earlier export may be replaced.
       versioned: Whether `path` is a version, which becomes a higher one if somebody
         else takes that number while this one is written.
@@ -85,20 +86,16 @@ def write_atomically(
         there since `check_target`.
       OSError: if it cannot be written: a full disk, a folder that is read-only.
     """
-    new = hidden_sibling(path)
-    marker = os.path.join(new, _exports.DESCRIPTION)
     left = None
     try:
-        save(new)
-        files = _manifest.checksums(new)
-        os.makedirs(os.path.dirname(marker), exist_ok=True)
-        with open(marker, "w", encoding="utf-8") as file:
-            whole = {"format": _exports.FORMAT, **metadata, "files": files}
-            json.dump(whole, file, indent=2, allow_nan=False)
-        if versioned:
-            path = next_version(os.path.dirname(path))
-        files_of = _exports.replaceable_files if overwrite else None
-        left = publish(new, check_target(path, overwrite), files_of)
+        remove_abandoned(path, _exports.is_export, _exports.replaceable_files)
+        with locked_folder(path) as new:
+            save(new)
+            _write_description(new, metadata)
+            if versioned:
+                path = next_version(os.path.dirname(path))
+            files_of = _exports.replaceable_files if overwrite else None
+            left = publish(new, check_target(path, overwrite), files_of)
     except (OSError, tf.errors.OpError) as error:
         kept = (
             "What was there is whole." if os.path.isdir(path) else "Nothing is there."
@@ -107,8 +104,6 @@ def write_atomically(
             f"The export to {path!r} cannot be written ({str(error).splitlines()[0]}). "
             f"{kept} Free space, or export to a path that can be written."
         ) from error
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
     if left:
         warnings.warn(
             f"Something was written into {path!r} while it was replaced; it is in "
@@ -116,3 +111,16 @@ def write_atomically(
             stacklevel=3,
         )
     return path
+
+
+def _write_description(folder: str, metadata: Mapping[str, Any]) -> None:
+    marker = os.path.join(folder, _exports.DESCRIPTION)
+    files = _manifest.checksums(folder)
+    whole = {"format": _exports.FORMAT, **metadata, "files": files}
+    whole[_export_schema.CHECKSUM] = _export_schema.checksum(whole)
+    os.makedirs(os.path.dirname(marker), exist_ok=True)
+    part = f"{marker}.part"
+    with open(part, "w", encoding="utf-8") as file:
+        json.dump(whole, file, indent=2, allow_nan=False)
+    # A folder is an export, with all of its files, or has no description.
+    os.replace(part, marker)

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tfrs_negatives._keras import IS_KERAS_3
 from tfrs_negatives.data.positives_of import Positives
+from tfrs_negatives.index.excluded_histories import ExcludedHistories
 from tfrs_negatives.index.export_folder import (
     check_target,
     next_version,
@@ -21,7 +22,6 @@ from tfrs_negatives.index.retrieval_functions import RetrievalFunctions
 from tfrs_negatives.index.searcher import Searcher
 from tfrs_negatives.index.signature_defaults import set_default
 from tfrs_negatives.index.top_k import TopK
-from tfrs_negatives.index.excluded_histories import ExcludedHistories
 from tfrs_negatives.types import Features, PathLike, TensorLike, Tower
 from tfrs_negatives.version import __version__
 

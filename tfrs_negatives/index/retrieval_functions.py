@@ -7,11 +7,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from tfrs_negatives.index.excluded_histories import ExcludedHistories
 from tfrs_negatives.index.popularity_dial import PopularityDial, checked_discounts
 from tfrs_negatives.index.row_options import assert_that, per_row
 from tfrs_negatives.index.scann_searcher import ScannSearcher
 from tfrs_negatives.index.searcher import Searcher
-from tfrs_negatives.index.excluded_histories import ExcludedHistories
 from tfrs_negatives.types import Features, Tower
 
 

@@ -7,32 +7,40 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives.serving.request_error import RequestError
+from tfrs_negatives.serving.server_limits import Limits
 from tfrs_negatives.serving.service import check_names
 
 _ROWS, _COLUMNS = "instances", "inputs"
 
+# Values that are written at a time: the other threads wait for each such step.
+_STEP = 2**12
 
-def parse_request(body: bytes) -> tuple[str, str, Any]:
+
+def parse_request(body: bytes, limits: Limits) -> tuple[str, str, Any]:
     """Reads the body of a request to predict.
 
     Args:
       body: Bytes.
+      limits: `Limits`.
 
     Returns:
       The name of the signature, "instances" (rows) or "inputs" (columns), and what
       stands there.
 
     Raises:
-      RequestError: It is no JSON, or not of this form.
+      RequestError: It is no JSON, not of this form, or has too many values.
     """
+    # Parsing costs as much as there are values, and holds up all threads meanwhile.
+    limits.check_values(sum(body.count(sign) for sign in (b",", b"[", b"{")))
     try:
         request = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -45,9 +53,10 @@ def parse_request(body: bytes) -> tuple[str, str, Any]:
     layouts = [layout for layout in (_ROWS, _COLUMNS) if layout in request]
     unknown = set(request) - {_ROWS, _COLUMNS, "signature_name"}
     if len(layouts) != 1 or unknown:
+        names = map(repr, sorted(itertools.islice(request, 9)))
         raise RequestError(
             f'Expected "{_ROWS}" or "{_COLUMNS}", with "signature_name" or not, '
-            f"received {', '.join(map(repr, sorted(request)[:9])) or 'neither'}."
+            f"received {', '.join(names) or 'neither'}."
         )
     signature = request.get("signature_name", "serving_default")
     if not isinstance(signature, str):
@@ -109,7 +118,34 @@ def to_json(layout: str, outputs: Mapping[str, np.ndarray]) -> bytes:
     else:
         rows = zip(*columns.values(), strict=True)
         answer = {"predictions": [dict(zip(columns, row, strict=True)) for row in rows]}
-    return json.dumps(answer, separators=(",", ":"), allow_nan=False).encode()
+    if sum(value.size for value in outputs.values()) <= _STEP:
+        return _dumps(answer).encode()
+    return "".join(_written(answer)).encode()
+
+
+def _written(value: Any) -> Iterator[str]:
+    """JSON in parts, each of few values; lists hold values of one kind."""
+    if isinstance(value, dict) and value and not _is_bytes(value):
+        for place, (name, one) in enumerate(value.items()):
+            yield f"{',' if place else '{'}{json.dumps(name)}:"
+            yield from _written(one)
+        yield "}"
+    elif isinstance(value, list) and value and isinstance(value[0], (list, dict)):
+        for place, one in enumerate(value):
+            yield "," if place else "["
+            yield from _written(one)
+        yield "]"
+    elif isinstance(value, list) and len(value) > _STEP:
+        for start in range(0, len(value), _STEP):
+            yield "," if start else "["
+            yield _dumps(value[start : start + _STEP])[1:-1]
+        yield "]"
+    else:
+        yield _dumps(value)
+
+
+def _dumps(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
 def _columns(

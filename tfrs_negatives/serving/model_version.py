@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tfrs_negatives._saved_retrieval import load_retrieval
-from tfrs_negatives.serving.request_error import RequestError
+from tfrs_negatives.serving.request_error import RequestError, without_folders
 
 
 class ModelVersion:
@@ -26,6 +26,7 @@ class ModelVersion:
       model: `SavedRetrieval`.
       num_candidates: The greatest k.
       inputs: Dict from signature to dict from name to `tf.TensorSpec`.
+      outputs: Dict from signature to the names of its outputs.
       defaults: Dict from signature to dict from name to array: inputs that may be left
         out.
       signature_defs: Dict from signature to TensorFlow's `SignatureDef`.
@@ -50,7 +51,10 @@ class ModelVersion:
             }
             for signature, definition in self.signature_defs.items()
         }
-
+        self.outputs = {
+            signature: list(definition.outputs)
+            for signature, definition in self.signature_defs.items()
+        }
         self.defaults = {
             signature: {
                 name: tf.make_ndarray(value)
@@ -107,7 +111,7 @@ class ModelVersion:
         except tf.errors.InvalidArgumentError as error:
             raise RequestError(_cause(error)) from error
         except tf.errors.OpError as error:
-            raise RequestError(_cause(error), "INTERNAL") from error
+            raise RequestError(without_folders(_cause(error)), "INTERNAL") from error
         return {name: output.numpy() for name, output in outputs.items()}
 
     def warm_up(self, max_batch: int) -> None:

@@ -3,22 +3,43 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 import gc
 import logging
 import os
 import threading
+import time
 import weakref
 from typing import TypeAlias, cast
 
 from tfrs_negatives import _exports
 from tfrs_negatives._saved_retrieval import SavedRetrieval
 from tfrs_negatives.serving.model_version import ModelVersion
+from tfrs_negatives.serving.request_error import without_folders
 from tfrs_negatives.types import PathLike
 
-#: Name, size, time of the last change and inode of each file.
-_Fingerprint: TypeAlias = list[tuple[str, int, int, int]]
+#: Name, size, times of the last changes of content and of mode, mode and inode.
+_Fingerprint: TypeAlias = list[tuple[str, int, int, int, int, int]]
+
+# Seconds until a version that failed is tried again, though its files are the same:
+# at first, and at most after each failure doubled it.
+_FIRST_PAUSE, _LONGEST_PAUSE = 10.0, 600.0
 
 _log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class _Failure:
+    """A version that could not be loaded."""
+
+    fingerprint: _Fingerprint
+    message: str
+    pause: float
+    again: float
+
+    def is_over(self, fingerprint: _Fingerprint) -> bool:
+        """Whether it is worth another try."""
+        return fingerprint != self.fingerprint or time.monotonic() >= self.again
 
 
 class ModelVersions:
@@ -27,8 +48,10 @@ class ModelVersions:
     A version that appears is loaded and warmed up beside the one that answers, which
     takes the memory of both; then it takes its place. Requests that hold the earlier
     one finish there. A version that cannot be loaded is passed over until its files
-    change; the version that answers goes on while its own files are damaged. If it is
-    deleted, the highest one left takes its place; if none is left, it goes on.
+    change, modes included, or a pause has passed, which doubles with each failure: the
+    cause may be elsewhere. The version that answers goes on while its own files are
+    damaged. If it is deleted, the highest one left takes its place; if none is left, it
+    goes on.
 
     Args:
       path: An export, or a folder of versions of it.
@@ -41,7 +64,7 @@ class ModelVersions:
     def __init__(self, path: PathLike, max_batch: int) -> None:
         self._path, self._max_batch = os.fspath(path), max_batch
         self._fingerprint: _Fingerprint | None = None
-        self._failed: dict[int, _Fingerprint] = {}
+        self._failed: dict[int, _Failure] = {}
         self._states: dict[int, tuple[str, str]] = {}
         self._retired: collections.deque[SavedRetrieval] = collections.deque()
         self._stop = threading.Event()
@@ -106,12 +129,14 @@ class ModelVersions:
             answers = self._current is not None and self._current.number == number
             if answers and fingerprint == self._fingerprint:
                 break
-            if self._failed.get(number) != fingerprint:
+            failure = self._failed.get(number)
+            if failure is None or failure.is_over(fingerprint):
                 error = self._load(number, found[number])
                 if error is None:
                     self._fingerprint = fingerprint
+                    self._failed.pop(number, None)
                     break
-                self._failed[number] = fingerprint
+                self._note_failure(number, fingerprint, str(error))
                 errors.append(error)
             if answers:
                 # Its files are overwritten or damaged: what was loaded is sound, and
@@ -124,14 +149,31 @@ class ModelVersions:
                 del known[number]
         return errors
 
+    def _note_failure(
+        self, number: int, fingerprint: _Fingerprint, message: str
+    ) -> None:
+        before = self._failed.get(number)
+        pause = _FIRST_PAUSE
+        if before is not None and before.fingerprint == fingerprint:
+            pause = min(2 * before.pause, _LONGEST_PAUSE)
+        if before is None or before.message != message:
+            _log.error("version %d cannot be served: %s", number, message)
+        again = time.monotonic() + pause
+        self._failed[number] = _Failure(fingerprint, message, pause, again)
+
     def _release(self) -> None:
         """Frees the memory of versions whose last request is done."""
         if not self._retired:
             return
         while self._retired:
             self._retired.popleft().release()
-        # TensorFlow's loaded models refer to themselves.
+        # TensorFlow's loaded models refer to themselves. Where the process keeps what
+        # lives long from the collector, this one too, it does so with the next.
+        is_frozen = gc.get_freeze_count() > 0
+        gc.unfreeze()
         gc.collect()
+        if is_frozen:
+            gc.freeze()
 
     def _load(self, number: int, folder: str) -> Exception | None:
         """Replaces the current version; returns the error if that fails."""
@@ -147,9 +189,10 @@ class ModelVersions:
                 version.model.release()
                 raise
         except Exception as error:  # Whatever it is, the version before goes on.
-            _log.error("version %d cannot be served: %s", number, error)
             if not replaces_itself:
-                self._states[number] = ("END", str(error))
+                folders = {self._path, os.path.abspath(self._path), folder}
+                message = without_folders(str(error), *folders)
+                self._states[number] = ("END", message)
             return error
         # Here, not when the last request is done: a finalizer may run anywhere, in the
         # middle of loading another model too.
@@ -172,5 +215,14 @@ def _fingerprint(folder: str) -> _Fingerprint:
                 status = os.stat(path)
             except OSError:  # Deleted since.
                 continue
-            files.append((path, status.st_size, status.st_mtime_ns, status.st_ino))
+            files.append(
+                (
+                    path,
+                    status.st_size,
+                    status.st_mtime_ns,
+                    status.st_ctime_ns,
+                    status.st_mode,
+                    status.st_ino,
+                )
+            )
     return sorted(files)

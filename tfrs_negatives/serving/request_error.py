@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 # Names of gRPC status codes, and the HTTP status of each.
 HTTP_STATUS = {
     "INVALID_ARGUMENT": 400,
     "NOT_FOUND": 404,
+    "DEADLINE_EXCEEDED": 408,
     "RESOURCE_EXHAUSTED": 413,
     "INTERNAL": 500,
     "UNAVAILABLE": 503,
@@ -30,3 +33,19 @@ class RequestError(Exception):
         super().__init__(message)
         self.code = code
         self.http_status = HTTP_STATUS[code]
+
+
+# The folders of an absolute path, up to its last part; not those of an address.
+_FOLDERS = re.compile(r"(?<![\w:/.])(?:/[^/\s'\"]+)*/(?=[^/\s'\"])")
+
+
+def without_folders(message: str, *folders: str) -> str:
+    """A message for clients, in which paths have only their last part.
+
+    Args:
+      message: What was raised in the server.
+      *folders: Those whose names are known, which may hold blanks.
+    """
+    for folder in sorted(folders, key=len, reverse=True):
+        message = message.replace(folder.rstrip("/") + "/", "")
+    return _FOLDERS.sub("", message)

@@ -5,22 +5,55 @@ Source: https://www.tensorflow.org/tfx/serving/api_rest
 
 from __future__ import annotations
 
+import asyncio
 import json
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from fastapi import FastAPI, HTTPException, Request, Response
 from google.protobuf import json_format
 from starlette import exceptions
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import ClientDisconnect
 from tensorflow_serving.apis import get_model_metadata_pb2
 
 from tfrs_negatives.serving import json_tensors
+from tfrs_negatives.serving.bytes_in_flight import Hold
+from tfrs_negatives.serving.guarded_connection import ANSWER_SENT
+from tfrs_negatives.serving.model_version import ModelVersion
 from tfrs_negatives.serving.request_error import RequestError
 from tfrs_negatives.serving.server_limits import Limits
 from tfrs_negatives.serving.service import Service
+from tfrs_negatives.serving.time_limit import TimeLimit
 
 _MODEL = "/v1/models/{name}"
-_VERSION = _MODEL + "/versions/{number:int}"
+_VERSION = _MODEL + "/versions/{number:model_version}"
+
+# Fields that a request has once, or it says two things (RFC 9110, section 5.3).
+_SINGLE = {
+    b"content-encoding",
+    b"content-length",
+    b"content-type",
+    b"host",
+    b"transfer-encoding",
+}
+
+
+class _Version(Convertor[int]):
+    """A number of a version, an int64."""
+
+    # Python refuses to read numbers of thousands of digits.
+    regex = "[0-9]{1,18}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("model_version", _Version())
 
 
 def rest_app(service: Service) -> FastAPI:
@@ -37,19 +70,32 @@ def rest_app(service: Service) -> FastAPI:
     Returns:
       `fastapi.FastAPI`.
     """
-    app = FastAPI(title="tfrs_negatives", openapi_url=None)
+    # A redirect to a path without its last slash would lead where `Host` says.
+    app = FastAPI(title="tfrs_negatives", openapi_url=None, redirect_slashes=False)
+
+    def read(
+        version: ModelVersion, body: bytes
+    ) -> tuple[str, str, Mapping[str, np.ndarray]]:
+        signature, layout, values = json_tensors.parse_request(body, service.limits)
+        specs = version.signature_inputs(signature)
+        optional = version.defaults[signature]
+        inputs = json_tensors.to_arrays(layout, values, specs, optional)
+        return signature, layout, inputs
 
     @app.post(_VERSION + ":predict")
     @app.post(_MODEL + ":predict")
     async def predict(request: Request) -> Response:
         version = service.version(**request.path_params)
-        body = await _body(request, service.limits)
-        signature, layout, values = json_tensors.parse_request(body)
-        specs = version.signature_inputs(signature)
-        optional = version.defaults[signature]
-        inputs = json_tensors.to_arrays(layout, values, specs, optional)
+        hold = request.scope["hold"]
+        body = await _body(request, service.limits, hold)
+        signature, layout, inputs = await service.convert(
+            len(body), read, version, body
+        )
         outputs = await service.predict(version, signature, inputs)
-        return _json(json_tensors.to_json(layout, outputs))
+        size = sum(output.size for output in outputs.values())
+        answer = await service.convert(size, json_tensors.to_json, layout, outputs)
+        hold.add(len(answer))
+        return _json(answer)
 
     @app.get(_VERSION + "/metadata")
     @app.get(_MODEL + "/metadata")
@@ -85,7 +131,10 @@ def rest_app(service: Service) -> FastAPI:
 
     @app.exception_handler(RequestError)
     async def refuse(request: Request, error: RequestError) -> Response:
-        return _json({"error": str(error)}, error.http_status)
+        response = _json({"error": str(error)}, error.http_status)
+        if error.code == "DEADLINE_EXCEEDED":  # The rest of the body is still to come.
+            response.headers["connection"] = "close"
+        return response
 
     @app.exception_handler(HTTPException)
     @app.exception_handler(404)
@@ -93,29 +142,81 @@ def rest_app(service: Service) -> FastAPI:
     async def refuse_path(
         request: Request, error: exceptions.HTTPException
     ) -> Response:
-        message = f"{error.detail}: {request.method} {request.url.path[:200]}"
+        path = request.scope["path"][:200]
+        message = f"{error.detail}: {request.method} {path}"
         return _json({"error": message}, error.status_code)
 
     @app.exception_handler(Exception)
     async def fail(request: Request, error: Exception) -> Response:
         return _json({"error": "internal error"}, 500)
 
+    app.add_middleware(_HeldBytes, service=service)
     return app
 
 
-async def _body(request: Request, limits: Limits) -> bytes:
-    """The body of a request; stops to read where it is too large."""
+class _HeldBytes:
+    """Holds the bytes of a request until its answer is sent; looks at its fields.
+
+    Args:
+      app: The ASGI application inside.
+      service: `Service`.
+    """
+
+    def __init__(self, app: Any, service: Service) -> None:
+        self._app, self._service = app, service
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        wrong = _wrong_fields(scope["headers"])
+        if wrong is not None:
+            response = _json({"error": wrong}, 400)
+            response.headers["connection"] = "close"
+            await response(scope, receive, send)
+            return
+        with self._service.bytes_in_flight.hold() as hold:
+            scope["hold"] = hold
+            await self._app(scope, receive, send)
+            if ANSWER_SENT in scope:
+                await scope[ANSWER_SENT]()
+
+
+def _wrong_fields(fields: list[tuple[bytes, bytes]]) -> str | None:
+    """What is wrong with the header fields of a request, or None."""
+    names = [name for name, _ in fields if name in _SINGLE]
+    if len(set(names)) < len(names):
+        name = next(name for name in names if names.count(name) > 1)
+        return f"A request has one {name.decode()}, received {names.count(name)}."
+    if b"content-length" in names and b"transfer-encoding" in names:
+        return (
+            "A request has Content-Length or Transfer-Encoding, received both. Leave "
+            "one out."
+        )
+    return None
+
+
+async def _body(request: Request, limits: Limits, hold: Hold) -> bytes:
+    """The body of a request; stops to read where it is too large or too slow."""
     announced = request.headers.get("content-length", "")
     if announced.isdecimal():
-        limits.check_bytes(int(announced))
+        limits.check_bytes(int(announced[:20]))
     parts, size = [], 0
     try:
-        async for part in request.stream():
-            size += len(part)
-            limits.check_bytes(size)
-            parts.append(part)
+        with TimeLimit(limits.body_seconds):
+            async for part in request.stream():
+                size += len(part)
+                limits.check_bytes(size)
+                hold.add(len(part))
+                parts.append(part)
     except ClientDisconnect:
         raise RequestError("The client hung up in the middle of a request.") from None
+    except asyncio.TimeoutError:
+        raise RequestError(
+            f"The body of a request may take {limits.body_seconds} seconds, received "
+            f"{size} bytes until then. Send it faster, or fewer rows at a time.",
+            "DEADLINE_EXCEEDED",
+        ) from None
     return b"".join(parts)
 
 

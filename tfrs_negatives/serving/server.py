@@ -9,6 +9,7 @@ import threading
 import uvicorn
 
 from tfrs_negatives.serving.grpc_service import grpc_server
+from tfrs_negatives.serving.guarded_connection import guarded_app, guarded_protocol
 from tfrs_negatives.serving.rest import rest_app
 from tfrs_negatives.serving.server_limits import Limits
 from tfrs_negatives.serving.service import Service
@@ -106,7 +107,10 @@ class Server:
             return
         web = uvicorn.Server(
             uvicorn.Config(
-                rest_app(self.service),
+                guarded_app(rest_app(self.service)),
+                http=guarded_protocol(self.service.limits),
+                ws="none",
+                timeout_keep_alive=self.service.limits.idle_seconds,
                 log_level="warning",
                 access_log=False,
                 lifespan="off",

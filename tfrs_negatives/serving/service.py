@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import functools
-from collections.abc import Collection, Mapping
+import itertools
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives._exports import unknown_option
 from tfrs_negatives.serving.batching import Batcher
+from tfrs_negatives.serving.bytes_in_flight import BytesInFlight
 from tfrs_negatives.serving.model_version import ModelVersion
 from tfrs_negatives.serving.model_versions import ModelVersions
 from tfrs_negatives.serving.request_error import RequestError
 from tfrs_negatives.serving.server_limits import Limits
 from tfrs_negatives.types import PathLike
+
+_T = TypeVar("_T")
+
+# Bytes, or answers, that take the event loop well below a millisecond.
+SMALL = 2**12
 
 
 class Service:
@@ -36,6 +46,9 @@ class Service:
         self.limits = limits or Limits()
         self.versions = ModelVersions(path, self.limits.max_batch)
         self.batcher = Batcher(self.limits)
+        self.bytes_in_flight = BytesInFlight(self.limits.max_bytes_in_flight)
+        # Of two, a large message leaves one for the others.
+        self._messages = concurrent.futures.ThreadPoolExecutor(2, "messages")
 
     def version(self, name: str, number: int | None = None) -> ModelVersion:
         """The version that answers.
@@ -81,6 +94,24 @@ class Service:
         wanted = sorted(states) if number is None else [number]
         return [(number, *states[number]) for number in wanted]
 
+    async def convert(
+        self, size: int, function: Callable[..., _T], *arguments: Any
+    ) -> _T:
+        """Reads or writes a message: off the event loop, unless it is small.
+
+        Args:
+          size: Bytes of a request, or values of an answer.
+          function: What to call.
+          *arguments: Its arguments.
+
+        Returns:
+          What `function` returns.
+        """
+        if size <= SMALL:
+            return function(*arguments)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._messages, function, *arguments)
+
     async def predict(
         self, version: ModelVersion, signature: str, inputs: Mapping[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
@@ -118,6 +149,8 @@ class Service:
                     f"{version.num_candidates}, received {k}."
                 )
         self.limits.check_rows(rows, k)
+        if "exclusions" in inputs:
+            self.limits.check_exclusions(rows, inputs["exclusions"].shape[1])
         kind = None
         if version.merges(signature):
             alike = [
@@ -132,6 +165,7 @@ class Service:
         """Ends the threads, when no request is left."""
         self.versions.stop()
         self.batcher.close()
+        self._messages.shutdown()
 
 
 def check_names(
@@ -144,11 +178,13 @@ def check_names(
       names: Those of a request.
       optional: Which of the inputs may be missing.
     """
-    if set(specs) != set(names) | set(optional):
+    # A message can name hundreds of thousands, of which a few show what is wrong.
+    first = list(itertools.islice(names, len(specs) + 9))
+    if set(specs) != set(first) | set(optional):
         may = f" ({', '.join(sorted(optional))} may be left out)" if optional else ""
         raise RequestError(
             f"Expected the inputs {', '.join(sorted(specs))}{may}, received "
-            f"{', '.join(sorted(names)) or 'none'}.{unknown_option(names, specs)}"
+            f"{', '.join(sorted(first)) or 'none'}.{unknown_option(names, specs)}"
         )
 
 
