@@ -58,6 +58,7 @@ def test_train_takes_it_and_says_so(
     monkeypatch.setattr(model_fitting, "optimizer", noting)
     data = make_csv(tmp_path / "table.csv")
     words = ["--batch-size", "64", "--epochs", "1", "--dim", "4", "--verbose", "0"]
+    words += ["--no-index"]
     output = tmp_path / "out"
     words += ["--seeds", "0", "--learning-rate", "0.25", "--output", str(output)]
     assert main(["train", *data, *words]) == 0
