@@ -55,20 +55,25 @@ class Rows:
         return allowed
 
 
-def full_softmax(rows, masks=(), temperature=0.5):
+def full_softmax(rows, masks=(), temperature=0.5, rho=None):
     """The weighted loss, and its gradients in both tables."""
     users, items = (table.astype(np.float64) for table in rows.tables)
     scores = users[rows.users] @ items.T / temperature
     scores[~rows.allowed(masks)] = -np.inf
-    log_sums = np.log(np.exp(scores).sum(axis=1))
     own = np.arange(len(scores)), rows.items
+    of_positives = scores[own]
+    if rho is not None:
+        scores[own] = -np.inf
+    log_sums = np.log(np.exp(scores).sum(axis=1))
     d_scores = np.exp(scores - log_sums[:, None])
+    if rho is not None:
+        log_sums, d_scores = rho * log_sums, rho * d_scores
     d_scores[own] -= 1
     d_scores *= rows.weights[:, None] / temperature
     d_users = np.zeros_like(users)
     np.add.at(d_users, rows.users, d_scores @ items)
     d_items = d_scores.T @ users[rows.users]
-    return rows.weights @ (log_sums - scores[own]), d_users, d_items
+    return rows.weights @ (log_sums - of_positives), d_users, d_items
 
 
 def make_task(catalogue, masks=(), **options):
@@ -135,6 +140,18 @@ def test_is_the_full_softmax(masks, form, kind):
         rows.tables,
     )
     check(found, full_softmax(rows, masks))
+
+
+@pytest.mark.parametrize("masks", MASKS)
+@pytest.mark.parametrize("form", ["distinct", "gathered"])
+def test_with_the_positive_outside_of_the_sum(masks, form):
+    rows, masks = Rows(seed=3), MASKS[masks]
+    catalogue = Catalogue(np.arange(ITEMS))
+    task = make_task(catalogue, masks, positive="outside", negative_weight=1.3)
+    found = with_gradients(
+        lambda tables: call(task, catalogue, tables, rows, masks, form), rows.tables
+    )
+    check(found, full_softmax(rows, masks, rho=1.3))
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
@@ -298,8 +315,8 @@ def test_a_task_is_rebuilt_from_its_config():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"positive": "all"}, 'expected `positive="negatives"`'),
-        ({"positive": "refined"}, 'expected `positive="negatives"`'),
+        ({"positive": "all"}, 'expected `positive="negatives"` or "outside"'),
+        ({"positive": "refined"}, 'expected `positive="negatives"` or "outside"'),
         ({"remove_accidental_hits": False}, "expected `remove_accidental_hits=True`"),
         ({"num_hard_negatives": 3}, "expected `num_hard_negatives=None`"),
         ({"global_negatives": True}, "expected `global_negatives=False`"),

@@ -43,7 +43,8 @@ class Catalogue:
         log sum_v exp s(i, v)  -  s(i, positive of i),
 
     the sum over every item v of the catalogue once, less those that rules on ids drop
-    for row i; and so are its gradients.
+    for row i; and so are its gradients. With `positive="outside"` the sum is over all
+    items but the positive, and weighs `negative_weight`.
 
     ```python
     catalogue = samplers.Catalogue(item_ids)

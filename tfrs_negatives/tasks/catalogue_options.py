@@ -21,7 +21,8 @@ def check_options(options: Options) -> None:
     sampled = options.sampled
     expected = {
         "a softmax": not isinstance(sampled, SampledSigmoid),
-        '`positive="negatives"`': sampled.positive not in ("all", "refined"),
+        '`positive="negatives"` or "outside"': sampled.positive
+        not in ("all", "refined"),
         "`remove_accidental_hits=True`": options.remove_accidental_hits,
         "`num_hard_negatives=None`": sampled.num_hard_negatives is None,
         "`memory=None`": options.memory is None,
