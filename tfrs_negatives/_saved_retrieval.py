@@ -67,6 +67,11 @@ class _Signature:
             for name, value in description.get("options", {}).items()
             if name in self._inputs
         }
+        self._optional = {
+            name: tf.constant([row], self._inputs[name].dtype)
+            for name, row in description.get("optional", {}).items()
+            if name in self._inputs
+        }
         self._k = {}
         if "k" in self._inputs:
             self._k["k"] = tf.constant(description["k"], tf.int32)
@@ -80,7 +85,9 @@ class _Signature:
             )
         for name in self._options.keys() & inputs.keys():
             inputs[name] = _vector(name, inputs[name], self._options[name].dtype)
-        return self._function(**{**self._k, **self._options, **inputs})
+        return self._function(
+            **{**self._k, **self._options, **self._optional, **inputs}
+        )
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._function, name)

@@ -13,9 +13,10 @@ import sys
 from benchmarks.common import costs
 from benchmarks.common.worker import keep_output_clean, say
 from tfrs_negatives._keras import keras
-from tfrs_negatives.cli import arguments, compared_models, model_fitting
-from tfrs_negatives.cli.time_split import split
+from tfrs_negatives.cli import arguments, compared_models
 from tfrs_negatives.data import table_sources
+from tfrs_negatives.recommender import model_fitting
+from tfrs_negatives.recommender.time_split import split
 
 # More than any run takes.
 EPOCHS = 1_000_000

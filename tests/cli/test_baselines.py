@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tfrs_negatives.cli import baselines, comparison, row_names
-from tfrs_negatives.cli.held_out_pairs import HeldOut
-from tfrs_negatives.cli.time_split import Split
-from tfrs_negatives.cli.training_rows import TrainingRows
+from tfrs_negatives.recommender.held_out_pairs import HeldOut
+from tfrs_negatives.recommender.time_split import Split
+from tfrs_negatives.recommender.training_rows import TrainingRows
 
 U, N = 40, 60
 

@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from tfrs_negatives.cli import main, optimizer_choice
+from tfrs_negatives.cli import main
+from tfrs_negatives.recommender import optimizer_choice
 
 
 @pytest.mark.parametrize(
@@ -43,8 +44,8 @@ def test_wrong_names_are_told(capsys):
 def test_train_takes_it_and_says_so(
     keras_2, tmp_path, make_csv, monkeypatch, capsys, large
 ):
-    from tfrs_negatives.cli import model_fitting
     from tfrs_negatives.optimizers import LazyAdam
+    from tfrs_negatives.recommender import model_fitting
 
     # 30 users and 40 items.
     monkeypatch.setattr(optimizer_choice, "LARGE", 70 if large else 71)

@@ -89,13 +89,9 @@ def test_exported_scores_are_those_of_the_towers(trained):
 
 
 def test_both_models_start_alike_and_see_the_same_batches(keras_2, tmp_path, make_csv):
-    from tfrs_negatives.cli import (
-        arguments,
-        compared_models,
-        request_batches,
-        time_split,
-    )
+    from tfrs_negatives.cli import arguments, compared_models
     from tfrs_negatives.data import table_sources
+    from tfrs_negatives.recommender import request_batches, time_split
 
     make_csv(tmp_path / "table.csv")
     table = table_sources.parts_of_file(
@@ -151,8 +147,9 @@ def test_towers_of_any_ids(keras_2):
 
 
 def test_keys_are_requests_too_only_where_users_share_them(keras_2, tmp_path):
-    from tfrs_negatives.cli import compared_models, time_split
+    from tfrs_negatives.cli import compared_models
     from tfrs_negatives.data import table_sources
+    from tfrs_negatives.recommender import time_split
 
     lines = ["user,item,own,shared"]
     lines += [f"{n % 4},{n % 41},{n % 4}-{n // 8},{n // 8}" for n in range(60)]
@@ -231,14 +228,9 @@ def test_what_large_tables_leave_out(keras_2, tmp_path, make_csv, capsys):
 
 
 def test_epochs_of_steps_go_on_in_the_rows(keras_2, tmp_path, make_csv):
-    from tfrs_negatives.cli import (
-        arguments,
-        compared_models,
-        model_fitting,
-        request_batches,
-        time_split,
-    )
+    from tfrs_negatives.cli import arguments, compared_models
     from tfrs_negatives.data import table_sources
+    from tfrs_negatives.recommender import model_fitting, request_batches, time_split
 
     make_csv(tmp_path / "table.csv")
     named = {"user": "who", "item": "what"}

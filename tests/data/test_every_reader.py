@@ -9,9 +9,10 @@ import tensorflow as tf
 
 from tfrs_negatives import audit
 from tfrs_negatives._ids import as_int64
-from tfrs_negatives.cli import main, time_split, train_command
+from tfrs_negatives.cli import main, train_command
 from tfrs_negatives.cli.command_error import CommandError
 from tfrs_negatives.data import interactions, stream_interactions
+from tfrs_negatives.recommender import time_split
 
 ROLES = ("user", "item", "request", "time", "label", "title")
 

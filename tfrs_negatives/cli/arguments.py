@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from tfrs_negatives.cli.command_error import CommandError
-from tfrs_negatives.cli.optimizer_choice import ADAM, AUTO, LARGE, LAZY_ADAM
 from tfrs_negatives.cli.row_names import OTHERS
+from tfrs_negatives.recommender.optimizer_choice import ADAM, AUTO, LARGE, LAZY_ADAM
 from tfrs_negatives.version import __version__
 
 # A SavedModel is a program: its initialisers can write files, for one.
@@ -76,6 +76,23 @@ def _add_train(commands: Any) -> None:
     )
     add = _add_data(parser)
     add("--title", metavar="COLUMN", help="the items' titles")
+    for role in ("user", "item"):
+        add(
+            f"--{role}-features",
+            nargs="+",
+            default=[],
+            metavar="COLUMN",
+            help=(
+                f"what is known of {role}s: NAME, or NAME:KIND with category, number, "
+                "text or date"
+            ),
+        )
+        add(
+            f"--{role}s",
+            metavar="FILE",
+            help=f"a table with a row for each {role}, which has their features (else: "
+            "the interactions have)",
+        )
 
     add = parser.add_argument_group("output").add_argument
     add(
@@ -88,14 +105,40 @@ def _add_train(commands: Any) -> None:
         "--verbose",
         type=int,
         choices=(0, 1, 2),
-        default=1,
-        help="Keras's progress: none, bars, or a line an epoch",
+        default=2,
+        help="progress: none, Keras's bars, or a line an epoch",
     )
 
-    add = parser.add_argument_group("training (both models)").add_argument
+    add = parser.add_argument_group("training (all models)").add_argument
     positive = _number(int, 1, "a whole number of at least 1")
     add("--batch-size", type=_number(int, 2, "a whole number of at least 2"))
-    add("--epochs", type=positive)
+    add("--epochs", type=positive, help="how many at the most")
+    add(
+        "--patience",
+        type=positive,
+        metavar="EPOCHS",
+        help="stop after so many epochs without a better validation",
+    )
+    add(
+        "--no-early-stopping",
+        dest="patience",
+        action="store_const",
+        const=None,
+        help="make all epochs, on all training rows",
+    )
+    add(
+        "--history",
+        type=_number(int, 0, "a whole number of at least 0"),
+        metavar="N",
+        help="a user's last N items are part of a query; 0: none (else: 50, if there "
+        "are times, of up to 20 million rows)",
+    )
+    add(
+        "--query",
+        choices=("user", "history"),
+        help="what a query is made of beside features: the user's id and history, or "
+        "the history alone, as for sessions",
+    )
     add(
         "--steps-per-epoch",
         type=positive,
@@ -138,6 +181,13 @@ def _add_train(commands: Any) -> None:
         ),
     )
 
+    add(
+        "--all-rows",
+        action=argparse.BooleanOptionalAction,
+        help="whether to train what is exported anew, on all rows, the held-out ones "
+        "too, for as many epochs",
+    )
+
     add = parser.add_argument_group("large tables").add_argument
     add(
         "--baselines",
@@ -177,6 +227,10 @@ def _add_train(commands: Any) -> None:
     parser.set_defaults(
         batch_size=1024,
         epochs=20,
+        patience=3,
+        history=None,
+        query="user",
+        all_rows=True,
         dim=64,
         hidden=[],
         temperature=0.15,

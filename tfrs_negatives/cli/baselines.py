@@ -7,9 +7,10 @@ import time
 import numpy as np
 
 from tfrs_negatives import teachers
-from tfrs_negatives.cli import comparison, held_out_figures, row_names
-from tfrs_negatives.cli.held_out_pairs import HeldOut
-from tfrs_negatives.cli.time_split import Split
+from tfrs_negatives.cli import comparison, row_names
+from tfrs_negatives.recommender import held_out_figures
+from tfrs_negatives.recommender.held_out_pairs import HeldOut
+from tfrs_negatives.recommender.time_split import Split
 
 # All rows are held as a matrix of users and items; from so many on, popularity is the
 # only one that is left.
@@ -40,13 +41,16 @@ def figures(name: str, split: Split, progress: bool) -> dict[str, float | None] 
       where the table is too large for the baseline, a sentence that says so.
     """
     if name == row_names.POPULARITY:
-        scores = split.item_counts[:, np.newaxis].astype(np.float32)
+        scores = split.training.item_counts[:, np.newaxis].astype(np.float32)
         of_users = np.ones((len(split.held_out.users), 1), np.float32)
         found = held_out_figures.figures(
-            of_users, scores, split.held_out, split.item_counts
+            of_users, scores, split.held_out, split.training.item_counts
         )
         return {**found, comparison.SECONDS: 0.0}
-    num_rows, side = len(split.rows), min(len(split.user_ids), len(split.item_ids))
+    num_rows, side = (
+        len(split.training.rows),
+        min(len(split.training.user_ids), len(split.training.item_ids)),
+    )
     if num_rows > _MOST_ROWS:
         return (
             f"note: {name} is left out: it needs all training rows in memory, and "
@@ -66,11 +70,11 @@ def figures(name: str, split: Split, progress: bool) -> dict[str, float | None] 
     seconds = time.perf_counter() - start
     items, scores = teacher.top(
         histories.rows(split.held_out.users),
-        min(_NUMBER, len(split.item_ids)),
+        min(_NUMBER, len(split.training.item_ids)),
         progress=progress,
     )
     ranks = ranks_in_lists(items, scores, split.held_out)
-    found = held_out_figures.of_ranks(ranks, split.held_out, split.item_counts)
+    found = held_out_figures.of_ranks(ranks, split.held_out, split.training.item_counts)
     return {**found, comparison.SECONDS: seconds}
 
 
@@ -104,8 +108,8 @@ def _histories(split: Split) -> teachers.Histories:
     """The training rows as a matrix of ones; ids are positions."""
     import scipy.sparse
 
-    rows = split.rows.of_users(np.ones(len(split.user_ids), bool))
-    shape = len(split.user_ids), len(split.item_ids)
+    rows = split.training.rows.of_users(np.ones(len(split.training.user_ids), bool))
+    shape = len(split.training.user_ids), len(split.training.item_ids)
     ones = np.ones(len(rows), np.float32)
     matrix = scipy.sparse.csr_matrix((ones, (rows["user"], rows["item"])), shape)
     matrix.data[:] = 1  # Of repeated rows too.

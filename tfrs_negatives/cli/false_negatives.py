@@ -5,18 +5,19 @@ from __future__ import annotations
 import numpy as np
 import tensorflow as tf
 
-from tfrs_negatives.cli import request_batches
-from tfrs_negatives.cli.compared_models import RightNegativesModel, positives_of_users
-from tfrs_negatives.cli.time_split import Split
 from tfrs_negatives.data import Positives
 from tfrs_negatives.metrics import FalseNegativeRate
+from tfrs_negatives.recommender import recipe, request_batches
+from tfrs_negatives.recommender.settings import Settings
+from tfrs_negatives.recommender.towers_of import Towers
+from tfrs_negatives.recommender.training_set import TrainingSet
 from tfrs_negatives.types import Features
 
 _NUM_BATCHES = 20
 
 
 def false_negative_rates(
-    model: RightNegativesModel, split: Split, batch_size: int, seed: int
+    towers: Towers, settings: Settings, seed: int
 ) -> tuple[float, float]:
     """False-negative rates before and after a model's masks, over a sample of batches.
 
@@ -26,36 +27,42 @@ def false_negative_rates(
     with. Extra negatives are not counted: the rate is the batch's own.
 
     Args:
-      model: `compared_models.RightNegativesModel`; its weights do not matter.
-      split: `Split`.
-      batch_size: Rows in a batch.
+      towers: `Towers` of the model; their weights do not matter.
+      settings: `Settings`.
       seed: Seed of the orders, as in training.
 
     Returns:
       `(before, after)`; 0 where no pair is left.
     """
-    rows = request_batches.dataset(split, batch_size, seed)
+    training = towers.training
+    rows = request_batches.dataset(training, settings.batch_size, seed)
     every = max(1, int(rows.cardinality()) // _NUM_BATCHES)
     batches = list(rows.shard(every, 0).take(_NUM_BATCHES))
-    positives = _positives_of_users(split, batches)
+    positives = _positives_of_users(training, batches)
     rows = tf.data.Dataset.from_generator(
         lambda: batches, output_signature=rows.element_spec
     )
-    rows = positives.attach(rows, "user", model.POSITIVES)
+    uses_catalogue = recipe.Recipe.of(training, settings).num_negatives is None
+    rows = towers.attach(rows, has_catalogue=uses_catalogue)
+    rows = positives.attach(rows, "user", "measured_positives")
+    if recipe.Recipe.of(training, settings).masks_known:
+        rows = rows.map(
+            lambda batch: {**batch, "known_positives": batch["measured_positives"]}
+        )
     before, after = (
         FalseNegativeRate("in_batch", after_masks=m) for m in (False, True)
     )
-    counted = model.counting([before, after])
+    counted = recipe.build(training, towers, settings, [before, after])
     for features in rows:  # So few that tracing would take longer.
         counted.compute_loss(features, training=False)
     return float(before.result()), float(after.result())
 
 
-def _positives_of_users(split: Split, batches: list[Features]) -> Positives:
+def _positives_of_users(training: TrainingSet, batches: list[Features]) -> Positives:
     """The items of the training rows of the users of some batches."""
     users = np.unique(np.concatenate([batch["user"].numpy() for batch in batches]))
     if users.dtype == object:
         users = np.array([user.decode() for user in users], object)
-    chosen = np.zeros(len(split.user_ids), bool)
-    chosen[np.searchsorted(split.user_ids, users)] = True
-    return positives_of_users(split, chosen)
+    chosen = np.zeros(len(training.user_ids), bool)
+    chosen[np.searchsorted(training.user_ids, users)] = True
+    return training.positives(chosen)

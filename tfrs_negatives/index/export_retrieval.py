@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -39,6 +39,8 @@ def export_retrieval(
     popularity: TensorLike | None = None,
     histories: Positives | None = None,
     history_feature: str | None = None,
+    history_items: str | None = None,
+    optional_features: Mapping[str, Sequence[Any]] | None = None,
     overwrite: bool = False,
     versioned: bool = False,
 ) -> str:
@@ -65,9 +67,9 @@ def export_retrieval(
     Scores must then be the logits of the loss: for a task with a temperature let the
     tower divide its embeddings by it. Left out, beta is 0.
 
-    With `histories` they also take `exclude_history` bool, one for each row or one for
-    all `[1]`, and leave out what the row's user has. Left out, it is True. The items in
-    `exclusions` are left out either way.
+    With `histories` or `history_items` they also take `exclude_history` bool, one for
+    each row or one for all `[1]`, and leave out what the row's user has. Left out, it
+    is True. The items in `exclusions` are left out either way.
 
     `k` may be left out, and is then the index's own, where `load_retrieval` loads the
     model or `serving` answers, and with TensorFlow Serving over gRPC; so may the two
@@ -99,6 +101,11 @@ def export_retrieval(
         without any get all candidates; items that are no candidates do not matter.
       history_feature: Which feature has the users' ids, `[None]`, as in the table of
         `histories`. May be left out where the tower takes only one.
+      history_items: Which feature has the ids of items that a request says that its
+        user has, `[None, None]`; they are left out as those in `histories` are.
+      optional_features: Dict from features that requests may leave out to the row that
+        stands in their place, one for all: `[]` for no ids. Their first dimension may
+        be 1, which stands for all rows, so the tower has to broadcast it.
       overwrite: Whether to replace an earlier export at `path`. Nothing else is ever
         replaced: neither other folders, nor exports to which files were added or whose
         files were changed.
@@ -128,10 +135,12 @@ def export_retrieval(
     if popularity is not None:
         options["popularity_discount"] = tf.constant([0.0])
         log_q = checked_log_q(popularity, searcher.num_rows)
-    if histories is not None:
+    if histories is not None or history_items is not None:
         options["exclude_history"] = tf.constant([True])
     features = _named_features(query_signature, (*_INPUTS, *options))
     user_histories = _user_histories(histories, history_feature, features, searcher)
+    _check_history_items(history_items, features, searcher)
+    left_out = _optional_rows(optional_features or {}, features)
     columns = _payload_columns(payload or {}, searcher.num_rows)
     if versioned and overwrite:
         raise ValueError(
@@ -151,7 +160,7 @@ def export_retrieval(
         dial = PopularityDial(log_q, searcher)
         searcher = index.searcher_with(dial)
     functions = RetrievalFunctions(
-        tower, searcher, features, columns, dial, user_histories
+        tower, searcher, features, columns, dial, user_histories, history_items
     )
     functions.module.resources = _resources(query_tower)
     packages = ["keras" if IS_KERAS_3 else "tf-keras"]
@@ -177,7 +186,12 @@ def export_retrieval(
     }
     if user_histories is not None:
         metadata["users_with_history"] = user_histories.num_users
-    defaults = {"k": tf.constant(index.default_k(), tf.int32), **options}
+    if left_out:
+        metadata["optional"] = {
+            name: [_plain(one) for one in row.numpy()[0].tolist()]
+            for name, row in left_out.items()
+        }
+    defaults = {"k": tf.constant(index.default_k(), tf.int32), **options, **left_out}
     return write_atomically(
         path,
         lambda folder: _save(functions, folder, defaults),
@@ -240,6 +254,54 @@ def _user_histories(
         )
     spec = features[history_feature]
     return ExcludedHistories(histories, searcher.identifiers, history_feature, spec)
+
+
+def _check_history_items(
+    history_items: str | None, features: dict[str, tf.TensorSpec], searcher: Searcher
+) -> None:
+    if history_items is None:
+        return
+    spec = features.get(history_items)
+    ids = searcher.identifiers.dtype
+    if spec is None or spec.shape.rank != 2 or spec.dtype != ids:
+        received = "none of that name" if spec is None else f"{spec!r}"
+        raise ValueError(
+            f"`history_items` must name a feature of items' ids, {ids.name} of shape "
+            f"[None, None], received {history_items!r}, {received}."
+        )
+
+
+def _optional_rows(
+    optional: Mapping[str, Sequence[Any]], features: dict[str, tf.TensorSpec]
+) -> dict[str, tf.Tensor]:
+    """The rows that stand for what requests leave out, [1, ...] each."""
+    rows = {}
+    for name, row in optional.items():
+        spec = features.get(name)
+        try:
+            if spec is None:
+                raise ValueError("there is no such feature")
+            value = tf.constant([row], spec.dtype)
+            if not spec.shape.is_compatible_with(value.shape):
+                raise ValueError(f"expected shape {spec.shape}")
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                "`optional_features` must have a row of a feature of "
+                f"`query_signature`, received {name!r}: {row!r} "
+                f"({str(error).splitlines()[0]})."
+            ) from error
+        rows[name] = value
+    if len(rows) == len(features):
+        raise ValueError(
+            "`optional_features` must leave a feature that says how many rows there "
+            f"are, received all of them: {', '.join(rows)}."
+        )
+    return rows
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it."""
+    return value.decode() if isinstance(value, bytes) else value
 
 
 def _payload_columns(

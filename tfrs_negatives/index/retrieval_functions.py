@@ -25,6 +25,7 @@ class RetrievalFunctions:
       columns: The payload, a dict from name to tensor.
       dial: `PopularityDial`, or None: queries have no say in popularity.
       histories: `ExcludedHistories`, or None: nothing is left out by itself.
+      history_items: Which feature has ids of items that are left out likewise, or None.
 
     Attributes:
       signatures: Dict from name to concrete function.
@@ -39,10 +40,12 @@ class RetrievalFunctions:
         columns: Mapping[str, tf.Tensor],
         dial: PopularityDial | None = None,
         histories: ExcludedHistories | None = None,
+        history_items: str | None = None,
     ) -> None:
         self._call_tower = tf.function(tower)
         self._searcher, self._features = searcher, features
         self._dial, self._histories = dial, histories
+        self._history_items = history_items
         self.module = module = tf.Module()
         module.searcher, module.histories = searcher, histories
         self._payload = module.payload = {
@@ -78,7 +81,7 @@ class RetrievalFunctions:
             options["popularity_discount"] = tf.TensorSpec(
                 [None], tf.float32, name="popularity_discount"
             )
-        if self._histories is not None:
+        if self._histories is not None or self._history_items is not None:
             options["exclude_history"] = tf.TensorSpec(
                 [None], tf.bool, name="exclude_history"
             )
@@ -112,7 +115,7 @@ class RetrievalFunctions:
 
     def _answer(self, inputs: Features) -> dict[str, tf.Tensor]:
         queries = self._embed(inputs)
-        excluded = self._excluded(inputs)
+        excluded = self._excluded(inputs, tf.shape(queries)[0])
         if self._dial is None:
             found = self._searcher.retrieve(queries, inputs["k"], excluded)
             return self._outputs(*found)
@@ -122,23 +125,29 @@ class RetrievalFunctions:
         scores, positions = self._searcher.retrieve(queries, inputs["k"], excluded)
         return self._outputs(self._dial.scores(scores, discounts), positions)
 
-    def _excluded(self, inputs: Features) -> tf.Tensor | None:
+    def _excluded(self, inputs: Features, num_rows: tf.Tensor) -> tf.Tensor | None:
         """Rows `[B, E]` of the candidates to leave out, -1 for none."""
-        excluded = None
+        ids, parts = self._searcher.identifiers, []
+        if "exclude_history" in inputs:
+            wanted = per_row("exclude_history", inputs["exclude_history"], num_rows)
+            if self._histories is not None:
+                users = inputs[self._histories.feature]
+                parts.append(self._histories.positions(users, wanted))
+            if self._history_items is not None:
+                items = inputs[self._history_items]
+                history = ids.positions_of_exclusions(items)
+                # One row may stand for all.
+                history = tf.where(wanted[:, tf.newaxis], history, -1)
+                parts.append(history)
         if "exclusions" in inputs:
-            ids = self._searcher.identifiers
             excluded = ids.positions_of_exclusions(inputs["exclusions"])
-        if self._histories is None:
-            return excluded
-        users = inputs[self._histories.feature]
-        wanted = per_row("exclude_history", inputs["exclude_history"], tf.size(users))
-        history = self._histories.positions(users, wanted)
-        if excluded is None:
-            return history
-        same = tf.equal(tf.shape(excluded)[0], tf.size(users))
-        check = assert_that(same, "`exclusions` must have one row per query.")
-        with tf.control_dependencies([check]):
-            return tf.concat([history, excluded], axis=1)
+            same = tf.equal(tf.shape(excluded)[0], num_rows)
+            check = assert_that(same, "`exclusions` must have one row per query.")
+            with tf.control_dependencies([check]):
+                parts.append(tf.identity(excluded))
+        if len(parts) < 2:
+            return parts[0] if parts else None
+        return tf.concat(parts, axis=1)
 
     def _outputs(self, scores: tf.Tensor, positions: tf.Tensor) -> dict[str, tf.Tensor]:
         found = positions >= 0

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from tfrs_negatives._keras import keras
 from tfrs_negatives._repr import described
+from tfrs_negatives.layers.once_per_key import OncePerKey
 from tfrs_negatives.models.model import Model
 from tfrs_negatives.samplers.catalogue import Catalogue
 from tfrs_negatives.tasks.retrieval import Retrieval
@@ -45,7 +46,10 @@ class TwoTower(Model):
       catalogue: `samplers.Catalogue` of what the item tower takes: all items are
         columns of each batch. It is training data, and not saved with the model: a
         loaded one trains on after `model.catalogue` was set.
-      known_positives: Column with each row's known positives, where batches have it.
+      known_positives: Column with each row's known positives, where batches have it:
+        they are no negatives of the row.
+      measured_positives: Column with the positives that the task's negative metrics
+        count, where batches have it and they are to be others.
       negatives: Column with further items as negatives, where batches have it: the item
         tower's columns [K], as samplers attach them; or ids, for a tower that reads
         ids alone.
@@ -70,6 +74,7 @@ class TwoTower(Model):
         query_keys: Sequence[str] | None = None,
         catalogue: Catalogue | None = None,
         known_positives: str = "known_positives",
+        measured_positives: str = "measured_positives",
         negatives: str = "negatives",
         sample_weight: str | None = None,
         name: str | None = None,
@@ -92,6 +97,7 @@ class TwoTower(Model):
         self.query_keys = tuple(query_keys)
         self.catalogue = catalogue
         self.known_positives = known_positives
+        self.measured_positives = measured_positives
         self.negatives = negatives
         self.sample_weight = sample_weight
         self._lacks_catalogue = False
@@ -109,6 +115,7 @@ class TwoTower(Model):
             "task": keras.utils.serialize_keras_object(self.task),
             "query_keys": list(self.query_keys),
             "known_positives": self.known_positives,
+            "measured_positives": self.measured_positives,
             "negatives": self.negatives,
             "sample_weight": self.sample_weight,
             "lacks_catalogue": self.catalogue is not None or self._lacks_catalogue,
@@ -134,31 +141,55 @@ class TwoTower(Model):
         return super().make_train_function(force)
 
     def compute_loss(self, features: Features, training: bool = False) -> tf.Tensor:
-        items = self.item_tower._columns_of(features)
-        ids = items[self.item_id]
         options: Config = {}
         if self.catalogue is not None:
-            columns = self.catalogue.columns(ids)
+            # Of the batch's items only ids are read: the catalogue has the rest.
+            columns = self.catalogue.columns(self._column(features, self.item_id))
             items, candidate_ids = columns.features, columns.ids
             options["candidate_rows"] = columns.rows
         else:
+            items = self.item_tower._columns_of(features)
             if self.negatives in features:
                 items = self._with_negatives(items, features[self.negatives])
             candidate_ids = items[self.item_id]
         if self.query_keys:
-            options["query_keys"] = {key: features[key] for key in self.query_keys}
+            options["query_keys"] = {
+                key: self._column(features, key) for key in self.query_keys
+            }
         if self.known_positives in features:
             options["known_positive_ids"] = features[self.known_positives]
+        if self.measured_positives in features:
+            options["measured_positive_ids"] = features[self.measured_positives]
         if self.sample_weight is not None:
             options["sample_weight"] = features[self.sample_weight]
+        queries = self._queries(features, training, options)
         return self.task(
-            self.user_tower(features, training=training),
+            queries,
             self.item_tower(items, training=training),
             candidate_ids=candidate_ids,
             compute_metrics=not training,
             training=training,
             **options,
         )
+
+    def _queries(self, features: Features, training: bool, options: Config) -> Any:
+        """Embeddings of the rows' queries, or of distinct users and `query_rows`."""
+        users = self.user_tower.id_feature
+        if users is None or self.user_tower.histories:  # A query is of its row alone.
+            return self.user_tower(features, training=training)
+        columns = self.user_tower._columns_of(features)
+        queries, options["query_rows"] = OncePerKey(self.user_tower).distinct(
+            columns, columns[users.column], training
+        )
+        return queries
+
+    def _column(self, features: Features, name: str) -> Any:
+        if name not in features:
+            raise ValueError(
+                f"`models.TwoTower` reads the column {name!r}, received "
+                f"{sorted(features)}. Add it to the features."
+            )
+        return features[name]
 
     def _with_negatives(self, items: Features, negatives: Any) -> Features:
         """The item tower's columns of the rows, then of further items."""

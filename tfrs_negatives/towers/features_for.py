@@ -75,6 +75,15 @@ def features_for(table: TableLike, names: Iterable[str]) -> list[Feature]:
     return features
 
 
+def column_names(names: Iterable[str]) -> list[str]:
+    """Names of columns without the kinds that `features_for` may be given with them."""
+    found = []
+    for name in names:
+        column, colon, kind = name.rpartition(":")
+        found.append(column if colon and kind in _KINDS else name)
+    return found
+
+
 def _named(table: TableLike, name: str) -> tuple[str, str | None]:
     """The column, and its kind if it is named."""
     column, colon, kind = name.rpartition(":")

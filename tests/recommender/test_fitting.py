@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfrs_negatives.cli import model_fitting
+from tfrs_negatives.recommender import model_fitting
 
 
 def timed(monkeypatch, ends):

@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives.audit.row_orders import request_order
-from tfrs_negatives.cli.time_split import Split
-from tfrs_negatives.cli.training_rows import ROW, TrainingRows
+from tfrs_negatives.recommender.row_histories import with_ids
+from tfrs_negatives.recommender.training_rows import ROW, TrainingRows
+from tfrs_negatives.recommender.training_set import TrainingSet
 from tfrs_negatives.types import Features
 
 
@@ -44,43 +45,51 @@ def num_batches(rows: TrainingRows, batch_size: int) -> int:
     return -(-len(rows) // batch_size)
 
 
-def dataset(split: Split, batch_size: int, seed: int) -> tf.data.Dataset:
+def dataset(training: TrainingSet, batch_size: int, seed: int) -> tf.data.Dataset:
     """The training rows as a `tf.data.Dataset`, one pass an epoch.
 
     Every pass takes the next epoch's order, so a data set serves one `fit`.
 
     Args:
-      split: `Split`.
+      training: `TrainingSet`.
       batch_size: Rows in a batch.
       seed: Seed of the orders.
 
     Returns:
-      Dataset of dicts of `user`, `item` (ids as they are in the table) and `request`
-      (numbers), each [batch].
+      Dataset of dicts of `user`, `item` (ids as they are in the table), `request`
+      (numbers), each [batch]; and `history`, ragged ids, if the set has histories.
     """
     epochs = itertools.count()
+    histories = training.histories
 
     def passes() -> Iterator[tuple[np.ndarray, ...]]:
-        for rows in request_batches(split.rows, batch_size, seed, next(epochs)):
-            yield rows["user"], rows["item"], rows["request"]
+        for rows in request_batches(training.rows, batch_size, seed, next(epochs)):
+            place = rows["row"] if histories is None else histories.places(rows["row"])
+            yield rows["user"], rows["item"], rows["request"], place
 
-    user_ids, item_ids = tf.constant(split.user_ids), tf.constant(split.item_ids)
+    user_ids, item_ids = tf.constant(training.user_ids), tf.constant(training.item_ids)
 
-    def features(user: tf.Tensor, item: tf.Tensor, request: tf.Tensor) -> Features:
-        return {
+    def features(
+        user: tf.Tensor, item: tf.Tensor, request: tf.Tensor, place: tf.Tensor
+    ) -> Features:
+        found = {
             "user": tf.gather(user_ids, user),
             "item": tf.gather(item_ids, item),
             "request": request,
         }
+        if histories is not None:
+            found["history"] = with_ids(histories.before(place), item_ids)
+        return found
 
     batches = tf.data.Dataset.from_generator(
         passes,
         output_signature=tuple(
-            tf.TensorSpec([None], dtype) for dtype in (tf.int32, tf.int32, tf.int64)
+            tf.TensorSpec([None], dtype)
+            for dtype in (tf.int32, tf.int32, tf.int64, tf.int64)
         ),
     )
     length = tf.data.experimental.assert_cardinality(
-        num_batches(split.rows, batch_size)
+        num_batches(training.rows, batch_size)
     )
     return (
         batches.apply(length)

@@ -6,8 +6,8 @@ import dataclasses
 
 import numpy as np
 
-from tfrs_negatives.cli.interaction_rows import Window
 from tfrs_negatives.data.sorted_values import are_among, distinct
+from tfrs_negatives.recommender.interaction_rows import Window
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,8 +4,8 @@ import pathlib
 import sys
 import tempfile
 
-from tfrs_negatives.cli import request_batches, time_split
 from tfrs_negatives.data import row_buckets, table_sources
+from tfrs_negatives.recommender import request_batches, time_split
 
 row_buckets.HELD_ROWS = row_buckets.WINDOW_ROWS = 100_000
 named = {"user": "user", "item": "item", "time": "time"}

@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from tfrs_negatives.cli import held_out_figures
-from tfrs_negatives.cli.held_out_pairs import HeldOut
+from tfrs_negatives.recommender import held_out_figures
+from tfrs_negatives.recommender.held_out_pairs import HeldOut
 
 
 def make_problem(user, item, pairs, num_users, num_items):

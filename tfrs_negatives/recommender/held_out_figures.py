@@ -6,10 +6,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives.audit.popularity_skew import head_items
-from tfrs_negatives.cli.held_out_pairs import HeldOut
 from tfrs_negatives.metrics import rank_measures
 from tfrs_negatives.metrics.candidate_corpus import largest_norm
 from tfrs_negatives.metrics.ranks import ranks_of_positions
+from tfrs_negatives.recommender.held_out_pairs import HeldOut
 
 RECALL_AT = (10, 50, 100)
 NDCG_AT = 10

@@ -8,9 +8,9 @@ import pyarrow as pa
 import pytest
 
 from tfrs_negatives.cli.command_error import CommandError
-from tfrs_negatives.cli.time_split import last_interactions, split
 from tfrs_negatives.data import interactions, row_buckets, table_sources
 from tfrs_negatives.data.table_parts import ArrowParts
+from tfrs_negatives.recommender.time_split import last_interactions, split
 
 
 @dataclasses.dataclass
@@ -273,6 +273,6 @@ def test_no_room_is_told_in_one_line(tmp_path, monkeypatch):
                 raise OSError("Free space")
             super().add(rows, keys)
 
-    monkeypatch.setattr("tfrs_negatives.cli.training_rows.RowBuckets", Small)
+    monkeypatch.setattr("tfrs_negatives.recommender.training_rows.RowBuckets", Small)
     with pytest.raises(CommandError, match="Free space"):
         split_of(random_table(8), tmp_path)

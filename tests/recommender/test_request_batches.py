@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from tfrs_negatives.cli import request_batches
-from tfrs_negatives.cli.time_split import Split
-from tfrs_negatives.cli.training_rows import TrainingRows
 from tfrs_negatives.data import row_buckets
+from tfrs_negatives.recommender import request_batches
+from tfrs_negatives.recommender.time_split import Split
+from tfrs_negatives.recommender.training_rows import TrainingRows
 
 
 def make_columns(seed=0, num_rows=137):

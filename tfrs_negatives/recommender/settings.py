@@ -1,0 +1,63 @@
+"""How a recommender is trained."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tfrs_negatives import _checks
+from tfrs_negatives.recommender.optimizer_choice import ADAM, AUTO, LAZY_ADAM
+
+#: What a query is made of.
+USER, HISTORY = "user", "history"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How a recommender is trained; the defaults were chosen on validation splits.
+
+    Attributes:
+      user_features, item_features: Names of columns, as `towers.features_for` takes
+        them.
+      history: How many of a user's last items are part of a query; 0: none. None: 50
+        where the table has times and up to 20 million rows.
+      query: "user": a query is the user's id, features and history. "history": it is
+        features and history, as for sessions and for users who come and go.
+      dim: Width of the embeddings.
+      hidden: Widths of hidden layers of both towers.
+      epochs: How many at the most.
+      patience: Training stops after so many epochs without a better validation. None:
+        nothing is put aside for validation, and all `epochs` are made.
+      batch_size: Rows of a batch.
+      steps_per_epoch: Steps of an epoch; None: all rows.
+      temperature: Scores are cosines divided by it.
+      learning_rate: At the start; it falls to zero along a cosine.
+      optimizer: "adam", "lazy-adam", or "auto": by the number of users and items.
+      num_negatives: Items that are drawn uniformly and shared by a batch. None: all
+        items are columns, of up to 20,000; of more, 1,024 are drawn.
+    """
+
+    user_features: tuple[str, ...] = ()
+    item_features: tuple[str, ...] = ()
+    history: int | None = None
+    query: str = USER
+    dim: int = 64
+    hidden: tuple[int, ...] = ()
+    epochs: int = 20
+    patience: int | None = 3
+    batch_size: int = 1024
+    steps_per_epoch: int | None = None
+    temperature: float = 0.15
+    learning_rate: float = 0.01
+    optimizer: str = AUTO
+    num_negatives: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("dim", "epochs", "batch_size"):
+            _checks.check_at_least(name, getattr(self, name), 1)
+        _checks.check_choice("query", self.query, (USER, HISTORY))
+        _checks.check_choice("optimizer", self.optimizer, (AUTO, ADAM, LAZY_ADAM))
+        if self.query == HISTORY and self.history == 0:
+            raise ValueError(
+                f"`query` {HISTORY!r} needs a history, received history=0. Leave "
+                "`history` out, or pass how many items a query has."
+            )

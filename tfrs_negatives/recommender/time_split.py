@@ -1,0 +1,190 @@
+"""Time-ordered split: each user's last interactions are held out."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tfrs_negatives.audit.held_out import last_interactions
+from tfrs_negatives.recommender.held_out_pairs import HeldOut, HeldOutPairs
+from tfrs_negatives.recommender.interaction_rows import InteractionRows, read_rows
+from tfrs_negatives.recommender.training_set import TrainingSet, TrainingSetBuilder
+from tfrs_negatives.types import PathLike
+
+if TYPE_CHECKING:
+    from tfrs_negatives.data.table_parts import TableParts
+
+# Without a number of users to evaluate: so many products of a user and an item, which
+# take minutes, and so many users, whose pairs are held.
+_EVALUATED_PAIRS = 2 * 10**9
+_EVALUATED_USERS = 200_000
+
+# Early stopping looks at so many pairs, if users have them, of so many users.
+_VALIDATION_PAIRS = 2_000
+_VALIDATION_USERS = 10_000
+# A user gives one row, or this share of the training rows.
+_VALIDATION_SHARE = 0.1
+
+#: Histories, and the items of every user, are held for tables of up to so many rows.
+HELD_IN_MEMORY = 20_000_000
+#: Items of a history, where there are times.
+HISTORY = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Training sets, and held-out pairs to measure models on.
+
+    Attributes:
+      table: `InteractionRows`: what was read, without its rows.
+      training: All rows but the held-out ones.
+      held_out: Pairs of each user's last interactions, by positions of `training`.
+      fitted: `training` without the rows of `validation`; the same catalogue. It is
+        `training` where there is no validation.
+      validation: Pairs that say when to stop, by the same positions; or None.
+      whole: All rows, and a catalogue of all items.
+    """
+
+    table: InteractionRows
+    training: TrainingSet
+    held_out: HeldOut
+    fitted: TrainingSet
+    validation: HeldOut | None
+    whole: TrainingSet
+
+
+def split(
+    parts: TableParts,
+    folder: PathLike,
+    *,
+    history: int | None = None,
+    stops_early: bool = True,
+    validation: bool = False,
+    evaluated_users: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Split:
+    """Splits a table of interactions by time, in two passes over files of its own.
+
+    The first reads the table, collects its ids, and writes rows into buckets by user.
+    The second takes one window of whole users after the other, splits it, and writes
+    rows into buckets by request. Memory, whatever the number of rows: a window of 4
+    million rows several times over (about 1 GiB); for each user and item what
+    `data.id_vocabulary` says, for each item 48 bytes more. Histories take 24 bytes a
+    row of each training set. On disk: 24 bytes a row, and 8 for each of time, request
+    and title; then 24 a row of each training set.
+
+    Args:
+      parts: The table.
+      folder: Where rows are written, if they are more than a million.
+      history: How many items a history has at the most; 0: there are none. None: 50
+        for a table with times, of up to 20 million rows; else 0.
+      stops_early: Whether to put rows aside for early stopping: the last training row
+        of each user, or a few where there are less than 2,000 users, but no more than a
+        tenth of them; of 10,000 users drawn at random where there are more.
+      validation: Whether to leave the held-out rows out altogether, and to split the
+        training rows once more.
+      evaluated_users: How many users with held-out pairs are evaluated at most, drawn
+        at random. None: as many as make 2 * 10^9 pairs with the items, up to 200,000.
+      progress: Function of the number of rows read so far, or None.
+
+    Returns:
+      `Split`.
+
+    Raises:
+      ValueError: A table that cannot be read, fewer than two items to train on, or
+        nothing held out.
+      OSError: No room in the folder.
+    """
+    table = read_rows(parts, folder, progress)
+    num_items, num_users = len(table.items), len(table.users)
+    most = evaluated_users or max(
+        1, min(_EVALUATED_USERS, _EVALUATED_PAIRS // num_items)
+    )
+    if history is None:
+        has_room = table.times is not None and table.num_rows <= HELD_IN_MEMORY
+        history = HISTORY if has_room else 0
+    training, fitted, whole = (
+        TrainingSetBuilder(table, folder, history) for _ in range(3)
+    )
+    held_out = HeldOutPairs(num_items, most)
+    stopping = HeldOutPairs(num_items, _VALIDATION_USERS)
+    newest = _Newest(num_users)
+    for window in table.windows():
+        is_held_out = last_interactions(window.user, window.time)
+        if validation:
+            window = window.take(~is_held_out)
+            is_held_out = last_interactions(window.user, window.time)
+        train = window.take(~is_held_out)
+        whole.add(window)
+        training.add(train)
+        held_out.add(train, window.take(is_held_out))
+        if stops_early:
+            is_last = newest(train.user, train.time)
+            fitted.add(train.take(~is_last))
+            stopping.add(train.take(~is_last), train.take(is_last))
+
+    num_trained = int((training.item_counts > 0).sum())
+    if num_trained < 2:
+        raise ValueError(
+            f"Expected at least 2 items to train on, received {num_trained} in "
+            "the training part. Load more interactions."
+        )
+    if not held_out.num_pairs:
+        raise ValueError(
+            f"Expected users with new items among their last interactions, received "
+            f"none of them in {table.source}: there is nothing to evaluate on. Load "
+            "more interactions for each user."
+        )
+    positions = training.positions()
+    trained = training.finish()
+    has_validation = stopping.num_pairs > 0
+    return Split(
+        table=table,
+        training=trained,
+        held_out=held_out.finish(positions),
+        fitted=(
+            # Popularity and titles are the training set's, which it stands for.
+            dataclasses.replace(
+                fitted.finish(positions),
+                item_counts=trained.item_counts,
+                titles=trained.titles,
+            )
+            if has_validation
+            else trained
+        ),
+        validation=stopping.finish(positions) if has_validation else None,
+        whole=whole.finish(),
+    )
+
+
+class _Newest:
+    """Marks the rows that early stopping looks at.
+
+    Args:
+      num_users: U.
+    """
+
+    def __init__(self, num_users: int) -> None:
+        self._most = -(-_VALIDATION_PAIRS // num_users)
+        self._is_drawn = np.ones(num_users, bool)
+        if num_users > _VALIDATION_USERS:
+            drawn = np.random.default_rng(0).permutation(num_users)
+            self._is_drawn[drawn[_VALIDATION_USERS:]] = False
+
+    def __call__(self, user: np.ndarray, time: np.ndarray) -> np.ndarray:
+        """Marks [n] rows, all of some users: their last ones, ties by the order given.
+
+        A user's only row is never marked.
+        """
+        number, count = np.unique(user, return_inverse=True, return_counts=True)[1:]
+        order = np.lexsort((time, number))
+        ends = np.cumsum(count)
+        from_end = np.empty(len(user), np.int64)
+        from_end[order] = ends[number[order]] - np.arange(len(user))
+        share = (count * _VALIDATION_SHARE).astype(np.int64)
+        marked = np.clip(share, 1, self._most)
+        marked[count < 2] = 0
+        return self._is_drawn[user] & (from_end <= marked[number])
