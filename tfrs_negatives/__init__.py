@@ -24,14 +24,17 @@ if TYPE_CHECKING:
         metrics,
         models,
         optimizers,
+        recommender,
         samplers,
         serving,
         tasks,
         teachers,
         towers,
     )
+    from tfrs_negatives.recommender import Recommender
 
 __all__ = [
+    "Recommender",
     "__version__",
     "audit",
     "callbacks",
@@ -43,6 +46,7 @@ __all__ = [
     "metrics",
     "models",
     "optimizers",
+    "recommender",
     "samplers",
     "serving",
     "tasks",
@@ -52,6 +56,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "Recommender":
+        return importlib.import_module(f"{__name__}.recommender").Recommender
     if name in __all__:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,8 +7,8 @@ import pytest
 
 from tfrs_negatives.cli import baselines, comparison, row_names
 from tfrs_negatives.recommender.held_out_pairs import HeldOut
-from tfrs_negatives.recommender.time_split import Split
 from tfrs_negatives.recommender.training_rows import TrainingRows
+from tfrs_negatives.recommender.training_set import TrainingSet
 
 U, N = 40, 60
 
@@ -45,16 +45,17 @@ def split(tmp_path):
     )
     counts = np.bincount(repeated[1], minlength=N)
     ids = np.arange(U) + 100, np.arange(N) + 500
-    return Split(*ids, None, training, counts, held_out, None)
+    found = TrainingSet(*ids, None, training, counts)
+    return SimpleNamespace(training=found, held_out=held_out)
 
 
 def scores_of(name, split):
     """[U, N] float64."""
-    rows = split.rows.of_users(np.ones(U, bool))
+    rows = split.training.rows.of_users(np.ones(U, bool))
     x = np.zeros((U, N))
     x[rows["user"], rows["item"]] = 1
     if name == row_names.POPULARITY:
-        return np.tile(split.item_counts.astype(float), (U, 1)), x
+        return np.tile(split.training.item_counts.astype(float), (U, 1)), x
     assert name == row_names.EASE
     p = np.linalg.inv(x.T @ x + 200 * np.eye(N))
     b = np.eye(N) - p / np.diag(p)

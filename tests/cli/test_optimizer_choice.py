@@ -45,21 +45,21 @@ def test_train_takes_it_and_says_so(
     keras_2, tmp_path, make_csv, monkeypatch, capsys, large
 ):
     from tfrs_negatives.optimizers import LazyAdam
-    from tfrs_negatives.recommender import model_fitting
+    from tfrs_negatives.recommender import fitting
 
     # 30 users and 40 items.
     monkeypatch.setattr(optimizer_choice, "LARGE", 70 if large else 71)
     used = []
-    optimizer = model_fitting.optimizer
+    optimizer = fitting.optimizer
 
-    def noting(split, options, num_steps):
-        used.append(optimizer(split, options, num_steps))
+    def noting(training, settings, num_steps):
+        used.append(optimizer(training, settings, num_steps))
         return used[-1]
 
-    monkeypatch.setattr(model_fitting, "optimizer", noting)
+    monkeypatch.setattr(fitting, "optimizer", noting)
     data = make_csv(tmp_path / "table.csv")
     words = ["--batch-size", "64", "--epochs", "1", "--dim", "4", "--verbose", "0"]
-    words += ["--no-index"]
+    words += ["--no-index", "--no-all-rows"]
     output = tmp_path / "out"
     words += ["--seeds", "0", "--learning-rate", "0.25", "--output", str(output)]
     assert main(["train", *data, *words]) == 0

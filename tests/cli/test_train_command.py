@@ -1,6 +1,5 @@
 """`tfrs-negatives train` in process: outputs, fairness, and refusals."""
 
-import functools
 import json
 import os
 
@@ -30,7 +29,18 @@ def test_writes_figures_plot_and_model(trained):
     assert written["command"] == "tfrs-negatives train"
     assert written["notes"] == []  # All items are in training, of head and tail.
     assert written["settings"]["seeds"] == [4, 7]
-    assert written["model"] == {"trained as": "ours", "seed": 7, "index": "ScaNN"}
+    assert written["model"] == {
+        "trained as": "ours",
+        "trained on": "all rows",
+        "epochs": written["model"]["epochs"],
+        "seed": 7,
+        "index": "ScaNN",
+    }
+    for model in row_names.MODELS:
+        curves = written["validation"][model]
+        assert len(curves) == 2
+        assert all(1 <= len(curve) <= 3 for curve in curves)
+    assert 1 <= written["model"]["epochs"] <= 3
     assert written["data"]["users"] == 30
     assert written["data"]["items"] == 40
     assert written["data"]["interactions"] == 900
@@ -73,6 +83,7 @@ def test_exported_scores_are_those_of_the_towers(trained):
     model = tf.saved_model.load(str(trained[0] / "model"))
     answer = model.signatures["serving_default"](
         user=tf.constant([f"u{user}" for user in range(30)]),
+        history=tf.constant([[]], tf.string),
         k=tf.constant(15),
         exclude_history=tf.constant([False]),
         popularity_discount=tf.constant([0.0]),
@@ -88,78 +99,60 @@ def test_exported_scores_are_those_of_the_towers(trained):
     assert (np.abs(scores) <= 1.0001).all()  # Cosines.
 
 
-def test_both_models_start_alike_and_see_the_same_batches(keras_2, tmp_path, make_csv):
-    from tfrs_negatives.cli import arguments, compared_models
-    from tfrs_negatives.data import table_sources
-    from tfrs_negatives.recommender import request_batches, time_split
+@pytest.fixture
+def parts(tmp_path, make_csv):
+    from tfrs_negatives.recommender import Source
+    from tfrs_negatives.recommender.time_split import split
 
     make_csv(tmp_path / "table.csv")
-    table = table_sources.parts_of_file(
-        tmp_path / "table.csv", {"user": "who", "item": "what"}
-    )
-    parts = time_split.split(table, tmp_path)
-    options = arguments.parse(["train", "--hidden", "12", "6"])
-    plain = compared_models.plain_model(parts, options, seed=3)
-    ours = compared_models.right_negatives_model(parts, options, seed=3)
-    other = compared_models.plain_model(parts, options, seed=4)
-    pairs = 0
-    for one in ("user_tower", "item_tower"):
-        weights = [getattr(m, one).get_weights() for m in (plain, ours, other)]
-        for first, second, third in zip(*weights, strict=True):
-            if first.dtype.kind == "f":
-                np.testing.assert_array_equal(first, second)
-                if first.any():
-                    assert np.abs(first - third).max() > 0
-                    pairs += 1
-    assert pairs == 8  # Four matrices in each tower.
+    columns = {"user": "who", "item": "what", "time": "seconds"}
+    return split(Source(tmp_path / "table.csv", columns=columns).parts(), tmp_path)
 
-    rows = request_batches.dataset(parts, 100, seed=3)
-    options.num_negatives = 5
-    with_negatives = compared_models.with_negatives(
-        request_batches.dataset(parts, 100, seed=3), parts, options, seed=3
+
+def test_all_models_start_alike_and_see_the_same_batches(keras_2, parts):
+    from tfrs_negatives.recommender import Settings, recipe, request_batches
+    from tfrs_negatives.recommender.towers_of import FeatureTables, Towers
+
+    settings, training = Settings(dim=8, hidden=(12,), num_negatives=5), parts.training
+    first, second, other = (
+        Towers(training, FeatureTables(), settings, seed) for seed in (3, 3, 4)
     )
-    for one, other in zip(rows, with_negatives, strict=True):
+    pairs = 0
+    for one in ("user", "item"):
+        weights = [
+            getattr(towers, one).get_weights() for towers in (first, second, other)
+        ]
+        for mine, same, differs in zip(*weights, strict=True):
+            np.testing.assert_array_equal(mine, same)
+            pairs += np.abs(mine - differs).max() > 0
+    assert pairs >= 8  # Embeddings, dense layers, the attention.
+
+    rows = request_batches.dataset(training, 100, seed=3)
+    with_inputs = recipe.with_inputs(
+        request_batches.dataset(training, 100, seed=3), training, first, settings, 3
+    )
+    for one, more in zip(rows, with_inputs, strict=True):
         for name in ("user", "item", "request"):
-            np.testing.assert_array_equal(one[name], other[name])
-        assert other["negatives"].shape == [5]
-        positives = other[compared_models.RightNegativesModel.POSITIVES]
+            np.testing.assert_array_equal(one[name], more[name])
+        assert one["history"].to_list() == more["history"].to_list()
+        assert more["negatives"]["item"].shape == [5]
+        positives = more["known_positives"]
         for item, all_of_user in zip(one["item"].numpy(), positives, strict=True):
             assert item in all_of_user.numpy()
 
 
-def test_towers_of_any_ids(keras_2):
-    from tfrs_negatives.cli.compared_models import average_unknown, id_tower
-
-    for ids, unknown in (
-        (np.array(["[UNK]", "[UNK]]", "a"]), "b"),
-        (np.array([-1, -7, 3]), 5),
-        (np.array([0, 1, 2]), -1),
-    ):
-        tower = id_tower(ids, dim=4, hidden=[], seed=0)
-        known = tower(tf.constant(ids)).numpy()
-        np.testing.assert_allclose(np.linalg.norm(known, axis=1), 1, rtol=1e-5)
-        assert len({tuple(row) for row in known.round(6)}) == 3
-        average_unknown(tower)
-        np.testing.assert_array_equal(tower(tf.constant(ids)).numpy(), known)
-        table = tower.layers[1].embeddings.numpy()[1:].mean(axis=0)
-        found = tower(tf.constant([unknown])).numpy()[0]
-        np.testing.assert_allclose(found, table / np.linalg.norm(table), rtol=1e-4)
-
-
 def test_keys_are_requests_too_only_where_users_share_them(keras_2, tmp_path):
-    from tfrs_negatives.cli import compared_models
-    from tfrs_negatives.data import table_sources
-    from tfrs_negatives.recommender import time_split
+    from tfrs_negatives.recommender import Settings, Source
+    from tfrs_negatives.recommender.recipe import Recipe
+    from tfrs_negatives.recommender.time_split import split
 
     lines = ["user,item,own,shared"]
     lines += [f"{n % 4},{n % 41},{n % 4}-{n // 8},{n // 8}" for n in range(60)]
     (tmp_path / "table.csv").write_text("\n".join(lines))
     for column, keys in (("own", ("user",)), ("shared", ("user", "request"))):
-        table = table_sources.parts_of_file(
-            tmp_path / "table.csv", {"user": None, "item": None, "request": column}
-        )
-        parts = time_split.split(table, tmp_path)
-        assert compared_models.query_keys(parts) == keys
+        source = Source(tmp_path / "table.csv", columns={"request": column})
+        training = split(source.parts(), tmp_path).training
+        assert Recipe.of(training, Settings()).query_keys == keys
 
 
 @pytest.mark.slow(reason="trains the main job twice")
@@ -205,7 +198,13 @@ def test_what_large_tables_leave_out(keras_2, tmp_path, make_csv, capsys):
     ]  # fmt: skip
     written = json.loads((output / "figures.json").read_text())
     assert list(written["figures"]) == ["ours"]
-    assert written["model"] == {"trained as": "ours", "seed": 3, "index": None}
+    assert written["model"] == {
+        "trained as": "ours",
+        "trained on": "all rows",
+        "epochs": written["model"]["epochs"],
+        "seed": 3,
+        "index": None,
+    }
     assert written["data"]["users evaluated"] == 9
     assert written["notes"][0].startswith("note: figures are of 9 of 23 users")
     assert written["settings"]["steps_per_epoch"] == 7
@@ -227,19 +226,15 @@ def test_what_large_tables_leave_out(keras_2, tmp_path, make_csv, capsys):
     assert main(["audit", *data[:title], *data[title + 2 :], *audit]) == 0
 
 
-def test_epochs_of_steps_go_on_in_the_rows(keras_2, tmp_path, make_csv):
-    from tfrs_negatives.cli import arguments, compared_models
-    from tfrs_negatives.data import table_sources
-    from tfrs_negatives.recommender import model_fitting, request_batches, time_split
+def test_epochs_of_steps_go_on_in_the_rows(keras_2, parts):
+    from tfrs_negatives.cli import tfrs_models
+    from tfrs_negatives.recommender import Settings, fitting, request_batches
+    from tfrs_negatives.recommender.towers_of import FeatureTables, Towers
 
-    make_csv(tmp_path / "table.csv")
-    named = {"user": "who", "item": "what"}
-    parts = time_split.split(
-        table_sources.parts_of_file(tmp_path / "table.csv", named), tmp_path
-    )
-    words = ["train", *FAST, "--num-negatives", "8", "--steps-per-epoch", "4"]
-    options = arguments.parse([*words, "--epochs", "5"])
-    model = compared_models.right_negatives_model(parts, options, 0)
+    settings = Settings(dim=4, batch_size=64, steps_per_epoch=4, epochs=5)
+    training = parts.training
+    towers = Towers(training, FeatureTables(), settings, 0)
+    model = tfrs_models.plain_model(towers, settings)
     seen = []
     compute_loss = model.compute_loss
 
@@ -248,13 +243,10 @@ def test_epochs_of_steps_go_on_in_the_rows(keras_2, tmp_path, make_csv):
         return compute_loss(features, training)
 
     model.compute_loss = noted
-    prepared = functools.partial(
-        compared_models.with_negatives, split=parts, options=options, seed=0
-    )
-    model_fitting.fit(model, parts, options, 0, prepared)
-    rows = request_batches.dataset(parts, options.batch_size, 0).repeat()
+    fitting.fit(model, training, towers, settings, 0)
+    rows = request_batches.dataset(training, 64, 0).repeat()
     wanted = [batch["item"].numpy() for batch in rows.take(20)]
-    assert request_batches.num_batches(parts.rows, options.batch_size) < 20
+    assert request_batches.num_batches(training.rows, 64) < 20
     assert [batch.tolist() for batch in seen] == [batch.tolist() for batch in wanted]
 
 
@@ -272,6 +264,7 @@ def test_ids_of_any_number_are_trained_on_alike(keras_2, tmp_path, monkeypatch, 
         (tmp_path / "table.csv").write_text("\n".join(lines))
         words = ["--data", str(tmp_path / "table.csv"), "--seeds", "0"]
         words += ["--output", str(tmp_path / "out"), "--baselines", "TFRS", "EASE^R"]
+        words += ["--no-all-rows"]
         assert main(["train", *words, *FAST]) == 0
         text = (tmp_path / "out" / "figures.json").read_text()
         written = json.loads(text, parse_constant=pytest.fail)

@@ -13,9 +13,11 @@ with tempfile.TemporaryDirectory() as folder:
     parts = table_sources.parts_of_file(sys.argv[1], named)
     split = time_split.split(parts, folder, evaluated_users=100)
     rows = 0
-    for batch in request_batches.request_batches(split.rows, 1024, seed=0, epoch=0):
+    for batch in request_batches.request_batches(
+        split.training.rows, 1024, seed=0, epoch=0
+    ):
         rows += len(batch)
-    assert rows == len(split.rows)
+    assert rows == len(split.training.rows)
 # Of this process alone: what `resource` says begins with the peak of its parent.
 status = pathlib.Path("/proc/self/status").read_text()
 print(int(status.split("VmHWM:")[1].split()[0]) / 1024)

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from tfrs_negatives.recommender import model_fitting
+from tfrs_negatives.recommender import fitting
 
 
 def timed(monkeypatch, ends):
     """A timer of steps that each begin where the one before ended, at first at 0."""
     now = [0.0]
-    monkeypatch.setattr(model_fitting.time, "perf_counter", lambda: now[0])
-    timer = model_fitting.StepTimer()
+    monkeypatch.setattr(fitting.time, "perf_counter", lambda: now[0])
+    timer = fitting.StepTimer()
     for end in ends:
         timer.on_train_batch_begin(0)
         now[0] = end
@@ -34,14 +34,14 @@ def test_few_steps(monkeypatch, ends, sizes, expected):
 
 
 def test_batches_smaller_than_the_batch_size(monkeypatch):
-    sizes = model_fitting.batch_sizes(200, 1024, 20)
+    sizes = fitting.batch_sizes(200, 1024, 20)
     assert sizes.tolist() == [200] * 20
     timer = timed(monkeypatch, range(1, 21))
     assert timer.rows_a_second(sizes) == 200
 
 
 def test_a_partial_batch_among_the_first_steps(monkeypatch):
-    sizes = model_fitting.batch_sizes(25, 10, 8)
+    sizes = fitting.batch_sizes(25, 10, 8)
     assert sizes.tolist() == [10, 10, 5, 10, 10, 5, 10, 10]
     timer = timed(monkeypatch, range(1, 9))
     assert timer.rows_a_second(sizes) == pytest.approx(25 / 3)

@@ -5,8 +5,8 @@ import pytest
 
 from tfrs_negatives.data import row_buckets
 from tfrs_negatives.recommender import request_batches
-from tfrs_negatives.recommender.time_split import Split
 from tfrs_negatives.recommender.training_rows import TrainingRows
+from tfrs_negatives.recommender.training_set import TrainingSet
 
 
 def make_columns(seed=0, num_rows=137):
@@ -19,13 +19,13 @@ def make_columns(seed=0, num_rows=137):
     }
 
 
-def make_split(folder, strings=False, **columns):
+def make_set(folder, strings=False, histories=None, **columns):
     user_ids, item_ids = np.arange(11) * 7 - 3, np.arange(20) + 100
     if strings:
         user_ids = np.array([f"user {u:03}" for u in user_ids], object)
         item_ids = np.array([f"item {i}" for i in item_ids], object)
     rows = TrainingRows.of(folder, **(columns or make_columns()))
-    return Split(user_ids, item_ids, None, rows, None, None, None)
+    return TrainingSet(user_ids, item_ids, None, rows, None, histories)
 
 
 @pytest.fixture
@@ -108,15 +108,15 @@ def test_other_requests_meet_in_each_epoch(in_windows, tmp_path):
 @pytest.mark.parametrize("strings", [False, True])
 def test_dataset_yields_those_batches(tmp_path, strings):
     columns = make_columns()
-    split = make_split(tmp_path, strings, **columns)
-    dataset = request_batches.dataset(split, 25, seed=3)
+    training = make_set(tmp_path, strings, **columns)
+    dataset = request_batches.dataset(training, 25, seed=3)
     assert int(dataset.cardinality()) == 6
     for epoch in range(2):
-        expected = list(request_batches.request_batches(split.rows, 25, 3, epoch))
+        expected = list(request_batches.request_batches(training.rows, 25, 3, epoch))
         found = list(dataset.as_numpy_iterator())
         assert len(found) == len(expected) == 6
         for features, rows in zip(found, expected, strict=True):
-            for name, ids in (("user", split.user_ids), ("item", split.item_ids)):
+            for name, ids in (("user", training.user_ids), ("item", training.item_ids)):
                 values = features[name]
                 if strings:
                     values = np.array([v.decode() for v in values])
@@ -125,8 +125,8 @@ def test_dataset_yields_those_batches(tmp_path, strings):
 
 
 def test_two_datasets_of_a_seed_are_alike(tmp_path):
-    split = make_split(tmp_path)
-    first, second = (request_batches.dataset(split, 25, seed=1) for _ in range(2))
+    training = make_set(tmp_path)
+    first, second = (request_batches.dataset(training, 25, seed=1) for _ in range(2))
     for _ in range(3):
         pairs = zip(first.as_numpy_iterator(), second.as_numpy_iterator(), strict=True)
         for one, other in pairs:

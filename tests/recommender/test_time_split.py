@@ -7,10 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tfrs_negatives.cli.command_error import CommandError
+from tfrs_negatives.audit.held_out import last_interactions
 from tfrs_negatives.data import interactions, row_buckets, table_sources
 from tfrs_negatives.data.table_parts import ArrowParts
-from tfrs_negatives.recommender.time_split import last_interactions, split
+from tfrs_negatives.recommender.time_split import split
 
 
 @dataclasses.dataclass
@@ -118,24 +118,28 @@ def test_split_equals_loops(seed, validation, in_windows, tmp_path):
 
     parts = split_of(data, tmp_path, validation=validation)
     assert bool(os.listdir(tmp_path)) == in_windows
-    windows = list(parts.rows.windows())
+    windows = list(parts.training.rows.windows())
     assert (len(windows) > 5) == in_windows
     rows = np.concatenate(windows)
     rows = rows[np.argsort(rows["row"])]
     assert rows["row"].tolist() == train
-    ids = zip(parts.user_ids[rows["user"]], parts.item_ids[rows["item"]], strict=True)
+    ids = zip(
+        parts.training.user_ids[rows["user"]],
+        parts.training.item_ids[rows["item"]],
+        strict=True,
+    )
     assert [(int(u), str(i)) for u, i in ids] == train_pairs
-    assert parts.item_ids.tolist() == sorted(catalogue)
-    assert parts.user_ids.tolist() == sorted({u for u, _ in train_pairs})
-    assert parts.titles.tolist() == [titles[i] for i in sorted(catalogue)]
-    counts = [sum(i == one for _, i in train_pairs) for one in parts.item_ids]
-    assert parts.item_counts.tolist() == counts
+    assert parts.training.item_ids.tolist() == sorted(catalogue)
+    assert parts.training.user_ids.tolist() == sorted({u for u, _ in train_pairs})
+    assert parts.training.titles.tolist() == [titles[i] for i in sorted(catalogue)]
+    counts = [sum(i == one for _, i in train_pairs) for one in parts.training.item_ids]
+    assert parts.training.item_counts.tolist() == counts
 
     found = parts.held_out
-    users = parts.user_ids[found.users]
+    users = parts.training.user_ids[found.users]
     known = found.item >= 0
     pairs = {
-        (int(users[u]), str(parts.item_ids[i]))
+        (int(users[u]), str(parts.training.item_ids[i]))
         for u, i in zip(found.user[known], found.item[known], strict=True)
     }
     assert pairs == {(u, i) for u, i in truth if i in catalogue}
@@ -145,15 +149,15 @@ def test_split_equals_loops(seed, validation, in_windows, tmp_path):
     assert found.num_unknown == (~known).sum()
     assert found.num_users == len(users) == len({u for u, _ in truth})
     seen = zip(found.seen_user, found.seen_item, strict=True)
-    assert sorted((int(users[u]), str(parts.item_ids[i])) for u, i in seen) == sorted(
-        pair for pair in train_pairs if pair[0] in set(users.tolist())
-    )
+    assert sorted(
+        (int(users[u]), str(parts.training.item_ids[i])) for u, i in seen
+    ) == sorted(pair for pair in train_pairs if pair[0] in set(users.tolist()))
 
     requests = data.request[train]
     same = requests[:, None] == requests[None, :]
     assert (same == (rows["request"][:, None] == rows["request"][None, :])).all()
-    assert parts.rows.num_requests == len(set(requests.tolist()))
-    assert not parts.rows.have_shared_requests
+    assert parts.training.rows.num_requests == len(set(requests.tolist()))
+    assert not parts.training.rows.have_shared_requests
     for window in windows:  # Requests are whole.
         inside = np.isin(rows["request"], window["request"])
         assert inside.sum() == len(window)
@@ -167,7 +171,7 @@ def test_requests_are_days_of_users_or_users(in_windows, tmp_path):
         ({}, data.user.tolist()),
     ):
         parts = split_of(table(user=data.user, item=data.item, **columns), tmp_path)
-        rows = np.concatenate(list(parts.rows.windows()))
+        rows = np.concatenate(list(parts.training.rows.windows()))
         wanted = [key[row] for row in rows["row"]]
         order = {one: place for place, one in enumerate(sorted(set(wanted)))}
         # Equal and in order, as shuffling goes by it.
@@ -178,7 +182,7 @@ def test_requests_are_days_of_users_or_users(in_windows, tmp_path):
 def test_shared_requests_are_found(in_windows, tmp_path):
     data = random_table(5)
     data.request = np.arange(len(data)) // 4
-    assert split_of(data, tmp_path).rows.have_shared_requests
+    assert split_of(data, tmp_path).training.rows.have_shared_requests
 
 
 def test_a_sample_of_users_is_evaluated(in_windows, tmp_path):
@@ -202,9 +206,9 @@ def test_a_sample_of_users_is_evaluated(in_windows, tmp_path):
 
 def test_a_user_with_one_interaction_is_trained_on_and_not_evaluated(tmp_path):
     parts = split_of(table(user=[1, 1, 1, 2], item=["a", "b", "c", "c"]), tmp_path)
-    assert parts.user_ids.tolist() == [1, 2]
+    assert parts.training.user_ids.tolist() == [1, 2]
     assert parts.held_out.users.tolist() == [0]
-    assert parts.item_ids[parts.held_out.item].tolist() == ["c"]
+    assert parts.training.item_ids[parts.held_out.item].tolist() == ["c"]
 
 
 def test_repeated_pairs_count_once_and_never_after_training(tmp_path):
@@ -213,7 +217,9 @@ def test_repeated_pairs_count_once_and_never_after_training(tmp_path):
     parts = split_of(table(user=user, item=item), tmp_path)
     found = parts.held_out
     # Of user 1's last three, "a" is in training, and "e" occurs twice.
-    pairs = zip(found.users[found.user], parts.item_ids[found.item], strict=True)
+    pairs = zip(
+        found.users[found.user], parts.training.item_ids[found.item], strict=True
+    )
     assert sorted((int(u), str(i)) for u, i in pairs) == [(0, "e"), (1, "d")]
 
 
@@ -227,7 +233,7 @@ def test_repeated_pairs_count_once_and_never_after_training(tmp_path):
     ],
 )
 def test_what_cannot_be_split(data, expected, tmp_path):
-    with pytest.raises(CommandError, match=expected):
+    with pytest.raises(ValueError, match=expected):
         split_of(data, tmp_path)
 
 
@@ -241,9 +247,11 @@ def test_rows_without_a_positive_label_are_dropped(in_windows, tmp_path):
     few = rows.filter(pa.array(label > 0))
     wanted = split(ArrowParts(few, {n: n for n in few.column_names}, "a"), tmp_path)
     assert found.table.num_dropped == (label <= 0).sum()
-    assert found.user_ids.tolist() == wanted.user_ids.tolist()
-    assert found.item_ids.tolist() == wanted.item_ids.tolist()
-    for one, other in zip(found.rows.windows(), wanted.rows.windows(), strict=True):
+    assert found.training.user_ids.tolist() == wanted.training.user_ids.tolist()
+    assert found.training.item_ids.tolist() == wanted.training.item_ids.tolist()
+    for one, other in zip(
+        found.training.rows.windows(), wanted.training.rows.windows(), strict=True
+    ):
         assert one.tolist() == other.tolist()
 
 
@@ -255,13 +263,13 @@ def test_ids_of_dropped_rows_decide_what_ids_are(in_windows, tmp_path):
     parts = table_sources.parts(path, None, None, {**named, "label": "label"})
     whole = interactions(path, label="label")
     found = split(parts, tmp_path)
-    assert found.user_ids.tolist() == sorted(set(whole.user)) == ["1", "2"]
-    assert found.item_ids.tolist() == [5, 6]
+    assert found.training.user_ids.tolist() == sorted(set(whole.user)) == ["1", "2"]
+    assert found.training.item_ids.tolist() == [5, 6]
 
 
 def test_no_room_is_told_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setattr(row_buckets, "HELD_ROWS", 37)
-    with pytest.raises(CommandError, match="Free space"):
+    with pytest.raises(OSError, match="Free space"):
         split_of(random_table(8), tmp_path / "absent")
     monkeypatch.setattr(row_buckets, "HELD_ROWS", 10**6)
 
@@ -274,5 +282,93 @@ def test_no_room_is_told_in_one_line(tmp_path, monkeypatch):
             super().add(rows, keys)
 
     monkeypatch.setattr("tfrs_negatives.recommender.training_rows.RowBuckets", Small)
-    with pytest.raises(CommandError, match="Free space"):
+    with pytest.raises(OSError, match="Free space"):
         split_of(random_table(8), tmp_path)
+
+
+def rows_of(training):
+    """Rows by place in the table: (row, user id, item id)."""
+    rows = np.concatenate(list(training.rows.windows()))
+    rows = rows[np.argsort(rows["row"])]
+    users, items = training.user_ids[rows["user"]], training.item_ids[rows["item"]]
+    return list(zip(rows["row"].tolist(), users.tolist(), items.tolist(), strict=True))
+
+
+def test_rows_for_early_stopping_are_the_last_of_some_users(in_windows, tmp_path):
+    data = random_table(11)
+    parts = split_of(data, tmp_path)
+    held_out = oracle_held_out(data.user, data.time)
+    train = [row for row in range(len(data)) if row not in held_out]
+    last = oracle_held_out(data.user[train], data.time[train])
+    last = {train[place] for place in last}
+    left = {row for row, _, _ in rows_of(parts.fitted)}
+    gone = set(train) - left
+    users = {int(data.user[row]) for row in gone}
+    # A quarter of the 40, which have less than 2,000 pairs.
+    assert len(users) == 10
+    assert gone == {row for row in last if int(data.user[row]) in users}
+    assert [row for row, _, _ in rows_of(parts.whole)] == list(range(len(data)))
+
+    fitted = {(user, item) for _, user, item in rows_of(parts.fitted)}
+    truth = {(int(data.user[row]), str(data.item[row])) for row in gone} - fitted
+    found = parts.validation
+    users = parts.training.user_ids[found.users][found.user].tolist()
+    items = parts.training.item_ids[found.item].tolist()
+    assert set(zip(users, items, strict=True)) == truth
+    # One catalogue, so that one model is measured on both.
+    assert parts.fitted.item_ids.tolist() == parts.training.item_ids.tolist()
+    assert parts.fitted.item_counts.tolist() == parts.training.item_counts.tolist()
+    assert parts.whole.item_ids.tolist() == sorted(set(data.item.tolist()))
+
+
+def test_users_of_many_rows_are_few(tmp_path, monkeypatch):
+    monkeypatch.setattr("tfrs_negatives.recommender.time_split._VALIDATION_PAIRS", 10)
+    parts = split_of(random_table(12), tmp_path)
+    # 600 rows of 40 users: 2.4 pairs a user, so that five users have more than ten.
+    assert len(parts.validation.users) == 5
+
+
+def test_without_early_stopping_nothing_is_put_aside(tmp_path):
+    parts = split_of(random_table(13), tmp_path, stops_early=False)
+    assert parts.fitted is parts.training
+    assert parts.validation is None
+
+
+def test_users_of_one_row_leave_no_validation(tmp_path):
+    user, item = [1, 1, 2, 2, 3], ["a", "b", "b", "a", "b"]
+    parts = split_of(table(user=user, item=item), tmp_path)
+    assert parts.fitted is parts.training
+    assert parts.validation is None
+
+
+@pytest.mark.parametrize("part", ["fitted", "training", "whole"])
+def test_histories_see_what_came_before_alone(in_windows, part, tmp_path):
+    data = random_table(14)
+    parts = split_of(data, tmp_path, history=6)
+    training = getattr(parts, part)
+    rows = rows_of(training)
+    histories = training.histories
+    places = histories.places(np.array([row for row, _, _ in rows]))
+    found = histories.before(places).to_list()
+    for (row, user, _), items in zip(rows, found, strict=True):
+        earlier = [
+            (data.time[r], r, item)
+            for r, other, item in rows
+            if other == user and data.time[r] < data.time[row]
+        ]
+        wanted = [item for _, _, item in sorted(earlier)][-6:]
+        assert training.item_ids[items].tolist() == wanted
+    for place, user in enumerate(training.user_ids):
+        of_user = [(data.time[r], r, i) for r, other, i in rows if other == user]
+        items = histories.latest([place]).to_list()[0]
+        wanted = [item for _, _, item in sorted(of_user)][-6:]
+        assert training.item_ids[items].tolist() == wanted
+
+
+def test_tables_without_times_have_no_histories_unless_asked(tmp_path):
+    data = random_table(15)
+    untimed = table(user=data.user, item=data.item)
+    assert split_of(untimed, tmp_path).training.histories is None
+    assert split_of(data, tmp_path).training.histories.length == 50
+    assert split_of(untimed, tmp_path, history=3).training.histories.length == 3
+    assert split_of(data, tmp_path, history=0).training.histories is None

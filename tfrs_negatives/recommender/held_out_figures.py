@@ -15,6 +15,9 @@ RECALL_AT = (10, 50, 100)
 NDCG_AT = 10
 GROUP_RECALL_AT = 50
 
+# Ranks beyond need not be exact.
+_DEEPEST = max(*RECALL_AT, GROUP_RECALL_AT)
+
 # Users at a time: their seen items are held in one matrix.
 _BLOCK_USERS = 256
 
@@ -123,22 +126,9 @@ def held_out_ranks(
       [h] int32: 1 the best, exact as far as the figures look; 0 for items outside the
       catalogue.
     """
-    deepest = max(*RECALL_AT, GROUP_RECALL_AT)
     users = tf.constant(user_embeddings, tf.float32)
     items = tf.constant(item_embeddings, tf.float32)
     norm = largest_norm(items)
-
-    @tf.function(
-        input_signature=[
-            tf.TensorSpec([None], tf.int64),
-            tf.TensorSpec([None, None], tf.int32),
-            tf.TensorSpec([None, None], tf.int32),
-        ]
-    )
-    def ranks_of(user: tf.Tensor, positives: tf.Tensor, seen: tf.Tensor) -> tf.Tensor:
-        queries = tf.gather(users, user)
-        return ranks_of_positions(queries, items, norm, positives, seen, deepest)
-
     pairs = np.flatnonzero(held_out.item >= 0)
     pairs_of = _ListsByUser(held_out.user[pairs], pairs, len(users))
     seen_by = _ListsByUser(held_out.seen_user, held_out.seen_item, len(users))
@@ -150,7 +140,8 @@ def held_out_ranks(
         user = order[start : start + _BLOCK_USERS]
         wanted = pairs_of.matrix(user)
         positives = np.where(wanted >= 0, held_out.item[wanted], -1)
-        found = ranks_of(user, positives, seen_by.matrix(user)).numpy()
+        seen = seen_by.matrix(user)
+        found = _ranks_of(users, items, norm, user, positives, seen).numpy()
         rows, places = np.nonzero(wanted >= 0)
         scores = np.einsum(
             "hd,hd->h",
@@ -159,6 +150,20 @@ def held_out_ranks(
         )
         ranks[wanted[rows, places]] = _last_of_equals(found[rows, places], rows, scores)
     return ranks
+
+
+@tf.function(reduce_retracing=True)
+def _ranks_of(
+    users: tf.Tensor,
+    items: tf.Tensor,
+    norm: tf.Tensor,
+    user: tf.Tensor,
+    positives: tf.Tensor,
+    seen: tf.Tensor,
+) -> tf.Tensor:
+    queries = tf.gather(users, user)
+    positives, seen = tf.cast(positives, tf.int32), tf.cast(seen, tf.int32)
+    return ranks_of_positions(queries, items, norm, positives, seen, _DEEPEST)
 
 
 class _ListsByUser:

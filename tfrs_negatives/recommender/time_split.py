@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tfrs_negatives.audit.held_out import last_interactions
+from tfrs_negatives.audit.held_out import HELD_OUT_SHARE, last_interactions
 from tfrs_negatives.recommender.held_out_pairs import HeldOut, HeldOutPairs
 from tfrs_negatives.recommender.interaction_rows import InteractionRows, read_rows
 from tfrs_negatives.recommender.training_set import TrainingSet, TrainingSetBuilder
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 _EVALUATED_PAIRS = 2 * 10**9
 _EVALUATED_USERS = 200_000
 
-# Early stopping looks at so many pairs, if users have them, of so many users.
-_VALIDATION_PAIRS = 2_000
+# Early stopping looks at the last rows of as many users as have so many pairs, but of
+# no more than a quarter of all users, and no more than that.
 _VALIDATION_USERS = 10_000
-# A user gives one row, or this share of the training rows.
-_VALIDATION_SHARE = 0.1
+_VALIDATION_PAIRS = 2_000
+_VALIDATION_SHARE = 0.25
 
 #: Histories, and the items of every user, are held for tables of up to so many rows.
 HELD_IN_MEMORY = 20_000_000
@@ -81,9 +81,10 @@ def split(
       folder: Where rows are written, if they are more than a million.
       history: How many items a history has at the most; 0: there are none. None: 50
         for a table with times, of up to 20 million rows; else 0.
-      stops_early: Whether to put rows aside for early stopping: the last training row
-        of each user, or a few where there are less than 2,000 users, but no more than a
-        tenth of them; of 10,000 users drawn at random where there are more.
+      stops_early: Whether to put rows aside for early stopping: the last fifth of the
+        training rows of some users, drawn at random: about as many as have 2,000 such
+        rows, but at most a quarter of all users, and at most 10,000. Other users lose
+        no rows: what is newest teaches most.
       validation: Whether to leave the held-out rows out altogether, and to split the
         training rows once more.
       evaluated_users: How many users with held-out pairs are evaluated at most, drawn
@@ -111,7 +112,7 @@ def split(
     )
     held_out = HeldOutPairs(num_items, most)
     stopping = HeldOutPairs(num_items, _VALIDATION_USERS)
-    newest = _Newest(num_users)
+    is_stopping = _drawn_users(num_users, table.num_rows)
     for window in table.windows():
         is_held_out = last_interactions(window.user, window.time)
         if validation:
@@ -122,7 +123,8 @@ def split(
         training.add(train)
         held_out.add(train, window.take(is_held_out))
         if stops_early:
-            is_last = newest(train.user, train.time)
+            is_last = last_interactions(train.user, train.time)
+            is_last &= is_stopping[train.user]
             fitted.add(train.take(~is_last))
             stopping.add(train.take(~is_last), train.take(is_last))
 
@@ -160,31 +162,11 @@ def split(
     )
 
 
-class _Newest:
-    """Marks the rows that early stopping looks at.
-
-    Args:
-      num_users: U.
-    """
-
-    def __init__(self, num_users: int) -> None:
-        self._most = -(-_VALIDATION_PAIRS // num_users)
-        self._is_drawn = np.ones(num_users, bool)
-        if num_users > _VALIDATION_USERS:
-            drawn = np.random.default_rng(0).permutation(num_users)
-            self._is_drawn[drawn[_VALIDATION_USERS:]] = False
-
-    def __call__(self, user: np.ndarray, time: np.ndarray) -> np.ndarray:
-        """Marks [n] rows, all of some users: their last ones, ties by the order given.
-
-        A user's only row is never marked.
-        """
-        number, count = np.unique(user, return_inverse=True, return_counts=True)[1:]
-        order = np.lexsort((time, number))
-        ends = np.cumsum(count)
-        from_end = np.empty(len(user), np.int64)
-        from_end[order] = ends[number[order]] - np.arange(len(user))
-        share = (count * _VALIDATION_SHARE).astype(np.int64)
-        marked = np.clip(share, 1, self._most)
-        marked[count < 2] = 0
-        return self._is_drawn[user] & (from_end <= marked[number])
+def _drawn_users(num_users: int, num_rows: int) -> np.ndarray:
+    """Users whose last training rows early stopping looks at, [U] bool."""
+    of_a_user = num_rows / num_users * HELD_OUT_SHARE * (1 - HELD_OUT_SHARE)
+    wanted = min(_VALIDATION_USERS, _VALIDATION_SHARE * num_users)
+    number = int(np.ceil(min(wanted, _VALIDATION_PAIRS / max(of_a_user, 1))))
+    drawn = np.zeros(num_users, bool)
+    drawn[np.random.default_rng(0).permutation(num_users)[:number]] = True
+    return drawn
