@@ -65,6 +65,24 @@ def test_unknown_user_gets_the_average_and_a_note(trained, capsys):
     assert ask(capsys, trained[0], "--user", "another")[1] == rows
 
 
+def test_what_somebody_did_is_a_query(trained, capsys):
+    odd = ["i1", "i5", "i9", "i13", "i17", "i21"]
+    code, rows, error = ask(capsys, trained[0], "--history", *odd, "no such item")
+    assert code == 0 and error == ""
+    found = [row[1] for row in rows[1:]]
+    assert not set(found) & set(odd)
+    assert sum(int(item[1:]) % 2 for item in found) >= 7
+    # A known user's id counts beside it.
+    _, rows, error = ask(capsys, trained[0], "--user", "u4", "--history", *odd)
+    assert error == "" and found != [row[1] for row in rows[1:]]
+
+
+def test_neither_user_nor_history(trained, capsys):
+    code, rows, error = ask(capsys, trained[0])
+    assert code == 2 and rows == []
+    assert "Expected --user or --history" in error
+
+
 @pytest.fixture(scope="module")
 def whole_number_model(keras_2, tmp_path_factory, make_csv):
     folder = tmp_path_factory.mktemp("whole_numbers")
@@ -96,7 +114,8 @@ def test_whole_number_ids_without_titles(whole_number_model, capsys):
         (["--user", "1", "--k", "41"], "at most 40"),
         (["--user", "1", "--k", "0"], "at least 1"),
         (["--user", "1", "--k", "many"], "'many'"),
-        ([], "--user"),
+        ([], "--user or --history"),
+        (["--history", "501", "y"], "--history must be a whole number"),
     ],
 )
 def test_bad_arguments(whole_number_model, capsys, arguments, expected):

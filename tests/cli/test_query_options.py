@@ -90,6 +90,12 @@ def test_a_model_without(exports, capsys):
     )
 
 
+def test_a_model_of_ids_alone_takes_no_history(exports, capsys):
+    code, items, error = ask(capsys, exports / "plain", "--history", "a")
+    assert code == 2 and not items and len(error.splitlines()) == 1
+    assert "--history needs a model whose queries have histories" in error
+
+
 @pytest.mark.parametrize("discount", ["nan", "inf", "2e6", "half"])
 def test_discounts_that_are_no_moderate_numbers(exports, capsys, discount):
     code, items, error = ask(

@@ -335,7 +335,17 @@ def _add_query(commands: Any) -> None:
         metavar="MODEL",
         help=f"what train wrote, or its folder model/; {_TRUST}",
     )
-    parser.add_argument("--user", required=True, metavar="ID")
+    parser.add_argument("--user", metavar="ID")
+    parser.add_argument(
+        "--history",
+        nargs="+",
+        default=[],
+        metavar="ID",
+        help=(
+            "what the user did, items' ids, the newest last; without --user somebody "
+            "of whom nothing else is known"
+        ),
+    )
     parser.add_argument(
         "--k",
         type=_number(int, 1, "a whole number of at least 1"),

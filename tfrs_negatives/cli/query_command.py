@@ -32,23 +32,36 @@ def query(options: argparse.Namespace) -> None:
 
     Raises:
       CommandError: No model there, ids that are none of its, k too large, a discount
-        for a model without popularity.
+        for a model without popularity, a history for one without histories; neither
+        user nor history.
     """
     path = find_model(options.model)
     with told_in_one_line():
         description = _exports.read_description(path)
     user_dtype = _user_dtype(description, path)
-    user = _parse("--user", options.user, user_dtype)
-    exclude = [
-        _parse("--exclude", item, description["ids"]) for item in options.exclude
-    ]
+    if options.user is None and not options.history:
+        raise CommandError(
+            "Expected --user or --history, received neither. Name a user, or what "
+            "somebody did."
+        )
+    stranger = _stranger(user_dtype)
+    user = stranger
+    if options.user is not None:
+        user = _parse("--user", options.user, user_dtype)
+    exclude, history = (
+        [_parse(option, item, description["ids"]) for item in items]
+        for option, items in (
+            ("--exclude", options.exclude),
+            ("--history", options.history),
+        )
+    )
     if options.k > description["candidates"]:
         raise CommandError(
             f"--k must be at most {description['candidates']}, the number of items in "
             f"{path!r}, received {options.k}. Ask for fewer."
         )
 
-    given = _options(options, description, path)
+    given: dict[str, Any] = _options(options, description, path)
 
     import tensorflow as tf
 
@@ -56,7 +69,9 @@ def query(options: argparse.Namespace) -> None:
 
     with told_in_one_line():
         model = load_retrieval(path)
-    if _is_unknown(model, user, user_dtype):
+    if history:
+        given["history"] = tf.constant([history], description["ids"])
+    elif _is_unknown(model, user, stranger, user_dtype):
         print(
             f"note: user {options.user} was not in the training data; these are the "
             "items for an average user",
@@ -105,7 +120,7 @@ def find_served(path: str) -> str:
 
 
 def _user_dtype(description: dict[str, Any], path: str) -> str:
-    if list(description["query"]) != ["user"]:
+    if set(description["query"]) not in ({"user"}, {"user", "history"}):
         raise CommandError(
             f"Expected a model of users' ids, received {path!r}, whose queries are "
             f"{', '.join(description['query'])}. Call its signatures from Python."
@@ -127,6 +142,11 @@ def _options(
                 "`popularity=`."
             )
         given["popularity_discount"] = options.popularity_discount
+    if options.history and "history" not in description["query"]:
+        raise CommandError(
+            f"--history needs a model whose queries have histories, received {path!r}, "
+            "which knows users by their ids alone. Train with times, or --history N."
+        )
     # Without histories nothing is left out anyway.
     if options.keep_history and "exclude_history" in known:
         given["exclude_history"] = False
@@ -148,13 +168,18 @@ def _parse(option: str, text: str, dtype: str) -> int | str:
     )
 
 
-def _is_unknown(model: SavedRetrieval, user: int | str, dtype: str) -> bool:
+def _stranger(dtype: str) -> int | str:
+    """An id that no data set has: a random one."""
+    return uuid.uuid4().hex if dtype == "string" else uuid.uuid4().int % 2**62
+
+
+def _is_unknown(
+    model: SavedRetrieval, user: int | str, stranger: int | str, dtype: str
+) -> bool:
     """Whether a user gets the embedding that every unknown id gets."""
     import numpy as np
     import tensorflow as tf
 
-    # No data set has this id: a random one.
-    stranger = uuid.uuid4().hex if dtype == "string" else uuid.uuid4().int % 2**62
     ids = tf.constant([user, stranger], dtype)
     embeddings = model.signatures["embed_query"](user=ids)["embeddings"].numpy()
     return np.array_equal(embeddings[0], embeddings[1])

@@ -53,6 +53,7 @@ class CorrectedModel(PlainModel):
 
     def compute_loss(self, features: Features, training: bool = False) -> tf.Tensor:
         ids = self.item_tower.id_feature
+        assert ids is not None
         numbers = ids.numbers(features[ids.column])
         return self.task(
             self.user_tower(features, training=training),

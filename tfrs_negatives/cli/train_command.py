@@ -114,7 +114,7 @@ def _what_next(path: str, parts: Split, options: argparse.Namespace) -> str:
 def _settings(options: argparse.Namespace) -> Settings:
     from tfrs_negatives.recommender.settings import Settings
 
-    given = {}
+    given: dict[str, Any] = {}
     for field in dataclasses.fields(Settings):
         value = getattr(options, field.name)
         given[field.name] = tuple(value) if isinstance(value, list) else value

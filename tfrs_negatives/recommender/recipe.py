@@ -53,7 +53,7 @@ class Recipe:
         number = settings.num_negatives
         if number is None and len(training.item_ids) > _CATALOGUE_ITEMS:
             number = _NUM_NEGATIVES
-        keys = (USER_ID,)
+        keys: tuple[str, ...] = (USER_ID,)
         # One user a request: masking by user masks by request too.
         if training.rows.have_shared_requests:
             keys = (USER_ID, "request")

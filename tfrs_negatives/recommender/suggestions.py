@@ -104,14 +104,16 @@ def _no_id(ids: np.ndarray) -> Any:
 
 
 def _position(ids: np.ndarray, one: Any) -> int | None:
-    found = [] if one is None else _positions(ids, [one])
+    if one is None:
+        return None
+    found = _positions(ids, [one])
     return int(found[0]) if len(found) else None
 
 
 def _positions(ids: np.ndarray, wanted: list[Any]) -> np.ndarray:
     """Positions of those that are among the ids, which are sorted."""
     kind = int if ids.dtype.kind in "iu" else str
-    found = []
+    found: list[int] = []
     for one in wanted:
         try:
             one = kind(one)

@@ -61,17 +61,18 @@ class Towers:
         self.training = training
         self._users = features.of_users(training.user_ids)
         self._items = features.of_items(training.item_ids)
-        shape = {"dim": settings.dim, "hidden": settings.hidden}
         ids = towers.Id(ITEM_ID)
         item_features = towers.features_for(self._items, settings.item_features)
-        self.item = Tower([ids, *item_features], **shape).adapt(self._items)
+        self.item = Tower([ids, *item_features], settings.dim, settings.hidden).adapt(
+            self._items
+        )
         of_user: list[towers.Feature] = []
         if settings.query != HISTORY:
             of_user.append(towers.Id(USER_ID))
         if training.histories is not None:
             of_user.append(towers.History(HISTORY_IDS, training.histories.length))
         of_user += towers.features_for(self._users, settings.user_features)
-        self.user = Tower(of_user, **shape).adapt(self._users)
+        self.user = Tower(of_user, settings.dim, settings.hidden).adapt(self._users)
         for history in self.user.histories:
             history.share(ids)
         for tower, table in ((self.item, self._items), (self.user, self._users)):
