@@ -81,10 +81,11 @@ def measured(training, size, monkeypatch, masks_known=False, **options):
     settings = Settings(dim=4, num_negatives=0, batch_size=size)
     found = recipe.Recipe.of(training, settings)
     assert found.masks_known
+    keys = ("user", *found.query_keys)
     found = dataclasses.replace(
         found,
         masks_known=masks_known,
-        query_keys=options.pop("query_keys", found.query_keys),
+        query_keys=options.pop("query_keys", keys),
     )
     monkeypatch.setattr(recipe.Recipe, "of", lambda *_: found)
     retrieval = tasks.Retrieval

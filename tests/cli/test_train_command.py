@@ -149,10 +149,14 @@ def test_keys_are_requests_too_only_where_users_share_them(keras_2, tmp_path):
     lines = ["user,item,own,shared"]
     lines += [f"{n % 4},{n % 41},{n % 4}-{n // 8},{n // 8}" for n in range(60)]
     (tmp_path / "table.csv").write_text("\n".join(lines))
-    for column, keys in (("own", ("user",)), ("shared", ("user", "request"))):
+    for column, keys in (("own", ()), ("shared", ("request",))):
         source = Source(tmp_path / "table.csv", columns={"request": column})
         training = split(source.parts(), tmp_path).training
         assert Recipe.of(training, Settings()).query_keys == keys
+        # Too many rows to hold what each user has.
+        with pytest.MonkeyPatch.context() as context:
+            context.setattr("tfrs_negatives.recommender.recipe.HELD_IN_MEMORY", 10)
+            assert Recipe.of(training, Settings()).query_keys == ("user", *keys)
 
 
 @pytest.mark.slow(reason="trains the main job twice")

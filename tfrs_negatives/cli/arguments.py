@@ -226,8 +226,8 @@ def _add_train(commands: Any) -> None:
     )
     parser.set_defaults(
         batch_size=1024,
-        epochs=20,
-        patience=3,
+        epochs=10,
+        patience=2,
         history=None,
         query="user",
         all_rows=True,

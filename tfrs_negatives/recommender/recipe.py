@@ -40,7 +40,7 @@ class Recipe:
       masks_known: Whether all items of a row's user are no negatives of the row. Else
         only those that are in the batch too.
       query_keys: Columns of which rows with the same value are no negatives of each
-        other.
+        other. None where `masks_known` says as much.
     """
 
     num_negatives: int | None
@@ -53,11 +53,13 @@ class Recipe:
         number = settings.num_negatives
         if number is None and len(training.item_ids) > _CATALOGUE_ITEMS:
             number = _NUM_NEGATIVES
-        keys: tuple[str, ...] = (USER_ID,)
+        masks_known = len(training.rows) <= HELD_IN_MEMORY
+        # What a user has holds what the user's rows of the batch have.
+        keys: tuple[str, ...] = () if masks_known else (USER_ID,)
         # One user a request: masking by user masks by request too.
         if training.rows.have_shared_requests:
-            keys = (USER_ID, "request")
-        return cls(number, len(training.rows) <= HELD_IN_MEMORY, keys)
+            keys = (*keys, "request")
+        return cls(number, masks_known, keys)
 
     def describe(self) -> str:
         """The recipe in words."""
@@ -106,7 +108,7 @@ def build(
         positive="outside",
         negative_weight=_NEGATIVE_WEIGHT,
         remove_accidental_hits=True,
-        mask_shared_positives=True,
+        mask_shared_positives=bool(recipe.query_keys),
         sampling_correction=correction,
         reduction="sum_over_batch_size",
         negative_metrics=list(negative_metrics),

@@ -42,8 +42,8 @@ class Settings:
     query: str = USER
     dim: int = 64
     hidden: tuple[int, ...] = ()
-    epochs: int = 20
-    patience: int | None = 3
+    epochs: int = 10
+    patience: int | None = 2
     batch_size: int = 1024
     steps_per_epoch: int | None = None
     temperature: float = 0.15
