@@ -271,6 +271,20 @@ def towers(folder):
     }
 
 
+def recommender(folder):
+    rng = np.random.default_rng(0)
+    user, item = rng.integers(0, 20, 400), rng.integers(0, 60, 400)
+    return {
+        "ratings": {
+            "user": user,
+            "item": item,
+            "time": 1_500_000_000 + np.arange(400),
+            "title": [f"Thing {i}" for i in item],
+            "genre": [f"genre {i % 3}" for i in item],
+        }
+    }
+
+
 SETUPS = {
     "docs/distribution.md": distribution,
     "docs/evaluation.md": evaluation,
@@ -284,6 +298,7 @@ SETUPS = {
     "docs/requests.md": requests,
     "docs/serving.md": serving,
     "docs/teachers.md": teachers,
+    "docs/recommender.md": recommender,
     "docs/towers.md": towers,
 }
 
