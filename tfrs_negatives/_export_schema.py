@@ -95,7 +95,7 @@ _REQUIRED: Mapping[str, tuple[_Check, str]] = {
 _OPTIONAL: Mapping[str, tuple[_Check, str]] = {
     "scann": (_is_version, "a version"),
     "optional": (
-        _dict_of(lambda value: isinstance(value, list)),
+        _dict_of(lambda value: isinstance(value, (list, str, int, float))),
         "rows by names of features",
     ),
     "users_with_history": (_at_least(0), "a whole number of at least 0"),

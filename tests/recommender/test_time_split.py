@@ -372,3 +372,25 @@ def test_tables_without_times_have_no_histories_unless_asked(tmp_path):
     assert split_of(data, tmp_path).training.histories.length == 50
     assert split_of(untimed, tmp_path, history=3).training.histories.length == 3
     assert split_of(data, tmp_path, history=0).training.histories is None
+
+
+def test_later_rows_of_an_item_are_no_training_rows_unless_asked(in_windows, tmp_path):
+    data = random_table(16)
+    every = split_of(data, tmp_path, history=6)
+    first = split_of(data, tmp_path, history=6, repeats=False)
+    for part in ("fitted", "training", "whole"):
+        rows = rows_of(getattr(every, part))
+        wanted = {}
+        for row, user, item in rows:
+            earlier = wanted.setdefault((user, item), row)
+            if (data.time[row], row) < (data.time[earlier], earlier):
+                wanted[user, item] = row
+        assert 0 < len(wanted) < len(rows)
+        found = getattr(first, part)
+        assert [row for row, _, _ in rows_of(found)] == sorted(wanted.values())
+        # What is known of users and items is as it was.
+        assert found.item_counts.tolist() == getattr(every, part).item_counts.tolist()
+        for one in (0, 7):
+            histories = found.histories, getattr(every, part).histories
+            assert len({str(h.latest([one]).to_list()) for h in histories}) == 1
+    assert first.held_out.item.tolist() == every.held_out.item.tolist()

@@ -134,6 +134,11 @@ def _add_train(commands: Any) -> None:
         "are times, of up to 20 million rows)",
     )
     add(
+        "--repeats",
+        action=argparse.BooleanOptionalAction,
+        help="whether to train on rows of items that the user had before",
+    )
+    add(
         "--query",
         choices=("user", "history"),
         help="what a query is made of beside features: the user's id and history, or "
@@ -230,6 +235,7 @@ def _add_train(commands: Any) -> None:
         patience=2,
         history=None,
         query="user",
+        repeats=False,
         all_rows=True,
         dim=64,
         hidden=[],

@@ -144,6 +144,7 @@ def _load(
             parts,
             scratch,
             history=settings.history,
+            repeats=settings.repeats,
             stops_early=settings.patience is not None,
             validation=options.validation,
             evaluated_users=options.evaluate_users,

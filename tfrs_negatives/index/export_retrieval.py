@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives._keras import IS_KERAS_3
@@ -40,7 +41,7 @@ def export_retrieval(
     histories: Positives | None = None,
     history_feature: str | None = None,
     history_items: str | None = None,
-    optional_features: Mapping[str, Sequence[Any]] | None = None,
+    optional_features: Mapping[str, Any] | None = None,
     overwrite: bool = False,
     versioned: bool = False,
 ) -> str:
@@ -188,7 +189,7 @@ def export_retrieval(
         metadata["users_with_history"] = user_histories.num_users
     if left_out:
         metadata["optional"] = {
-            name: [_plain(one) for one in row.numpy()[0].tolist()]
+            name: _plain(np.asarray(row.numpy()[0]).tolist())
             for name, row in left_out.items()
         }
     defaults = {"k": tf.constant(index.default_k(), tf.int32), **options, **left_out}
@@ -272,7 +273,7 @@ def _check_history_items(
 
 
 def _optional_rows(
-    optional: Mapping[str, Sequence[Any]], features: dict[str, tf.TensorSpec]
+    optional: Mapping[str, Any], features: dict[str, tf.TensorSpec]
 ) -> dict[str, tf.Tensor]:
     """The rows that stand for what requests leave out, [1, ...] each."""
     rows = {}
@@ -301,6 +302,8 @@ def _optional_rows(
 
 def _plain(value: Any) -> Any:
     """A value as JSON has it."""
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
     return value.decode() if isinstance(value, bytes) else value
 
 

@@ -126,6 +126,7 @@ class Recommender:
             source.parts(),
             folder,
             history=self.settings.history,
+            repeats=self.settings.repeats,
             stops_early=self.settings.patience is not None,
             **options,
         )

@@ -22,6 +22,9 @@ class Settings:
         where the table has times and up to 20 million rows.
       query: "user": a query is the user's id, features and history. "history": it is
         features and history, as for sessions and for users who come and go.
+      repeats: Whether rows of an item that the user had before are trained on. By
+        default they are not: answers leave out what a user has, and a model that
+        learned to say it again would be asked for something else.
       dim: Width of the embeddings.
       hidden: Widths of hidden layers of both towers.
       epochs: How many at the most.
@@ -40,6 +43,7 @@ class Settings:
     item_features: tuple[str, ...] = ()
     history: int | None = None
     query: str = USER
+    repeats: bool = False
     dim: int = 64
     hidden: tuple[int, ...] = ()
     epochs: int = 10

@@ -61,6 +61,7 @@ def split(
     folder: PathLike,
     *,
     history: int | None = None,
+    repeats: bool = True,
     stops_early: bool = True,
     validation: bool = False,
     evaluated_users: int | None = None,
@@ -81,6 +82,8 @@ def split(
       folder: Where rows are written, if they are more than a million.
       history: How many items a history has at the most; 0: there are none. None: 50
         for a table with times, of up to 20 million rows; else 0.
+      repeats: Whether a user's later rows of an item are trained on too. They are part
+        of histories and counts either way.
       stops_early: Whether to put rows aside for early stopping: the last fifth of the
         training rows of some users, drawn at random: about as many as have 2,000 such
         rows, but at most a quarter of all users, and at most 10,000. Other users lose
@@ -108,7 +111,7 @@ def split(
         has_room = table.times is not None and table.num_rows <= HELD_IN_MEMORY
         history = HISTORY if has_room else 0
     training, fitted, whole = (
-        TrainingSetBuilder(table, folder, history) for _ in range(3)
+        TrainingSetBuilder(table, folder, history, repeats) for _ in range(3)
     )
     held_out = HeldOutPairs(num_items, most)
     stopping = HeldOutPairs(num_items, _VALIDATION_USERS)

@@ -59,16 +59,22 @@ class TrainingSetBuilder:
       table: What the windows are of.
       folder: Where rows are written, if they are many.
       history: How many items a history has at the most; 0: there are none.
+      repeats: Whether a user's later rows of an item are trained on too. They are part
+        of histories and counts either way.
 
     Attributes:
       item_counts: [M] rows of each item so far.
     """
 
     def __init__(
-        self, table: InteractionRows, folder: PathLike, history: int = 0
+        self,
+        table: InteractionRows,
+        folder: PathLike,
+        history: int = 0,
+        repeats: bool = True,
     ) -> None:
         num_items = len(table.items)
-        self._table = table
+        self._table, self._repeats = table, repeats
         self._rows = TrainingRows(folder)
         self._titles = None if table.titles is None else _FirstTitles(num_items)
         self._histories = HistoryRows(history) if history else None
@@ -76,7 +82,8 @@ class TrainingSetBuilder:
 
     def add(self, window: Window) -> None:
         """Adds rows of some users, all that there are of them."""
-        self._rows.add(window.row, window.request, window.user, window.item)
+        rows = window if self._repeats else window.take(_are_first(window))
+        self._rows.add(rows.row, rows.request, rows.user, rows.item)
         self.item_counts += np.bincount(window.item, minlength=len(self.item_counts))
         if self._titles is not None:
             self._titles.add(window)
@@ -114,6 +121,17 @@ class TrainingSetBuilder:
             item_counts=self.item_counts[there],
             histories=histories,
         )
+
+
+def _are_first(window: Window) -> np.ndarray:
+    """Which rows are a user's first of their item, [n] bool; ties by the table."""
+    order = np.lexsort((window.row, window.time, window.item, window.user))
+    user, item = window.user[order], window.item[order]
+    are_first = np.empty(len(order), bool)
+    are_first[order] = np.append(
+        True, (user[1:] != user[:-1]) | (item[1:] != item[:-1])
+    )[: len(order)]
+    return are_first
 
 
 class _FirstTitles:
