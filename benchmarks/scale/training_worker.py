@@ -7,20 +7,22 @@ line that comes is a number of steps; its answer says what they took. It ends wi
 input.
 """
 
+import functools
 import pathlib
 import sys
 
 from benchmarks.common import costs
 from benchmarks.common.worker import keep_output_clean, say
 from tfrs_negatives._keras import keras
-from tfrs_negatives.cli import arguments, compared_models
-from tfrs_negatives.data import table_sources
-from tfrs_negatives.recommender import model_fitting
+from tfrs_negatives.cli import arguments
+from tfrs_negatives.cli.train_command import settings_of
+from tfrs_negatives.recommender import Source, fitting, recipe
+from tfrs_negatives.recommender.source import ROLES
 from tfrs_negatives.recommender.time_split import split
+from tfrs_negatives.recommender.towers_of import FeatureTables, Towers
 
 # More than any run takes.
 EPOCHS = 1_000_000
-ROLES = ("user", "item", "request", "time", "label", "title")
 
 
 class Turns(keras.callbacks.Callback):
@@ -61,28 +63,43 @@ def main():
     keep_output_clean()
     scratch, *words = sys.argv[1:]
     options = arguments.parse(
-        ["train", *words, "--epochs", str(EPOCHS), "--verbose", "0"]
+        ["train", *words, "--epochs", str(EPOCHS), "--no-early-stopping"]
     )
     began = costs.now()
-    named = {role: getattr(options, role) for role in ROLES}
-    parts = split(
-        table_sources.parts(options.data, None, None, named), pathlib.Path(scratch)
+    settings, seed = settings_of(options), options.seeds[0]
+    source = Source(
+        options.data, columns={role: getattr(options, role) for role in ROLES}
     )
+    training = split(
+        source.parts(),
+        pathlib.Path(scratch),
+        history=settings.history,
+        repeats=settings.repeats,
+        stops_early=False,
+    ).training
     read = costs.since(began)
     began = costs.now()
-    seed = options.seeds[0]
-    model = compared_models.right_negatives_model(parts, options, seed)
-    negatives = compared_models.sampler(parts, options)
+    towers = Towers(training, FeatureTables(), settings, seed)
+    model = recipe.build(training, towers, settings)
+    prepared = functools.partial(
+        recipe.with_inputs,
+        training=training,
+        towers=towers,
+        settings=settings,
+        seed=seed,
+    )
     facts = {
-        "rows": parts.table.num_rows,
-        "users": len(parts.user_ids),
-        "items": len(parts.item_ids),
-        "training_rows": len(parts.rows),
+        "rows": int(training.item_counts.sum()),
+        "users": len(training.user_ids),
+        "items": len(training.item_ids),
+        "training_rows": len(training.rows),
         "seconds_to_read": read[0],
         "seconds_to_build": costs.since(began)[0],
     }
     turns = Turns(facts)
-    model_fitting.fit(model, parts, options, seed, negatives, callbacks=[turns])
+    fitting.fit(
+        model, training, towers, settings, seed, prepared=prepared, callbacks=[turns]
+    )
 
 
 if __name__ == "__main__":

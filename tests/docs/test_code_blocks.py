@@ -20,8 +20,11 @@ for _block in blocks("python"):
     PYTHON[_block.page].append(_block)
 
 
-# Four replicas take long to trace.
-SLOW = ("docs/distribution.md",)
+# Why pages are slow.
+SLOW = {
+    "docs/distribution.md": "four replicas take long to trace",
+    "docs/recommender.md": "trains two models",
+}
 
 
 @pytest.mark.parametrize(
@@ -29,9 +32,7 @@ SLOW = ("docs/distribution.md",)
     [
         pytest.param(
             p,
-            marks=pytest.mark.slow(reason="four replicas take long to trace")
-            if p in SLOW
-            else (),
+            marks=pytest.mark.slow(reason=SLOW[p]) if p in SLOW else (),
         )
         for p in PYTHON
     ],

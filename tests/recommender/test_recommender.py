@@ -126,6 +126,7 @@ def test_the_export_answers_as_the_recommender_does(fitted, tmp_path):
     assert mixed["ids"][0].tolist() == given["ids"][0].tolist()
 
 
+@pytest.mark.slow(reason="trains three models")
 def test_equal_seeds_give_equal_models(fitted):
     settings = dataclasses.replace(fitted.settings, epochs=1)
     found = []
@@ -145,7 +146,10 @@ def test_equal_seeds_give_equal_models(fitted):
     "options",
     [
         {"query": "history", "num_negatives": 16, "history": 4},
-        {"history": 0, "num_negatives": 0, "patience": None, "epochs": 2},
+        pytest.param(
+            {"history": 0, "num_negatives": 0, "patience": None, "epochs": 2},
+            marks=pytest.mark.slow(reason="trains two models more"),
+        ),
     ],
 )
 def test_other_recipes(options):

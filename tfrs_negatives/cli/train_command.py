@@ -49,7 +49,7 @@ def train(options: argparse.Namespace) -> None:
     ):
         from tfrs_negatives.cli.compared import compare
 
-        settings = _settings(options)
+        settings = settings_of(options)
         parts, features = _load(options, settings, scratch)
         facts = _facts(parts)
         optimizer = optimizer_choice.told(
@@ -111,7 +111,8 @@ def _what_next(path: str, parts: Split, options: argparse.Namespace) -> str:
     )
 
 
-def _settings(options: argparse.Namespace) -> Settings:
+def settings_of(options: argparse.Namespace) -> Settings:
+    """The settings among the command's arguments."""
     from tfrs_negatives.recommender.settings import Settings
 
     given: dict[str, Any] = {}
