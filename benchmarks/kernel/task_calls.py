@@ -59,9 +59,13 @@ def weighted(batch):
 
 
 def targets(batch):
-    """`corrected`, with ten further targets a row, items of the batch."""
+    """`corrected`, with ten further targets a row, of the batch's items.
+
+    Each item alike: what drops the other columns of popular ones is
+    `remove_accidental_hits`, and costs what it drops.
+    """
     rng = np.random.default_rng(2)
-    chosen = rng.choice(batch.ids, size=[batch.rows, TARGETS])
+    chosen = rng.choice(np.unique(batch.ids), size=[batch.rows, TARGETS])
     return _with(batch, {"target_ids": chosen}, absent_targets="drop")
 
 

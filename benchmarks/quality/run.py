@@ -2,7 +2,7 @@
 
     python -m benchmarks.quality.run TABLE --data FOLDER --parallel 2
 
-TABLE is gowalla, ablation, requests, log_q, scale or serving; `configs/TABLE.py` says
+TABLE is gowalla, ablation, requests, log_q, scale, serving or losses; `configs/TABLE.py` says
 what it trains. Each subject that has a grid gets the same number of trials: drawn at
 random from it, and those of a second round if it has one. A trial trains with seed 0 on
 training interactions without a fifth of each user's, and is measured on those; the

@@ -8,6 +8,8 @@ negatives, `hard` how many of the hardest of a row are kept. `taught` is the sha
 row's weight that what `teachers.py` suggests to its user gets. `distinct` embeds what
 repeats in a batch once: the same loss, cheaper where batches are large. `bias` is a
 share of the log of an item's count that is one dimension of its score.
+`margin` is that of a false-negative filter whose guide are the towers. `shared` is the
+share of a row's weight that other items of its user in the batch get.
 """
 
 import numpy as np
@@ -16,7 +18,7 @@ import tensorflow as tf
 from benchmarks.quality import in_batch
 from benchmarks.quality.models import teachers
 from benchmarks.quality.rankers import Factors
-from tfrs_negatives import layers, models, samplers, tasks
+from tfrs_negatives import layers, losses, models, samplers, tasks
 
 keras = tf.keras
 
@@ -33,6 +35,8 @@ PLAIN = {
     "taught": 0.0,
     "bias": 0.0,
     "distinct": False,
+    "margin": None,
+    "shared": 0.0,
 }
 
 
@@ -45,7 +49,8 @@ class TwoTowers(models.Model):
         counts = np.maximum(train.item_counts(), 1).astype(np.float32)
         scale = setting["temperature"] * setting["bias"]
         self.biases = tf.constant(scale * np.log(counts)[:, np.newaxis])
-        self.known = known_items(train) if setting["known"] else None
+        needs_known = setting["known"] or setting["shared"]
+        self.known = known_items(train) if needs_known else None
         memory = None
         if setting["memory"]:
             memory = layers.CrossBatchMemory(
@@ -60,7 +65,10 @@ class TwoTowers(models.Model):
             sampling_correction=correction(train, setting, uniform),
             positive=setting["positive"],
             negative_weight=setting["negative_weight"],
-            target_share=setting["taught"] or None,
+            false_negative_filter=setting["margin"]
+            and losses.FalseNegativeFilter(margin=setting["margin"]),
+            target_share=setting["taught"] or setting["shared"] or None,
+            absent_targets="drop" if setting["shared"] else "error",
             memory=memory,
             num_hard_negatives=setting["hard"],
             reduction="sum_over_batch_size",
@@ -78,7 +86,11 @@ class TwoTowers(models.Model):
         if self.setting["same_key"]:
             options["query_keys"] = batch["users"]
         if self.known is not None:
-            options["known_positive_ids"] = tf.gather(self.known, batch["users"])
+            known = tf.gather(self.known, batch["users"])
+            if self.setting["known"]:
+                options["known_positive_ids"] = known
+            if self.setting["shared"]:
+                options["target_ids"] = known
         if "suggested" in batch:
             options["target_ids"] = batch["suggested"]
             options["target_weights"] = batch["shares"]
