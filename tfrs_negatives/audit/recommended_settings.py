@@ -23,6 +23,8 @@ THRESHOLDS = {
     "hard_false_negative_rate": 0.02,
     "uniform_gradient_share": 0.05,
     "negatives_probability": 0.1,
+    "catalogue_items": 40_000,
+    "share_of_items_had": 0.002,
 }
 
 
@@ -47,6 +49,7 @@ def recommendations(report: dict[str, Any]) -> list[dict[str, Any]]:
         *_masks(here, by_order, size),
         *_popularity(report["table"]["popularity"]),
         *_batches(here, by_order, size),
+        *_losses(report["table"]),
     ]
     if "model" in report:
         found += _model(report, here, size)
