@@ -128,6 +128,16 @@ def _popularity(skew: dict[str, Any]) -> Iterator[dict[str, Any]]:
             skew[name],
             name,
         )
+        yield _recommendation(
+            'Retrieval(positive="outside", negative_weight=1.22)',
+            f"With log q, and the most popular 1% of items at {percent(top)} of the "
+            "rows (Gini coefficient "
+            f"{gini:.2f}), the positive outside of the sum and heavier negatives "
+            "raised recall of head, torso and tail where it was measured; try "
+            "weights from 1.1 to 1.3.",
+            skew[name],
+            name,
+        )
     rows, items = skew["tail_row_share"], skew["tail_item_share"]
     if items and rows / items <= THRESHOLDS["tail_rows_over_items"]:
         yield _recommendation(
@@ -199,6 +209,29 @@ def _distinct_loss(here: dict[str, Any], size: int) -> Iterator[dict[str, Any]]:
             "alone): for towers that see nothing of single rows.",
             factor,
             "distinct_loss_factor",
+        )
+
+
+def _losses(table: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What the loss can be given beside the batch."""
+    items = table["items"]
+    if items <= THRESHOLDS["catalogue_items"]:
+        yield _recommendation(
+            "samplers.Catalogue(items)",
+            f"All {items:,} items fit as columns of every batch: the softmax over the "
+            "catalogue, without the noise of sampling, for a few times the step.",
+            items,
+            "catalogue_items",
+        )
+    share = table["distinct_pairs"] / (table["users"] * items)
+    if share <= THRESHOLDS["share_of_items_had"]:
+        yield _recommendation(
+            "teachers.blend([teachers.EASE(l2), teachers.ItemNeighbours()])",
+            f"A user has had {percent(share)} of the items: most of what they would "
+            "like was never recorded. What other models rank highest for them are "
+            "targets to learn from.",
+            share,
+            "share_of_items_had",
         )
 
 

@@ -27,7 +27,6 @@ ROWS = {
     "negatives weigh 1.22": {**SHORT, **BSL},
     "a filter of false negatives": {**SHORT, "margin": 0.1},
     "a user's other items as targets": {**SHORT, "shared": 0.2},
-    "the 256 hardest negatives": {**SHORT, "hard": 256},
     "best together": {**TOWERS, **BSL, "bias": 0.5, "epochs": 15},
 }
 
