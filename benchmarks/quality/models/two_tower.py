@@ -9,7 +9,9 @@ row's weight that what `teachers.py` suggests to its user gets. `distinct` embed
 repeats in a batch once: the same loss, cheaper where batches are large. `bias` is a
 share of the log of an item's count that is one dimension of its score.
 `margin` is that of a false-negative filter whose guide are the towers. `shared` is the
-share of a row's weight that other items of its user in the batch get.
+share of a row's weight that other items of its user in the batch get. `top_k` is the K
+of `losses.top_k_weights`, whose K-th scores are those of all items after each epoch but
+the first.
 """
 
 import numpy as np
@@ -37,6 +39,7 @@ PLAIN = {
     "distinct": False,
     "margin": None,
     "shared": 0.0,
+    "top_k": None,
 }
 
 
@@ -51,6 +54,10 @@ class TwoTowers(models.Model):
         self.biases = tf.constant(scale * np.log(counts)[:, np.newaxis])
         needs_known = setting["known"] or setting["shared"]
         self.known = known_items(train) if needs_known else None
+        # Of each user, once there are any; below all scores until then.
+        self.kth_scores = tf.Variable(
+            tf.fill([train.num_users], -np.inf), trainable=False, name="kth_scores"
+        )
         memory = None
         if setting["memory"]:
             memory = layers.CrossBatchMemory(
@@ -71,7 +78,9 @@ class TwoTowers(models.Model):
             absent_targets="drop" if setting["shared"] else "error",
             memory=memory,
             num_hard_negatives=setting["hard"],
-            reduction="sum_over_batch_size",
+            reduction="mean_with_sample_weight"
+            if setting["top_k"]
+            else "sum_over_batch_size",
             global_negatives=global_negatives,
         )
 
@@ -99,9 +108,15 @@ class TwoTowers(models.Model):
         if self.setting["distinct"]:
             embedded["users"], options["query_rows"] = tf.unique(batch["users"])
             embedded["items"], options["candidate_rows"] = tf.unique(items)
+        users = self.user_vectors(embedded["users"])
+        candidates = self.item_vectors(embedded["items"])
+        if self.setting["top_k"]:
+            options["sample_weight"] = losses.top_k_weights(
+                users, candidates, tf.gather(self.kth_scores, batch["users"])
+            )
         return self.task(
-            self.user_vectors(embedded["users"]),
-            self.item_vectors(embedded["items"]),
+            users,
+            candidates,
             candidate_ids=items,
             compute_metrics=False,
             training=training,
@@ -126,6 +141,25 @@ class TwoTowers(models.Model):
             self.user_vectors(tf.range(self.users.shape[0])).numpy(),
             self.item_vectors(tf.range(self.items.shape[0])).numpy(),
         )
+
+
+class KthScores(keras.callbacks.Callback):
+    """Tells a model its users' K-th best scores after each epoch but the first."""
+
+    def __init__(self, k, steps):
+        super().__init__()
+        self.k, self.steps, self.done = k, steps, 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.done += 1
+        if self.done % self.steps or self.done == self.steps:
+            return
+        found = self.model.factors()
+        kth = [
+            np.partition(users @ found.items.T, -self.k, axis=1)[:, -self.k]
+            for users in np.array_split(found.users, -(-len(found.users) // 512))
+        ]
+        self.model.kth_scores.assign(np.concatenate(kth))
 
 
 def known_items(train):
@@ -172,5 +206,8 @@ def fit(train, setting, seed):
         )
     if uniform:
         data = uniform.attach(data, setting["uniform"], name="uniform", seed=seed)
-    model.fit(data.prefetch(2), verbose=2)
+    called = []
+    if setting["top_k"]:
+        called.append(KthScores(setting["top_k"], steps // setting["epochs"]))
+    model.fit(data.prefetch(2), verbose=2, callbacks=called)
     return model.factors()

@@ -49,6 +49,7 @@ def test_ease_equals_the_closed_form_among_items(split):
                 "margin": 0.5,
                 "shared": 0.1,
                 "bias": 0.5,
+                "top_k": 5,
             },
         ),
         pytest.param(
