@@ -3,8 +3,8 @@
 The same towers in all rows: an embedding of each user and item, of unit length, 64
 wide, batches of interactions with exact log-Q and 800 uniform negatives beside them,
 and all that a user has dropped. The best row has a share of the log of an item's count
-as one of the 64 dimensions. Nothing is searched here: settings are those that earlier trials,
-among them those of prototypes, chose on validation interactions; their log is
+as one of the 64 dimensions. Nothing is searched here: settings are those that earlier
+trials, nearly all of prototypes, chose on validation interactions; their log is
 `searches/losses_prototypes.csv`.
 """
 
