@@ -130,11 +130,10 @@ def _popularity(skew: dict[str, Any]) -> Iterator[dict[str, Any]]:
         )
         yield _recommendation(
             'Retrieval(positive="outside", negative_weight=1.22)',
-            f"With log q, and the most popular 1% of items at {percent(top)} of the "
-            "rows (Gini coefficient "
-            f"{gini:.2f}), the positive outside of the sum and heavier negatives "
-            "raised recall of head, torso and tail where it was measured; try "
-            "weights from 1.1 to 1.3.",
+            f"Where the most popular 1% of items have {percent(top)} of the rows (Gini "
+            f"coefficient {gini:.2f}), towers of unit vectors with log q gained recall "
+            "by it, most of it among popular items; weights from 1.1 to 1.3 are worth "
+            "a try.",
             skew[name],
             name,
         )
