@@ -131,9 +131,9 @@ def _popularity(skew: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield _recommendation(
             'Retrieval(positive="outside", negative_weight=1.22)',
             f"Where the most popular 1% of items have {percent(top)} of the rows (Gini "
-            f"coefficient {gini:.2f}), towers of unit vectors with log q gained overall "
-            "recall by it, among popular items, and lost some of the tail's. Try weights "
-            "from 1.1 to 1.3 where overall recall is what counts.",
+            f"coefficient {gini:.2f}), towers of unit vectors with log q gained "
+            "overall recall by it, among popular items, and lost some of the tail's. "
+            "Try weights from 1.1 to 1.3 where overall recall is what counts.",
             skew[name],
             name,
         )
