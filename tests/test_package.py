@@ -60,7 +60,12 @@ def test_public_names():
             "StaticFrequency",
             "StreamingFrequency",
         ],
-        "losses": ["FalseNegativeFilter", "SampledSigmoid", "SampledSoftmax"],
+        "losses": [
+            "FalseNegativeFilter",
+            "SampledSigmoid",
+            "SampledSoftmax",
+            "top_k_weights",
+        ],
         "metrics": [
             "CorpusRecall",
             "DistinctKeys",

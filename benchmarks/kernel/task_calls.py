@@ -1,4 +1,4 @@
-"""Calls of `tasks.Retrieval` that two commits are compared by.
+"""Calls of `tasks.Retrieval` that commits, and options, are compared by.
 
 Each builder takes a `Batch` and returns embeddings, to which gradients are taken, and
 a function from them to the loss. All use nothing but public names.
@@ -11,6 +11,7 @@ from benchmarks.kernel.batches import Batch
 
 TEMPERATURE = 0.1
 ROWS_A_REQUEST = 20  # On average, as in Online Retail.
+TARGETS, MARGIN, STRATA = 10, 0.65, 8
 
 
 def plain(batch):
@@ -47,7 +48,50 @@ def requests(batch):
     return embeddings, arguments, _corrected_task()
 
 
-def _corrected_task():
+def outside(batch):
+    """`corrected`, with the positive outside of the sum."""
+    return _with(batch, positive="outside")
+
+
+def weighted(batch):
+    """The same, with the weight that BSL takes."""
+    return _with(batch, positive="outside", negative_weight=1.22)
+
+
+def targets(batch):
+    """`corrected`, with ten further targets a row, of the batch's items.
+
+    Each item alike: what drops the other columns of popular ones is
+    `remove_accidental_hits`, and costs what it drops.
+    """
+    rng = np.random.default_rng(2)
+    chosen = rng.choice(np.unique(batch.ids), size=[batch.rows, TARGETS])
+    return _with(batch, {"target_ids": chosen}, absent_targets="drop")
+
+
+def filtered(batch):
+    """`corrected`, with a filter that hardly drops anything, as in a trained model.
+
+    These scores are of random vectors: their differences deviate by .18.
+    """
+    from tfrs_negatives.losses import FalseNegativeFilter
+
+    return _with(batch, false_negative_filter=FalseNegativeFilter(margin=MARGIN))
+
+
+def strata(batch):
+    """`corrected`, with items of eight strata."""
+    of_items = batch.ids % STRATA
+    arguments = {"query_strata": of_items[: batch.rows], "candidate_strata": of_items}
+    return _with(batch, arguments)
+
+
+def _with(batch, arguments=None, **options):
+    embeddings, corrections, _ = corrected(batch)
+    return embeddings, {**corrections, **(arguments or {})}, _corrected_task(**options)
+
+
+def _corrected_task(**options):
     from tfrs_negatives.layers import StreamingFrequency
     from tfrs_negatives.tasks import Retrieval
 
@@ -55,10 +99,20 @@ def _corrected_task():
         temperature=TEMPERATURE,
         remove_accidental_hits=True,
         sampling_correction=StreamingFrequency(),
+        **options,
     )
 
 
-CALLS = {"plain": plain, "corrected": corrected, "requests": requests}
+CALLS = {
+    "plain": plain,
+    "corrected": corrected,
+    "requests": requests,
+    "outside": outside,
+    "weighted": weighted,
+    "targets": targets,
+    "filtered": filtered,
+    "strata": strata,
+}
 
 
 def step(call, rows, extra, width, eager=False):

@@ -2,12 +2,13 @@
 
     python -m benchmarks.quality.run TABLE --data FOLDER --parallel 2
 
-TABLE is gowalla, ablation, requests, log_q, scale or serving; `configs/TABLE.py` says
-what it trains. Each subject that has a grid gets the same number of trials: drawn at
-random from it, and those of a second round if it has one. A trial trains with seed 0 on
-training interactions without a fifth of each user's, and is measured on those; the
-held-out interactions of the table are never looked at. The setting of the highest
-Recall@20 then trains with three seeds and is measured on the held-out interactions.
+TABLE is gowalla, ablation, requests, log_q, scale, serving or losses;
+`configs/TABLE.py` says what it trains. Each subject that has a grid gets the same
+number of trials: drawn at random from it, and those of a second round if it has one. A
+trial trains with seed 0 on training interactions without a fifth of each user's, and is
+measured on those; the held-out interactions of the table are never looked at. The
+setting of the highest Recall@20 then trains with three seeds and is measured on the
+held-out interactions.
 
 Trials are rows of `searches/TABLE.csv`, runs of `runs/TABLE.csv`; each is a process of
 its own and writes its rows when it ends. What these files hold is not run again: a

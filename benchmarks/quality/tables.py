@@ -5,7 +5,7 @@ import json
 from benchmarks.quality import results
 from benchmarks.quality.subjects import as_text, module_of
 
-NAMES = "gowalla", "ablation", "requests", "log_q", "scale", "serving"
+NAMES = "gowalla", "ablation", "requests", "log_q", "scale", "serving", "losses"
 
 
 def load(name):

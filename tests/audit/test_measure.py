@@ -170,6 +170,7 @@ def test_good_numbers_ask_for_nothing(report):
     good["table"]["popularity"].update(
         gini=0.1, top_1_percent_share=0.01, tail_row_share=0.7, tail_item_share=0.8
     )
+    good["table"].update(items=40_001, users=10, distinct_pairs=1_000)
     for setting in good["settings"]:
         setting["distinct_users"]["value"] = 0.9 * setting["batch_size"]
         setting["tail_items_seen"] = 1.0
@@ -187,6 +188,47 @@ def test_good_numbers_ask_for_nothing(report):
             setting["tail_items_seen"] = 0.9
     named = [one["threshold"] for one in recommendations(bad)]
     assert named == ["false_negative_rate", "sorted_over_shuffled", "tail_items_seen"]
+
+
+def test_the_catalogue_and_teachers_are_for_small_and_sparse_tables(report):
+    """At the threshold they are asked for, beyond it not."""
+    case = json.loads(json.dumps(report))
+    for items, pairs, expected in (
+        (40_000, 801, {"catalogue_items"}),
+        (40_001, 800, {"share_of_items_had"}),
+        (1_000, 20, {"catalogue_items", "share_of_items_had"}),
+        (40_001, 2_000, set()),
+    ):
+        case["table"].update(items=items, users=10, distinct_pairs=pairs)
+        found = {one["threshold"]: one for one in recommendations(case)}
+        assert expected == set(found) & {"catalogue_items", "share_of_items_had"}
+        if "catalogue_items" in found:
+            assert found["catalogue_items"]["measured"] == items
+            assert f"All {items:,} items" in found["catalogue_items"]["reason"]
+        if "share_of_items_had" in found:
+            share = pairs / (10 * items)
+            assert found["share_of_items_had"]["measured"] == share
+            assert f"had {percent(share)} of" in found["share_of_items_had"]["reason"]
+
+
+@pytest.mark.parametrize(
+    ("gini", "top", "decides"),
+    [(0.6, 0.0, "gini"), (0.1, 0.1, "top_1_percent_share"), (0.5, 0.09, None)],
+)
+def test_skew_asks_for_log_q_and_the_loss_that_goes_with_it(report, gini, top, decides):
+    case = json.loads(json.dumps(report))
+    case["table"]["popularity"].update(gini=gini, top_1_percent_share=top)
+    found = [
+        one["setting"] for one in recommendations(case) if one["threshold"] == decides
+    ]
+    assert found == (
+        [
+            "Retrieval(sampling_correction=layers.StreamingFrequency())",
+            'Retrieval(positive="outside", negative_weight=1.22)',
+        ]
+        if decides
+        else []
+    )
 
 
 def of_one_batch(make_table, num_items, num_users):

@@ -176,6 +176,8 @@ def negatives(folder):
     }
     return {
         "tf": tf,
+        "np": np,
+        "num_users": USERS,
         "samplers": tn.samplers,
         "layers": tn.layers,
         "losses": tn.losses,
@@ -186,6 +188,7 @@ def negatives(folder):
         "items": EMBEDDINGS["item"][:USERS],
         "features": {
             "user": tf.constant(["", "", *USER_IDS[2:]]),
+            "user_number": tf.range(USERS),
             "item": ITEM_IDS[:USERS],
             "known_positives": LISTS,
             "negatives": {"item": ITEM_IDS[drawn]},

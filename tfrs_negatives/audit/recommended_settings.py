@@ -23,6 +23,8 @@ THRESHOLDS = {
     "hard_false_negative_rate": 0.02,
     "uniform_gradient_share": 0.05,
     "negatives_probability": 0.1,
+    "catalogue_items": 40_000,
+    "share_of_items_had": 0.002,
 }
 
 
@@ -47,6 +49,7 @@ def recommendations(report: dict[str, Any]) -> list[dict[str, Any]]:
         *_masks(here, by_order, size),
         *_popularity(report["table"]["popularity"]),
         *_batches(here, by_order, size),
+        *_losses(report["table"]),
     ]
     if "model" in report:
         found += _model(report, here, size)
@@ -125,6 +128,15 @@ def _popularity(skew: dict[str, Any]) -> Iterator[dict[str, Any]]:
             skew[name],
             name,
         )
+        yield _recommendation(
+            'Retrieval(positive="outside", negative_weight=1.22)',
+            f"Where the most popular 1% of items have {percent(top)} of the rows (Gini "
+            f"coefficient {gini:.2f}), towers of unit vectors with log q gained "
+            "overall recall by it, among popular items, and lost some of the tail's. "
+            "Try weights from 1.1 to 1.3 where overall recall is what counts.",
+            skew[name],
+            name,
+        )
     rows, items = skew["tail_row_share"], skew["tail_item_share"]
     if items and rows / items <= THRESHOLDS["tail_rows_over_items"]:
         yield _recommendation(
@@ -196,6 +208,29 @@ def _distinct_loss(here: dict[str, Any], size: int) -> Iterator[dict[str, Any]]:
             "alone): for towers that see nothing of single rows.",
             factor,
             "distinct_loss_factor",
+        )
+
+
+def _losses(table: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """What the loss can be given beside the batch."""
+    items = table["items"]
+    if items <= THRESHOLDS["catalogue_items"]:
+        yield _recommendation(
+            "samplers.Catalogue(items)",
+            f"All {items:,} items fit as columns of every batch: the softmax over the "
+            "catalogue, without the noise of sampling, for a few times the step.",
+            items,
+            "catalogue_items",
+        )
+    share = table["distinct_pairs"] / (table["users"] * items)
+    if share <= THRESHOLDS["share_of_items_had"]:
+        yield _recommendation(
+            "teachers.blend([teachers.EASE(l2), teachers.ItemNeighbours()])",
+            f"A user has had {percent(share)} of the items: most of what they would "
+            "like was never recorded. What other models rank highest for them are "
+            "targets to learn from.",
+            share,
+            "share_of_items_had",
         )
 
 

@@ -8,6 +8,10 @@ negatives, `hard` how many of the hardest of a row are kept. `taught` is the sha
 row's weight that what `teachers.py` suggests to its user gets. `distinct` embeds what
 repeats in a batch once: the same loss, cheaper where batches are large. `bias` is a
 share of the log of an item's count that is one dimension of its score.
+`margin` is that of a false-negative filter whose guide are the towers. `shared` is the
+share of a row's weight that other items of its user in the batch get. `top_k` is the K
+of `losses.top_k_weights`, whose K-th scores are those of all items after each epoch but
+the first.
 """
 
 import numpy as np
@@ -16,7 +20,7 @@ import tensorflow as tf
 from benchmarks.quality import in_batch
 from benchmarks.quality.models import teachers
 from benchmarks.quality.rankers import Factors
-from tfrs_negatives import layers, models, samplers, tasks
+from tfrs_negatives import layers, losses, models, samplers, tasks
 
 keras = tf.keras
 
@@ -33,6 +37,9 @@ PLAIN = {
     "taught": 0.0,
     "bias": 0.0,
     "distinct": False,
+    "margin": None,
+    "shared": 0.0,
+    "top_k": None,
 }
 
 
@@ -45,7 +52,12 @@ class TwoTowers(models.Model):
         counts = np.maximum(train.item_counts(), 1).astype(np.float32)
         scale = setting["temperature"] * setting["bias"]
         self.biases = tf.constant(scale * np.log(counts)[:, np.newaxis])
-        self.known = known_items(train) if setting["known"] else None
+        needs_known = setting["known"] or setting["shared"]
+        self.known = known_items(train) if needs_known else None
+        # Of each user, once there are any; below all scores until then.
+        self.kth_scores = tf.Variable(
+            tf.fill([train.num_users], -np.inf), trainable=False, name="kth_scores"
+        )
         memory = None
         if setting["memory"]:
             memory = layers.CrossBatchMemory(
@@ -60,10 +72,15 @@ class TwoTowers(models.Model):
             sampling_correction=correction(train, setting, uniform),
             positive=setting["positive"],
             negative_weight=setting["negative_weight"],
-            target_share=setting["taught"] or None,
+            false_negative_filter=setting["margin"]
+            and losses.FalseNegativeFilter(margin=setting["margin"]),
+            target_share=setting["taught"] or setting["shared"] or None,
+            absent_targets="drop" if setting["shared"] else "error",
             memory=memory,
             num_hard_negatives=setting["hard"],
-            reduction="sum_over_batch_size",
+            reduction="mean_with_sample_weight"
+            if setting["top_k"]
+            else "sum_over_batch_size",
             global_negatives=global_negatives,
         )
 
@@ -78,7 +95,11 @@ class TwoTowers(models.Model):
         if self.setting["same_key"]:
             options["query_keys"] = batch["users"]
         if self.known is not None:
-            options["known_positive_ids"] = tf.gather(self.known, batch["users"])
+            known = tf.gather(self.known, batch["users"])
+            if self.setting["known"]:
+                options["known_positive_ids"] = known
+            if self.setting["shared"]:
+                options["target_ids"] = known
         if "suggested" in batch:
             options["target_ids"] = batch["suggested"]
             options["target_weights"] = batch["shares"]
@@ -87,9 +108,15 @@ class TwoTowers(models.Model):
         if self.setting["distinct"]:
             embedded["users"], options["query_rows"] = tf.unique(batch["users"])
             embedded["items"], options["candidate_rows"] = tf.unique(items)
+        users = self.user_vectors(embedded["users"])
+        candidates = self.item_vectors(embedded["items"])
+        if self.setting["top_k"]:
+            options["sample_weight"] = losses.top_k_weights(
+                users, candidates, tf.gather(self.kth_scores, batch["users"])
+            )
         return self.task(
-            self.user_vectors(embedded["users"]),
-            self.item_vectors(embedded["items"]),
+            users,
+            candidates,
             candidate_ids=items,
             compute_metrics=False,
             training=training,
@@ -114,6 +141,25 @@ class TwoTowers(models.Model):
             self.user_vectors(tf.range(self.users.shape[0])).numpy(),
             self.item_vectors(tf.range(self.items.shape[0])).numpy(),
         )
+
+
+class KthScores(keras.callbacks.Callback):
+    """Tells a model its users' K-th best scores after each epoch but the first."""
+
+    def __init__(self, k, steps):
+        super().__init__()
+        self.k, self.steps, self.done = k, steps, 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.done += 1
+        if self.done % self.steps or self.done == self.steps:
+            return
+        found = self.model.factors()
+        kth = [
+            np.partition(users @ found.items.T, -self.k, axis=1)[:, -self.k]
+            for users in np.array_split(found.users, -(-len(found.users) // 512))
+        ]
+        self.model.kth_scores.assign(np.concatenate(kth))
 
 
 def known_items(train):
@@ -160,5 +206,8 @@ def fit(train, setting, seed):
         )
     if uniform:
         data = uniform.attach(data, setting["uniform"], name="uniform", seed=seed)
-    model.fit(data.prefetch(2), verbose=2)
+    called = []
+    if setting["top_k"]:
+        called.append(KthScores(setting["top_k"], steps // setting["epochs"]))
+    model.fit(data.prefetch(2), verbose=2, callbacks=called)
     return model.factors()

@@ -37,6 +37,21 @@ def test_ease_equals_the_closed_form_among_items(split):
         ("peers.als", {"regularization": 0.1, "alpha": 40.0}),
         ("peers.bpr", {"regularization": 0.001, "learning_rate": 0.1}),
         ("models.two_tower", {"batch": 50}),
+        (
+            "models.two_tower",
+            {
+                "batch": 50,
+                "log_q": "exact",
+                "positive": "outside",
+                "negative_weight": 1.2,
+                "known": True,
+                "uniform": 40,
+                "margin": 0.5,
+                "shared": 0.1,
+                "bias": 0.5,
+                "top_k": 5,
+            },
+        ),
         pytest.param(
             "models.two_tower",
             {
