@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 OUTPUT ?= demo
 PYTEST = $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-.PHONY: demo test test-slow test-benchmarks lint clean
+.PHONY: demo docs test test-slow test-benchmarks lint clean
 
 # Trains plain TFRS and tfrs_negatives on MovieLens, compares them, exports, queries.
 demo: $(VENV)/demo.installed
@@ -33,10 +33,15 @@ lint: $(VENV)/test.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# The site, in build/site. A warning, a link that leads nowhere or a public name without a
+# docstring fails it. (The variable spares builds a notice about the next MkDocs.)
+docs: $(VENV)/docs.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
 $(VENV)/%.installed: setup.cfg pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --editable ".[$*]"
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(OUTPUT) .coverage .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(OUTPUT) build .coverage .pytest_cache .ruff_cache .mypy_cache

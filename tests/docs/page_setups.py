@@ -274,7 +274,7 @@ def towers(folder):
 SETUPS = {
     "docs/distribution.md": distribution,
     "docs/evaluation.md": evaluation,
-    "docs/index.md": index,
+    "docs/retrieval_index.md": index,
     "docs/metrics.md": metrics,
     "docs/mining.md": mining,
     "docs/models.md": models,
@@ -374,7 +374,7 @@ def _check_distribution(names):
 CHECKS = {
     "docs/distribution.md": _check_distribution,
     "docs/evaluation.md": _check_evaluation,
-    "docs/index.md": _check_index,
+    "docs/retrieval_index.md": _check_index,
     "docs/metrics.md": _check_metrics,
     "docs/models.md": _check_models,
     "docs/negatives.md": _check_negatives,

@@ -37,7 +37,7 @@ SLOW = ("docs/distribution.md",)
     ],
 )
 def test_python(page, tmp_path, monkeypatch):
-    if page in ("docs/index.md", "docs/mining.md"):
+    if page in ("docs/retrieval_index.md", "docs/mining.md"):
         pytest.importorskip("scann")
     monkeypatch.chdir(tmp_path)
     names = SETUPS[page](tmp_path)

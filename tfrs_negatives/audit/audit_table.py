@@ -62,14 +62,17 @@ class AuditTable:
 
     @property
     def num_users(self) -> int:
+        """How many users there are."""
         return len(self.user_ids)
 
     @property
     def num_items(self) -> int:
+        """How many items there are."""
         return len(self.item_ids)
 
     @property
     def num_requests(self) -> int:
+        """How many requests there are."""
         return int(self.request.max()) + 1
 
 

@@ -135,7 +135,7 @@ class RefreshNegatives(keras.callbacks.Callback):
           step: The training step that the weights are of.
 
         Raises:
-          Whatever goes wrong, whatever `on_error`; the old table then stays.
+          Exception: Whatever goes wrong, with any `on_error`. The old table stays.
         """
         self._finish()
         self._attempted = step

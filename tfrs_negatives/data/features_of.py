@@ -61,6 +61,7 @@ class KeyedFeatures:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The columns but for `key`."""
         return tuple(self._columns)
 
     def __call__(self, ids: TensorLike) -> dict[str, tf.Tensor]:

@@ -153,7 +153,7 @@ class CrossBatchMemory(keras.layers.Layer):
           num_keys: An int.
 
         Raises:
-          As `call` does.
+          ValueError, tf.errors.InvalidArgumentError: As for a call.
         """
         if num_keys != self.num_keys:
             raise ValueError(

@@ -131,6 +131,7 @@ class Catalogue:
 
     @functools.cached_property
     def log_q(self) -> CatalogueLogQ:
+        """The log of how many columns hold an item, a `sampling_correction`."""
         return CatalogueLogQ(self.num_items)
 
     def columns(self, ids: TensorLike) -> CatalogueColumns:

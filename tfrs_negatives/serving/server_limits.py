@@ -80,6 +80,7 @@ class Limits:
             )
 
     def num_threads(self) -> int:
+        """How many batches run at a time."""
         return self.threads or os.cpu_count() or 1
 
     def check_bytes(self, size: int) -> None:
