@@ -101,6 +101,14 @@ class Catalogue:
     Raises:
       ValueError: As `samplers.Uniform`: no items, ids that repeat; more items than
         `max_bytes` has room for.
+
+    Example:
+      >>> catalogue = tn.samplers.Catalogue(["tea", "milk", "jam"])
+      >>> columns = catalogue.columns(tf.constant(["jam"]))  # A batch of one row.
+      >>> columns.ids.numpy().tolist()
+      [b'jam', b'tea', b'milk', b'jam']
+      >>> columns.rows.numpy().tolist()
+      [2, 0, 1, 2]
     """
 
     def __init__(
