@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 OUTPUT ?= demo
 PYTEST = $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-.PHONY: demo docs test test-slow test-benchmarks lint clean
+.PHONY: demo docs test test-slow test-benchmarks test-wheel lint clean
 
 # Trains plain TFRS and tfrs_negatives on MovieLens, compares them, exports, queries.
 demo: $(VENV)/demo.installed
@@ -27,6 +27,29 @@ test-slow: lint
 test-benchmarks: $(VENV)/test-benchmarks.installed
 	TF_USE_LEGACY_KERAS=1 $(PYTEST) tests/benchmarks
 	TF_USE_LEGACY_KERAS=0 $(PYTEST) tests/benchmarks
+
+# The package as users get it: the sdist installs in an environment of its own, and the
+# wheel passes the sdist's tests there, in a folder that does not hold the package.
+WHEEL := build/wheel
+WHEEL_TESTS ?= tests/test_package.py tests/docs tests/layers tests/losses tests/tasks
+test-wheel:
+	rm -rf $(WHEEL)
+	$(PYTHON) -m venv $(WHEEL)/venv
+	$(WHEEL)/venv/bin/python -m pip install --quiet build
+	$(WHEEL)/venv/bin/python -m build --outdir $(WHEEL)/dist
+	$(WHEEL)/venv/bin/python -m pip install --quiet $(WHEEL)/dist/*.tar.gz
+	$(WHEEL)/venv/bin/tfrs-negatives --version
+	$(WHEEL)/venv/bin/python -m pip install --quiet --force-reinstall --no-deps \
+		$(WHEEL)/dist/*.whl
+	$(WHEEL)/venv/bin/python -m pip install --quiet \
+		"$$(echo $(CURDIR)/$(WHEEL)/dist/*.whl)[test]"
+	folder=$$(mktemp --directory) && \
+	tar --extract --gzip --strip-components 1 --directory $$folder \
+		--file $(WHEEL)/dist/*.tar.gz && \
+	rm -r $$folder/tfrs_negatives && cd $$folder && \
+	TF_USE_LEGACY_KERAS=1 $(CURDIR)/$(WHEEL)/venv/bin/pytest $(WHEEL_TESTS) && \
+	TF_USE_LEGACY_KERAS=0 $(CURDIR)/$(WHEEL)/venv/bin/pytest $(WHEEL_TESTS) && \
+	rm -rf $$folder
 
 lint: $(VENV)/test.installed
 	$(BIN)/ruff check .
