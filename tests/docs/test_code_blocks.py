@@ -20,8 +20,10 @@ for _block in blocks("python"):
     PYTHON[_block.page].append(_block)
 
 
-# Four replicas take long to trace.
-SLOW = ("docs/distribution.md",)
+SLOW = {
+    "docs/distribution.md": "four replicas take long to trace",
+    "docs/quickstart.md": "three models are trained and evaluated",
+}
 
 
 @pytest.mark.parametrize(
@@ -29,9 +31,7 @@ SLOW = ("docs/distribution.md",)
     [
         pytest.param(
             p,
-            marks=pytest.mark.slow(reason="four replicas take long to trace")
-            if p in SLOW
-            else (),
+            marks=pytest.mark.slow(reason=SLOW[p]) if p in SLOW else (),
         )
         for p in PYTHON
     ],
