@@ -15,6 +15,7 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = "tfrs_negatives"
 
 # What Keras calls, and says in its own documentation what it is.
 OF_KERAS = {
@@ -48,7 +49,7 @@ OF_KERAS = {
 def package() -> griffe.Module:
     """The package, read and not imported."""
     loader = griffe.GriffeLoader(search_paths=[ROOT], allow_inspection=False)
-    loaded = loader.load("tfrs_negatives")
+    loaded = loader.load(PACKAGE)
     loader.resolve_aliases(external=False)
     return loaded
 
@@ -62,9 +63,14 @@ def names_of(module: griffe.Module) -> list[str]:
 
 
 def public_modules() -> dict[str, list[str]]:
-    """The names of each public module."""
-    modules = [name for name in names_of(package()) if name != "__version__"]
-    return {name: names_of(package()[name]) for name in sorted(modules)}
+    """The names of each public module, and of the package what is no module itself."""
+    package_names = [name for name in names_of(package()) if name != "__version__"]
+    modules = [name for name in package_names if package()[name].is_module]
+    others = [name for name in package_names if name not in modules]
+    found = {PACKAGE: others} if others else {}
+    for name in sorted(modules):
+        found[f"{PACKAGE}.{name}"] = names_of(package()[name])
+    return found
 
 
 def undocumented(path: str, item: griffe.Object) -> list[str]:
@@ -72,7 +78,7 @@ def undocumented(path: str, item: griffe.Object) -> list[str]:
     missing = [] if item.docstring else [path]
     if not item.is_class:
         return missing
-    bases = [base for base in item.mro() if base.path.startswith("tfrs_negatives.")]
+    bases = [base for base in item.mro() if base.path.startswith(f"{PACKAGE}.")]
     for name, member in item.members.items():
         if name.startswith("_") or name.isupper() or name in OF_KERAS:
             continue
@@ -84,25 +90,42 @@ def undocumented(path: str, item: griffe.Object) -> list[str]:
     return missing
 
 
+def object_at(path: str) -> griffe.Object:
+    """A module or what it has, where it is defined."""
+    inside = path.removeprefix(PACKAGE).lstrip(".")
+    item = package()[inside] if inside else package()
+    return item.final_target if item.is_alias else item
+
+
+def place_of(module: str) -> str:
+    """Where the page of a module is on the site."""
+    return f"reference/{module}.md"
+
+
 def reference_page(module: str, names: list[str]) -> str:
     """The page of a module, for mkdocstrings to fill."""
-    path = f"tfrs_negatives.{module}"
-    lines = [f"# {path}", "", package()[module].docstring.value, ""]
+    lines = [f"# {module}", "", object_at(module).docstring.value, ""]
     for name in names:
-        lines += [f"::: {path}.{name}", ""]
+        lines += [f"::: {module}.{name}", ""]
     return "\n".join(lines)
+
+
+def on_config(config: MkDocsConfig) -> MkDocsConfig:
+    """Lists the pages where `nav` has an empty `Reference`."""
+    places = [place_of(module) for module in public_modules()]
+    (section,) = [item for item in config.nav if "Reference" in item]
+    section["Reference"] = places
+    return config
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     missing = []
     for module, names in public_modules().items():
         for name in names:
-            item = package()[module][name]
-            item = item.final_target if item.is_alias else item
-            missing += undocumented(f"{module}.{name}", item)
-        place = f"reference/tfrs_negatives.{module}.md"
+            path = f"{module}.{name}"
+            missing += undocumented(path, object_at(path))
         page = reference_page(module, names)
-        files.append(File.generated(config, place, content=page))
+        files.append(File.generated(config, place_of(module), content=page))
     if missing:
         raise PluginError(f"Public names without a docstring: {', '.join(missing)}.")
     return files

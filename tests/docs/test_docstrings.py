@@ -23,11 +23,15 @@ SECTIONS = (
     "Reference",
     "Example",
 )
+NAMES = {name: getattr(tn, name) for name in dir(tn) if name != "__version__"}
 PUBLIC = {
-    f"{module}.{name}": getattr(getattr(tn, module), name)
-    for module in dir(tn)
-    if module != "__version__"
-    for name in getattr(tn, module).__all__
+    **{name: value for name, value in NAMES.items() if not inspect.ismodule(value)},
+    **{
+        f"{module}.{name}": getattr(value, name)
+        for module, value in NAMES.items()
+        if inspect.ismodule(value)
+        for name in value.__all__
+    },
 }
 CLASSES = [name for name, value in PUBLIC.items() if inspect.isclass(value)]
 EXAMPLES = [name for name, value in PUBLIC.items() if "Example:" in value.__doc__]
