@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 
 import tfrs_negatives as tn
+from tfrs_negatives._keras import IS_KERAS_3
 
 SECTIONS = (
     "Args",
@@ -35,6 +36,8 @@ PUBLIC = {
 }
 CLASSES = [name for name, value in PUBLIC.items() if inspect.isclass(value)]
 EXAMPLES = [name for name, value in PUBLIC.items() if "Example:" in value.__doc__]
+# Examples of these, and not those of the others, are the same whichever Keras there is.
+FREE_OF_KERAS = ("audit.", "data.", "losses.", "serving.", "teachers.")
 NEEDS = {"index.ScaNN": "scann", "serving.Server": "grpc"}
 
 _HEADING = re.compile(r"^([A-Z][a-z]+(?: [a-z]+)?):$", re.MULTILINE)
@@ -58,7 +61,14 @@ def test_every_class_has_an_example():
     assert not set(CLASSES) - set(EXAMPLES)
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+def under_its_keras(name):
+    """A parameter that is slow under Keras 3 where Keras 2 says all there is to say."""
+    free = IS_KERAS_3 and name.startswith(FREE_OF_KERAS)
+    slow = pytest.mark.slow(reason="no Keras: fast under Keras 2")
+    return pytest.param(name, marks=slow if free else ())
+
+
+@pytest.mark.parametrize("name", map(under_its_keras, EXAMPLES))
 def test_example(name):
     if name in NEEDS:
         pytest.importorskip(NEEDS[name])

@@ -122,6 +122,7 @@ def test_a_train_step_descends_the_gradient():
         np.testing.assert_allclose(variable, value - 0.5 * gradient, atol=1e-5)
 
 
+@pytest.mark.slow(reason="checkpoints of the task and of every layer are fast")
 def test_weights_save_and_load(tmp_path):
     options = {"sampling_correction": StreamingFrequency(100)}
     model = TwoTower(**options)
