@@ -74,7 +74,7 @@ class CorpusRecall(keras.layers.Layer):
         ids, and positives are known by their embeddings.
       measures: None: the hit rate, by TFRS's name
         "factorized_top_k/top_10_categorical_accuracy". Or some of "recall", "ndcg",
-        "mrr" and "hit_rate", named as in "corpus/ndcg@10"; see `metrics.measures`.
+        "mrr" and "hit_rate", named as in "corpus/ndcg@10".
       popularity: `PopularityBands`, to average also over the positives of each band
         alone, named as in "corpus/tail/ndcg@10"; needs ids.
 
