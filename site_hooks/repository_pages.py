@@ -37,8 +37,9 @@ def source_of(place: str) -> str:
 
 
 def place_of(source: str) -> str:
-    """Where a file of the repository is on the site."""
-    return PAGES.get(source, source.removeprefix("docs/"))
+    """Where a file of the repository is on the site. A notebook is a page there."""
+    place = PAGES.get(source, source.removeprefix("docs/"))
+    return place.removesuffix(".ipynb") + ".md" if place.endswith(".ipynb") else place
 
 
 def with_links_of_the_site(markdown: str, place: str) -> tuple[str, set[str]]:
