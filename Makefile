@@ -46,7 +46,7 @@ test-wheel:
 	folder=$$(mktemp --directory) && \
 	tar --extract --gzip --strip-components 1 --directory $$folder \
 		--file $(WHEEL)/dist/*.tar.gz && \
-	rm -r $$folder/tfrs_negatives && cd $$folder && \
+	rm -r $$folder/tfrs_negatives && cd $$folder && unset PYTHONPATH && \
 	TF_USE_LEGACY_KERAS=1 $(CURDIR)/$(WHEEL)/venv/bin/pytest $(WHEEL_TESTS) && \
 	TF_USE_LEGACY_KERAS=0 $(CURDIR)/$(WHEEL)/venv/bin/pytest $(WHEEL_TESTS) && \
 	rm -rf $$folder
