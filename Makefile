@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 OUTPUT ?= demo
 PYTEST = $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-.PHONY: demo test test-slow test-benchmarks lint clean
+.PHONY: demo docs test test-slow test-benchmarks test-wheel lint clean
 
 # Trains plain TFRS and tfrs_negatives on MovieLens, compares them, exports, queries.
 demo: $(VENV)/demo.installed
@@ -28,10 +28,38 @@ test-benchmarks: $(VENV)/test-benchmarks.installed
 	TF_USE_LEGACY_KERAS=1 $(PYTEST) tests/benchmarks
 	TF_USE_LEGACY_KERAS=0 $(PYTEST) tests/benchmarks
 
+# The package as users get it: the sdist installs in an environment of its own, and the
+# wheel passes the sdist's tests there, in a folder that does not hold the package.
+WHEEL := build/wheel
+WHEEL_TESTS ?= tests/test_package.py tests/docs tests/layers tests/losses tests/tasks
+test-wheel:
+	rm -rf $(WHEEL)
+	$(PYTHON) -m venv $(WHEEL)/venv
+	$(WHEEL)/venv/bin/python -m pip install --quiet build
+	$(WHEEL)/venv/bin/python -m build --outdir $(WHEEL)/dist
+	$(WHEEL)/venv/bin/python -m pip install --quiet $(WHEEL)/dist/*.tar.gz
+	$(WHEEL)/venv/bin/tfrs-negatives --version
+	$(WHEEL)/venv/bin/python -m pip install --quiet --force-reinstall --no-deps \
+		$(WHEEL)/dist/*.whl
+	$(WHEEL)/venv/bin/python -m pip install --quiet \
+		"$$(echo $(CURDIR)/$(WHEEL)/dist/*.whl)[test]"
+	folder=$$(mktemp --directory) && \
+	tar --extract --gzip --strip-components 1 --directory $$folder \
+		--file $(WHEEL)/dist/*.tar.gz && \
+	rm -r $$folder/tfrs_negatives && cd $$folder && unset PYTHONPATH && \
+	TF_USE_LEGACY_KERAS=1 $(CURDIR)/$(WHEEL)/venv/bin/pytest $(WHEEL_TESTS) && \
+	TF_USE_LEGACY_KERAS=0 $(CURDIR)/$(WHEEL)/venv/bin/pytest $(WHEEL_TESTS) && \
+	rm -rf $$folder
+
 lint: $(VENV)/test.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site, in build/site. A warning, a link that leads nowhere or a public name without a
+# docstring fails it. (The variable spares builds a notice about the next MkDocs.)
+docs: $(VENV)/docs.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 $(VENV)/%.installed: setup.cfg pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -39,4 +67,4 @@ $(VENV)/%.installed: setup.cfg pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) $(OUTPUT) .coverage .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) $(OUTPUT) build .coverage .pytest_cache .ruff_cache .mypy_cache

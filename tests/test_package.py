@@ -188,6 +188,9 @@ def test_version_is_the_literal():
     version = importlib.import_module("tfrs_negatives.version").__version__
     assert tfrs_negatives.__version__ == version
     assert importlib.metadata.version("tfrs_negatives") == version
+    root = pathlib.Path(__file__).parents[1]
+    assert f"\nversion: {version}\n" in (root / "CITATION.cff").read_text()
+    assert f"\n## [{version}] - " in (root / "CHANGELOG.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ class Block:
     """One fenced block.
 
     Attributes:
-      page: Its page, such as "docs/index.md".
+      page: Its page, such as "docs/retrieval_index.md".
       line: The number of its first line.
       language: "python", "sh", "diff", ... or "".
       text: What it holds.

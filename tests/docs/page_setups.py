@@ -209,6 +209,18 @@ def negatives(folder):
     }
 
 
+def quickstart(folder):
+    """User n takes the items that have its remainder by 4, again and again."""
+    users = RNG.integers(0, USERS, 1000)
+    items = users % 4 + 4 * RNG.integers(0, 5, 1000)
+    lines = [
+        f"user {u},item {i},{t}"
+        for t, (u, i) in enumerate(zip(users, items, strict=True))
+    ]
+    (folder / "log.csv").write_text("\n".join(["user,item,time", *lines]))
+    return {}
+
+
 def ranking(folder):
     strategy = tf.distribute.OneDeviceStrategy("CPU:0")
     with strategy.scope():
@@ -291,12 +303,13 @@ def recommender(folder):
 SETUPS = {
     "docs/distribution.md": distribution,
     "docs/evaluation.md": evaluation,
-    "docs/index.md": index,
+    "docs/retrieval_index.md": index,
     "docs/metrics.md": metrics,
     "docs/mining.md": mining,
     "docs/models.md": models,
     "docs/negatives.md": negatives,
     "docs/performance.md": performance,
+    "docs/quickstart.md": quickstart,
     "docs/ranking.md": ranking,
     "docs/requests.md": requests,
     "docs/serving.md": serving,
@@ -357,6 +370,12 @@ def _check_performance(names):
     assert names["model"].optimizer.iterations.numpy() == 4
 
 
+def _check_quickstart(names):
+    assert names["answer"]["ids"].shape == [1, 10]
+    # What a user has is left out, and nothing else is of its remainder.
+    assert 0 <= names["recall"](names["mixed"]) <= 1
+
+
 def _check_ranking(names):
     x, y = np.ones([4, 3], np.float32), np.ones([4, 1], np.float32)
     names["ranker"].fit(x, y, verbose=0)
@@ -392,11 +411,12 @@ def _check_distribution(names):
 CHECKS = {
     "docs/distribution.md": _check_distribution,
     "docs/evaluation.md": _check_evaluation,
-    "docs/index.md": _check_index,
+    "docs/retrieval_index.md": _check_index,
     "docs/metrics.md": _check_metrics,
     "docs/models.md": _check_models,
     "docs/negatives.md": _check_negatives,
     "docs/performance.md": _check_performance,
+    "docs/quickstart.md": _check_quickstart,
     "docs/ranking.md": _check_ranking,
     "docs/requests.md": _check_requests,
     "docs/teachers.md": _check_teachers,

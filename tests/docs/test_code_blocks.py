@@ -23,6 +23,7 @@ for _block in blocks("python"):
 # Why pages are slow.
 SLOW = {
     "docs/distribution.md": "four replicas take long to trace",
+    "docs/quickstart.md": "three models are trained and evaluated",
     "docs/recommender.md": "trains two models",
 }
 
@@ -38,7 +39,7 @@ SLOW = {
     ],
 )
 def test_python(page, tmp_path, monkeypatch):
-    if page in ("docs/index.md", "docs/mining.md"):
+    if page in ("docs/retrieval_index.md", "docs/mining.md"):
         pytest.importorskip("scann")
     monkeypatch.chdir(tmp_path)
     names = SETUPS[page](tmp_path)
@@ -109,6 +110,6 @@ def test_other_commands():
         elif words[0] == "pip":
             extras = re.findall(r"\[(.+?)\]", " ".join(words))
             for extra in re.split(r",\s*", ",".join(extras)):
-                pattern = rf"^{extra} =$"
+                pattern = rf"^{extra} = *$"  # An sdist has spaces there.
                 assert not extra or re.search(pattern, setup.read_text(), re.MULTILINE)
     assert seen["python"] >= 5 and seen["make"] == 2 and seen["pip"] >= 2

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from grids import only_under
 
 from tfrs_negatives.index import BruteForce, ScaNN
 from tfrs_negatives.metrics import CorpusRecall, PopularityBands
@@ -112,6 +113,7 @@ def test_datasets_that_only_reading_tells_about(embeddings, message):
     assert float(metric.result()[0]) == 0
 
 
+@only_under(keras_3=False, reason="the same corpus under Keras 2")
 def test_a_dataset_of_unknown_width():
     corpus = tf.data.Dataset.from_generator(
         lambda: iter([CORPUS]), output_signature=tf.TensorSpec([None, None])

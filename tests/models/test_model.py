@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from grids import some_of
 
 from tfrs_negatives._keras import IS_KERAS_3, keras
 from tfrs_negatives.layers import MixedLogQ, StreamingFrequency
@@ -122,6 +123,7 @@ def test_a_train_step_descends_the_gradient():
         np.testing.assert_allclose(variable, value - 0.5 * gradient, atol=1e-5)
 
 
+@pytest.mark.slow(reason="checkpoints of the task and of every layer are fast")
 def test_weights_save_and_load(tmp_path):
     options = {"sampling_correction": StreamingFrequency(100)}
     model = TwoTower(**options)
@@ -189,7 +191,7 @@ def test_a_batch_by_itself():
     assert logs[0]["loss"] == pytest.approx(logs[1]["loss"], rel=1e-5)
 
 
-@pytest.mark.parametrize("ragged", [True, False])
+@pytest.mark.parametrize("ragged", some_of([True, False], fast=[True]))
 def test_fit_learns_from_targets_that_are_attached_to_batches(ragged):
     users, items = np.arange(USERS).astype(str), np.arange(ITEMS).astype(str)
     suggested = np.arange(USERS)[:, np.newaxis] % 6 + 6 * np.arange(2)

@@ -7,6 +7,7 @@ estimator and queue.
 import numpy as np
 import pytest
 import tensorflow as tf
+from grids import only_under
 from replicated_two_tower import TwoTower, one_replica, rows, state
 
 from tfrs_negatives._keras import keras
@@ -91,6 +92,7 @@ class TwoTables(Model):
         )
 
 
+@only_under(keras_3=False, reason="the same callback under Keras 2")
 @pytest.mark.parametrize(
     "steps_per_execution",
     [

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from grids import only_under
 from replicated_two_tower import compiled, one_replica, rows, state
 
 from tfrs_negatives._keras import IS_KERAS_3, keras
 
 
+@only_under(keras_3=True, reason="losses of two replicas are fast under Keras 2")
 @pytest.mark.parametrize(
     "steps_per_execution",
     [

@@ -52,6 +52,7 @@ def train(synchronized, strategy):
     return kernel, [np.asarray(w) for w in model.get_weights()], loss
 
 
+@pytest.mark.slow(reason="what Keras's own layer does, trained on two replicas")
 def test_a_request_on_each_replica(two_replicas):
     """Normalised alone, a request's own feature is gone: nothing is learned from it.
 

@@ -7,6 +7,7 @@ and nothing else: its loss does not depend on the other rows.
 import numpy as np
 import pytest
 import tensorflow as tf
+from grids import only_under
 
 from tfrs_negatives._keras import keras
 from tfrs_negatives.models import Model
@@ -158,6 +159,7 @@ def test_no_batch_size_changes_it():
         assert loss == pytest.approx(mean_of(LOSSES), rel=1e-5), batch
 
 
+@only_under(keras_3=False, reason="`fit` on two replicas is fast under Keras 3")
 @pytest.mark.parametrize(
     "case",
     [

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
-from grids import grid
+from grids import grid, only_under
 from sampler_oracles import check_distribution, collect, restricted, rows_dataset
 
 from tfrs_negatives._keras import keras
@@ -189,6 +189,7 @@ def full_gradient(scores, positive):
 TOLERANCE = 0.01
 
 
+@only_under(keras_3=False, reason="the same sampler under Keras 2")
 @pytest.mark.parametrize(
     "counts, in_batch", grid([None, COUNTS], [False, True], rounds=2)
 )
@@ -385,6 +386,7 @@ class TwoTower(Model):
         )
 
 
+@only_under(keras_3=True, reason="the same sampler under Keras 3")
 def test_fit_ranks_the_positive_first_in_its_stratum():
     """Without tracing anew, though elements have different numbers of draws."""
     # Two users of the stratum 1 and one of each of the others.

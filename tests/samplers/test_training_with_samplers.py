@@ -2,6 +2,7 @@
 
 import numpy as np
 import tensorflow as tf
+from grids import only_under
 from sampler_oracles import rows_dataset
 
 from tfrs_negatives._keras import keras
@@ -41,6 +42,7 @@ class TwoTower(Model):
         )
 
 
+@only_under(keras_3=True, reason="the same sampler under Keras 3")
 def test_fit_follows_a_new_table_without_retracing():
     corpus = np.arange(ITEMS)
     shared = Mixture([Uniform(corpus), Popularity(corpus, 1 + corpus, 1.0)], [1, 1])

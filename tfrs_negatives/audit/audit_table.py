@@ -41,6 +41,14 @@ class AuditTable:
       request_rule: What a request is, in words.
       num_read: Rows that were read, n and those left out.
       num_dropped: Rows that were left out because their label was not above 0.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> path = pathlib.Path(tempfile.mkdtemp(), "log.csv")
+      >>> _ = path.write_text("user,item\\nann,3\\nbob,4\\nann,5\\n")
+      >>> table = tn.audit.read_table(path)
+      >>> table.num_users, table.num_items, table.user.tolist()
+      (2, 3, [0, 1, 0])
     """
 
     user: np.ndarray
@@ -62,14 +70,17 @@ class AuditTable:
 
     @property
     def num_users(self) -> int:
+        """How many users there are."""
         return len(self.user_ids)
 
     @property
     def num_items(self) -> int:
+        """How many items there are."""
         return len(self.item_ids)
 
     @property
     def num_requests(self) -> int:
+        """How many requests there are."""
         return int(self.request.max()) + 1
 
 

@@ -26,17 +26,6 @@ class EvaluateCorpus(keras.callbacks.Callback):
     come later in the list: `EarlyStopping("val_corpus/ndcg@10", mode="max")`,
     `ModelCheckpoint`, `TensorBoard`.
 
-    ```python
-    EvaluateCorpus(
-        items.batch(4096),  # (ids, features)
-        item_tower,
-        held_out.batch(1024),  # (features, {"positive_ids": ..., "excluded_ids": ...})
-        user_tower,
-        ks=[10, 100],
-        measures=["recall", "ndcg"],
-    )
-    ```
-
     Args:
       candidates: Finite `tf.data.Dataset` of batches (ids, features), the corpus.
       candidate_tower: From features to embeddings `[b, d]`; a Keras layer or model,
@@ -56,6 +45,19 @@ class EvaluateCorpus(keras.callbacks.Callback):
       ValueError: Options out of range; datasets of another structure. When training
         begins, ids that repeat; at the end of an epoch, embeddings that are NaN or
         infinite.
+
+    Example:
+      >>> user_tower = tf.keras.layers.Embedding(2, 4)
+      >>> item_tower = tf.keras.layers.Embedding(3, 4)
+      >>> items = tf.data.Dataset.from_tensor_slices(([0, 1, 2], [0, 1, 2])).batch(3)
+      >>> held_out = tf.data.Dataset.from_tensor_slices(([0, 1], [2, 0])).batch(2)
+      >>> evaluate = tn.callbacks.EvaluateCorpus(
+      ...     items, item_tower, held_out, user_tower, ks=[1, 3], measures="recall"
+      ... )
+      >>> logs = {}  # Given to `fit` as `callbacks=[evaluate]`, it adds to the epoch's.
+      >>> evaluate.on_epoch_end(0, logs)
+      >>> sorted(logs), logs["val_corpus/recall@3"]
+      (['val_corpus/recall@1', 'val_corpus/recall@3'], 1.0)
     """
 
     def __init__(

@@ -20,18 +20,11 @@ class NegativesCurriculum(keras.callbacks.Callback):
     variables, so nothing is traced again, and they are computed from the optimizer's
     `iterations`, so that training from a checkpoint goes on where it was.
 
-    ```python
-    schedules = tf.keras.optimizers.schedules
-    skip = schedules.PiecewiseConstantDecay([5000, 9000], [200, 100, 50])
-    hard = schedules.PolynomialDecay(0.0, 10_000, end_learning_rate=0.5, power=1)
-    NegativesCurriculum({
-        "range_min": (mined.range_min, skip),
-        "shares": (mixture.weights, lambda step: [1 - hard(step), hard(step)]),
-    })
-    ```
-
     Input pipelines read their variables as they draw, so what is prefetched is of
     earlier values.
+
+    While training, a value that is not finite, or of another shape than the variable,
+    is a `ValueError`, and no variable has then been changed.
 
     Args:
       schedules: Dict from a name to (variable, schedule). A schedule is a Keras
@@ -43,8 +36,16 @@ class NegativesCurriculum(keras.callbacks.Callback):
     Raises:
       ValueError: Anything else than variables and schedules.
 
-    While training, a value that is not finite, or of another shape than the variable,
-    is a `ValueError`, and no variable has then been changed.
+    Example:
+      >>> margin = tf.Variable(1e9, trainable=False)
+      >>> steps = tf.keras.optimizers.schedules.PiecewiseConstantDecay([1], [1e9, 0.1])
+      >>> curriculum = tn.callbacks.NegativesCurriculum({"margin": (margin, steps)})
+      >>> model = tf.keras.Sequential([tf.keras.layers.Dense(1)])
+      >>> model.compile("sgd", loss="mse")
+      >>> x, y = tf.ones([8, 1]), tf.ones([8, 1])
+      >>> _ = model.fit(x, y, batch_size=2, verbose=0, callbacks=[curriculum])
+      >>> round(float(margin), 3)
+      0.1
     """
 
     def __init__(

@@ -69,6 +69,30 @@ class RefreshNegatives(keras.callbacks.Callback):
     Raises:
       ValueError, TypeError: Options out of range, not known, or that do not go
         together; datasets of another structure.
+
+    Reference:
+      * Xiong et al., "Approximate nearest neighbor negative contrastive learning
+        for dense text retrieval", ICLR 2021.
+
+    Example:
+      >>> item_tower = tf.keras.layers.Embedding(5, 4)
+      >>> user_tower = tf.keras.layers.Embedding(2, 4)
+      >>> sampler = tn.samplers.Mined(list(range(5)), [[1, 2, 3], [2, 3, 4]], "user")
+      >>> items = tf.data.Dataset.from_tensor_slices((list(range(5)), list(range(5))))
+      >>> users = tf.data.Dataset.from_tensor_slices(([0, 1], [0, 1]))
+      >>> refresh = tn.callbacks.RefreshNegatives(
+      ...     sampler,
+      ...     tn.index.BruteForce(),
+      ...     items.batch(5),
+      ...     item_tower,
+      ...     users.batch(2),
+      ...     user_tower,
+      ...     every_steps=1000,
+      ...     positives=[[0], [1]],
+      ... )
+      >>> refresh.refresh()  # `fit(..., callbacks=[refresh])` does it while training.
+      >>> sampler.table.numpy().shape, 0 in sampler.table[0].numpy()
+      ((2, 3), False)
     """
 
     def __init__(
@@ -135,7 +159,7 @@ class RefreshNegatives(keras.callbacks.Callback):
           step: The training step that the weights are of.
 
         Raises:
-          Whatever goes wrong, whatever `on_error`; the old table then stays.
+          Exception: Whatever goes wrong, with any `on_error`. The old table stays.
         """
         self._finish()
         self._attempted = step

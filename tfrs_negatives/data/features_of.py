@@ -45,6 +45,12 @@ class KeyedFeatures:
 
     Attributes:
       names: The columns but for `key`.
+
+    Example:
+      >>> items = {"item": ["tea", "milk"], "price": [3.0, 1.0]}
+      >>> features = tn.data.features_of(items, key="item")
+      >>> features(tf.constant(["milk", "new"]))["price"].numpy().tolist()
+      [1.0, nan]
     """
 
     def __init__(self, tensors: Mapping[str, TensorLike], key: str) -> None:
@@ -61,6 +67,7 @@ class KeyedFeatures:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The columns but for `key`."""
         return tuple(self._columns)
 
     def __call__(self, ids: TensorLike) -> dict[str, tf.Tensor]:

@@ -46,16 +46,16 @@ def histories_of(
         numbers or dates, no rows, columns of different lengths.
 
     Example:
-    >>> table = {
-    ...     "user": ["ann", "ann", "ann", "bob"],
-    ...     "item": [3, 4, 5, 3],
-    ...     "time": [10, 20, 20, 5],
-    ... }
-    >>> histories = histories_of(table)
-    >>> histories.before(range(4))
-    <tf.RaggedTensor [[], [3], [3], []]>
-    >>> histories.latest(["ann", "eve"])
-    <tf.RaggedTensor [[3, 4, 5], []]>
+      >>> table = {
+      ...     "user": ["ann", "ann", "ann", "bob"],
+      ...     "item": [3, 4, 5, 3],
+      ...     "time": [10, 20, 20, 5],
+      ... }
+      >>> histories = tn.data.histories_of(table)
+      >>> histories.before(range(4))
+      <tf.RaggedTensor [[], [3], [3], []]>
+      >>> histories.latest(["ann", "eve"])
+      <tf.RaggedTensor [[3, 4, 5], []]>
     """
     _checks.check_at_least("length", length, 1)
     users = id_column(user, column_of(table, user))
@@ -87,6 +87,13 @@ class UserHistories:
 
     Attributes:
       length: As given.
+
+    Example:
+      >>> table = {"user": ["ann", "ann"], "item": [3, 4], "time": [10, 20]}
+      >>> histories = tn.data.histories_of(table)
+      >>> rows = tf.data.Dataset.from_tensor_slices({"row": [1, 0]}).batch(2)
+      >>> next(iter(histories.attach(rows)))["history"]
+      <tf.RaggedTensor [[3], []]>
     """
 
     def __init__(

@@ -31,6 +31,14 @@ class Interactions:
       name: Where the rows came from, for reports.
       has_time: Whether `time` came from a column.
       num_dropped: Rows left out because their label was not above 0.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> path = pathlib.Path(tempfile.mkdtemp(), "log.csv")
+      >>> _ = path.write_text("user,item,time\\nann,3,20\\nbob,4,10\\nann,5,30\\n")
+      >>> table = tn.data.interactions(path, time="time")
+      >>> table.user.tolist(), table.item.tolist(), table.has_time
+      (['ann', 'bob', 'ann'], [3, 4, 5], True)
     """
 
     user: np.ndarray

@@ -35,14 +35,14 @@ def positives_of(table: TableLike, key: str = "user", item: str = "item") -> Pos
         are neither integers nor strings, or missing.
 
     Example:
-    >>> table = {"user": ["ann", "bob", "ann"], "item": [3, 4, 5]}
-    >>> positives = positives_of(table)
-    >>> positives(tf.constant(["ann", "eve", "bob"]))
-    <tf.RaggedTensor [[3, 5], [], [4]]>
-    >>> rows = tf.data.Dataset.from_tensor_slices({"user": ["bob", "ann"]}).batch(2)
-    >>> rows = positives.attach(rows, "user", "known_positives")
-    >>> next(iter(rows))["known_positives"]
-    <tf.RaggedTensor [[4], [3, 5]]>
+      >>> table = {"user": ["ann", "bob", "ann"], "item": [3, 4, 5]}
+      >>> positives = tn.data.positives_of(table)
+      >>> positives(tf.constant(["ann", "eve", "bob"]))
+      <tf.RaggedTensor [[3, 5], [], [4]]>
+      >>> rows = tf.data.Dataset.from_tensor_slices({"user": ["bob", "ann"]}).batch(2)
+      >>> rows = positives.attach(rows, "user", "known_positives")
+      >>> next(iter(rows))["known_positives"]
+      <tf.RaggedTensor [[4], [3, 5]]>
     """
     keys = id_column(key, column_of(table, key))
     items = id_column(item, column_of(table, item))
@@ -71,6 +71,11 @@ class Positives:
 
     Raises:
       ValueError: When called: strings for integers, or the reverse.
+
+    Example:
+      >>> positives = tn.data.Positives(["ann", "bob"], items=[3, 5, 4], counts=[2, 1])
+      >>> positives(tf.constant(["bob", "ann"]))
+      <tf.RaggedTensor [[4], [3, 5]]>
     """
 
     def __init__(self, keys: TensorLike, items: TensorLike, counts: ArrayLike) -> None:

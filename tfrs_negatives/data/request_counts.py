@@ -37,6 +37,15 @@ class RequestCounts:
         (`group_by_request` with a `buffer_size`).
       short_batches: Batches with fewer than `min_distinct_keys` keys, because the
         buffer held no more (`spread_requests`).
+
+    Example:
+      >>> rows = tf.data.Dataset.from_tensor_slices({"request": [1, 1, 2, 3, 3, 3]})
+      >>> counts = tn.data.RequestCounts()
+      >>> batches = tn.data.group_by_request(rows, "request", 3, counts=counts)
+      >>> [batch["request"].tolist() for batch in batches.as_numpy_iterator()]
+      [[1, 1, 2], [3, 3, 3]]
+      >>> counts.rows_out, counts.batches, counts.cut_requests
+      (6, 2, 0)
     """
 
     names = (

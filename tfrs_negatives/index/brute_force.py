@@ -121,7 +121,8 @@ class BruteForce(TopK):
       name: Name of the layer.
 
     Example:
-      >>> index = BruteForce(k=1).index(tf.eye(3), tf.constant(["a", "b", "c"]))
+      >>> index = tn.index.BruteForce(k=1)
+      >>> index = index.index(tf.eye(3), tf.constant(["a", "b", "c"]))
       >>> scores, ids = index(tf.constant([[0.1, 0.7, 0.2]]))
       >>> ids.numpy()
       array([[b'b']], dtype=object)

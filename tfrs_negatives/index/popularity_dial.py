@@ -20,7 +20,7 @@ from tfrs_negatives.types import TensorLike
 MAX_DISCOUNT = 1e6
 
 # The standard deviation of the further dimension of candidates, as a share of that of
-# all others together. Any is exact; see docs/index.md for what it does to ScaNN.
+# all others together. Any is exact; docs/retrieval_index.md says what it does to ScaNN.
 _SHARE = 0.125
 
 

@@ -89,6 +89,17 @@ class ScaNN(TopK):
       ImportError: if scann is not installed, or does not fit this TensorFlow.
       ValueError: for settings out of range, and in `index` for a `recall_target` that
         `storage="int8"` cannot reach; the index then stays what it was.
+
+    Reference:
+      * Guo et al., "Accelerating large-scale inference with anisotropic vector
+        quantization", ICML 2020.
+
+    Example:
+      >>> items = np.random.default_rng(0).normal(size=(2000, 8)).astype(np.float32)
+      >>> index = tn.index.ScaNN(k=3).index(items)
+      >>> scores, ids = index(items[:1])
+      >>> ids.shape
+      TensorShape([1, 3])
     """
 
     def __init__(

@@ -75,12 +75,17 @@ class CrossBatchMemory(keras.layers.Layer):
       ValueError: Options out of range; another width or number of keys.
       tf.errors.InvalidArgumentError: A batch larger than the queue.
 
+    Reference:
+      * Wang et al., "Cross-batch memory for embedding learning", CVPR 2020.
+      * Wang et al., "Cross-batch negative sampling for training two-tower
+        recommenders", SIGIR 2021.
+
     Example:
-    >>> memory = CrossBatchMemory(capacity=3, width=1)
-    >>> for x in (1.0, 2.0, 3.0, 4.0):
-    ...     entries = memory(tf.constant([[x]]), training=True)
-    >>> entries.embeddings.numpy().ravel()
-    array([3., 2.], dtype=float32)
+      >>> memory = tn.layers.CrossBatchMemory(capacity=3, width=1)
+      >>> for x in (1.0, 2.0, 3.0, 4.0):
+      ...     entries = memory(tf.constant([[x]]), training=True)
+      >>> entries.embeddings.numpy().ravel()
+      array([3., 2.], dtype=float32)
     """
 
     def __init__(
@@ -153,7 +158,7 @@ class CrossBatchMemory(keras.layers.Layer):
           num_keys: An int.
 
         Raises:
-          As `call` does.
+          ValueError, tf.errors.InvalidArgumentError: As for a call.
         """
         if num_keys != self.num_keys:
             raise ValueError(

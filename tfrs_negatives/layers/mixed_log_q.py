@@ -53,6 +53,20 @@ class MixedLogQ(keras.layers.Layer):
       ValueError: No source, a number above 0, sizes that do not match the
         sources.
       tf.errors.InvalidArgumentError: Sizes that do not add up to the columns.
+
+    Reference:
+      * Yang et al., "Mixed negative sampling for learning two-tower neural
+        networks in recommendations", WWW 2020.
+      * Veach and Guibas, "Optimally combining sampling techniques for Monte Carlo
+        rendering", SIGGRAPH 1995.
+
+    Example:
+      >>> counts = tn.layers.StaticFrequency({"tea": 3, "milk": 1})
+      >>> uniform = tn.samplers.Uniform(["tea", "milk", "jam", "ham"])
+      >>> mixed = tn.layers.MixedLogQ([counts, uniform.log_q])
+      >>> ids = tf.constant(["tea", "milk", "milk", "tea"])  # The last two are drawn.
+      >>> np.exp(mixed(ids, num_positives=2)).round(3).tolist()
+      [0.5, 0.25, 0.25, 0.5]
     """
 
     def __init__(

@@ -67,10 +67,10 @@ class OncePerKey(keras.layers.Layer):
         with `check_features` (XLA cannot raise).
 
     Example:
-    >>> tower = tf.keras.layers.Dense(4)
-    >>> users = tf.constant([[1.0], [1.0], [2.0]])
-    >>> OncePerKey(tower)(users, keys=tf.constant([7, 7, 9])).shape
-    TensorShape([3, 4])
+      >>> tower = tf.keras.layers.Dense(4)
+      >>> users = tf.constant([[1.0], [1.0], [2.0]])
+      >>> tn.layers.OncePerKey(tower)(users, keys=tf.constant([7, 7, 9])).shape
+      TensorShape([3, 4])
     """
 
     def __init__(

@@ -45,9 +45,9 @@ class PriorCorrection(keras.layers.Layer):
         outside [0, 1].
 
     Example:
-    >>> correct = PriorCorrection(0.1, from_logits=False)
-    >>> correct(tf.constant([0.5])).numpy().round(3)
-    array([0.091], dtype=float32)
+      >>> correct = tn.layers.PriorCorrection(0.1, from_logits=False)
+      >>> correct(tf.constant([0.5])).numpy().round(3)
+      array([0.091], dtype=float32)
     """
 
     def __init__(

@@ -52,11 +52,14 @@ class ScaledLogQ(keras.layers.Layer):
       ValueError: A strength outside [0, 1], a floor outside (0, 1].
       tf.errors.InvalidArgumentError: A schedule that leaves [0, 1].
 
+    Reference:
+      * Menon et al., "Long-tail learning via logit adjustment", ICLR 2021.
+
     Example:
-    >>> from tfrs_negatives.layers import StaticFrequency
-    >>> layer = ScaledLogQ(StaticFrequency([6, 3, 1]), strength=0.5, floor=0.2 / 3)
-    >>> layer(tf.constant([0, 2])).numpy().round(2)
-    array([-1.66, -2.76], dtype=float32)
+      >>> counts = tn.layers.StaticFrequency([6, 3, 1])
+      >>> layer = tn.layers.ScaledLogQ(counts, strength=0.5, floor=0.2 / 3)
+      >>> layer(tf.constant([0, 2])).numpy().round(2)
+      array([-1.66, -2.76], dtype=float32)
     """
 
     def __init__(

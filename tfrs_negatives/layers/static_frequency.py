@@ -55,9 +55,9 @@ class StaticFrequency(keras.layers.Layer):
         kind when called.
 
     Example:
-    >>> frequency = StaticFrequency({"a": 3, "b": 1})
-    >>> tf.exp(frequency(tf.constant(["b", "a"]))).numpy()
-    array([0.25, 0.75], dtype=float32)
+      >>> frequency = tn.layers.StaticFrequency({"a": 3, "b": 1})
+      >>> tf.exp(frequency(tf.constant(["b", "a"]))).numpy()
+      array([0.25, 0.75], dtype=float32)
     """
 
     def __init__(

@@ -98,12 +98,16 @@ class StreamingFrequency(keras.layers.Layer):
       tf.errors.InvalidArgumentError: Dense ids out of range (XLA cannot raise: such
         an id then teaches nothing and gets another id's q).
 
+    Reference:
+      * Yi et al., "Sampling-bias-corrected neural modeling for large corpus item
+        recommendations", RecSys 2019.
+
     Example:
-    >>> frequency = StreamingFrequency(num_buckets=1000)
-    >>> for _ in range(50):
-    ...     log_q = frequency(tf.constant([7, 7, 7, 8]), training=True)
-    >>> tf.exp(log_q).numpy().round(2)
-    array([0.75, 0.75, 0.75, 0.25], dtype=float32)
+      >>> frequency = tn.layers.StreamingFrequency(num_buckets=1000)
+      >>> for _ in range(50):
+      ...     log_q = frequency(tf.constant([7, 7, 7, 8]), training=True)
+      >>> tf.exp(log_q).numpy().round(2)
+      array([0.75, 0.75, 0.75, 0.25], dtype=float32)
     """
 
     def __init__(

@@ -37,15 +37,6 @@ class FalseNegativeFilter:
     know nothing yet are no guide: for a warm-up pass a variable, and have a
     `callbacks.NegativesCurriculum` lower it from a margin that no score exceeds.
 
-    ```python
-    margin = tf.Variable(1e9, trainable=False)
-    task = tasks.Retrieval(
-        false_negative_filter=losses.FalseNegativeFilter(margin=margin)
-    )
-    warm_up = schedules.PiecewiseConstantDecay([2000], [1e9, 0.1])
-    callbacks.NegativesCurriculum({"margin": (margin, warm_up)})
-    ```
-
     Columns of the positive's own item score what it does: drop these by
     `remove_accidental_hits`, as rounding decides whether they are above it by nothing.
 
@@ -56,6 +47,20 @@ class FalseNegativeFilter:
 
     Raises:
       ValueError: Both or neither; values out of range.
+
+    Reference:
+      * Solatorio, "GISTEmbed: guided in-sample selection of training negatives
+        for text embedding fine-tuning", arXiv 2402.16829, 2024.
+      * Moreira et al., "NV-Retriever: improving text embedding models with
+        effective hard-negative mining", arXiv 2407.15831, 2024.
+
+    Example:
+      >>> above = tn.losses.FalseNegativeFilter(margin=0.5)
+      >>> loss = tn.losses.SampledSoftmax(false_negative_filter=above)
+      >>> queries = tf.constant([[1.0, 0.0]])
+      >>> items = tf.constant([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0]])
+      >>> round(float(loss(queries, items)), 3)  # That of the first two columns alone.
+      0.313
     """
 
     def __init__(

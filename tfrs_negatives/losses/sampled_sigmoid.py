@@ -44,6 +44,20 @@ class SampledSigmoid(SampledLoss):
 
     Raises:
       ValueError: Options out of range.
+
+    Reference:
+      * Mikolov et al., "Distributed representations of words and phrases and
+        their compositionality", NeurIPS 2013.
+      * Gutmann and Hyvarinen, "Noise-contrastive estimation of unnormalized
+        statistical models", JMLR 2012.
+
+    Example:
+      >>> loss = tn.losses.SampledSigmoid(negative_weight=1.0)
+      >>> queries = tf.constant([[1.0, 0.0], [0.0, 1.0]])
+      >>> items = tf.constant([[1.0, 0.0], [0.0, 1.0]])
+      >>> labels = [1.0, 0.0]  # The second row is a dislike.
+      >>> round(float(loss(queries, items, labels=labels)), 3)
+      3.013
     """
 
     def _row_losses(

@@ -99,6 +99,29 @@ class SampledSoftmax(SampledLoss):
     Raises:
       ValueError: Options out of range, or a `negative_weight` without
         `positive="outside"`.
+
+    Reference:
+      * Yi et al., "Sampling-bias-corrected neural modeling for large corpus item
+        recommendations", RecSys 2019.
+      * Yang et al., "Mixed negative sampling for learning two-tower neural
+        networks in recommendations", WWW 2020.
+      * Bengio and Senecal, "Quick training of probabilistic neural nets by
+        importance sampling", AISTATS 2003.
+      * Khrylchenko et al., "Correcting the LogQ correction: revisiting sampled
+        softmax for large-scale retrieval", RecSys 2025.
+      * Yeh et al., "Decoupled contrastive learning", ECCV 2022.
+      * Wu et al., "BSL: understanding and improving softmax loss for
+        recommendation", ICDE 2024.
+
+    Example:
+      >>> loss = tn.losses.SampledSoftmax(temperature=0.5)
+      >>> queries = tf.constant([[1.0, 0.0], [0.0, 1.0]])
+      >>> items = tf.constant([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])  # One is extra.
+      >>> round(float(loss(queries, items)), 3)
+      1.517
+      >>> log_q = tf.math.log([0.5, 0.25, 0.25])
+      >>> round(float(loss(queries, items, candidate_log_q=log_q)), 3)
+      1.911
     """
 
     POSITIVES = ("all", "negatives", "refined", "outside")

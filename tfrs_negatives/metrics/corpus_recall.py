@@ -74,7 +74,7 @@ class CorpusRecall(keras.layers.Layer):
         ids, and positives are known by their embeddings.
       measures: None: the hit rate, by TFRS's name
         "factorized_top_k/top_10_categorical_accuracy". Or some of "recall", "ndcg",
-        "mrr" and "hit_rate", named as in "corpus/ndcg@10"; see `metrics.measures`.
+        "mrr" and "hit_rate", named as in "corpus/ndcg@10".
       popularity: `PopularityBands`, to average also over the positives of each band
         alone, named as in "corpus/tail/ndcg@10"; needs ids.
 
@@ -82,6 +82,16 @@ class CorpusRecall(keras.layers.Layer):
       ValueError: Options out of range; candidates that are nothing of the above, NaN
         or infinite; ids that are repeated or not one per candidate; `popularity` of
         candidates without ids.
+
+    Example:
+      >>> ids = ["tea", "milk", "jam"]
+      >>> recall = tn.metrics.CorpusRecall(
+      ...     np.eye(3), ks=[1, 2], candidate_ids=ids, measures="recall"
+      ... )
+      >>> queries = tf.constant([[0.9, 0.5, 0.0], [0.1, 0.8, 0.3]])
+      >>> _ = recall.update_state(queries, true_candidate_ids=["milk", "milk"])
+      >>> dict(zip(recall.names, np.array(recall.result()).tolist()))
+      {'corpus/recall@1': 0.5, 'corpus/recall@2': 1.0}
     """
 
     def __init__(

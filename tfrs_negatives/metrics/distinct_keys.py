@@ -26,6 +26,14 @@ class DistinctKeys(NegativeMetric):
     Args:
       key: Name of the key, where the task is called with a dict of several.
       name: Name of the metric.
+
+    Example:
+      >>> metric = tn.metrics.DistinctKeys()
+      >>> task = tn.tasks.Retrieval(negative_metrics=[metric])
+      >>> embeddings = tf.ones([4, 2])
+      >>> _ = task(embeddings, embeddings, query_keys=tf.constant([7, 7, 8, 9]))
+      >>> round(float(metric.result()), 3)
+      3.0
     """
 
     NEEDS = ("keys",)

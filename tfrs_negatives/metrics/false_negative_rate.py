@@ -24,6 +24,16 @@ class FalseNegativeRate(NegativeMetric):
       after_masks: True: of the negatives that the loss sees. False: of all pairs, as
         if there were no masks and no mining.
       name: Name of the metric.
+
+    Example:
+      >>> metric = tn.metrics.FalseNegativeRate()
+      >>> task = tn.tasks.Retrieval(negative_metrics=[metric])
+      >>> items = tf.constant([1, 1, 2, 3])
+      >>> liked = tf.constant([[1], [1], [2], [3]])
+      >>> ones = tf.ones([4, 2])
+      >>> _ = task(ones, ones, candidate_ids=items, measured_positive_ids=liked)
+      >>> round(float(metric.result()), 3)  # 2 of 12 pairs.
+      0.167
     """
 
     NEEDS = ("positives",)

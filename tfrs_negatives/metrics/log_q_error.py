@@ -19,17 +19,19 @@ class LogQError(keras.metrics.Metric):
     cancels in the softmax. Columns drawn with probability q weigh each item by its
     q. The result is the mean over all columns seen; 0.1 nats are 10% of q.
 
-    ```python
-    error = tfrs_negatives.metrics.LogQError(counts)
-    error.update_state(ids, frequency(ids))
-    ```
-
     Args:
       counts: True counts, as `layers.StaticFrequency` takes them.
       name: Name of the metric.
 
     Raises:
       ValueError: As `layers.StaticFrequency`.
+
+    Example:
+      >>> error = tn.metrics.LogQError({"tea": 3, "milk": 1})
+      >>> uniform = tf.math.log([0.5, 0.5])  # An estimate that knows no popularity.
+      >>> _ = error.update_state(tf.constant(["tea", "milk"]), uniform)
+      >>> round(float(error.result()), 3)
+      0.549
     """
 
     def __init__(self, counts: CountsLike, *, name: str = "log_q_error") -> None:

@@ -27,6 +27,14 @@ class MaskRate(NegativeMetric):
 
     Raises:
       ValueError: Options out of range.
+
+    Example:
+      >>> metric = tn.metrics.MaskRate()
+      >>> task = tn.tasks.Retrieval(negative_metrics=[metric])
+      >>> embeddings = tf.ones([4, 2])
+      >>> _ = task(embeddings, embeddings, query_keys=tf.constant([7, 7, 8, 9]))
+      >>> round(float(metric.result()), 3)
+      0.167
     """
 
     def __init__(

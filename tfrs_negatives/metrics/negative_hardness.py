@@ -27,6 +27,14 @@ class NegativeHardness(NegativeMetric):
     Args:
       source: One of `SOURCES`, or None; see above.
       name: Name of the metric.
+
+    Example:
+      >>> metric = tn.metrics.NegativeHardness()
+      >>> task = tn.tasks.Retrieval(negative_metrics=[metric])
+      >>> embeddings = tf.ones([4, 2])
+      >>> _ = task(embeddings, embeddings, training=True)
+      >>> round(float(metric.result()), 3)
+      0.75
     """
 
     def __init__(self, source: str | None = None, name: str | None = None) -> None:

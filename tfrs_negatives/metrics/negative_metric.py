@@ -35,6 +35,20 @@ class NegativeMetric(keras.metrics.Metric):
 
     Raises:
       ValueError: Another source.
+
+    Example:
+      ```python
+      class MeanNegatives(tn.metrics.NegativeMetric):
+          # How many negatives a row has.
+          def parts(self, negatives):
+              return negatives.total(negatives.kept), negatives.total_of_rows()
+
+
+      metric = MeanNegatives("mean_negatives")
+      task = tn.tasks.Retrieval(negative_metrics=[metric])
+      task(tf.ones([4, 2]), tf.ones([4, 2]))
+      assert metric.result() == 3.0
+      ```
     """
 
     NEEDS: tuple[str, ...] = ()

@@ -24,6 +24,14 @@ class NegativeMix(NegativeMetric):
 
     Raises:
       ValueError: Another source.
+
+    Example:
+      >>> metric = tn.metrics.NegativeMix("in_batch")
+      >>> task = tn.tasks.Retrieval(negative_metrics=[metric])
+      >>> embeddings = tf.ones([4, 2])
+      >>> _ = task(embeddings, embeddings, training=True)
+      >>> round(float(metric.result()), 3)
+      1.0
     """
 
     def __init__(self, source: str, name: str | None = None) -> None:

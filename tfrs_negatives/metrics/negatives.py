@@ -44,6 +44,21 @@ class Negatives:
       keys: Dict from names to the `query_keys` of the whole batch (the replica's), as
         pairs `(values, mask)`: [B] int64, and [B] bool or None where all rows have a
         key. A single key has the name None.
+
+    Example:
+      ```python
+      class Dropped(tn.metrics.NegativeMetric):
+          # The share of the offered pairs that is not kept.
+          def parts(self, negatives):
+              lost = negatives.offered & ~negatives.kept
+              return negatives.total(lost), negatives.total(negatives.offered)
+
+
+      metric = Dropped("dropped")
+      task = tn.tasks.Retrieval(negative_metrics=[metric])
+      task(tf.ones([3, 2]), tf.ones([3, 2]), query_keys=tf.constant([7, 7, 8]))
+      assert abs(metric.result() - 1 / 3) < 1e-6  # Two of six pairs.
+      ```
     """
 
     offered: tf.Tensor

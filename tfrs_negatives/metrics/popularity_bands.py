@@ -29,6 +29,11 @@ class PopularityBands:
     Raises:
       ValueError: Counts or ids as `layers.StaticFrequency` refuses them; shares that
         do not ascend to 1.
+
+    Example:
+      >>> bands = tn.metrics.PopularityBands({"tea": 9, "milk": 4, "jam": 2, "ham": 1})
+      >>> bands(tf.constant(["tea", "ham", "new"])).numpy().tolist()
+      [0, 2, 2]
     """
 
     def __init__(

@@ -36,6 +36,14 @@ class PopularityShare(NegativeMetric):
 
     Raises:
       ValueError: Options out of range; counts as `layers.StaticFrequency`.
+
+    Example:
+      >>> metric = tn.metrics.PopularityShare({1: 9, 2: 1, 3: 1}, top=0.1)
+      >>> task = tn.tasks.Retrieval(negative_metrics=[metric])
+      >>> embeddings = tf.ones([4, 2])
+      >>> _ = task(embeddings, embeddings, candidate_ids=tf.constant([1, 1, 2, 3]))
+      >>> round(float(metric.result()), 3)
+      0.5
     """
 
     NEEDS = ("ids",)

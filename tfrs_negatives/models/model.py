@@ -36,7 +36,7 @@ class Model(_Base):
     Recommenders does not run. Implement `compute_loss(features, training)`, returning a
     scalar; towers and tasks are attributes. Training is that of `tfrs.Model`, which
     logs "loss", "regularization_loss", "total_loss" of the last batch, and the metrics.
-    What differs:
+    It differs in two ways:
 
     * `evaluate` and validation log the mean of each loss over all rows, not the last
       batch's value. What a `tasks.Retrieval` adds is averaged over its rows by their
@@ -44,24 +44,27 @@ class Model(_Base):
     * After a step the model counts as built, and Keras saves and restores it by any of
       its means, weights or whole.
 
-    Example:
-
-    ```python
-    class TwoTower(models.Model):
-        def __init__(self):
-            super().__init__()
-            self.user_tower = keras.layers.Embedding(1000, 32)
-            self.item_tower = keras.layers.Embedding(5000, 32)
-            self.task = tasks.Retrieval()
-
-        def compute_loss(self, features, training=False):
-            return self.task(
-                self.user_tower(features["user"]), self.item_tower(features["item"])
-            )
-    ```
-
     Raises:
       NotImplementedError: `compute_loss` was not implemented.
+
+    Example:
+      >>> class TwoTower(tn.models.Model):
+      ...     def __init__(self):
+      ...         super().__init__()
+      ...         self.user_tower = tf.keras.layers.Embedding(10, 8)
+      ...         self.item_tower = tf.keras.layers.Embedding(20, 8)
+      ...         self.task = tn.tasks.Retrieval()
+      ...
+      ...     def compute_loss(self, features, training=False):
+      ...         users = self.user_tower(features["user"])
+      ...         return self.task(users, self.item_tower(features["item"]))
+      >>> table = {"user": [1, 2, 3, 4], "item": [11, 12, 13, 14]}
+      >>> rows = tf.data.Dataset.from_tensor_slices(table).batch(4)
+      >>> model = TwoTower()
+      >>> model.compile("adam")
+      >>> history = model.fit(rows, verbose=0)
+      >>> "loss" in history.history
+      True
     """
 
     # What Keras calls a step; see `make_train_function`.

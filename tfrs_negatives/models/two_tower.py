@@ -24,15 +24,6 @@ class TwoTower(Model):
     Batches are dicts of columns: those of both towers, by name, and those of the
     arguments below.
 
-    ```python
-    item_tower = towers.Tower([towers.Id("item"), towers.Text("title")]).adapt(items)
-    user_tower = towers.Tower([towers.Id("user"), towers.History()]).adapt(users)
-    model = models.TwoTower(user_tower, item_tower)
-    model.compile("adam")
-    model.fit(rows)
-    model.user_tower.embed(users)
-    ```
-
     The towers' `History`s share the embeddings of the item tower's `Id`. `index` and
     `export_retrieval` take `user_tower` and `item_tower` as they are.
 
@@ -63,6 +54,22 @@ class TwoTower(Model):
     Raises:
       ValueError: Towers of different widths, an item tower without `Id`, a catalogue
         and query keys that do not go together. In training: columns that are not there.
+
+    Example:
+      >>> towers = tn.towers
+      >>> items = {"item": ["tea", "milk", "jam"], "kind": ["drink", "drink", "food"]}
+      >>> users = {"user": ["ann", "bob"]}
+      >>> features = [towers.Id("item"), towers.Categorical("kind")]
+      >>> item_tower = towers.Tower(features, dim=8)
+      >>> user_tower = towers.Tower([towers.Id("user")], dim=8)
+      >>> model = tn.models.TwoTower(user_tower.adapt(users), item_tower.adapt(items))
+      >>> model.compile("adam")
+      >>> table = {"user": ["ann", "bob"], "item": ["tea", "jam"]}
+      >>> table["kind"] = ["drink", "food"]
+      >>> rows = tf.data.Dataset.from_tensor_slices(table).batch(2)
+      >>> _ = model.fit(rows, verbose=0)
+      >>> model.user_tower.embed(users).shape
+      (2, 8)
     """
 
     def __init__(

@@ -44,11 +44,14 @@ class LazyAdam(keras.optimizers.Adam):
       ValueError: One of these is asked for.
 
     Example:
-
-    ```python
-    model.compile(tn.optimizers.LazyAdam(0.001))
-    model.fit(batches)
-    ```
+      >>> table = tf.keras.layers.Embedding(1000, 8)
+      >>> model = tf.keras.Sequential([table])
+      >>> model.compile(tn.optimizers.LazyAdam(0.01), loss="mse")
+      >>> before = table(tf.range(1000)).numpy()
+      >>> _ = model.fit(tf.constant([[7], [8]]), tf.ones([2, 1, 8]), verbose=0)
+      >>> changed = np.any(table(tf.range(1000)).numpy() != before, axis=1)
+      >>> np.flatnonzero(changed).tolist()
+      [7, 8]
     """
 
     def __init__(

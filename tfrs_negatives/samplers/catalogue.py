@@ -101,6 +101,14 @@ class Catalogue:
     Raises:
       ValueError: As `samplers.Uniform`: no items, ids that repeat; more items than
         `max_bytes` has room for.
+
+    Example:
+      >>> catalogue = tn.samplers.Catalogue(["tea", "milk", "jam"])
+      >>> columns = catalogue.columns(tf.constant(["jam"]))  # A batch of one row.
+      >>> columns.ids.numpy().tolist()
+      [b'jam', b'tea', b'milk', b'jam']
+      >>> columns.rows.numpy().tolist()
+      [2, 0, 1, 2]
     """
 
     def __init__(
@@ -131,6 +139,7 @@ class Catalogue:
 
     @functools.cached_property
     def log_q(self) -> CatalogueLogQ:
+        """The log of how many columns hold an item, a `sampling_correction`."""
         return CatalogueLogQ(self.num_items)
 
     def columns(self, ids: TensorLike) -> CatalogueColumns:

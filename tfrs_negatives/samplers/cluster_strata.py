@@ -41,10 +41,10 @@ def cluster_strata(
       ValueError: Embeddings of another rank, or not finite; numbers out of range.
 
     Example:
-    >>> embeddings = [[0.0], [0.1], [5.0], [5.1], [5.2]]
-    >>> strata = cluster_strata(embeddings, 2)
-    >>> bool(strata[0] == strata[1] != strata[2] == strata[3] == strata[4])
-    True
+      >>> embeddings = [[0.0], [0.1], [5.0], [5.1], [5.2]]
+      >>> strata = tn.samplers.cluster_strata(embeddings, 2)
+      >>> bool(strata[0] == strata[1] != strata[2] == strata[3] == strata[4])
+      True
     """
     points = np.asarray(embeddings, np.float32)
     if points.ndim != 2 or not np.isfinite(points).all():

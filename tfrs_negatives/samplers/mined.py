@@ -68,6 +68,16 @@ class Mined(Sampler):
     Raises:
       ValueError: Tables of another rank or height, or with ids that the corpus lacks;
         row ids that repeat; range_min >= range_max, or not below the table's width.
+
+    Example:
+      >>> table = [["jam", "milk"], ["tea", "jam"]]  # Hardest first.
+      >>> sampler = tn.samplers.Mined(
+      ...     ["tea", "milk", "jam"], table, "user", row_ids=["ann", "bob"], range_max=1
+      ... )
+      >>> rows = tf.data.Dataset.from_tensor_slices({"user": ["bob", "ann"]}).batch(2)
+      >>> batch = next(iter(sampler.attach(rows, 1, per_row=True)))
+      >>> batch["negatives"].numpy().tolist()
+      [[b'tea'], [b'jam']]
     """
 
     _rows_only = True

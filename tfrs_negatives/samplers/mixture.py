@@ -50,6 +50,18 @@ class Mixture(Sampler):
 
     Raises:
       ValueError: No sampler, different corpora, weights out of range.
+
+    Reference:
+      * Veach and Guibas, "Optimally combining sampling techniques for Monte Carlo
+        rendering", SIGGRAPH 1995.
+
+    Example:
+      >>> items = ["tea", "milk", "jam"]
+      >>> uniform = tn.samplers.Uniform(items)
+      >>> popular = tn.samplers.Popularity(items, {"tea": 3, "milk": 1}, power=1.0)
+      >>> sampler = tn.samplers.Mixture([uniform, popular], [0.75, 0.25])
+      >>> np.exp(sampler.log_q(tf.constant(items))).round(4)
+      array([0.4375, 0.3125, 0.25  ], dtype=float32)
     """
 
     def __init__(

@@ -50,6 +50,16 @@ class Popularity(InverseCDFSampler):
     Raises:
       ValueError: As for `Uniform`; counts that are not one an item, of ids that the
         corpus lacks, negative, not finite or all zero; a power out of range.
+
+    Reference:
+      * Mikolov et al., "Distributed representations of words and phrases and
+        their compositionality", NeurIPS 2013.
+
+    Example:
+      >>> counts = {"tea": 9, "milk": 1}
+      >>> sampler = tn.samplers.Popularity(["tea", "milk", "jam"], counts, power=0.5)
+      >>> np.exp(sampler.log_q(tf.constant(["tea", "milk"]))).round(2).tolist()
+      [0.75, 0.25]
     """
 
     def __init__(

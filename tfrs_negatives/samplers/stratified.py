@@ -91,6 +91,14 @@ class Stratified(Sampler):
       ValueError: As for `Uniform`; strata missing for an item, of ids that repeat or
         that the corpus lacks, of one item alone; counts as for `Popularity`, or all 0
         in a stratum.
+
+    Example:
+      >>> markets = {"tea": "uk", "milk": "uk", "mate": "ar", "wine": "ar"}
+      >>> sampler = tn.samplers.Stratified(list(markets), markets, "item")
+      >>> rows = tf.data.Dataset.from_tensor_slices({"item": ["tea", "milk"]}).batch(2)
+      >>> batch = next(iter(sampler.attach(rows, 4)))
+      >>> set(batch["negatives"].numpy()) <= {b"tea", b"milk"}
+      True
     """
 
     _rows_only = True

@@ -41,6 +41,20 @@ class Uniform(InverseCDFSampler):
     Raises:
       ValueError: An empty corpus, features of unequal length, an unknown
         `id_feature`.
+
+    Reference:
+      * Yang et al., "Mixed negative sampling for learning two-tower neural
+        networks in recommendations", WWW 2020.
+
+    Example:
+      >>> items = {"item": ["tea", "milk", "jam"], "price": [3.0, 1.0, 4.0]}
+      >>> sampler = tn.samplers.Uniform(items, id_feature="item")
+      >>> rows = tf.data.Dataset.from_tensor_slices({"item": ["tea", "jam"]}).batch(2)
+      >>> batch = next(iter(sampler.attach(rows, 5)))
+      >>> batch["negatives"]["price"].shape
+      TensorShape([5])
+      >>> round(float(np.exp(sampler.log_q)), 3)
+      0.333
     """
 
     def __init__(

@@ -37,6 +37,18 @@ class Server:
     Raises:
       ValueError, ImportError: No version there can be loaded.
       OSError: A port is taken.
+
+    Example:
+      >>> import tempfile
+      >>> users = tf.keras.layers.StringLookup(vocabulary=["ann", "bob"])
+      >>> tower = tf.keras.Sequential([users, tf.keras.layers.Embedding(3, 4)])
+      >>> index = tn.index.BruteForce(k=2).index(tf.eye(4))
+      >>> user = tf.TensorSpec([None], tf.string, name="user")
+      >>> path = tempfile.mkdtemp() + "/model"
+      >>> _ = tn.index.export_retrieval(path, tower, index, query_signature=user)
+      >>> server = tn.serving.Server(path, port=0, grpc_port=0)
+      >>> server.start()
+      >>> server.stop()
     """
 
     def __init__(

@@ -34,6 +34,10 @@ class Limits:
       body_seconds: How long the body of a request may take (408).
       idle_seconds: How long a connection may be silent between requests.
       threads: How many batches run at a time; None: as many as there are processors.
+
+    Example:
+      >>> tn.serving.Limits(max_batch=256, max_wait_ms=2.0).max_batch
+      256
     """
 
     max_batch: int = 256
@@ -80,6 +84,7 @@ class Limits:
             )
 
     def num_threads(self) -> int:
+        """How many batches run at a time."""
         return self.threads or os.cpu_count() or 1
 
     def check_bytes(self, size: int) -> None:

@@ -37,6 +37,19 @@ class Service:
 
     Raises:
       ValueError, ImportError: No version there can be loaded.
+
+    Example:
+      >>> import tempfile
+      >>> users = tf.keras.layers.StringLookup(vocabulary=["ann", "bob"])
+      >>> tower = tf.keras.Sequential([users, tf.keras.layers.Embedding(3, 4)])
+      >>> index = tn.index.BruteForce(k=2).index(tf.eye(4))
+      >>> user = tf.TensorSpec([None], tf.string, name="user")
+      >>> path = tempfile.mkdtemp() + "/model"
+      >>> _ = tn.index.export_retrieval(path, tower, index, query_signature=user)
+      >>> service = tn.serving.Service(path, name="retrieval")
+      >>> service.states()
+      [(1, 'AVAILABLE', '')]
+      >>> service.close()
     """
 
     def __init__(

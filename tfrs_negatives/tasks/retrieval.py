@@ -130,6 +130,19 @@ class Retrieval(keras.layers.Layer, Task):
     Raises:
       ValueError: Options out of range, or that contradict each other or a custom
         `loss`.
+
+    Example:
+      >>> task = tn.tasks.Retrieval(temperature=0.1, remove_accidental_hits=True)
+      >>> users = tf.math.l2_normalize(tf.random.normal([3, 8]), axis=1)
+      >>> items = tf.math.l2_normalize(tf.random.normal([3, 8]), axis=1)
+      >>> loss = task(
+      ...     users,
+      ...     items,
+      ...     candidate_ids=tf.constant(["tea", "milk", "tea"]),
+      ...     query_keys=tf.constant(["ann", "ann", "bob"]),
+      ... )
+      >>> loss.shape
+      TensorShape([])
     """
 
     def __init__(

@@ -73,15 +73,17 @@ def blend(
         histories'.
 
     Example:
-    >>> def popular(histories, number):
-    ...     ids = [["tea", "milk"]] * len(histories)
-    ...     return ids, [[2.0, 1.0]] * len(histories)
-    >>> histories = Histories.from_lists([["tea"], ["jam"]], ["ann", "bob"])
-    >>> table = blend([popular], histories, 2, progress=False)
-    >>> table.item_ids.tolist()
-    [['milk', 'milk'], ['tea', 'milk']]
-    >>> (3 * table.weights).tolist()
-    [[3.0, 0.0], [2.0, 1.0]]
+      >>> def popular(histories, number):
+      ...     ids = [["tea", "milk"]] * len(histories)
+      ...     return ids, [[2.0, 1.0]] * len(histories)
+      >>> histories = tn.teachers.Histories.from_lists(
+      ...     [["tea"], ["jam"]], ["ann", "bob"]
+      ... )
+      >>> table = tn.teachers.blend([popular], histories, 2, progress=False)
+      >>> table.item_ids.tolist()
+      [['milk', 'milk'], ['tea', 'milk']]
+      >>> (3 * table.weights).tolist()
+      [[3.0, 0.0], [2.0, 1.0]]
     """
     if callable(teachers) or not len(teachers):
         raise ValueError(

@@ -50,6 +50,19 @@ class EASE(FittedTeacher):
     Raises:
       ValueError: Options out of range. From `fit`: a matrix above `max_bytes`, or one
         that float32 cannot invert; what was fitted before then stays.
+
+    Reference:
+      * Steck, "Embarrassingly shallow autoencoders for sparse data", WWW 2019.
+
+    Example:
+      >>> histories = tn.teachers.Histories.from_lists(
+      ...     [["tea", "milk"], ["tea", "milk", "jam"], ["jam", "ham"]]
+      ... )
+      >>> teacher = tn.teachers.EASE(1.0).fit(histories, progress=False)
+      >>> new = tn.teachers.Histories.from_lists([["tea"]])
+      >>> ids, scores = teacher.top(new, 1, progress=False)
+      >>> ids.tolist()
+      [['milk']]
     """
 
     def __init__(

@@ -37,11 +37,13 @@ class Histories:
         another shape, weights that are negative or not finite.
 
     Example:
-    >>> histories = Histories.from_lists([["tea", "milk"], ["tea"]], ["ann", "bob"])
-    >>> histories.item_ids.tolist()
-    ['milk', 'tea']
-    >>> histories.matrix.toarray().tolist()
-    [[1.0, 1.0], [0.0, 1.0]]
+      >>> histories = tn.teachers.Histories.from_lists(
+      ...     [["tea", "milk"], ["tea"]], ["ann", "bob"]
+      ... )
+      >>> histories.item_ids.tolist()
+      ['milk', 'tea']
+      >>> histories.matrix.toarray().tolist()
+      [[1.0, 1.0], [0.0, 1.0]]
     """
 
     def __init__(self, user_ids: ArrayLike, item_ids: ArrayLike, matrix: Any) -> None:

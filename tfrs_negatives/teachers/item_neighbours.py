@@ -47,11 +47,14 @@ class ItemNeighbours(FittedTeacher):
       ValueError: Options out of range.
 
     Example:
-    >>> histories = Histories.from_lists([["tea", "milk"], ["tea", "jam", "milk"]])
-    >>> teacher = ItemNeighbours().fit(histories, progress=False)
-    >>> ids, scores = teacher.top(Histories.from_lists([["tea"]]), 2, progress=False)
-    >>> ids.tolist()
-    [['milk', 'jam']]
+      >>> histories = tn.teachers.Histories.from_lists(
+      ...     [["tea", "milk"], ["tea", "jam", "milk"]]
+      ... )
+      >>> teacher = tn.teachers.ItemNeighbours().fit(histories, progress=False)
+      >>> new = tn.teachers.Histories.from_lists([["tea"]])
+      >>> ids, scores = teacher.top(new, 2, progress=False)
+      >>> ids.tolist()
+      [['milk', 'jam']]
     """
 
     def __init__(self, neighbours: int = 100, *, threads: int | None = None) -> None:

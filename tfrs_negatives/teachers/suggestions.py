@@ -41,11 +41,12 @@ class Suggestions:
         users that repeat, weights that are negative or not finite.
 
     Example:
-    >>> table = Suggestions(["ann", "bob"], [[3, 5], [4, 3]], [[0.7, 0.3], [1.0, 0.0]])
-    >>> rows = tf.data.Dataset.from_tensor_slices({"user": ["bob", "eve"]}).batch(2)
-    >>> batch = next(iter(table.attach(rows, "user")))
-    >>> batch["target_ids"], batch["target_weights"]
-    (<tf.RaggedTensor [[4], []]>, <tf.RaggedTensor [[1.0], []]>)
+      >>> items, weights = [[3, 5], [4, 3]], [[0.7, 0.3], [1.0, 0.0]]
+      >>> table = tn.teachers.Suggestions(["ann", "bob"], items, weights)
+      >>> rows = tf.data.Dataset.from_tensor_slices({"user": ["bob", "eve"]}).batch(2)
+      >>> batch = next(iter(table.attach(rows, "user")))
+      >>> batch["target_ids"], batch["target_weights"]
+      (<tf.RaggedTensor [[4], []]>, <tf.RaggedTensor [[1.0], []]>)
     """
 
     def __init__(

@@ -40,12 +40,12 @@ class Categorical(Feature):
       ValueError: In `adapt`: numbers that are not whole.
 
     Example:
-    >>> genres = Categorical("genres", separator="|", dim=4)
-    >>> genres = genres.adapt(["Action|Drama", "Drama", None])
-    >>> genres.summary
-    'genres: 2 categories, 33.3% missing'
-    >>> genres(tf.constant(["Drama|Western", ""])).shape
-    TensorShape([2, 4])
+      >>> genres = tn.towers.Categorical("genres", separator="|", dim=4)
+      >>> genres = genres.adapt(["Action|Drama", "Drama", None])
+      >>> genres.summary
+      'genres: 2 categories, 33.3% missing'
+      >>> genres(tf.constant(["Drama|Western", ""])).shape
+      TensorShape([2, 4])
     """
 
     takes_lists = True

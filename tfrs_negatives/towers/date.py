@@ -49,10 +49,10 @@ class Date(Feature):
       ValueError: Unknown parts. In `adapt`: strings, infinite numbers.
 
     Example:
-    >>> released = Date("released", dim=4)
-    >>> released = released.adapt(np.array(["1995-11-22", "1999-03-31"], "M8[D]"))
-    >>> released.summary
-    'released: age, month'
+      >>> released = tn.towers.Date("released", dim=4)
+      >>> released = released.adapt(np.array(["1995-11-22", "1999-03-31"], "M8[D]"))
+      >>> released.summary
+      'released: age, month'
     """
 
     def __init__(

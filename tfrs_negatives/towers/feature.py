@@ -43,6 +43,26 @@ class Feature(keras.layers.Layer):
 
     Returns:
       [B, dim].
+
+    Example:
+      ```python
+      class Length(tn.towers.Feature):
+          # How long a text is, times a vector.
+          def _learn(self, values):
+              return f"{len(values)} texts"
+
+          def _make(self, dim):
+              self.vector = self.add_weight(name="vector", shape=[dim])
+
+          def call(self, values, training=False):
+              length = tf.cast(tf.strings.length(values), tf.float32)
+              return length[:, tf.newaxis] * self.vector
+
+
+      feature = Length("title", dim=4).adapt(["Toy Story", "Heat"])
+      assert feature.summary == "title: 2 texts"
+      assert feature(tf.constant(["Alien"])).shape == [1, 4]
+      ```
     """
 
     #: Whether a row may have several values.

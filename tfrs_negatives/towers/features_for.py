@@ -54,9 +54,9 @@ def features_for(table: TableLike, names: Iterable[str]) -> list[Feature]:
         kinds.
 
     Example:
-    >>> table = {"genres": ["Action|Drama", "Drama"], "age": [31.5, 40.0]}
-    >>> features_for(table, ["genres", "age:category"])
-    [Categorical(column='genres', separator='|'), Categorical(column='age')]
+      >>> table = {"genres": ["Action|Drama", "Drama"], "age": [31.5, 40.0]}
+      >>> tn.towers.features_for(table, ["genres", "age:category"])
+      [Categorical(column='genres', separator='|'), Categorical(column='age')]
     """
     features: list[Feature] = []
     for name in names:

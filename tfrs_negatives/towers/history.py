@@ -42,6 +42,13 @@ class History(Feature):
 
     Raises:
       ValueError: An unknown pooling; a call before the embeddings are shared.
+
+    Example:
+      >>> ids = tn.towers.Id("item", dim=4).adapt(["tea", "milk"])
+      >>> history = tn.towers.History(pooling="mean", dim=4)
+      >>> history.share(ids)
+      >>> history(tf.ragged.constant([["tea", "milk"], [], ["new"]])).shape
+      TensorShape([3, 4])
     """
 
     takes_lists = True

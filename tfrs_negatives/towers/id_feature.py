@@ -31,9 +31,9 @@ class Id(Feature):
         strings.
 
     Example:
-    >>> ids = Id("item", dim=4).adapt(["tea", "milk"])
-    >>> ids(tf.constant(["milk", "new"])).shape
-    TensorShape([2, 4])
+      >>> ids = tn.towers.Id("item", dim=4).adapt(["tea", "milk"])
+      >>> ids(tf.constant(["milk", "new"])).shape
+      TensorShape([2, 4])
     """
 
     takes_missing = False

@@ -34,9 +34,9 @@ class Numeric(Feature):
       ValueError: In `adapt`: strings, infinite numbers.
 
     Example:
-    >>> age = Numeric("age", dim=4).adapt([20, 30, None, 40])
-    >>> age.summary
-    'age: mean 30, deviation 8.16, 25.0% missing'
+      >>> age = tn.towers.Numeric("age", dim=4).adapt([20, 30, None, 40])
+      >>> age.summary
+      'age: mean 30, deviation 8.16, 25.0% missing'
     """
 
     def __init__(

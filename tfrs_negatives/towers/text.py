@@ -38,9 +38,9 @@ class Text(Feature):
       ValueError: In `adapt`: no strings.
 
     Example:
-    >>> title = Text("title", dim=4).adapt(["Toy Story (1995)", "Heat (1995)"])
-    >>> title(tf.constant(["toy story", "Alien"])).shape
-    TensorShape([2, 4])
+      >>> title = tn.towers.Text("title", dim=4).adapt(["Toy Story", "Heat"])
+      >>> title(tf.constant(["toy story", "Alien"])).shape
+      TensorShape([2, 4])
     """
 
     def __init__(

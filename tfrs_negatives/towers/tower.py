@@ -29,12 +29,6 @@ class Tower(keras.layers.Layer):
     et al., 2016). Its length is made 1, so scores are cosines: give the task a
     `temperature`.
 
-    ```python
-    tower = towers.Tower([towers.Id("item"), towers.Text("title")], dim=64)
-    tower.adapt(items)                   # a table: vocabularies, means
-    tower(tower.tensors(items))          # [n, 64]
-    ```
-
     Args:
       features: Layers of this folder, each with its column. A column may feed several
         features of different classes.
@@ -57,6 +51,19 @@ class Tower(keras.layers.Layer):
     Raises:
       ValueError: No features, or two of one class for one column; in a call, a column
         that is not there.
+
+    Reference:
+      * Kula, "Metadata embeddings for user and item cold-start recommendations",
+        2015.
+      * Cheng et al., "Wide and deep learning for recommender systems", 2016.
+
+    Example:
+      >>> towers = tn.towers
+      >>> tower = towers.Tower([towers.Id("item"), towers.Text("title")], dim=64)
+      >>> items = {"item": [1, 2], "title": ["Toy Story", "Heat"]}
+      >>> tower = tower.adapt(items)
+      >>> tower(tower.tensors(items)).shape
+      TensorShape([2, 64])
     """
 
     _is_made = False

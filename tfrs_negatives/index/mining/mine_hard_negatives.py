@@ -112,19 +112,19 @@ def mine_hard_negatives(
       index's dtype, and float32. A `UserWarning` counts the rows with fewer than M;
       without such rows `.to_tensor()` is `[Q, M]`. `samplers.Mined` takes the ids.
 
-    Example:
-      >>> index = BruteForce().index(tf.eye(3), tf.constant(["a", "b", "c"]))
-      >>> queries = tf.constant([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]])
-      >>> ids, scores = mine_hard_negatives(
-      ...     index, queries, 2, positives=["a", "b"], sampling="top", progress=False
-      ... )
-      >>> ids.to_list()
-      [[b'b', b'c'], [b'c', b'a']]
-
     Raises:
       ValueError: No queries, NaN or infinite ones, `range_min >= range_max`, other
         options out of range, arrays of the wrong height, ids in `positives` that the
         index does not have.
+
+    Example:
+      >>> index = tn.index.BruteForce().index(tf.eye(3), tf.constant(["a", "b", "c"]))
+      >>> queries = tf.constant([[3.0, 2.0, 1.0], [1.0, 2.0, 3.0]])
+      >>> ids, scores = tn.index.mine_hard_negatives(
+      ...     index, queries, 2, positives=["a", "b"], sampling="top", progress=False
+      ... )
+      >>> ids.to_list()
+      [[b'b', b'c'], [b'c', b'a']]
     """
     mined = mine(
         index,

@@ -42,8 +42,9 @@ class RankedPairs(IdentifiedSource):
       ImportError: A file is to be read and pandas is not installed.
 
     Example:
-      >>> pairs = RankedPairs({"query": [7, 7], "item": [1, 2], "score": [0.1, 0.9]})
-      >>> ids, scores = mine_hard_negatives(pairs, [7], 2, progress=False)
+      >>> table = {"query": [7, 7], "item": [1, 2], "score": [0.1, 0.9]}
+      >>> pairs = tn.index.RankedPairs(table)
+      >>> ids, scores = tn.index.mine_hard_negatives(pairs, [7], 2, progress=False)
       >>> ids.to_list()
       [[2, 1]]
     """
