@@ -24,16 +24,6 @@ from tfrs_negatives.types import PathLike, TableLike
 class Recommender:
     """A two-tower model of a table of interactions, with the right negatives.
 
-    ```python
-    from tfrs_negatives import Recommender, data
-
-    ratings = data.interactions(tfds="movielens/100k-ratings")
-    recommender = Recommender().fit(ratings)
-    recommender.figures["recall@50"]      # of each user's last fifth, held out
-    recommender.recommend(user="42")      # ten items that the user does not have yet
-    recommender.export("model")           # for TensorFlow Serving, or `serve`
-    ```
-
     It is what `tfrs-negatives train` trains. A query is made of the user's id, of what
     the user did last, if the table has times, and of features, if there are any. All
     items are negatives, or a sample of them where they are many; but none that the user
@@ -54,7 +44,20 @@ class Recommender:
       towers: Its `Towers`.
 
     Raises:
-      ValueError: Options that are not known, or out of range.
+      TypeError: Options that are not known.
+      ValueError: Options that are out of range.
+
+    Example:
+      >>> drawn = np.random.default_rng(0).integers(0, [20, 60], [400, 2])
+      >>> table = {"user": drawn[:, 0], "item": drawn[:, 1], "time": np.arange(400)}
+      >>> recommender = tn.Recommender(dim=8, epochs=1)
+      >>> recommender = recommender.fit(table, time="time", verbose=0)
+      >>> 0 <= recommender.figures["recall@50"] <= 1
+      True
+      >>> len(recommender.recommend(user=7, k=5))
+      5
+      >>> len(recommender.recommend(history=[3, 14, 15], k=5))
+      5
     """
 
     def __init__(

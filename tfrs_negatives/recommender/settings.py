@@ -37,6 +37,15 @@ class Settings:
       optimizer: "adam", "lazy-adam", or "auto": by the number of users and items.
       num_negatives: Items that are drawn uniformly and shared by a batch. None: all
         items are columns, of up to 20,000; of more, 1,024 are drawn.
+
+    Raises:
+      ValueError: A number out of range, an unknown choice, no history where it is all
+        that a query is made of.
+
+    Example:
+      >>> settings = tn.recommender.Settings(query="history", dim=32)
+      >>> tn.Recommender(settings).settings.dim
+      32
     """
 
     user_features: tuple[str, ...] = ()

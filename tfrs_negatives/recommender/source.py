@@ -36,6 +36,13 @@ class Source:
         "title".
       users, items: A file or a table with a row for each user or item, which has their
         features. None: the table of interactions has.
+
+    Example:
+      >>> table = {"who": ["ann", "bob"], "what": ["tea", "milk"]}
+      >>> columns = {"user": "who", "item": "what"}
+      >>> source = tn.recommender.Source(table=table, columns=columns)
+      >>> source.parts().names
+      {'user': 'who', 'item': 'what'}
     """
 
     path: PathLike | None = None
