@@ -219,7 +219,7 @@ def test_other_refusals(stub, channel):
     refused(stub.Predict, asked, "INVALID_ARGUMENT", "`output_filter` may name ids")
     asked = request(**tensors(k=3))
     asked.model_spec.version_label = "stable"
-    refused(stub.Predict, asked, "INVALID_ARGUMENT", "Versions have no labels")
+    refused(stub.Predict, asked, "NOT_FOUND", "(none), received 'stable'")
     asked = request(**tensors([("u1" * 9000)] * 3, [0] * 3, k=3))
     refused(stub.Predict, asked, "RESOURCE_EXHAUSTED", "larger than max")
     send = channel.unary_unary("/tensorflow.serving.PredictionService/Classify")
