@@ -12,6 +12,7 @@ import zlib
 
 import pytest
 import tensorflow as tf
+from differences import row
 from served_models import Client, expected, export
 
 import grpc  # isort: skip
@@ -123,6 +124,7 @@ def fields(server, method, origin, **headers):
 ALLOWED = "access-control-allow-origin"
 
 
+@row("pages of other origins")
 def test_pages_of_an_origin_that_may_ask(server):
     status, found = fields(server, "POST", "https://shop.example")
     assert status == 200 and found[ALLOWED] == "https://shop.example"
@@ -196,6 +198,7 @@ def ask_grpc(server, credentials):
     return tf.make_ndarray(outputs["ids"]).astype(str).tolist()
 
 
+@row("TLS")
 @pytest.mark.parametrize("both", [False, True])
 def test_tls(path, keys, both):
     """Of the server alone, and of clients too, over both protocols."""
