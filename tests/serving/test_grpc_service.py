@@ -213,6 +213,13 @@ def test_what_fails_inside_is_not_told(stub, monkeypatch, caplog):
     assert "a defect" in caplog.text
 
 
+def test_values_that_are_refused_and_no_text(stub, caplog):
+    """The model's reason repeats them, and would be no text either."""
+    asked = request(**tensors([b"u\xaa"] * 3, [0] * 3, k=3))
+    refused(stub.Predict, asked, "INVALID_ARGUMENT", "bytes that are no UTF-8")
+    assert "Traceback" not in caplog.text and not caplog.records
+
+
 def test_other_refusals(stub, channel):
     asked = request(**tensors(k=3))
     asked.output_filter.append("age")
