@@ -124,7 +124,7 @@ def main():
     for row in rounds_of(arguments.sources, arguments):
         csv_rows.show(row)
         rows.append({**row, **about})
-    csv_rows.write(arguments.output, FIELDS, rows)
+        csv_rows.write(arguments.output, FIELDS, rows)
 
 
 if __name__ == "__main__":
