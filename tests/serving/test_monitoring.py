@@ -150,6 +150,7 @@ def test_counts_do_not_grow_with_what_clients_send():
     assert len(parsed(monitoring.text([], {}))) == 1
 
 
+@pytest.mark.slow(reason="starts two servers")
 def test_answers_are_logged_where_asked(path, caplog):
     caplog.set_level(logging.INFO, logger="tfrs_negatives.access")
     for logs in (False, True):

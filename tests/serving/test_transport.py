@@ -13,6 +13,7 @@ import zlib
 import pytest
 import tensorflow as tf
 from differences import row
+from grids import some_of
 from served_models import Client, expected, export
 
 import grpc  # isort: skip
@@ -21,6 +22,7 @@ from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from tfrs_negatives.serving import Limits, Server, TlsFiles
 
+SLOW = pytest.mark.slow(reason="starts other servers")
 INPUTS = {"user": ["u3"], "shift": [[0.0]], "k": 5}
 BODY = json.dumps({"inputs": INPUTS}).encode()
 MOST = 20_000
@@ -96,18 +98,15 @@ def test_compressed_bodies_that_are_refused(client, body, encoding, status, mess
     assert client.predict(BODY)[0] == 200
 
 
-def test_a_body_that_grows_a_thousandfold_costs_nothing(path):
+def test_a_body_that_grows_a_thousandfold_costs_nothing(server, client):
     """16 MiB in 16 KiB: no more is made of it than a body may have."""
-    with served(path) as server:
-        client = Client(server.port)
-        bomb = gzip.compress(bytes(2**24))
-        assert len(bomb) < MOST
-        start = time.perf_counter()
-        for _ in range(100):
-            assert sent(client, bomb)[0] == 413
-        assert time.perf_counter() - start < 10
-        assert server.service.bytes_in_flight.held == 0
-        client.close()
+    bomb = gzip.compress(bytes(2**24))
+    assert len(bomb) < MOST
+    start = time.perf_counter()
+    for _ in range(100):
+        assert sent(client, bomb)[0] == 413
+    assert time.perf_counter() - start < 10
+    assert server.service.bytes_in_flight.held == 0
 
 
 def fields(server, method, origin, **headers):
@@ -139,6 +138,7 @@ def test_pages_of_an_origin_that_may_ask(server):
     assert ALLOWED not in found
 
 
+@SLOW
 def test_all_origins_and_none(path):
     with served(path, cors_origins=["*"]) as server:
         assert fields(server, "POST", "https://any.example")[1][ALLOWED] == "*"
@@ -199,7 +199,7 @@ def ask_grpc(server, credentials):
 
 
 @row("TLS")
-@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("both", some_of([False, True], [True]))
 def test_tls(path, keys, both):
     """Of the server alone, and of clients too, over both protocols."""
     ca = keys / "ca.pem" if both else None

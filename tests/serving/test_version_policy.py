@@ -21,6 +21,7 @@ from tfrs_negatives.cli.command_error import CommandError
 from tfrs_negatives.serving import Server, VersionPolicy
 from tfrs_negatives.serving.model_versions import ModelVersions
 
+SLOW = pytest.mark.slow(reason="loads several versions of a model")
 GOOD = {"inputs": {"user": ["u3"], "shift": [[0.0]], "k": 5}}
 # Version n has the candidates of this seed.
 SEEDS = {1: 5, 2: 6, 3: 7}
@@ -115,12 +116,14 @@ def asked(root):
         ask.server.stop()
 
 
+@SLOW
 def test_without_a_policy_the_highest_answers_alone(asked):
     ask = asked()
     assert [ask.version(n) for n in (None, 1, 2, 3)] == [3, None, None, 3]
     assert ask.version(label="stable") is None
 
 
+@SLOW
 def test_a_version_that_is_pinned(asked):
     ask = asked(VersionPolicy(specific=[2]))
     assert [ask.version(n) for n in (None, 1, 2, 3)] == [2, None, 2, None]
@@ -176,6 +179,7 @@ def test_a_rollback_is_a_request(asked):
     assert [ask.version(n) for n in (None, 1, 2, 3)] == [3, 1, 2, 3]
 
 
+@SLOW
 def test_clients_change_nothing_unless_they_may(asked):
     ask = asked()
     with pytest.raises(grpc.RpcError) as caught:
@@ -188,6 +192,7 @@ def number_of(versions):
     return sorted(versions.served)
 
 
+@SLOW
 def test_versions_that_come_and_go(root, tmp_path):
     """One with a label stays, whatever is higher, until it is deleted."""
     policy = VersionPolicy(latest=2, labels={"stable": 1})
@@ -255,6 +260,7 @@ def test_flags(root, words, message):
         serve_command.serve(arguments.parse(["serve", str(root), *ports, *words]))
 
 
+@SLOW
 def test_requests_of_different_versions_are_not_answered_together(root):
     """Nor does one wait for the other: each has its own candidates."""
     server = Server(
