@@ -7,6 +7,7 @@ import json
 import shutil
 import ssl
 import subprocess
+import threading
 import time
 import zlib
 
@@ -257,5 +258,14 @@ def test_health_over_grpc(path):
         assert caught.value.code() == grpc.StatusCode.NOT_FOUND
         watch = stub.Watch(health_pb2.HealthCheckRequest(), timeout=60)
         assert next(watch).status == serving
-    assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        seen = []
+
+        def look():
+            seen.append(next(watch).status)
+            watch.cancel()  # Else the server would wait for it.
+
+        thread = threading.Thread(target=look)
+        thread.start()
+    thread.join()
+    assert seen == [health_pb2.HealthCheckResponse.NOT_SERVING]
     channel.close()

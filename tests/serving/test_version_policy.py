@@ -47,6 +47,7 @@ class Ask:
 
     def version(self, number=None, label=None):
         """Its number, the same of both; or None where both say that there is none."""
+        self.rest.close()  # Silent while versions were loaded.
         path = "" if number is None else f"/versions/{number}"
         path = path if label is None else f"/labels/{label}"
         status, answer = self.rest.predict(GOOD, f"{path}:predict")

@@ -89,9 +89,6 @@ def rest_app(service: Service, cors_origins: Sequence[str] = ()) -> FastAPI:
         inputs = json_tensors.to_arrays(layout, values, specs, optional)
         return signature, layout, inputs
 
-    @app.post(_LABEL + ":predict")
-    @app.post(_VERSION + ":predict")
-    @app.post(_MODEL + ":predict")
     async def predict(request: Request) -> Response:
         version = service.version(**request.path_params)
         hold = request.scope["hold"]
@@ -111,6 +108,11 @@ def rest_app(service: Service, cors_origins: Sequence[str] = ()) -> FastAPI:
         answer = await service.convert(size, json_tensors.to_json, layout, outputs)
         hold.add(len(answer))
         return _json(answer)
+
+    # Routes of FastAPI's own look for what to inject, which takes longer than all that
+    # stands around `predict`.
+    for path in (_MODEL, _VERSION, _LABEL):
+        app.add_route(path + ":predict", predict, methods=["POST"])
 
     @app.get(_LABEL + "/metadata")
     @app.get(_VERSION + "/metadata")
