@@ -90,7 +90,14 @@ def test_public_names():
             "Uniform",
             "cluster_strata",
         ],
-        "serving": ["Limits", "Server", "Service", "rest_app"],
+        "serving": [
+            "Limits",
+            "Server",
+            "Service",
+            "TlsFiles",
+            "VersionPolicy",
+            "rest_app",
+        ],
         "tasks": ["Retrieval"],
         "teachers": ["EASE", "Histories", "ItemNeighbours", "Suggestions", "blend"],
         "towers": [
@@ -168,11 +175,12 @@ def test_keras_3_never_imports_tfrs():
 def test_serving_needs_its_extra_only_when_used():
     code = (
         "import sys\n"
-        "for name in ('fastapi', 'grpc', 'tensorflow_serving', 'uvicorn'):\n"
+        "names = 'fastapi', 'grpc', 'grpc_health', 'tensorflow_serving', 'uvicorn'\n"
+        "for name in names:\n"
         "    sys.modules[name] = None\n"
         "import tfrs_negatives as tn\n"
         "assert tn.serving.Limits().max_batch > 0\n"
-        "for name in ('Server', 'rest_app'):\n"
+        "for name in ('Server', 'TlsFiles', 'rest_app'):\n"
         "    try:\n"
         "        getattr(tn.serving, name)\n"
         "    except ImportError as error:\n"

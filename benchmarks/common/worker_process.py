@@ -15,6 +15,16 @@ def module_command(module, *arguments):
     return [sys.executable, "-m", module, *map(str, arguments)]
 
 
+def in_folder(folder):
+    """Options of `subprocess` to run in a folder, whose packages come first.
+
+    What is not there comes from this project.
+    """
+    paths = [str(PROJECT), os.environ.get("PYTHONPATH", "")]
+    variables = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    return {"cwd": folder, "env": variables}
+
+
 class WorkerProcess:
     """`python -m module` with arguments; each line sent is answered by one of JSON.
 
@@ -26,13 +36,8 @@ class WorkerProcess:
     """
 
     def __init__(self, module, *arguments, folder=PROJECT, environment=None):
-        # What is not in `folder` comes from this project.
-        paths = [str(PROJECT), os.environ.get("PYTHONPATH", "")]
-        variables = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-            **(environment or {}),
-        }
+        options = in_folder(folder)
+        variables = {**options["env"], **(environment or {})}
         self.name = " ".join(map(str, (module, *arguments)))
         self._errors = tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
@@ -41,7 +46,7 @@ class WorkerProcess:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
-            cwd=folder,
+            cwd=options["cwd"],
             env={k: v for k, v in variables.items() if v is not None},
         )
 

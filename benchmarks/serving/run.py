@@ -25,7 +25,7 @@ import tensorflow as tf
 
 from benchmarks.common import command_line, csv_rows
 from benchmarks.common.provenance import PROJECT, provenance
-from benchmarks.common.worker_process import module_command
+from benchmarks.common.worker_process import in_folder, module_command
 from tfrs_negatives import index as indexes
 
 ROWS = pathlib.Path(__file__).with_name("results.csv")
@@ -59,15 +59,15 @@ def export(path, index_name, num_candidates, seed):
     )
 
 
-def start_server(path):
-    """A server's process, and its ports."""
+def start_server(path, folder=PROJECT):
+    """A server's process, of the package in a folder, and its ports."""
     words = ["serve", path, "--port", 0, "--grpc-port", 0, "--poll-seconds", 0.5]
     process = subprocess.Popen(
         module_command("tfrs_negatives.cli", *words),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        cwd=PROJECT,
+        **in_folder(folder),
     )
     line = process.stdout.readline()
     rest = int(line.split("http://127.0.0.1:")[1].split("/")[0])

@@ -196,7 +196,7 @@ def test_a_refresh_cut_off_by_a_restart_is_made_at_once():
     model.optimizer.iterations.assign(20)
     recorder = Recorder(mined)
     fit(model, mined, 3, refresher(mined, model, every_steps=6), recorder)
-    assert recorder.refreshed_at == [3, 21, 21]
+    assert recorder.refreshed_at == [20, 20, 20]
 
 
 def test_a_table_of_a_later_run_does_not_stop_the_schedule():

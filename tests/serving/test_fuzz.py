@@ -5,6 +5,7 @@ Meanwhile a process of its own asks for the server's health: nothing may stall i
 
 import collections
 import contextlib
+import gzip
 import json
 import pathlib
 import random
@@ -180,15 +181,20 @@ def attack_rest(server, number):
             + ["/versions/1:predict", f"/versions/{'7' * 5000}:predict"]
         )
         headers = rng.choice(
-            [{}] * 9 + [{"transfer-encoding": "chunked", "content-length": "3"}]
+            [{}] * 8
+            + [{"transfer-encoding": "chunked", "content-length": "3"}]
+            + [{"content-encoding": "gzip"}]
         )
+        sent = body(rng)
+        if "content-encoding" in headers and rng.random() < 0.8:
+            sent = gzip.compress(rng.choice([sent, bytes(2**23)]))
         method = rng.choice(["POST"] * 19 + ["GET"])
         try:
-            status, answer = client.ask(method, path, body(rng), headers)
+            status, answer = client.ask(method, path, sent, headers)
             assert status == 200 or set(answer) == {"error"}
         except (OSError, json.JSONDecodeError) as error:
             # Where the fields say two things, what follows is no request.
-            assert headers, error
+            assert "content-length" in headers, error
             client.close()
             continue
         statuses[status] += 1

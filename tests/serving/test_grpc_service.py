@@ -213,13 +213,20 @@ def test_what_fails_inside_is_not_told(stub, monkeypatch, caplog):
     assert "a defect" in caplog.text
 
 
+def test_values_that_are_refused_and_no_text(stub, caplog):
+    """The model's reason repeats them, and would be no text either."""
+    asked = request(**tensors([b"u\xaa"] * 3, [0] * 3, k=3))
+    refused(stub.Predict, asked, "INVALID_ARGUMENT", "bytes that are no UTF-8")
+    assert "Traceback" not in caplog.text and not caplog.records
+
+
 def test_other_refusals(stub, channel):
     asked = request(**tensors(k=3))
     asked.output_filter.append("age")
     refused(stub.Predict, asked, "INVALID_ARGUMENT", "`output_filter` may name ids")
     asked = request(**tensors(k=3))
     asked.model_spec.version_label = "stable"
-    refused(stub.Predict, asked, "INVALID_ARGUMENT", "Versions have no labels")
+    refused(stub.Predict, asked, "NOT_FOUND", "(none), received 'stable'")
     asked = request(**tensors([("u1" * 9000)] * 3, [0] * 3, k=3))
     refused(stub.Predict, asked, "RESOURCE_EXHAUSTED", "larger than max")
     send = channel.unary_unary("/tensorflow.serving.PredictionService/Classify")

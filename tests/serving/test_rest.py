@@ -162,7 +162,7 @@ ROW = {"user": "u3", "shift": [0.0], "k": 2}
         (b"7", "received a whole number"),
         ({}, "received neither"),
         ({"inputs": ONE, "instances": [ROW]}, "received 'inputs', 'instances'"),
-        ({"inputs": ONE, "input": 1}, "received 'input', 'inputs'"),
+        ({"input": ONE}, "received 'input'"),
         ({"inputs": ONE, "signature_name": 3}, '"signature_name" must be a string'),
         ({"inputs": ONE, "signature_name": "x"}, "a signature out of embed_query, ser"),
         ({"inputs": {**ONE, "age": [1]}}, "may be left out), received age, k"),

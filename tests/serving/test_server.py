@@ -201,7 +201,7 @@ def malformed(rng):
     if kind == 4:
         inputs[f"more {rng.random()}"] = 1
     if kind == 5:
-        return {"inputs": inputs, "signature_name": rng.choice(["", "x", 3, None])}
+        return {"inputs": inputs, "signature_name": rng.choice(["x", 3, None])}
     return {rng.choice(["inputs", "instances"]): inputs}
 
 

@@ -12,10 +12,11 @@ import tensorflow as tf
 from tfrs_negatives import _checks
 from tfrs_negatives._keras import keras
 from tfrs_negatives.callbacks.mining_pass import MiningPass
+from tfrs_negatives.callbacks.table_in_backups import TableInBackups
 from tfrs_negatives.callbacks.tower_encoder import TowerEncoder
 from tfrs_negatives.index.top_k import TopK
 from tfrs_negatives.samplers import Mined
-from tfrs_negatives.types import ListsLike, Tower
+from tfrs_negatives.types import KerasModel, ListsLike, Tower
 
 
 class RefreshNegatives(keras.callbacks.Callback):
@@ -35,7 +36,11 @@ class RefreshNegatives(keras.callbacks.Callback):
     A refresh that fails leaves the old table, says why, and is tried again at the next
     round; so is one that was cut off. Nothing but `sampler.refreshed_at` and the
     optimizer's `iterations` says when a refresh is due: restore both from a checkpoint
-    and the schedule goes on where it was.
+    and the schedule goes on where it was. One that is due when `fit` begins is made
+    before its first step.
+
+    While `fit` runs, what the model saves holds the sampler's table: Keras's
+    `BackupAndRestore` in the same `fit` keeps and restores both.
 
     Epoch logs get `refresh_seconds`, `refresh_changed` (share of the table's entries),
     `refresh_short_rows` (of the last refresh, NaN before it) and `refresh_age` (steps).
@@ -142,6 +147,7 @@ class RefreshNegatives(keras.callbacks.Callback):
             sampler, index, corpus, rows, mining, positives, num_negatives
         )
         self._sampler = sampler
+        self._in_backups = TableInBackups(sampler)
         self._every_steps, self._every_epochs = every_steps, every_epochs
         self._background, self._max_staleness = background, max_staleness
         self._on_error = on_error
@@ -165,14 +171,27 @@ class RefreshNegatives(keras.callbacks.Callback):
         self._attempted = step
         self._measured = self._refresh(step)
 
+    def set_model(self, model: KerasModel) -> None:
+        super().set_model(model)
+        self._in_backups.attach(model)
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._in_backups.begin()
+        self._begins = True
         # Here rather than in a thread: two threads must not trace at a time. In the
         # scope, because tracing builds towers that are not built yet.
         with self.model.distribute_strategy.scope():
             self._refresh.trace()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._first_step = self._step()
+        self._first_step = step = self._step()
+        # By now every callback has restored what it restores.
+        begins, self._begins = self._begins, False
+        steps = self._every_steps
+        if steps is None and self._every_epochs and self.params.get("steps"):
+            steps = self._every_epochs * self.params["steps"]
+        if begins and step and steps and self._is_due(step, steps):
+            self._start(step)
 
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
@@ -195,6 +214,7 @@ class RefreshNegatives(keras.callbacks.Callback):
             logs.update(self._measured, refresh_age=self._age(step))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        self._in_backups.detach()
         self._finish()
 
     def _step(self) -> int:

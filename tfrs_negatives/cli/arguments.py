@@ -47,6 +47,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         _check_train(parser, options)
     if options.command in ("train", "audit"):
         _check_source(parser, options)
+    if options.command == "serve":
+        _check_serve(parser, options)
     return options
 
 
@@ -410,6 +412,50 @@ def _add_serve(commands: Any) -> None:
         type=_number(float, 0, "a number above 0", exclusive=True),
         help="how often to look for new versions",
     )
+    number = _number(int, 0, "the number of a version", most=2**63 - 1)
+    add = parser.add_argument_group("versions").add_argument
+    add(
+        "--versions",
+        type=number,
+        nargs="+",
+        metavar="N",
+        help="serve these alone, such as one that is pinned (else: the highest)",
+    )
+    add("--latest", type=positive, metavar="COUNT", help="serve so many of the highest")
+    add(
+        "--label",
+        type=_label,
+        action="append",
+        metavar="LABEL=N",
+        help="a label that clients may name a version by; may be repeated",
+    )
+    add(
+        "--reload",
+        action="store_true",
+        help=(
+            "let clients change which versions are served, and their labels, over "
+            "gRPC (HandleReloadConfigRequest): whoever reaches the port may"
+        ),
+    )
+    add = parser.add_argument_group("transport and logs").add_argument
+    add("--tls-certificate", metavar="FILE", help="PEM, for both protocols")
+    add("--tls-key", metavar="FILE", help="its private key, PEM")
+    add(
+        "--tls-client-ca",
+        metavar="FILE",
+        help="who vouches for clients, which then must have a certificate; PEM",
+    )
+    add(
+        "--cors-origin",
+        action="append",
+        metavar="ORIGIN",
+        help=(
+            "an origin whose pages may ask over REST, such as https://shop.example, or "
+            "*; may be repeated"
+        ),
+    )
+    add("--access-log", action="store_true", help="log each answer")
+    add("--log-format", choices=("text", "json"), help="lines of the log")
     add = parser.add_argument_group("limits").add_argument
     add("--max-batch", type=positive, help="rows of a request, or answered together")
     add(
@@ -440,6 +486,11 @@ def _add_serve(commands: Any) -> None:
         port=8501,
         grpc_port=8500,
         poll_seconds=2.0,
+        versions=[],
+        latest=1,
+        label=[],
+        cors_origin=[],
+        log_format="text",
         max_batch=256,
         max_wait_ms=0.0,
         max_waiting=1024,
@@ -453,6 +504,24 @@ def _add_serve(commands: Any) -> None:
         body_seconds=10.0,
         idle_seconds=5,
     )
+
+
+def _check_serve(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.versions and options.latest != 1:
+        parser.error("--versions and --latest exclude each other: leave one out")
+    if (options.tls_certificate is None) != (options.tls_key is None):
+        parser.error("--tls-certificate and --tls-key go together: pass both")
+    if options.tls_client_ca is not None and options.tls_key is None:
+        parser.error("--tls-client-ca needs --tls-certificate and --tls-key")
+
+
+def _label(text: str) -> tuple[str, int]:
+    label, _, number = text.rpartition("=")
+    if not label or not (number.isascii() and number.isdecimal()) or len(number) > 18:
+        raise argparse.ArgumentTypeError(
+            f"expected LABEL=N, such as stable=3, received {text!r}"
+        )
+    return label, int(number)
 
 
 def _check_source(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

@@ -24,19 +24,22 @@ def serve(options: argparse.Namespace) -> None:
     """
     path = find_served(options.model)
     try:
-        from tfrs_negatives.serving import Limits, Server
+        from tfrs_negatives.serving import Limits, Server, TlsFiles, VersionPolicy
     except ImportError as error:
         raise CommandError(
             "Serving needs packages that cannot be imported "
             f"({error.__cause__ or error}). Run `pip install tfrs_negatives[serve]`."
         ) from error
-    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
+    _log_to_stderr(options.log_format)
     limits = {
         field.name: getattr(options, field.name) for field in dataclasses.fields(Limits)
     }
     ended = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ended.set())
+    tls = None
+    if options.tls_key is not None:
+        tls = TlsFiles(options.tls_certificate, options.tls_key, options.tls_client_ca)
     with told_in_one_line():
         server = Server(
             path,
@@ -46,6 +49,13 @@ def serve(options: argparse.Namespace) -> None:
             grpc_port=options.grpc_port,
             limits=Limits(**limits),
             poll_seconds=options.poll_seconds,
+            versions=VersionPolicy(
+                options.latest, tuple(options.versions), dict(options.label)
+            ),
+            reloads=options.reload,
+            tls=tls,
+            cors_origins=options.cors_origin,
+            logs_answers=options.access_log,
         )
         # What lives as long as the server is no garbage: going through it would stall
         # answers for a quarter of a second.
@@ -53,10 +63,21 @@ def serve(options: argparse.Namespace) -> None:
         gc.freeze()
         server.start()
     print(
-        f"Serving {path} as {options.name!r}: REST at http://{options.host}:"
+        f"Serving {path} as {options.name!r}: REST at "
+        f"http{'s' if tls else ''}://{options.host}:"
         f"{server.port}/v1/models/{options.name}, gRPC at {options.host}:"
         f"{server.grpc_port}",
         flush=True,
     )
     ended.wait()
     server.stop()
+
+
+def _log_to_stderr(form: str) -> None:
+    from tfrs_negatives.serving.monitoring import JsonLines
+
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        JsonLines() if form == "json" else logging.Formatter("%(asctime)s %(message)s")
+    )
+    logging.basicConfig(handlers=[handler], level=logging.INFO)

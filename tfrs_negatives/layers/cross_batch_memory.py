@@ -267,37 +267,47 @@ class CrossBatchMemory(keras.layers.Layer):
         log_q = tf.zeros([num_rows]) if log_q is None else tf.cast(log_q, tf.float32)
         is_finite = tf.reduce_all(tf.math.is_finite(embeddings), axis=1)
         is_finite &= tf.math.is_finite(log_q)
-        if self._staleness is not None:
+        entries = Entries(embeddings, ids, keys, log_q, has_id, has_key)
+        places, entries, num_finite = self._in_place(entries, is_finite)
+        metric, staleness = self._staleness, None
+        if metric is not None:
             distances, found = self.staleness(ids, embeddings)
             counts = tf.cast(has_id & is_finite, tf.float32) * found
-            self._staleness.update_state(
-                tf.math.multiply_no_nan(distances, counts), counts
-            )
-        self._write_finite(
-            Entries(embeddings, ids, keys, log_q, has_id, has_key), is_finite
-        )
-        self._steps.assign_add(1)
+            staleness = tf.math.multiply_no_nan(distances, counts), counts
+        # When all is there that is written: what fails before has changed nothing.
+        with tf.control_dependencies(
+            [*entries, *([] if staleness is None else staleness)]
+        ):
+            if metric is not None and staleness is not None:
+                metric.update_state(*staleness)
+            for state, values in zip(self._parts, entries, strict=True):
+                state.scatter_update(tf.IndexedSlices(values, places))
+            self._written.assign_add(num_finite)
+            self.num_not_finite.assign_add(num_rows - num_finite)
+            self._steps.assign_add(1)
 
-    def _write_finite(self, entries: Entries, is_finite: tf.Tensor) -> None:
-        """Writes the entries that are finite, in their order.
+    def _in_place(
+        self, entries: Entries, is_finite: tf.Tensor
+    ) -> tuple[tf.Tensor, Entries, tf.Tensor]:
+        """Places [n], what they are to hold, and how many of these are new.
 
-        They come first. The places of the others keep what they hold, so that shapes
-        do not depend on values, which XLA could not compile.
+        New are the entries that are finite, in their order, and come first. The places
+        of the others keep what they hold, so that shapes do not depend on values, which
+        XLA could not compile.
         """
         num_rows = tf.size(is_finite, tf.int64)
         num_finite = tf.math.count_nonzero(is_finite)
         order = tf.argsort(tf.cast(~is_finite, tf.int32), stable=True)
         places = (self._written + tf.range(num_rows)) % self.capacity
         is_new = tf.range(num_rows) < num_finite
+        placed = []
         for state, values in zip(self._parts, entries, strict=True):
             values = tf.gather(tf.stop_gradient(values), order)
             shape = tf.concat([[-1], tf.ones([values.shape.rank - 1], tf.int32)], 0)
-            values = tf.where(
-                tf.reshape(is_new, shape), values, tf.gather(state, places)
+            placed.append(
+                tf.where(tf.reshape(is_new, shape), values, tf.gather(state, places))
             )
-            state.scatter_update(tf.IndexedSlices(values, places))
-        self._written.assign_add(num_finite)
-        self.num_not_finite.assign_add(num_rows - num_finite)
+        return places, Entries(*placed), num_finite
 
     def staleness(
         self, ids: TensorLike, embeddings: TensorLike

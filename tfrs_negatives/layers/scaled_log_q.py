@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from tfrs_negatives import _checks, distribute
+from tfrs_negatives import _late_changes as late_changes
 from tfrs_negatives._keras import add_state, converted, keras, unconverted
 from tfrs_negatives._repr import described
 from tfrs_negatives.types import Config, KerasLayer, KerasSchedule, TensorLike
@@ -158,7 +159,12 @@ class ScaledLogQ(keras.layers.Layer):
         if self._step is None:
             return self.strength
         schedule: Any = self.strength
-        strength = converted(schedule.__call__)(tf.identity(self._step))
+        if training:
+            late_changes.change_now(self)
+        step = tf.identity(self._step)
+        if late_changes.awaited(self) is not None:
+            step += 1
+        strength = converted(schedule.__call__)(step)
         strength = tf.cast(strength, tf.float32)
         strength = _checks.guard(
             strength,
@@ -169,10 +175,14 @@ class ScaledLogQ(keras.layers.Layer):
         )
         if training:
             distribute.check_in_scope(self, self._step)
-            # The first step is step 0: what was read above.
-            with tf.control_dependencies([strength]):
-                self._step.assign_add(1)
+            late_changes.change_late(self, strength, self._count_step)
         return strength
+
+    def _count_step(self, strength: tf.Tensor) -> None:
+        assert self._step is not None, "a schedule has steps"
+        # The first step is step 0: what was read for it.
+        with tf.control_dependencies([strength]):
+            self._step.assign_add(1)
 
 
 def _with_floor(

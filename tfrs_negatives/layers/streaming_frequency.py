@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import _checks, distribute
+from tfrs_negatives import _late_changes as late_changes
 from tfrs_negatives._ids import as_int64, salted
 from tfrs_negatives._keras import add_state, keras, unconverted
 from tfrs_negatives._repr import described
@@ -27,6 +28,16 @@ _BUCKETS_AN_ID = 2
 
 # What a bucket counts up to: far enough from where float32 no longer adds one.
 _MAX_OCCURRENCES = 2.0**23
+
+
+class _Learned(NamedTuple):
+    """What buckets [n] are about to take, equal ones equal values, and the clock."""
+
+    buckets: tf.Tensor
+    mean_gap: tf.Tensor
+    occurrences: tf.Tensor
+    elapsed: tf.Tensor
+    now: tf.Tensor
 
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
@@ -266,60 +277,109 @@ class StreamingFrequency(keras.layers.Layer):
         ids = self._int64(ids)
         _checks.check_rank("ids", ids, (1,), "Pass one id for each candidate.")
         buckets = self._buckets(ids)
-        updates = []
         if training:
             learned = buckets[:, :num_positives]
             distribute.check_in_scope(self, self._clock)
             if distribute.num_replicas() > 1:
                 learned = self._buckets(distribute.gather(ids[:num_positives]))
-            updates = self._learn(learned)
-        with tf.control_dependencies(updates):
-            gaps = tf.gather(self._mean_gap, buckets)
-            if self.initial_gap is None:
-                gaps = self._with_open_gap(gaps, buckets)
+            late_changes.change_now(self)
+            late_changes.change_late(self, self._learned(learned), self._write_learned)
+        gaps, occurrences, last_seen, clock = self._looked_up(buckets)
+        if self.initial_gap is None:
+            gaps = self._with_open_gap(gaps, occurrences, last_seen, clock)
         return -tf.math.log(tf.reduce_max(gaps, axis=0))
 
-    def _with_open_gap(self, gaps: tf.Tensor, buckets: tf.Tensor) -> tf.Tensor:
+    def _looked_up(
+        self, buckets: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Gaps, occurrences and times of buckets [m, n], and the clock, as learned."""
+        state = self._mean_gap, self._occurrences, self._last_seen
+        late: _Learned | None = late_changes.awaited(self)
+        if late is None:
+            gaps, occurrences, last_seen = (tf.gather(part, buckets) for part in state)
+            return gaps, occurrences, last_seen, tf.convert_to_tensor(self._clock)
+        # What is about to be written in the place of what is.
+        distinct, rows = tf.unique(
+            tf.concat([late.buckets, tf.reshape(buckets, [-1])], axis=0)
+        )
+        num_learned = tf.size(late.buckets)
+        places = rows[:num_learned, tf.newaxis]
+        rows = tf.reshape(rows[num_learned:], tf.shape(buckets))
+        now = tf.fill([num_learned], late.now)
+        gaps, occurrences, last_seen = (
+            tf.gather(
+                tf.tensor_scatter_nd_update(tf.gather(part, distinct), places, new),
+                rows,
+            )
+            for part, new in zip(
+                state, (late.mean_gap, late.occurrences, now), strict=True
+            )
+        )
+        return gaps, occurrences, last_seen, late.now
+
+    def _with_open_gap(
+        self,
+        gaps: tf.Tensor,
+        occurrences: tf.Tensor,
+        last_seen: tf.Tensor,
+        clock: tf.Tensor,
+    ) -> tf.Tensor:
         """Counts the time since the last occurrence, which the average lacks."""
-        occurrences = tf.gather(self._occurrences, buckets)
         # Workers of a parameter server write at the same time: another's occurrence
         # may be later than the clock that was read here.
-        since = tf.maximum(self._clock - tf.gather(self._last_seen, buckets), 0)
-        since = tf.cast(since, tf.float32)
+        since = tf.cast(tf.maximum(clock - last_seen, 0), tf.float32)
         step = tf.maximum(self.learning_rate, 1 / tf.maximum(occurrences, 1))
         # Never seen is as if the first occurrence were the next one.
-        never = tf.cast(self._clock + 1, tf.float32)
+        never = tf.cast(clock + 1, tf.float32)
         return tf.where(occurrences > 0, gaps + step * since, never)
 
-    def _learn(self, buckets: tf.Tensor) -> list[Any]:
-        """Takes the occurrences [m, n] into the averages."""
+    def _learned(self, buckets: tf.Tensor) -> _Learned:
+        """What the occurrences [m, n] make of the averages."""
         elapsed = tf.shape(buckets)[1] if self.mode == "count" else 1
-        # The clock waits for the checks of the ids: it does not read them.
-        with tf.control_dependencies([buckets]):
-            now = self._clock.assign_add(tf.cast(elapsed, tf.int64))
+        elapsed = tf.cast(elapsed, tf.int64)
         buckets = tf.reshape(buckets, [-1])
+        now = self._clock + elapsed
         gap = tf.cast(now - tf.gather(self._last_seen, buckets), tf.float32)
-        before, repeats, counted = self._count(buckets)
+        before = tf.gather(self._occurrences, buckets)
+        repeats = tf.ones_like(before)
+        occurrences = before + 1
+        if self.mode == "count":
+            repeats = self._repeats(buckets)
+            occurrences = tf.minimum(before + repeats, _MAX_OCCURRENCES)
         # True of one writer; with more, what another wrote in between may break it.
-        repeats = tf.maximum(repeats, 1)
         gap = tf.maximum(gap, repeats)
         # 1 - (1 - a)^c, for a = 1 too.
         step = 1.0 - tf.pow(1.0 - self.learning_rate, repeats)
         if self.initial_gap is None:
             step = tf.maximum(step, repeats / (before + repeats))
         old = tf.gather(self._mean_gap, buckets)
-        new = old + step * (gap / repeats - old)
-        # After `gap` was read.
-        with tf.control_dependencies([gap]):
-            seen_now = tf.fill(tf.shape(buckets), now)
-            seen = _write(self._last_seen, buckets, seen_now)
-        written = [counted, seen, _write(self._mean_gap, buckets, new)]
+        mean_gap = old + step * (gap / repeats - old)
+        return _Learned(buckets, mean_gap, occurrences, elapsed, now)
+
+    def _repeats(self, buckets: tf.Tensor) -> tf.Tensor:
+        """How often each of the buckets [n] occurs among them, [n] float32."""
+        places, num_places = buckets, self.num_buckets * self.num_hashes
+        if not compiled_by_xla():  # Whose shapes cannot depend on values.
+            places, num_places = tf.unique(buckets).idx, tf.size(buckets)
+        ones = tf.ones(tf.shape(buckets))
+        counts = tf.math.unsorted_segment_sum(ones, places, num_places)
+        return tf.gather(counts, places)
+
+    def _write_learned(self, learned: _Learned) -> None:
+        # For which ids were checked, and the state was read.
+        with tf.control_dependencies([learned.mean_gap, learned.occurrences]):
+            now = tf.fill(tf.shape(learned.buckets), learned.now)
+            written = [
+                self._clock.assign_add(learned.elapsed),
+                _write(self._last_seen, learned.buckets, now),
+                _write(self._mean_gap, learned.buckets, learned.mean_gap),
+                _write(self._occurrences, learned.buckets, learned.occurrences),
+            ]
         with tf.control_dependencies(written):
-            before = now - tf.cast(elapsed, tf.int64)
             # Where the highest bit is another one.
-            has_doubled = tf.bitwise.bitwise_xor(now, before) > before
-            warned = self._warn_if_crowded(has_doubled)
-        return [*written, warned]
+            before = learned.now - learned.elapsed
+            has_doubled = tf.bitwise.bitwise_xor(learned.now, before) > before
+            self._warn_if_crowded(has_doubled)
 
     def _warn_if_crowded(
         self, is_time: bool | tf.Tensor
@@ -344,23 +404,6 @@ class StreamingFrequency(keras.layers.Layer):
             )
 
         return tf.cond(is_time, look, tf.no_op)
-
-    def _count(self, buckets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Variable]:
-        """Occurrences before, occurrences now, and what has written their sum.
-
-        The variable itself counts repeats: adding ones to it and reading it again
-        takes a third of the time that sorting does.
-        """
-        before = tf.gather(self._occurrences, buckets)
-        ones = tf.ones_like(before)
-        if self.mode == "hit":
-            return before, ones, _write(self._occurrences, buckets, before + 1)
-        with tf.control_dependencies([before]):
-            added = self._occurrences.scatter_add(tf.IndexedSlices(ones, buckets))
-        with tf.control_dependencies([added]):
-            after = tf.gather(self._occurrences, buckets)
-        capped = tf.minimum(after, _MAX_OCCURRENCES)
-        return before, after - before, _write(self._occurrences, buckets, capped)
 
     def _int64(self, ids: TensorLike) -> tf.Tensor:
         """The ids as int64, checked before anything is learned from them."""

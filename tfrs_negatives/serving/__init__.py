@@ -1,7 +1,7 @@
 """Serving an export over TensorFlow Serving's protocols, without Keras.
 
-`Server` and `rest_app` need the extra `serve`; an export that holds a ScaNN index needs
-`scann`.
+`Server`, `TlsFiles` and `rest_app` need the extra `serve`; an export that holds a ScaNN
+index needs `scann`.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from tfrs_negatives.serving.server_limits import Limits
 from tfrs_negatives.serving.service import Service
+from tfrs_negatives.serving.version_policy import VersionPolicy
 
 if TYPE_CHECKING:
     from tfrs_negatives.serving.rest import rest_app
     from tfrs_negatives.serving.server import Server
+    from tfrs_negatives.serving.tls_files import TlsFiles
 
-__all__ = ["Limits", "Server", "Service", "rest_app"]
+__all__ = ["Limits", "Server", "Service", "TlsFiles", "VersionPolicy", "rest_app"]
 
 # What needs the extra, and where it is: imported when it is used.
-_WITH_EXTRA = {"Server": "server", "rest_app": "rest"}
+_WITH_EXTRA = {"Server": "server", "TlsFiles": "tls_files", "rest_app": "rest"}
 
 
 def __getattr__(name: str) -> Any:

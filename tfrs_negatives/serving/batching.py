@@ -47,7 +47,7 @@ class Batcher:
         self._threads = limits.num_threads()
         self._pool = concurrent.futures.ThreadPoolExecutor(self._threads, "batch")
         self._busy = 0
-        self._waiting = 0
+        self.waiting = 0
         # From kind to requests, the oldest first.
         self._groups: dict[Hashable, collections.deque[_Request]] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -76,9 +76,9 @@ class Batcher:
         Raises:
           RequestError: Too many requests wait already, or what `run` raises.
         """
-        if self._waiting >= self._limits.max_waiting:
+        if self.waiting >= self._limits.max_waiting:
             raise RequestError(
-                f"{self._waiting} requests wait already. Try again later.",
+                f"{self.waiting} requests wait already. Try again later.",
                 "UNAVAILABLE",
             )
         loop = asyncio.get_running_loop()
@@ -86,7 +86,7 @@ class Batcher:
         request = _Request(run, inputs, rows, loop.time() + wait, loop.create_future())
         kind = object() if kind is None else kind
         self._groups.setdefault(kind, collections.deque()).append(request)
-        self._waiting += 1
+        self.waiting += 1
         self._dispatch()
         return await request.future
 
@@ -129,7 +129,7 @@ class Batcher:
             rows += batch[-1].rows
         if requests:
             self._groups[kind] = requests
-        self._waiting -= len(batch)
+        self.waiting -= len(batch)
         return [request for request in batch if not request.future.done()]
 
     async def _run(self, batch: list[_Request]) -> None:

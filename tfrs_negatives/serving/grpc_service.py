@@ -5,8 +5,11 @@ Source: https://github.com/tensorflow/serving/tree/master/tensorflow_serving/api
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import logging
 import math
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
@@ -14,19 +17,23 @@ import grpc
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError, Message
+from grpc_health.v1 import health as grpc_health
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow.core.framework import tensor_pb2
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
+    model_management_pb2,
     model_pb2,
     predict_pb2,
 )
 
 from tfrs_negatives.serving.bytes_in_flight import Hold
 from tfrs_negatives.serving.model_version import ModelVersion
-from tfrs_negatives.serving.request_error import RequestError
+from tfrs_negatives.serving.request_error import RequestError, without_folders
 from tfrs_negatives.serving.server_limits import Limits
 from tfrs_negatives.serving.service import Service, check_names
+from tfrs_negatives.serving.version_policy import VersionPolicy
 from tfrs_negatives.serving.wire_fields import has_more_fields
 
 _log = logging.getLogger(__name__)
@@ -47,15 +54,38 @@ _MOST_FIELDS = 1000
 # TensorFlow's tensors have fewer dimensions.
 _MOST_DIMENSIONS = 254
 
+# By dtype, the field of a tensor's message that TensorFlow Serving fills. TensorFlow's
+# own function would pack numbers into bytes, which its published clients do not read.
+_FIELDS = {
+    "float32": "float_val",
+    "float64": "double_val",
+    "int32": "int_val",
+    "int64": "int64_val",
+    "bool": "bool_val",
+}
+
 # How many a value of a complex dtype takes in its field.
 _FIELDS_OF_A_VALUE = {"scomplex_val": 2, "dcomplex_val": 2}
 
 
-def grpc_server(service: Service) -> grpc.aio.Server:
+# That a client may ask to be served.
+_MOST_VERSIONS = 100
+
+# Of the health service: all, and each service by its name.
+_HEALTHY = "", "tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"
+
+
+async def grpc_server(
+    service: Service, reloads: bool = False
+) -> tuple[grpc.aio.Server, grpc_health.aio.HealthServicer]:
     """A `grpc.aio` server that answers for a model; it has no address yet.
 
     Args:
       service: `Service`.
+      reloads: Whether clients may change which versions are served.
+
+    Returns:
+      The server, and its health service.
     """
     limits = service.limits
     server = grpc.aio.server(
@@ -79,9 +109,13 @@ def grpc_server(service: Service) -> grpc.aio.Server:
         },
         "ModelService": {"GetModelStatus": _GetModelStatus(service)},
     }
+    if reloads:
+        reload = _HandleReloadConfigRequest(service)
+        services["ModelService"]["HandleReloadConfigRequest"] = reload
     for name, methods in services.items():
         handlers = {
-            method: _handler(service, answer) for method, answer in methods.items()
+            method: _handler(service, f"tensorflow.serving.{name}/{method}", answer)
+            for method, answer in methods.items()
         }
         server.add_generic_rpc_handlers(
             [
@@ -90,22 +124,35 @@ def grpc_server(service: Service) -> grpc.aio.Server:
                 )
             ]
         )
-    return server
+    health = grpc_health.aio.HealthServicer()
+    for name in _HEALTHY:
+        await health.set(name, health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    return server, health
 
 
-def _handler(service: Service, answer: _Answer) -> grpc.RpcMethodHandler:
+def _handler(service: Service, path: str, answer: _Answer) -> grpc.RpcMethodHandler:
     """What gRPC calls for a method, of bytes: ours are (de)serialised off its loop."""
 
     async def handle(message: bytes, context: grpc.aio.ServicerContext) -> bytes | None:
+        start = time.perf_counter()
+
+        def note(code: str) -> None:
+            seconds = time.perf_counter() - start
+            service.monitoring.note("GRPC", code, seconds, "", path, context.peer())
+
         try:
             with service.bytes_in_flight.hold() as hold:
                 hold.add(len(message))
-                return await answer(message, hold)
+                answered = await answer(message, hold)
+            note("OK")
+            return answered
         except RequestError as error:
             code, details = grpc.StatusCode[error.code], str(error)
         except Exception:
             _log.exception("a request failed")
             code, details = grpc.StatusCode.INTERNAL, "internal error"
+        note(code.name)
         await context.abort(code, details)
         return None
 
@@ -174,7 +221,7 @@ class _Predict:
         response = predict_pb2.PredictResponse()
         _describe(response.model_spec, self._service, version, signature)
         for name, output in outputs.items():
-            response.outputs[name].CopyFrom(tf.make_tensor_proto(output))
+            _fill(response.outputs[name], output)
         return response.SerializeToString()
 
 
@@ -211,9 +258,9 @@ class _GetModelStatus:
 
     def _answer(self, message: bytes) -> bytes:
         request = _parsed(get_model_status_pb2.GetModelStatusRequest, message)
-        self._service.check_name(request.model_spec.name)
+        asked = self._service.number(*_asked(request.model_spec))
         response = get_model_status_pb2.GetModelStatusResponse()
-        for number, state, text in self._service.states(_number(request.model_spec)):
+        for number, state, text in self._service.states(asked):
             status = response.model_version_status.add(
                 version=number,
                 state=get_model_status_pb2.ModelVersionStatus.State.Value(state),
@@ -222,6 +269,62 @@ class _GetModelStatus:
                 status.status.error_code = grpc.StatusCode.UNKNOWN.value[0]
                 status.status.error_message = text
         return response.SerializeToString()
+
+
+class _HandleReloadConfigRequest:
+    """Changes which versions of the model are served, and their labels."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    async def __call__(self, message: bytes, hold: Hold) -> bytes:
+        policy = await self._service.convert(len(message), self._read, message)
+        loop = asyncio.get_running_loop()
+        # A thread of its own: loading takes long, and others' messages do not wait.
+        try:
+            with concurrent.futures.ThreadPoolExecutor(1) as thread:
+                change = self._service.versions.change_policy
+                await loop.run_in_executor(thread, change, policy)
+        except ValueError as error:
+            folder = self._service.versions.path
+            raise RequestError(
+                without_folders(str(error), folder), "NOT_FOUND"
+            ) from None
+        _log.info("%s", f"a client changed which versions are served: {policy}")
+        return model_management_pb2.ReloadConfigResponse().SerializeToString()
+
+    def _read(self, message: bytes) -> VersionPolicy:
+        request = _parsed(model_management_pb2.ReloadConfigRequest, message)
+        configs = list(request.config.model_config_list.config)
+        if len(configs) != 1:
+            raise RequestError(
+                f"Expected a `model_config_list` of one model, received {len(configs)}."
+            )
+        config = configs[0]
+        named = config.model_version_policy.specific.versions, config.version_labels
+        if max(map(len, named)) > _MOST_VERSIONS:
+            raise RequestError(
+                f"A policy may name {_MOST_VERSIONS} versions, received "
+                f"{max(map(len, named))}."
+            )
+        self._service.check_name(config.name)
+        if config.base_path not in ("", self._service.versions.path):
+            raise RequestError(
+                "`base_path` cannot be changed here. Leave it out, or send that which "
+                "the server was started with."
+            )
+        choice = config.model_version_policy
+        latest = 1
+        if choice.HasField("latest"):
+            latest = choice.latest.num_versions or 1
+        elif choice.HasField("all"):
+            latest = 2**32
+        try:
+            return VersionPolicy(
+                latest, tuple(choice.specific.versions), dict(config.version_labels)
+            )
+        except ValueError as error:
+            raise RequestError(str(error)) from None
 
 
 def _wanted(output_filter: Sequence[str], outputs: Sequence[str]) -> list[str]:
@@ -239,17 +342,15 @@ def _wanted(output_filter: Sequence[str], outputs: Sequence[str]) -> list[str]:
 
 
 def _version(service: Service, specification: model_pb2.ModelSpec) -> ModelVersion:
-    return service.version(specification.name, _number(specification))
+    return service.version(*_asked(specification))
 
 
-def _number(specification: model_pb2.ModelSpec) -> int | None:
-    """The version that is asked for, or None."""
-    if specification.version_label:
-        raise RequestError(
-            "Versions have no labels here, received version_label "
-            f"{specification.version_label!r}. Leave it out."
-        )
-    return specification.version.value if specification.HasField("version") else None
+def _asked(
+    specification: model_pb2.ModelSpec,
+) -> tuple[str, int | None, str | None]:
+    """The model, and the number or label of the version; None where there is none."""
+    number = specification.version.value if specification.HasField("version") else None
+    return specification.name, number, specification.version_label or None
 
 
 def _describe(
@@ -306,6 +407,18 @@ def _array(name: str, proto: tensor_pb2.TensorProto) -> np.ndarray:
         return tf.make_ndarray(proto)
     except Exception as error:  # Whatever it raises, it is the message that is wrong.
         raise RequestError(f"{name!r} is no tensor: {error}") from None
+
+
+def _fill(proto: tensor_pb2.TensorProto, array: np.ndarray) -> None:
+    """Makes a tensor's message, with values where clients look for them."""
+    field = _FIELDS.get(array.dtype.name)
+    if field is None:
+        proto.CopyFrom(tf.make_tensor_proto(array))
+        return
+    proto.dtype = tf.as_dtype(array.dtype).as_datatype_enum
+    for size in array.shape:
+        proto.tensor_shape.dim.add(size=size)
+    getattr(proto, field).extend(array.ravel().tolist())
 
 
 def _dtype_name(enum: int) -> str:

@@ -51,19 +51,19 @@ def parse_request(body: bytes, limits: Limits) -> tuple[str, str, Any]:
             '{"instances": [...]} or {"inputs": {...}}.'
         )
     layouts = [layout for layout in (_ROWS, _COLUMNS) if layout in request]
-    unknown = set(request) - {_ROWS, _COLUMNS, "signature_name"}
-    if len(layouts) != 1 or unknown:
+    # Other keys are ignored, as by TensorFlow Serving.
+    if len(layouts) != 1:
         names = map(repr, sorted(itertools.islice(request, 9)))
         raise RequestError(
             f'Expected "{_ROWS}" or "{_COLUMNS}", with "signature_name" or not, '
             f"received {', '.join(names) or 'neither'}."
         )
-    signature = request.get("signature_name", "serving_default")
+    signature = request.get("signature_name", "")
     if not isinstance(signature, str):
         raise RequestError(
             f'"signature_name" must be a string, received {_type_name(signature)}.'
         )
-    return signature, layouts[0], request[layouts[0]]
+    return signature or "serving_default", layouts[0], request[layouts[0]]
 
 
 def to_arrays(
@@ -91,7 +91,7 @@ def to_arrays(
     if layout == _COLUMNS:
         columns = values
         if not isinstance(values, dict) or _is_bytes(values):
-            columns = {_only_name(specs): values}
+            columns = {_only_name(specs, optional): values}
         check_names(specs, columns, optional)
     else:
         columns = _columns(values, specs, optional)
@@ -157,7 +157,7 @@ def _columns(
             f"{_type_name(rows)}."
         )
     if not isinstance(rows[0], dict) or _is_bytes(rows[0]):
-        return {_only_name(specs): rows}
+        return {_only_name(specs, optional): rows}
     columns: dict[str, list[Any]] = {name: [] for name in specs}
     for place, row in enumerate(rows):
         if not isinstance(row, dict):
@@ -179,14 +179,15 @@ def _columns(
     return columns
 
 
-def _only_name(specs: Mapping[str, tf.TensorSpec]) -> str:
-    """The name of the only input, which a request need not name."""
-    if len(specs) != 1:
+def _only_name(specs: Mapping[str, tf.TensorSpec], optional: Collection[str]) -> str:
+    """The only input that there must be, which a request need not name."""
+    needed = [name for name in specs if name not in optional]
+    if len(needed) != 1:
         raise RequestError(
             f"Expected objects with the inputs {', '.join(sorted(specs))}, received "
             "values without names."
         )
-    return next(iter(specs))
+    return needed[0]
 
 
 def _array(value: Any, spec: tf.TensorSpec) -> np.ndarray:

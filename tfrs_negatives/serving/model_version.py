@@ -112,6 +112,12 @@ class ModelVersion:
             raise RequestError(_cause(error)) from error
         except tf.errors.OpError as error:
             raise RequestError(without_folders(_cause(error)), "INTERNAL") from error
+        except UnicodeDecodeError as error:
+            # Of the reason, which repeats what the client sent: TensorFlow cannot raise
+            # its own error then.
+            raise RequestError(
+                "The model refuses the values, which hold bytes that are no UTF-8."
+            ) from error
         return {name: output.numpy() for name, output in outputs.items()}
 
     def warm_up(self, max_batch: int) -> None:

@@ -1,4 +1,4 @@
-"""The version that answers, and its successors."""
+"""The versions that answer, and their successors."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ import os
 import threading
 import time
 import weakref
-from typing import TypeAlias, cast
+from collections.abc import Collection, Mapping
+from typing import TypeAlias
 
 from tfrs_negatives import _exports
 from tfrs_negatives._saved_retrieval import SavedRetrieval
 from tfrs_negatives.serving.model_version import ModelVersion
 from tfrs_negatives.serving.request_error import without_folders
+from tfrs_negatives.serving.version_policy import VersionPolicy
 from tfrs_negatives.types import PathLike
 
 #: Name, size, times of the last changes of content and of mode, mode and inode.
@@ -43,49 +45,68 @@ class _Failure:
 
 
 class ModelVersions:
-    """Serves the highest version that a folder holds, and watches for others.
+    """Serves versions that a folder holds, and watches for others.
 
-    A version that appears is loaded and warmed up beside the one that answers, which
-    takes the memory of both; then it takes its place. Requests that hold the earlier
-    one finish there. A version that cannot be loaded is passed over until its files
-    change, modes included, or a pause has passed, which doubles with each failure: the
-    cause may be elsewhere. The version that answers goes on while its own files are
-    damaged. If it is deleted, the highest one left takes its place; if none is left, it
-    goes on.
+    Which ones a `VersionPolicy` says: the highest, or several. A version that appears
+    is loaded and warmed up beside those that answer, which takes the memory of all;
+    then it takes its place. Requests that hold an earlier one finish there. A version
+    that cannot be loaded is passed over until its files change, modes included, or a
+    pause has passed, which doubles with each failure: the cause may be elsewhere. A
+    version that answers goes on while its own files are damaged. If it is deleted, the
+    highest one left takes its place; if none is left, it goes on.
 
     Args:
       path: An export, or a folder of versions of it.
       max_batch: Rows of the largest batch, to warm up with.
+      policy: `VersionPolicy`.
 
     Raises:
-      ValueError, ImportError: No version there can be loaded.
+      ValueError, ImportError: No version there can be loaded, or one that the policy
+        names is not there.
     """
 
-    def __init__(self, path: PathLike, max_batch: int) -> None:
+    def __init__(
+        self, path: PathLike, max_batch: int, policy: VersionPolicy | None = None
+    ) -> None:
         self._path, self._max_batch = os.fspath(path), max_batch
-        self._fingerprint: _Fingerprint | None = None
+        self.policy = policy or VersionPolicy()
+        # Replaced as a whole: requests read it in another thread.
+        self._served: dict[int, ModelVersion] = {}
+        self._fingerprints: dict[int, _Fingerprint] = {}
         self._failed: dict[int, _Failure] = {}
         self._states: dict[int, tuple[str, str]] = {}
         self._retired: collections.deque[SavedRetrieval] = collections.deque()
+        self._looking = threading.RLock()
         self._stop = threading.Event()
         self._watcher: threading.Thread | None = None
-        self._current: ModelVersion | None = None
         errors = self.refresh()
-        if self._current is None:
-            raise (
-                errors[0]
-                if errors
-                else ValueError(
-                    f"Expected an export or a folder of versions (1, 2, ...), received "
-                    f"{self._path!r}, which holds none. Export one with "
-                    "index.export_retrieval(..., versioned=True)."
-                )
+        if not self._served and errors:
+            raise errors[0]
+        missing = self.policy.named - set(self._served)
+        if missing:
+            raise ValueError(self._lacks(missing))
+        if not self._served:
+            raise ValueError(
+                f"Expected an export or a folder of versions (1, 2, ...), received "
+                f"{self._path!r}, which holds none. Export one with "
+                "index.export_retrieval(..., versioned=True)."
             )
 
     @property
+    def path(self) -> str:
+        """Where the versions are."""
+        return self._path
+
+    @property
     def current(self) -> ModelVersion:
-        """The version that answers."""
-        return cast(ModelVersion, self._current)
+        """The version that answers who names none: the highest that is served."""
+        served = self._served
+        return served[max(served)]
+
+    @property
+    def served(self) -> dict[int, ModelVersion]:
+        """All that answer, by number."""
+        return self._served
 
     def states(self) -> dict[int, tuple[str, str]]:
         """What is known of each version.
@@ -95,6 +116,39 @@ class ModelVersions:
           "END") and a message, empty unless loading failed.
         """
         return dict(self._states)
+
+    def change_policy(self, policy: VersionPolicy) -> None:
+        """Serves other versions, once all that the policy names are loaded.
+
+        Raises:
+          ValueError: One of them is not there or cannot be loaded; the versions served
+            are then those of before.
+        """
+        with self._looking:
+            before, self.policy = self.policy, policy
+            # Named by somebody who may have mended them.
+            for number in policy.named:
+                self._failed.pop(number, None)
+            self.refresh(retires=False)
+            missing = policy.named - set(self._served)
+            if missing:
+                self.policy = before
+            self.refresh()
+            if missing:
+                raise ValueError(self._lacks(missing))
+
+    def _lacks(self, missing: Collection[int]) -> str:
+        found = sorted(_exports.find_versions(self._path))
+        reasons = [
+            f" {number}: {self._states[number][1]}"
+            for number in sorted(missing)
+            if self._states.get(number, ("", ""))[1]
+        ]
+        return (
+            f"Expected versions that can be served, received "
+            f"{', '.join(map(str, sorted(missing)))}; there are "
+            f"{', '.join(map(str, found)) or 'none'}.{''.join(reasons)}"
+        )
 
     def watch(self, seconds: float) -> None:
         """Starts to look for versions every so many seconds, in a thread."""
@@ -115,39 +169,69 @@ class ModelVersions:
         if self._watcher is not None:
             self._watcher.join()
 
-    def refresh(self) -> list[Exception]:
-        """Looks once, and replaces the version that answers where there is another.
+    def refresh(self, retires: bool = True) -> list[Exception]:
+        """Looks once, and replaces versions that answer where there are others.
+
+        Args:
+          retires: Whether versions that the policy has no place for end.
 
         Returns:
           The errors of versions that could not be loaded.
         """
+        with self._looking:
+            return self._refresh(retires)
+
+    def _refresh(self, retires: bool) -> list[Exception]:
         self._release()
         found = _exports.find_versions(self._path)
-        errors = []
-        for number in sorted(found, reverse=True):
-            fingerprint = _fingerprint(found[number])
-            answers = self._current is not None and self._current.number == number
-            if answers and fingerprint == self._fingerprint:
-                break
-            failure = self._failed.get(number)
-            if failure is None or failure.is_over(fingerprint):
-                error = self._load(number, found[number])
-                if error is None:
-                    self._fingerprint = fingerprint
-                    self._failed.pop(number, None)
+        errors: list[Exception] = []
+        wanted = {number for number in self.policy.named if number in found}
+        chosen = {number for number in wanted if self._serve(number, found, errors)}
+        if not self.policy.specific:
+            # The highest that can be served, which may have labels as well.
+            highest = 0
+            for number in sorted(found, reverse=True):
+                if highest == self.policy.latest:
                     break
-                self._note_failure(number, fingerprint, str(error))
-                errors.append(error)
-            if answers:
-                # Its files are overwritten or damaged: what was loaded is sound, and
-                # newer than the versions below.
-                break
+                if number in chosen or (
+                    number not in wanted and self._serve(number, found, errors)
+                ):
+                    chosen.add(number)
+                    highest += 1
+        if chosen and retires:
+            for number in set(self._served) - chosen:
+                self._states[number] = ("END", "")
+                self._fingerprints.pop(number, None)
+            self._served = {
+                number: version
+                for number, version in self._served.items()
+                if number in chosen
+            }
         for known in (self._states, self._failed):
-            for number in (
-                set(known) - set(found) - {self._current and self._current.number}
-            ):
+            for number in set(known) - set(found) - set(self._served):
                 del known[number]
         return errors
+
+    def _serve(
+        self, number: int, found: Mapping[int, str], errors: list[Exception]
+    ) -> bool:
+        """Whether a version answers, if need be after it was loaded."""
+        answers = number in self._served
+        fingerprint = _fingerprint(found[number])
+        if answers and fingerprint == self._fingerprints[number]:
+            return True
+        failure = self._failed.get(number)
+        if failure is None or failure.is_over(fingerprint):
+            error = self._load(number, found[number])
+            if error is None:
+                self._fingerprints[number] = fingerprint
+                self._failed.pop(number, None)
+                return True
+            self._note_failure(number, fingerprint, str(error))
+            errors.append(error)
+        # Its files are overwritten or damaged: what was loaded is sound, and newer than
+        # the versions below.
+        return answers
 
     def _note_failure(
         self, number: int, fingerprint: _Fingerprint, message: str
@@ -176,9 +260,8 @@ class ModelVersions:
             gc.freeze()
 
     def _load(self, number: int, folder: str) -> Exception | None:
-        """Replaces the current version; returns the error if that fails."""
-        before = self._current
-        replaces_itself = before is not None and before.number == number
+        """Makes a version answer; returns the error if that fails."""
+        replaces_itself = number in self._served
         if not replaces_itself:
             self._states[number] = ("LOADING", "")
         try:
@@ -188,7 +271,7 @@ class ModelVersions:
             except BaseException:
                 version.model.release()
                 raise
-        except Exception as error:  # Whatever it is, the version before goes on.
+        except Exception as error:  # Whatever it is, those before go on.
             if not replaces_itself:
                 folders = {self._path, os.path.abspath(self._path), folder}
                 message = without_folders(str(error), *folders)
@@ -197,9 +280,7 @@ class ModelVersions:
         # Here, not when the last request is done: a finalizer may run anywhere, in the
         # middle of loading another model too.
         weakref.finalize(version, self._retired.append, version.model).atexit = False
-        self._current = version
-        if before is not None:
-            self._states[before.number] = ("END", "")
+        self._served = {**self._served, number: version}
         self._states[number] = ("AVAILABLE", "")
         _log.info("version %d answers", number)
         return None

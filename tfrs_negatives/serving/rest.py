@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.middleware.cors import CORSMiddleware
 from google.protobuf import json_format
 from starlette import exceptions
 from starlette.convertors import Convertor, register_url_convertor
@@ -20,6 +22,7 @@ from tensorflow_serving.apis import get_model_metadata_pb2
 
 from tfrs_negatives.serving import json_tensors
 from tfrs_negatives.serving.bytes_in_flight import Hold
+from tfrs_negatives.serving.compressed_body import decompressed, is_compressed
 from tfrs_negatives.serving.guarded_connection import ANSWER_SENT
 from tfrs_negatives.serving.model_version import ModelVersion
 from tfrs_negatives.serving.request_error import RequestError
@@ -29,6 +32,7 @@ from tfrs_negatives.serving.time_limit import TimeLimit
 
 _MODEL = "/v1/models/{name}"
 _VERSION = _MODEL + "/versions/{number:model_version}"
+_LABEL = _MODEL + "/labels/{label}"
 
 # Fields that a request has once, or it says two things (RFC 9110, section 5.3).
 _SINGLE = {
@@ -56,16 +60,19 @@ class _Version(Convertor[int]):
 register_url_convertor("model_version", _Version())
 
 
-def rest_app(service: Service) -> FastAPI:
+def rest_app(service: Service, cors_origins: Sequence[str] = ()) -> FastAPI:
     """An ASGI application that answers for a model.
 
-    * `POST /v1/models/NAME[/versions/N]:predict`
-    * `GET /v1/models/NAME[/versions/N]`: the state of the versions
-    * `GET /v1/models/NAME[/versions/N]/metadata`: the signatures
+    * `POST /v1/models/NAME[/versions/N|/labels/L]:predict`
+    * `GET /v1/models/NAME[/versions/N|/labels/L]`: the state of the versions
+    * `GET /v1/models/NAME[/versions/N|/labels/L]/metadata`: the signatures
+    * `GET /monitoring/prometheus/metrics`: counts for Prometheus
     * `GET /healthz/live`, `GET /healthz/ready`: 200
 
     Args:
       service: `Service`.
+      cors_origins: Origins whose pages may ask, such as "https://shop.example"; "*"
+        for all.
 
     Returns:
       `fastapi.FastAPI`.
@@ -82,12 +89,17 @@ def rest_app(service: Service) -> FastAPI:
         inputs = json_tensors.to_arrays(layout, values, specs, optional)
         return signature, layout, inputs
 
-    @app.post(_VERSION + ":predict")
-    @app.post(_MODEL + ":predict")
     async def predict(request: Request) -> Response:
         version = service.version(**request.path_params)
         hold = request.scope["hold"]
+        compressed = is_compressed(request.headers.get("content-encoding", ""))
         body = await _body(request, service.limits, hold)
+        if compressed:
+            # Whose size says nothing of the work.
+            body = await service.convert(
+                service.limits.max_request_bytes, decompressed, body, service.limits
+            )
+            hold.add(len(body))
         signature, layout, inputs = await service.convert(
             len(body), read, version, body
         )
@@ -97,6 +109,12 @@ def rest_app(service: Service) -> FastAPI:
         hold.add(len(answer))
         return _json(answer)
 
+    # Routes of FastAPI's own look for what to inject, which takes longer than all that
+    # stands around `predict`.
+    for path in (_MODEL, _VERSION, _LABEL):
+        app.add_route(path + ":predict", predict, methods=["POST"])
+
+    @app.get(_LABEL + "/metadata")
     @app.get(_VERSION + "/metadata")
     @app.get(_MODEL + "/metadata")
     async def metadata(request: Request) -> Response:
@@ -111,16 +129,20 @@ def rest_app(service: Service) -> FastAPI:
         }
         metadata = {
             "signature_def": json_format.MessageToDict(
-                signatures, preserving_proto_field_name=True
+                signatures,
+                preserving_proto_field_name=True,
+                # So that a scalar's shape is there: it has no dimensions.
+                always_print_fields_with_no_presence=True,
             )
         }
         return _json({"model_spec": specification, "metadata": metadata})
 
+    @app.get(_LABEL)
     @app.get(_VERSION)
     @app.get(_MODEL)
     async def status(request: Request) -> Response:
-        service.check_name(request.path_params["name"])
-        states = service.states(request.path_params.get("number"))
+        number = service.number(**request.path_params)
+        states = service.states(number)
         return _json({"model_version_status": [_status(*state) for state in states]})
 
     @app.get("/healthz/live")
@@ -128,6 +150,15 @@ def rest_app(service: Service) -> FastAPI:
     async def health() -> Response:
         # A server starts to listen when it is ready, and stops before it is not.
         return _json({"version": service.versions.current.number})
+
+    @app.get("/monitoring/prometheus/metrics")
+    async def metrics() -> Response:
+        gauges = {
+            "bytes_in_flight": service.bytes_in_flight.held,
+            "waiting_requests": service.batcher.waiting,
+        }
+        text = service.monitoring.text(service.states(), gauges)
+        return Response(text, media_type="text/plain; version=0.0.4")
 
     @app.exception_handler(RequestError)
     async def refuse(request: Request, error: RequestError) -> Response:
@@ -150,8 +181,52 @@ def rest_app(service: Service) -> FastAPI:
     async def fail(request: Request, error: Exception) -> Response:
         return _json({"error": "internal error"}, 500)
 
+    if cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Content-Type", "Content-Encoding"],
+        )
     app.add_middleware(_HeldBytes, service=service)
+    app.add_middleware(_Noted, service=service)
     return app
+
+
+class _Noted:
+    """Notes each answer.
+
+    Args:
+      app: The ASGI application inside.
+      service: `Service`.
+    """
+
+    def __init__(self, app: Any, service: Service) -> None:
+        self._app, self._monitoring = app, service.monitoring
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start = time.perf_counter()
+
+        def note(status: int) -> None:
+            seconds = time.perf_counter() - start
+            client = (scope.get("client") or ("",))[0]
+            self._monitoring.note(
+                "REST", status, seconds, scope["method"], scope["path"], client
+            )
+
+        async def noted(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                note(message["status"])
+            await send(message)
+
+        try:
+            await self._app(scope, receive, noted)
+        except Exception:  # Starlette answers outside of what is added to it.
+            note(500)
+            raise
 
 
 class _HeldBytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from collections.abc import Sequence
 
 import uvicorn
 
@@ -13,6 +14,8 @@ from tfrs_negatives.serving.guarded_connection import guarded_app, guarded_proto
 from tfrs_negatives.serving.rest import rest_app
 from tfrs_negatives.serving.server_limits import Limits
 from tfrs_negatives.serving.service import Service
+from tfrs_negatives.serving.tls_files import TlsFiles
+from tfrs_negatives.serving.version_policy import VersionPolicy
 from tfrs_negatives.types import PathLike
 
 # Seconds that requests in flight have when a server stops.
@@ -33,9 +36,16 @@ class Server:
       grpc_port: For gRPC; 0 takes a free one.
       limits: `Limits`.
       poll_seconds: How often to look for new versions.
+      versions: `VersionPolicy`; None: the highest version.
+      reloads: Whether clients may change it, over gRPC.
+      tls: `TlsFiles`; None: both protocols are in the clear.
+      cors_origins: Origins of pages that may ask over REST; see `rest_app`.
+      logs_answers: Whether each answer is logged, by the logger
+        "tfrs_negatives.access".
 
     Raises:
-      ValueError, ImportError: No version there can be loaded.
+      ValueError, ImportError: No version there can be loaded, or one that `versions`
+        names; files that are no certificate and key.
       OSError: A port is taken.
 
     Example:
@@ -61,8 +71,16 @@ class Server:
         grpc_port: int = 8500,
         limits: Limits | None = None,
         poll_seconds: float = 2.0,
+        versions: VersionPolicy | None = None,
+        reloads: bool = False,
+        tls: TlsFiles | None = None,
+        cors_origins: Sequence[str] = (),
+        logs_answers: bool = False,
     ) -> None:
         self._host, self._poll_seconds = host, poll_seconds
+        self._reloads, self._tls, self._cors_origins = reloads, tls, cors_origins
+        if tls is not None:
+            tls.check()
         self._grpc_port = grpc_port
         # Before loading, which takes a while.
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -73,7 +91,7 @@ class Server:
         self.port: int = self._socket.getsockname()[1]
         self.grpc_port: int | None = None
         try:
-            self.service = Service(path, name, limits)
+            self.service = Service(path, name, limits, versions, logs_answers)
         except BaseException:
             self._socket.close()
             raise
@@ -104,10 +122,15 @@ class Server:
 
     async def _serve(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        messages = grpc_server(self.service)
+        messages, health = await grpc_server(self.service, self._reloads)
         try:
             host = f"[{self._host}]" if ":" in self._host else self._host
-            self.grpc_port = messages.add_insecure_port(f"{host}:{self._grpc_port}")
+            address = f"{host}:{self._grpc_port}"
+            if self._tls is None:
+                self.grpc_port = messages.add_insecure_port(address)
+            else:
+                credentials = self._tls.for_grpc()
+                self.grpc_port = messages.add_secure_port(address, credentials)
             await messages.start()
         except RuntimeError as error:
             self._error = OSError(
@@ -119,7 +142,7 @@ class Server:
             return
         web = uvicorn.Server(
             uvicorn.Config(
-                guarded_app(rest_app(self.service)),
+                guarded_app(rest_app(self.service, self._cors_origins)),
                 http=guarded_protocol(self.service.limits),
                 ws="none",
                 timeout_keep_alive=self.service.limits.idle_seconds,
@@ -127,6 +150,7 @@ class Server:
                 access_log=False,
                 lifespan="off",
                 timeout_graceful_shutdown=_GRACE,
+                **({} if self._tls is None else self._tls.for_uvicorn()),
             )
         )
         listening = asyncio.create_task(web.serve(sockets=[self._socket]))
@@ -136,5 +160,6 @@ class Server:
         self._started.set()
         await self._stop.wait()
         web.should_exit = True
+        await health.enter_graceful_shutdown()
         await asyncio.gather(listening, messages.stop(_GRACE))
         self.service.close()

@@ -17,8 +17,10 @@ from tfrs_negatives.serving.batching import Batcher
 from tfrs_negatives.serving.bytes_in_flight import BytesInFlight
 from tfrs_negatives.serving.model_version import ModelVersion
 from tfrs_negatives.serving.model_versions import ModelVersions
+from tfrs_negatives.serving.monitoring import Monitoring
 from tfrs_negatives.serving.request_error import RequestError
 from tfrs_negatives.serving.server_limits import Limits
+from tfrs_negatives.serving.version_policy import VersionPolicy
 from tfrs_negatives.types import PathLike
 
 _T = TypeVar("_T")
@@ -34,9 +36,12 @@ class Service:
       path: An export, or a folder of versions of it.
       name: What clients call the model.
       limits: `Limits`.
+      versions: `VersionPolicy`; None: the highest version.
+      logs_answers: Whether each answer is logged.
 
     Raises:
-      ValueError, ImportError: No version there can be loaded.
+      ValueError, ImportError: No version there can be loaded, or one that `versions`
+        names.
 
     Example:
       >>> import tempfile
@@ -53,35 +58,68 @@ class Service:
     """
 
     def __init__(
-        self, path: PathLike, name: str = "retrieval", limits: Limits | None = None
+        self,
+        path: PathLike,
+        name: str = "retrieval",
+        limits: Limits | None = None,
+        versions: VersionPolicy | None = None,
+        logs_answers: bool = False,
     ) -> None:
         self.name = name
         self.limits = limits or Limits()
-        self.versions = ModelVersions(path, self.limits.max_batch)
+        self.versions = ModelVersions(path, self.limits.max_batch, versions)
+        self.monitoring = Monitoring(name, logs_answers)
         self.batcher = Batcher(self.limits)
         self.bytes_in_flight = BytesInFlight(self.limits.max_bytes_in_flight)
         # Of two, a large message leaves one for the others.
         self._messages = concurrent.futures.ThreadPoolExecutor(2, "messages")
 
-    def version(self, name: str, number: int | None = None) -> ModelVersion:
+    def version(
+        self, name: str, number: int | None = None, label: str | None = None
+    ) -> ModelVersion:
         """The version that answers.
 
         Args:
           name: The model that the client asks for.
-          number: The version, or None for whichever it is.
+          number: The version, or None for the highest that is served.
+          label: The label of a version, instead of its number.
 
         Raises:
           RequestError: Another model or version is asked for.
         """
-        self.check_name(name)
-        version = self.versions.current
-        if number is not None and number != version.number:
+        number = self.number(name, number, label)
+        if number is None:
+            return self.versions.current
+        served = self.versions.served
+        if number not in served:
+            several = len(served) > 1
             raise RequestError(
-                f"Version {version.number} of {self.name!r} is served, received a "
+                f"Version{'s' if several else ''} {', '.join(map(str, sorted(served)))}"
+                f" of {self.name!r} {'are' if several else 'is'} served, received a "
                 f"request for version {number}. Leave the version out.",
                 "NOT_FOUND",
             )
-        return version
+        return served[number]
+
+    def number(
+        self, name: str, number: int | None = None, label: str | None = None
+    ) -> int | None:
+        """The number that a client asks for, by itself or by a label; or None.
+
+        Raises:
+          RequestError: Another model, or a label that no version has.
+        """
+        self.check_name(name)
+        if label is None:
+            return number
+        labels = self.versions.policy.labels
+        if label not in labels:
+            known = ", ".join(sorted(labels)) or "none"
+            raise RequestError(
+                f"Expected a label of {self.name!r} ({known}), received {label!r}.",
+                "NOT_FOUND",
+            )
+        return labels[label]
 
     def check_name(self, name: str) -> None:
         """Raises `RequestError` for the name of another model."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import tensorflow as tf
 
 from tfrs_negatives import _checks
@@ -27,8 +24,8 @@ def update(
     columns: Columns,
     scoring: Scoring,
     loss: SampledLoss,
-) -> list:
-    """Updates the metrics that observe a batch; returns what their updates return."""
+) -> None:
+    """Updates the metrics that observe a batch."""
     allowed, kept, mass = loss.negatives_of(observed.rows, scoring)
     num_shared = _checks.size(scoring.candidates)
     num_own = tf.shape(kept)[1] - num_shared
@@ -60,9 +57,8 @@ def update(
         row_ids=row_ids,
         keys=batch.keys,
     )
-    # Of which Keras 2 makes what returns an operation.
-    updates: list[Callable[..., Any]] = [m.update_state for m in observed.metrics]
-    return [update(negatives) for update in updates]
+    for metric in observed.metrics:
+        metric.update_state(negatives)
 
 
 def _offered(

@@ -15,6 +15,7 @@ from tfrs_negatives._keras import (
     with_signature_of,
     without_arguments,
 )
+from tfrs_negatives._late_changes import LateChanges, StatefulOperations
 from tfrs_negatives._repr import described
 from tfrs_negatives.losses.false_negative_filter import FalseNegativeFilter
 from tfrs_negatives.losses.sampled_loss import SampledLoss
@@ -480,17 +481,22 @@ class Retrieval(keras.layers.Layer, Task):
         columns = Columns(batch, self._options)
         targets = targets_of(batch, columns, self._options)
         found = [] if targets is None else [targets.places.columns]
-        with tf.control_dependencies(found):
-            log_q = log_q_of(batch, self._options)  # The first change of state.
-        scores = batch_scores_of(batch, columns, targets, log_q, self._options)
-        loss = scores.loss()
-        if self._memory is not None and training:
-            positives = scores.positives
+        # State changes last, so that a step that fails leaves it as it was.
+        with LateChanges() as changes:
             with tf.control_dependencies(found):
-                remember(self._memory, batch, columns, log_q, positives, self._options)
-        updates = self._update_metrics(batch, columns, scores, loss, compute_metrics)
-        with tf.control_dependencies([u for u in updates if u is not None]):
-            loss = tf.identity(loss)
+                log_q = log_q_of(batch, self._options)
+            scores = batch_scores_of(batch, columns, targets, log_q, self._options)
+            loss = scores.loss()
+            with tf.control_dependencies([loss]), StatefulOperations() as updates:
+                self._update_metrics(batch, columns, scores, loss, compute_metrics)
+            with tf.control_dependencies([loss, *found, *updates.made()]):
+                if self._memory is not None and training:
+                    positives = scores.positives
+                    remember(
+                        self._memory, batch, columns, log_q, positives, self._options
+                    )
+                changes.make()
+                loss = tf.identity(loss)
         note(loss, self.reduction, batch.sample_weight, batch.num_rows)
         return loss
 
@@ -508,29 +514,28 @@ class Retrieval(keras.layers.Layer, Task):
         scores: BatchScores,
         loss: tf.Tensor,
         compute_metrics: bool,
-    ) -> list:
+    ) -> None:
         """Updates the metrics of the loss, the corpus, the scores and the negatives."""
-        updates = [metric.update_state(loss) for metric in self._loss_metrics]
+        for metric in self._loss_metrics:
+            metric.update_state(loss)
         if compute_metrics and batch.queries.shape.rank == 2:
-            updates += [
+            for metric, ids in zip(
+                self._factorized_metrics, batch.true_ids, strict=True
+            ):
                 converted(metric.update_state)(
                     batch.queries,
                     batch.of_rows(batch.candidates),
                     true_candidate_ids=ids,
                     sample_weight=batch.sample_weight,
                 )
-                for metric, ids in zip(
-                    self._factorized_metrics, batch.true_ids, strict=True
-                )
-            ]
         if isinstance(scores, RowScores) and batch.measures_scores:
-            updates += [scores.dense.update(metric) for metric in self._batch_metrics]
+            for metric in self._batch_metrics:
+                scores.dense.update(metric)
         if batch.observed is not None:
             sampled, scoring = self._options.sampled, scores.row_scoring()
-            updates += negative_metrics_lib.update(
+            negative_metrics_lib.update(
                 batch.observed, batch, columns, scoring, sampled
             )
-        return updates
 
 
 def _as_list(value: Any) -> list:
