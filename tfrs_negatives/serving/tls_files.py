@@ -21,6 +21,11 @@ class TlsFiles:
       key: Its private key, without a password.
       client_ca: Certificates of who vouches for clients, which then must have a
         certificate too; None: clients need none.
+
+    Example:
+      >>> files = tn.serving.TlsFiles("server.pem", "server.key")
+      >>> files.for_uvicorn()
+      {'ssl_certfile': 'server.pem', 'ssl_keyfile': 'server.key'}
     """
 
     certificate: PathLike

@@ -15,6 +15,14 @@ class VersionPolicy:
       specific: Numbers of those that are served instead, such as one that is pinned.
       labels: Dict from label to number. A version with a label is served too, as long
         as it is there.
+
+    Raises:
+      ValueError: A number or a label out of range.
+
+    Example:
+      >>> policy = tn.serving.VersionPolicy(latest=2, labels={"stable": 7})
+      >>> policy.named
+      {7}
     """
 
     latest: int = 1
