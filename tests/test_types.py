@@ -127,7 +127,8 @@ def test_a_build_holds_the_marker_of_types_and_the_page(tmp_path):
     assert result.returncode == 0, result.stderr
     built = tmp_path / "lib" / "tfrs_negatives"
     assert (built / "py.typed").is_file()
-    assert list((built / "audit" / "web").iterdir())
+    for folder in ("_web", "audit/web", "cli/web"):
+        assert list((built / folder).iterdir())
 
 
 def test_loading_names_of_types_loads_no_tensorflow():

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 
 import numpy as np
 import pytest
@@ -38,15 +39,26 @@ def make_csv():
 
 @pytest.fixture(scope="session")
 def trained(keras_2, tmp_path_factory, make_csv):
-    """Folder of a training with two seeds on string ids, and what it printed."""
+    """Folder of a training with two seeds on string ids, and what it printed.
+
+    What was written to the process's standard error is in `stderr.txt` beside it.
+    """
     from tfrs_negatives.cli import main
 
     folder = tmp_path_factory.mktemp("trained")
     data = make_csv(folder / "table.csv", strings=True)
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
-        code = main(
-            ["train", *data, *FAST, "--seeds", "4", "7", "--output", f"{folder}/out"]
-        )
+    terminal = os.dup(2)
+    with open(folder / "stderr.txt", "wb") as errors:
+        os.dup2(errors.fileno(), 2)
+        try:
+            with contextlib.redirect_stdout(printed):
+                code = main(
+                    ["train", *data, *FAST, "--seeds", "4", "7"]
+                    + ["--output", f"{folder}/out"]
+                )
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
     assert code == 0
     return folder / "out", printed.getvalue()

@@ -21,13 +21,21 @@ def files(path):
 def test_writes_figures_plot_and_model(trained):
     folder, _ = trained
     found = {name for name in files(folder) if "/" not in name}
-    assert found == {"figures.json", "figures.png", "manifest.json", "model"}
+    assert found == {
+        "figures.json", "figures.png", "manifest.json", "model", "report.html",
+    }  # fmt: skip
     assert files(folder.parent)[0] == "out"  # No sibling left behind.
     assert matplotlib.image.imread(folder / "figures.png").ndim == 3
 
     written = json.loads((folder / "figures.json").read_text())
     assert written["command"] == "tfrs-negatives train"
-    assert written["notes"] == []  # All items are in training, of head and tail.
+    # All items are in training, of head and tail.
+    dial, trained_on = written["notes"]
+    assert dial.startswith("note: with --popularity-discount ")
+    assert trained_on == (
+        "note: figures are of a model trained without the held-out rows; model/ is "
+        f"trained on all rows, for {written['model']['epochs']} epochs."
+    )
     assert written["settings"]["seeds"] == [4, 7]
     assert written["model"] == {
         "trained as": "ours",
@@ -46,9 +54,9 @@ def test_writes_figures_plot_and_model(trained):
     assert written["data"]["interactions"] == 900
     assert written["seconds"] > 0 and written["peak memory, MiB"] > 100
     names = [
-        "recall@10", "recall@50", "recall@100", "ndcg@10", "head recall@50",
-        "tail recall@50", comparison.SECONDS, comparison.STEP_TIME,
-        comparison.ROWS_A_SECOND, comparison.BEFORE, comparison.AFTER,
+        "recall@10", "recall@50", "recall@100", "ndcg@10", "mrr@100", "head recall@50",
+        "tail recall@50", "coverage@10", comparison.SECONDS, comparison.STEP_TIME,
+        comparison.ROWS_A_SECOND, comparison.WIDTH, comparison.BEFORE, comparison.AFTER,
     ]  # fmt: skip
     for model in row_names.MODELS:
         assert list(written["figures"][model]) == names
@@ -69,6 +77,37 @@ def test_prints_the_table_of_those_figures(trained):
     assert "times: 2017-07-14 02:40:00 to 2017-08-20 13:40:00 UTC\n" in printed
     assert "recall@50, seed 4" in printed
     assert "tfrs-negatives query" in printed
+
+
+def test_costs_and_coverage_of_what_has_no_vectors(trained):
+    figures = json.loads((trained[0] / "figures.json").read_text())["figures"]
+    for name in row_names.OTHERS + (row_names.OURS,):
+        is_model = name in row_names.MODELS
+        width = figures[name][comparison.WIDTH]["mean"]
+        assert width == (8 if is_model else None)
+        assert 0 < figures[name]["coverage@10"]["mean"] <= 1
+        assert 0 < figures[name]["mrr@100"]["mean"] <= 1
+
+
+def test_ends_in_the_table_an_answer_and_the_report(trained):
+    folder, printed = trained
+    lines = printed.splitlines()
+    [answer] = [n for n, line in enumerate(lines) if line.startswith("ours, to user")]
+    [wrote] = [n for n, line in enumerate(lines) if line.startswith("Wrote ")]
+    assert lines.index(next(n for n in lines if "recall@10 " in n)) < answer < wrote
+    assert lines[answer] == "ours, to user u0, without what they have:"
+    assert lines[answer + 1].split() == ["rank", "id", "title", "score"]
+    for place, line in enumerate(lines[answer + 2 : answer + 12], start=1):
+        rank, item, thing, number, score = line.split()
+        assert (int(rank), thing, f"i{number}") == (place, "Thing", item)
+        assert -1 < float(score) <= 1
+    assert lines[-1] == f"Open {folder}/report.html in a browser."
+
+
+def test_libraries_are_quiet(trained):
+    # TensorFlow was loaded by the tests, before the command could silence it.
+    told = (trained[0].parent / "stderr.txt").read_text()
+    assert "partition" not in told and "absl" not in told
 
 
 def test_learns_the_tastes(trained):
@@ -198,7 +237,7 @@ def test_what_large_tables_leave_out(keras_2, tmp_path, make_csv, capsys):
     output = tmp_path / "out"
     assert main(["train", *data, *FAST, *few, "--output", str(output)]) == 0
     assert files(output) == [
-        "embeddings.npz", "figures.json", "figures.png", "manifest.json",
+        "embeddings.npz", "figures.json", "figures.png", "manifest.json", "report.html",
     ]  # fmt: skip
     written = json.loads((output / "figures.json").read_text())
     assert list(written["figures"]) == ["ours"]

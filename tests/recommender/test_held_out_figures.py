@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from tfrs_negatives.recommender import held_out_figures
+from tfrs_negatives.recommender import best_items, held_out_figures
 from tfrs_negatives.recommender.held_out_pairs import HeldOut
 
 
@@ -75,16 +75,24 @@ def oracle(held_out, users, items):
         for k, found in hits.items():
             found.append(above < k)
         gains.setdefault(u, []).append(above)
-    ndcg = []
+    ndcg, reciprocal = [], []
     for ranks in gains.values():
+        reciprocal.append(max(1 / (r + 1) if r < 100 else 0 for r in ranks))
         found = sum(1 / math.log2(r + 2) for r in ranks if r < 10)
         best = sum(1 / math.log2(r + 2) for r in range(min(10, len(ranks))))
         ndcg.append(found / best)
+    shown = set()
+    for u in range(len(users)):
+        scores = [float(np.dot(users[u].astype(np.float64), i)) for i in items]
+        unseen = [j for j in range(num_items) if j not in seen[u]]
+        shown |= set(sorted(unseen, key=lambda j: (-scores[j], j))[:10])
     return {
         **{f"recall@{k}": sum(found) / len(found) for k, found in hits.items()},
         "ndcg@10": sum(ndcg) / len(ndcg),
+        "mrr@100": sum(reciprocal) / len(reciprocal),
         "head recall@50": sum(groups["head"]) / len(groups["head"]),
         "tail recall@50": sum(groups["tail"]) / len(groups["tail"]),
+        "coverage@10": len(shown) / num_items,
     }
 
 
@@ -105,6 +113,8 @@ def test_blocks_change_nothing(monkeypatch, block):
     problem, users, items = random_problem(7)
     expected = held_out_figures.figures(users, items, *problem)
     monkeypatch.setattr(held_out_figures, "_BLOCK_USERS", block)
+    monkeypatch.setattr(best_items, "_BLOCK_USERS", block)
+    monkeypatch.setattr(best_items, "_BLOCK_SCORES", 7 * block)
     assert held_out_figures.figures(users, items, *problem) == expected
 
 
@@ -122,6 +132,7 @@ def test_order_of_held_out_pairs_changes_nothing():
 def test_equal_scores_are_no_hits():
     problem, users, items = random_problem(1, num_items=300)
     found = held_out_figures.figures(np.zeros_like(users), items, *problem)
+    assert found.pop("coverage@10") < 0.3  # All users get the first of the catalogue.
     assert set(found.values()) == {0.0}
 
 
@@ -131,7 +142,7 @@ def test_seen_items_are_no_candidates():
     users = np.ones((2, 1), np.float32)
     problem = make_problem([0, 0, 1], [0, 1, 3], [(0, 2)], 2, 15)
     found = held_out_figures.figures(users, items, *problem)
-    assert found["recall@10"] == found["ndcg@10"] == 1.0
+    assert found["recall@10"] == found["ndcg@10"] == found["mrr@100"] == 1.0
 
 
 def test_a_catalogue_smaller_than_k():
@@ -142,6 +153,8 @@ def test_a_catalogue_smaller_than_k():
     # Every candidate is among 100; an item that is none still is a miss.
     assert found["recall@100"] == 0.5
     assert found["ndcg@10"] == pytest.approx(0.5 / math.log2(3 + 2))
+    assert found["mrr@100"] == pytest.approx(0.5 / 4)
+    assert found["coverage@10"] == 1.0
     assert found["head recall@50"] is None
     assert found["tail recall@50"] == 1.0
     # The recall of all is below that of each group, or there is none: both are told.

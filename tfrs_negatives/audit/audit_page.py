@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import html
-import importlib.resources
-import json
-import re
 from typing import Any
 
-_SCRIPTS = ("charts.js", "mixer.js", "measured.js", "page.js")
+from tfrs_negatives import _page
+
+_PACKAGE = "tfrs_negatives.audit"
+_SCRIPTS = ("mixer.js", "measured.js", "page.js")
 
 
 def page(report: dict[str, Any]) -> str:
@@ -23,24 +23,11 @@ def page(report: dict[str, Any]) -> str:
     Returns:
       HTML.
     """
-    # A "</script>" within a name would end the element.
-    data = json.dumps(report, separators=(",", ":"), allow_nan=False)
-    return _fill(
-        _part("page.html"),
+    scripts = [_page.part(_PACKAGE, name) for name in _SCRIPTS]
+    return _page.filled(
+        _page.part(_PACKAGE, "page.html"),
         title=html.escape(report["table"]["name"]),
-        styles=_part("page.css"),
-        scripts="\n".join(map(_part, _SCRIPTS)),
-        report=data.replace("<", "\\u003c"),
+        styles=_page.shared("base.css") + _page.part(_PACKAGE, "mixer.css"),
+        scripts="\n".join([_page.shared("charts.js"), *scripts]),
+        report=_page.as_data(report),
     )
-
-
-def _part(name: str) -> str:
-    folder = importlib.resources.files("tfrs_negatives.audit") / "web"
-    return (folder / name).read_text(encoding="utf-8")
-
-
-def _fill(template: str, **values: str) -> str:
-    """Replaces each {{name}} of the template, and nothing within the values."""
-    pieces = re.split(r"\{\{(\w+)\}\}", template)
-    pieces[1::2] = [values[name] for name in pieces[1::2]]
-    return "".join(pieces)

@@ -74,7 +74,10 @@ def figures(name: str, split: Split, progress: bool) -> dict[str, float | None] 
         progress=progress,
     )
     ranks = ranks_in_lists(items, scores, split.held_out)
-    found = held_out_figures.of_ranks(ranks, split.held_out, split.training.item_counts)
+    best = np.where(scores > 0, items, -1)[:, : held_out_figures.COVERAGE_AT]
+    found = held_out_figures.of_ranks(
+        ranks, best, split.held_out, split.training.item_counts
+    )
     return {**found, comparison.SECONDS: seconds}
 
 

@@ -8,7 +8,7 @@ import gc
 from collections.abc import Callable
 from typing import Any
 
-from tfrs_negatives.cli import baselines, comparison, row_names, tfrs_models
+from tfrs_negatives.cli import baselines, comparison, row_names, tfrs_models, trade_off
 from tfrs_negatives.cli.command_error import CommandError
 from tfrs_negatives.cli.false_negatives import false_negative_rates
 from tfrs_negatives.recommender import Recommender, fitting, held_out_figures
@@ -29,12 +29,14 @@ class Compared:
     Attributes:
       runs: What `comparison.summary` takes.
       curves: Validation of each epoch, by model, for each seed.
+      trade_off: What `trade_off.summary` returns.
       left_out: Sentences about baselines that were left out.
       recommender: Ours of the last seed.
     """
 
     runs: comparison.Runs
     curves: dict[str, list[list[float]]]
+    trade_off: dict[str, Any]
     left_out: list[str]
     recommender: Recommender
 
@@ -72,6 +74,7 @@ def compare(
     ]
     runs |= {name: [] for name in names}
     curves: dict[str, list[list[float]]] = {name: [] for name in names}
+    dials: list[trade_off.OfSeed] = []
     for seed in options.seeds:
         for name in names:
             if options.verbose:
@@ -84,13 +87,14 @@ def compare(
                     recommender = Recommender(settings, seed=seed)
                     found = recommender.evaluate(parts, features, options.verbose)
                     fitted = recommender.fitted
+                    dials.append(trade_off.measured(recommender, parts))
                 else:
                     found, fitted = _tfrs(
                         name, parts, features, settings, seed, options.verbose
                     )
             except FloatingPointError as error:
                 raise CommandError(f"{name}, seed {seed}: {error}") from error
-            runs[name].append({**found, **_times(fitted)})
+            runs[name].append({**found, **_costs(fitted, settings)})
             curves[name].append(list(fitted.curve))
         before, after = false_negative_rates(recommender.towers, settings, seed)
         for name in names:
@@ -99,7 +103,8 @@ def compare(
                 # TFRS has no masks of keys.
                 comparison.AFTER: after if name == row_names.OURS else before,
             }
-    return Compared(runs, curves, left_out, recommender)
+    dial = trade_off.summary(dials, parts)
+    return Compared(runs, curves, dial, left_out, recommender)
 
 
 def _tfrs(
@@ -131,9 +136,10 @@ def _tfrs(
     return found, fitted
 
 
-def _times(fitted: fitting.Fitted) -> dict[str, float | None]:
+def _costs(fitted: fitting.Fitted, settings: Settings) -> dict[str, float | None]:
     return {
         comparison.SECONDS: fitted.seconds,
         comparison.STEP_TIME: fitted.step_ms,
         comparison.ROWS_A_SECOND: fitted.rows_a_second,
+        comparison.WIDTH: settings.dim,
     }

@@ -19,13 +19,14 @@ AFTER = "false negatives after masks"
 SECONDS = "training, s"
 STEP_TIME = "step time, ms"
 ROWS_A_SECOND = "rows a second"
+WIDTH = "vector width"
 
 #: From model to a dict from figure to number or None, one a seed.
 Runs: TypeAlias = dict[str, list[dict[str, float | None]]]
 
 _EMPTY = "none"
-# Figures that are no shares, and how many digits they are told with.
-_DIGITS = {SECONDS: 1, STEP_TIME: 2, ROWS_A_SECOND: 0}
+# Figures that do not lie between 0 and 1, and how many digits they are told with.
+_DIGITS = {SECONDS: 1, STEP_TIME: 2, ROWS_A_SECOND: 0, WIDTH: 0}
 _BY_SEED = ("recall@50", "tail recall@50")
 _COLORS = {
     row_names.POPULARITY: "#e3e7eb",
@@ -50,7 +51,7 @@ def summary(runs: Runs) -> dict[str, Any]:
     """
     return {
         model: {
-            figure: _statistics([run.get(figure) for run in of_seeds])
+            figure: mean_and_deviation([run.get(figure) for run in of_seeds])
             for figure in runs[row_names.OURS][0]
         }
         for model, of_seeds in runs.items()
@@ -66,7 +67,7 @@ def table(summarised: dict[str, Any], seeds: Sequence[int]) -> str:
     """
     rows: list[tuple[str, ...]] = [("", *summarised)]
     for figure in summarised[row_names.OURS]:
-        cells = [_cell(of_model[figure], figure) for of_model in summarised.values()]
+        cells = [cell(of_model[figure], figure) for of_model in summarised.values()]
         rows.append((figure, *cells))
     if len(seeds) > 1:
         rows.append(("",) * (1 + len(summarised)))
@@ -135,7 +136,8 @@ def _of_seed(statistics: dict[str, Any], place: int) -> float | None:
     return values[place if len(values) > 1 else 0]
 
 
-def _statistics(values: list[float | None]) -> dict[str, Any]:
+def mean_and_deviation(values: list[float | None]) -> dict[str, Any]:
+    """Mean, standard deviation and values of one figure, by seed; see `summary`."""
     if None in values:  # What is None is so for every seed: of an empty group.
         return {"mean": None, "std": None, "by_seed": values}
     numbers = [float(value) for value in values if value is not None]
@@ -146,7 +148,8 @@ def _statistics(values: list[float | None]) -> dict[str, Any]:
     }
 
 
-def _cell(statistics: dict[str, Any], figure: str) -> str:
+def cell(statistics: dict[str, Any], figure: str) -> str:
+    """A figure as the table has it: mean, and deviation of several seeds."""
     if statistics["mean"] is None:
         return _EMPTY
     digits = _DIGITS.get(figure, 4)

@@ -8,20 +8,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import unicodedata
 import uuid
 from typing import TYPE_CHECKING, Any
 
 from tfrs_negatives import _exports
+from tfrs_negatives.cli.answer_lines import answer_lines
 from tfrs_negatives.cli.command_error import CommandError, told_in_one_line
 
 if TYPE_CHECKING:
     from tfrs_negatives._saved_retrieval import SavedRetrieval
-
-# Control characters, halves of characters, separators of lines and paragraphs.
-_CONTROL = {"Cc", "Cs", "Zl", "Zp"}
-# Overrides and isolates of the direction of writing, under which text reads backwards.
-_DIRECTIONS = set(map(chr, [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]))
 
 
 def query(options: argparse.Namespace) -> None:
@@ -90,7 +85,7 @@ def query(options: argparse.Namespace) -> None:
         key: value.numpy()[0].tolist()
         for key, value in model.signatures[name](**inputs).items()
     }
-    print("\n".join(_lines(answer)))
+    print("\n".join(answer_lines(answer)))
 
 
 def find_model(path: str) -> str:
@@ -183,37 +178,3 @@ def _is_unknown(
     ids = tf.constant([user, stranger], dtype)
     embeddings = model.signatures["embed_query"](user=ids)["embeddings"].numpy()
     return np.array_equal(embeddings[0], embeddings[1])
-
-
-def _lines(answer: dict[str, list[Any]]) -> list[str]:
-    """The answer as aligned columns; rows without an item are left out."""
-    found = [i for i, score in enumerate(answer["scores"]) if score != float("-inf")]
-    rows = [("rank", "id", *(["title"] if "title" in answer else []), "score")]
-    for rank, i in enumerate(found, start=1):
-        texts = [_text(answer["ids"][i])]
-        if "title" in answer:
-            texts.append(_text(answer["title"][i]))
-        rows.append((str(rank), *texts, f"{answer['scores'][i]:.4f}"))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            cell.ljust(width) for cell, width in zip(row, widths, strict=True)
-        ).rstrip()
-        for row in rows
-    ]
-
-
-def _text(value: object) -> str:
-    """A value for a terminal, to which its control characters would be commands."""
-    text = value
-    if isinstance(value, bytes):
-        text = value.decode("utf-8", "backslashreplace")
-    return "".join(
-        one.encode("unicode_escape").decode() if _is_control(one) else one
-        for one in str(text)
-    )
-
-
-def _is_control(one: str) -> bool:
-    """Whether a character moves the cursor, breaks the line or turns its direction."""
-    return unicodedata.category(one) in _CONTROL or one in _DIRECTIONS

@@ -14,9 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfrs_negatives.cli import comparison, row_names
+from tfrs_negatives.cli.answer_lines import answer_lines
 from tfrs_negatives.cli.command_error import CommandError, told_in_one_line
 from tfrs_negatives.cli.comparison import FIGURES
 from tfrs_negatives.cli.output_folder import OutputFolder
+from tfrs_negatives.cli.quiet_scann import quiet_scann
+from tfrs_negatives.cli.terminal_text import terminal_text
 from tfrs_negatives.recommender import held_out_figures, optimizer_choice
 from tfrs_negatives.version import __version__
 
@@ -47,7 +50,9 @@ def train(options: argparse.Namespace) -> None:
         # Beside the output: a disk with room for it has room for rows.
         tempfile.TemporaryDirectory(prefix="rows.", dir=output.folder) as scratch,
     ):
+        from tfrs_negatives.cli import report_page, trade_off
         from tfrs_negatives.cli.compared import compare
+        from tfrs_negatives.recommender.example_users import example_users
 
         settings = settings_of(options)
         parts, features = _load(options, settings, scratch)
@@ -60,19 +65,18 @@ def train(options: argparse.Namespace) -> None:
         shown = {**facts, "optimizer": optimizer}
         print("\n".join(f"{name}: {value}" for name, value in shown.items()))
         compared = compare(parts, features, settings, options)
+        recommender = compared.recommender
+        if options.all_rows:
+            if options.verbose:
+                print(f"\n{row_names.OURS}, on all rows", flush=True)
+            recommender.train_on_all(parts, features, options.verbose)
+        exported = _export(recommender, output.folder, options)
         figures = comparison.summary(compared.runs)
         notes = held_out_figures.notes(parts.held_out, parts.training.item_counts)
         notes += compared.left_out
-        lines = [comparison.table(figures, options.seeds), "", *notes]
-        print("\n" + "\n".join(lines), flush=True)
-        recommender = compared.recommender
+        notes += filter(None, [trade_off.told(compared.trade_off)])
         if options.all_rows:
-            print(f"\n{row_names.OURS}, on all rows", flush=True)
-            recommender.train_on_all(parts, features, options.verbose)
-        exported = _export(recommender, output.folder, options)
-        seeds = " ".join(map(str, options.seeds))
-        title = f"{parts.table.source}, seeds {seeds}: mean and standard deviation"
-        comparison.plot(figures, os.path.join(output.folder, "figures.png"), title)
+            notes.append(_trained_on_all(recommender, options))
         written = {
             "command": COMMAND,
             "version": __version__,
@@ -81,6 +85,7 @@ def train(options: argparse.Namespace) -> None:
             "optimizer": optimizer,
             "figures": figures,
             "validation": compared.curves,
+            "popularity": compared.trade_off,
             "notes": notes,
             "model": {
                 "trained as": row_names.OURS,
@@ -89,25 +94,62 @@ def train(options: argparse.Namespace) -> None:
                 "seed": recommender.seed,
                 **exported,
             },
-            "seconds": round(time.perf_counter() - start, 1),
-            "peak memory, MiB": _peak_memory_mib(),
         }
-        path = os.path.join(output.folder, FIGURES)
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(written, file, indent=2, allow_nan=False)
+        seeds = " ".join(map(str, options.seeds))
+        title = f"{parts.table.source}, seeds {seeds}: mean and standard deviation"
+        comparison.plot(figures, os.path.join(output.folder, "figures.png"), title)
+        assert recommender.towers is not None
+        examples = example_users(recommender.towers, parts.held_out.users)
+        _write(output, report_page.REPORT, report_page.page(written, examples))
+        lines = [comparison.table(figures, options.seeds), "", *notes]
+        lines += ["", *_answer(recommender)]
+        written["seconds"] = round(time.perf_counter() - start, 1)
+        written["peak memory, MiB"] = _peak_memory_mib()
+        _write(output, FIGURES, json.dumps(written, indent=2, allow_nan=False))
+    print("\n" + "\n".join(lines))
+    report = os.path.join(output.path, report_page.REPORT)
     print(
-        f"Wrote {output.path} after {written['seconds']:.0f} s, with "
+        f"\nWrote {output.path} after {written['seconds']:.0f} s, with "
         f"{written['peak memory, MiB']} MiB at the most. "
-        + _what_next(output.path, parts, options)
+        f"{_what_next(output.path, options)}\nOpen {report} in a browser."
     )
 
 
-def _what_next(path: str, parts: Split, options: argparse.Namespace) -> str:
+def _write(output: OutputFolder, name: str, text: str) -> None:
+    with open(os.path.join(output.folder, name), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _trained_on_all(recommender: Recommender, options: argparse.Namespace) -> str:
+    wrote = "model/ is" if options.index else f"{EMBEDDINGS} are of one"
+    return (
+        "note: figures are of a model trained without the held-out rows; "
+        f"{wrote} trained on all rows, for {recommender.epochs} epochs."
+    )
+
+
+def _answer(recommender: Recommender) -> list[str]:
+    """What the model says to the first user, as `tfrs-negatives query` prints it."""
+    assert recommender.towers is not None
+    training = recommender.towers.training
+    user = training.user_ids[0]
+    found = recommender.recommend(user, k=10)
+    answer = {
+        "ids": [one.item for one in found],
+        "scores": [one.score for one in found],
+    }
+    if training.titles is not None:
+        answer["title"] = [one.title for one in found]
+    first = f"{row_names.OURS}, to user {terminal_text(user)}, without what they have:"
+    return [first, *answer_lines(answer)]
+
+
+def _what_next(path: str, options: argparse.Namespace) -> str:
     if not options.index:
         return f"Its {EMBEDDINGS} are those of ours of seed {options.seeds[-1]}."
     return (
         f"Its model/ is ours of seed {options.seeds[-1]}; ask it with\n"
-        f"  tfrs-negatives query {path} --user {parts.training.user_ids[0]}"
+        f"  tfrs-negatives query {path} --user ID"
     )
 
 
@@ -201,7 +243,8 @@ def _export(
         from tfrs_negatives.recommender.export import default_index
 
         index = default_index()
-        recommender.export(os.path.join(folder, "model"), index=index)
+        with quiet_scann():
+            recommender.export(os.path.join(folder, "model"), index=index)
         return {"index": type(index).__name__}
     towers = recommender.towers
     assert towers is not None

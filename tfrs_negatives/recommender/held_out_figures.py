@@ -1,4 +1,4 @@
-"""Held-out recall and NDCG over the whole catalogue, seen items excluded."""
+"""Held-out recall, NDCG, MRR and coverage: whole catalogue, seen items excluded."""
 
 from __future__ import annotations
 
@@ -9,14 +9,22 @@ from tfrs_negatives.audit.popularity_skew import head_items
 from tfrs_negatives.metrics import rank_measures
 from tfrs_negatives.metrics.candidate_corpus import largest_norm
 from tfrs_negatives.metrics.ranks import ranks_of_positions
+from tfrs_negatives.recommender.best_items import best_items
 from tfrs_negatives.recommender.held_out_pairs import HeldOut
+from tfrs_negatives.recommender.lists_by_user import ListsByUser
 
 RECALL_AT = (10, 50, 100)
 NDCG_AT = 10
+MRR_AT = 100
 GROUP_RECALL_AT = 50
+COVERAGE_AT = 10
+
+#: Their names.
+RECALL, TAIL_RECALL = f"recall@{GROUP_RECALL_AT}", f"tail recall@{GROUP_RECALL_AT}"
+COVERAGE = f"coverage@{COVERAGE_AT}"
 
 # Ranks beyond need not be exact.
-_DEEPEST = max(*RECALL_AT, GROUP_RECALL_AT)
+_DEEPEST = max(*RECALL_AT, MRR_AT, GROUP_RECALL_AT)
 
 # Users at a time: their seen items are held in one matrix.
 _BLOCK_USERS = 256
@@ -43,8 +51,12 @@ def figures(
 
     Returns:
       Dict: "recall@k" (hits over held-out pairs), "ndcg@10" (binary gain, mean over
-      users with held-out pairs), "head recall@50" and "tail recall@50" (over
-      the held-out pairs whose item is in the group; None for an empty group).
+      users with held-out pairs), "mrr@100" (the reciprocal rank of a user's best
+      held-out item, 0 beyond 100, mean over the same users; Voorhees, "The TREC-8
+      question answering track report", 1999), "head recall@50" and "tail recall@50"
+      (over the held-out pairs whose item is in the group; None for an empty group),
+      "coverage@10" (the share of the catalogue that stands among the first 10 of any
+      user; Ge et al., "Beyond accuracy", RecSys 2010).
 
     Raises:
       FloatingPointError: Embeddings that are NaN or infinite.
@@ -56,18 +68,33 @@ def figures(
                 "diverged. Lower --learning-rate or raise --temperature."
             )
     ranks = held_out_ranks(user_embeddings, item_embeddings, held_out)
-    return of_ranks(ranks, held_out, item_counts)
+    best = best_items(
+        user_embeddings,
+        item_embeddings,
+        held_out.seen_user,
+        held_out.seen_item,
+        COVERAGE_AT,
+    )
+    return of_ranks(ranks, best, held_out, item_counts)
 
 
 def of_ranks(
-    ranks: np.ndarray, held_out: HeldOut, item_counts: np.ndarray
+    ranks: np.ndarray, best: np.ndarray, held_out: HeldOut, item_counts: np.ndarray
 ) -> dict[str, float | None]:
-    """The figures from ranks [h], 0 for what is not found; see `figures`."""
+    """The figures from ranks and lists; see `figures`.
+
+    Args:
+      ranks: [h] int, 0 for what is not found.
+      best: [V, 10] positions of the best items of each user, -1 where there is none.
+      held_out, item_counts: As in `figures`.
+    """
     found: dict[str, float | None]
     found = {f"recall@{k}": _recall(ranks, k) for k in RECALL_AT}
     found[f"ndcg@{NDCG_AT}"] = _ndcg(ranks, held_out.user)
+    found[f"mrr@{MRR_AT}"] = _mrr(ranks, held_out.user)
     for name, pairs in _groups(held_out, item_counts).items():
         found[name] = _recall(ranks[pairs], GROUP_RECALL_AT)
+    found[COVERAGE] = len(np.unique(best[best >= 0])) / len(item_counts)
     return found
 
 
@@ -110,7 +137,7 @@ def _groups(held_out: HeldOut, item_counts: np.ndarray) -> dict[str, np.ndarray]
     in_head[known] = head_items(item_counts)[held_out.item[known]]
     return {
         f"head recall@{GROUP_RECALL_AT}": in_head,
-        f"tail recall@{GROUP_RECALL_AT}": known & ~in_head,
+        TAIL_RECALL: known & ~in_head,
     }
 
 
@@ -130,8 +157,8 @@ def held_out_ranks(
     items = tf.constant(item_embeddings, tf.float32)
     norm = largest_norm(items)
     pairs = np.flatnonzero(held_out.item >= 0)
-    pairs_of = _ListsByUser(held_out.user[pairs], pairs, len(users))
-    seen_by = _ListsByUser(held_out.seen_user, held_out.seen_item, len(users))
+    pairs_of = ListsByUser(held_out.user[pairs], pairs, len(users))
+    seen_by = ListsByUser(held_out.seen_user, held_out.seen_item, len(users))
     # Users who have seen as much come together, so that little is padded.
     order = np.argsort(seen_by.sizes, kind="stable")
     order = order[pairs_of.sizes[order] > 0]
@@ -166,31 +193,6 @@ def _ranks_of(
     return ranks_of_positions(queries, items, norm, positives, seen, _DEEPEST)
 
 
-class _ListsByUser:
-    """What belongs to each user.
-
-    Args:
-      user: [n] whose each of `values` is.
-      values: [n].
-      num_users: U.
-
-    Attributes:
-      sizes: [U], how much each user has.
-    """
-
-    def __init__(self, user: np.ndarray, values: np.ndarray, num_users: int) -> None:
-        self._values = values[np.argsort(user, kind="stable")]
-        self.sizes = np.bincount(user, minlength=num_users)
-        self._starts = np.cumsum(self.sizes) - self.sizes
-
-    def matrix(self, users: np.ndarray) -> np.ndarray:
-        """The values of some users, a row each, -1 behind the last."""
-        within = np.arange(self.sizes[users].max(initial=0))
-        places = self._starts[users][:, None] + within
-        there = within < self.sizes[users][:, None]
-        return np.where(there, self._values[np.where(there, places, 0)], -1)
-
-
 def _last_of_equals(
     ranks: np.ndarray, rows: np.ndarray, scores: np.ndarray
 ) -> np.ndarray:
@@ -219,3 +221,12 @@ def _ndcg(ranks: np.ndarray, users: np.ndarray) -> float:
     # A user's gain is a sum over positives: here each pair has its part alone.
     parts = rank_measures.ndcg(ranks[:, None], count[number].astype(np.int32), NDCG_AT)
     return float(tf.reduce_sum(parts)) / len(count)
+
+
+def _mrr(ranks: np.ndarray, users: np.ndarray) -> float:
+    """The mean over users with pairs."""
+    number, user = np.unique(users, return_inverse=True)
+    of_pairs = rank_measures.mrr(ranks[:, None], np.ones_like(ranks), MRR_AT)
+    best = np.zeros(len(number))
+    np.maximum.at(best, user, np.asarray(of_pairs))
+    return float(best.mean())

@@ -35,6 +35,24 @@ class HeldOut:
     num_pairs: int
     num_unknown: int
 
+    def of_users(self, places: np.ndarray) -> HeldOut:
+        """What belongs to some of the users alone.
+
+        Args:
+          places: Which of `users`, ascending.
+        """
+        new = np.full(len(self.users), -1)
+        new[places] = np.arange(len(places))
+        pairs, seen = new[self.user] >= 0, new[self.seen_user] >= 0
+        return dataclasses.replace(
+            self,
+            users=self.users[places],
+            user=new[self.user[pairs]],
+            item=self.item[pairs],
+            seen_user=new[self.seen_user[seen]],
+            seen_item=self.seen_item[seen],
+        )
+
 
 class HeldOutPairs:
     """Collects them from windows of whole users.

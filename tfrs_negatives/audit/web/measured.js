@@ -1,7 +1,6 @@
 // What was measured, as plots and a table.
 
 const report = JSON.parse(document.getElementById("report").textContent);
-const byId = (id) => document.getElementById(id);
 const color = (name) => `var(--${name})`;
 const ORDER_NAMES = {
   shuffled: "shuffled", request_sorted: "request-sorted", spread: "spread",
@@ -14,22 +13,6 @@ const LEVEL_NAMES = {
 const { orders, batch_sizes: sizes } = report.options;
 const settingOf = (order, size) =>
   report.settings.find((s) => s.order === order && s.batch_size === size);
-
-const figure = (title, small, draw) => {
-  const node = make("figure");
-  const caption = make("figcaption", {}, title);
-  caption.append(make("small", {}, small));
-  node.append(caption);
-  byId("plots").append(node);
-  return () => {
-    const old = node.querySelector("svg");
-    if (old) old.remove();
-    const width = Math.max(node.clientWidth - 36, 220);
-    const svg = draw(width);
-    svg.setAttribute("aria-label", `${title}. ${small}`);
-    node.append(svg);
-  };
-};
 
 const seriesOf = (value, extra = {}, error = () => null) => orders.map((order) => ({
   name: ORDER_NAMES[order], color: color(order), shape: SHAPES[order],
@@ -89,15 +72,7 @@ const fillPlots = () => {
         ],
       })));
   }
-  const draw = () => figures.forEach((redraw) => redraw());
-  draw();
-  let [width, waiting] = [window.innerWidth, 0];
-  window.addEventListener("resize", () => {
-    if (window.innerWidth === width) return;
-    width = window.innerWidth;
-    cancelAnimationFrame(waiting);
-    waiting = requestAnimationFrame(draw);
-  });
+  keepDrawn(figures);
 };
 
 const fillTable = () => {

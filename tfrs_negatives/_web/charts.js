@@ -10,6 +10,8 @@ const percentText = (share) => {
 const countText = (value) =>
   value.toLocaleString("en", { maximumFractionDigits: value < 10 && value % 1 ? 1 : 0 });
 
+const byId = (id) => document.getElementById(id);
+
 const make = (name, attributes = {}, text = "") => {
   const svg = ["svg", "g", "path", "line", "text", "circle", "rect", "title"];
   const node = svg.includes(name)
@@ -124,4 +126,40 @@ const drawBar = (node, parts) => {
     key.append(make("li", { style: `--c:${color}` }, `${name} ${text}`));
   }
   node.replaceChildren(bar, key);
+};
+
+// A figure in #plots; returns the function that draws it at the width it has.
+const figure = (title, small, draw, key = []) => {
+  const node = make("figure");
+  const caption = make("figcaption", {}, title);
+  caption.append(make("small", {}, small));
+  node.append(caption);
+  if (key.length) {
+    const list = make("ul", { class: "key" });
+    for (const [name, color] of key)
+      list.append(make("li", { style: `--c:${color}` }, name));
+    node.append(list);
+  }
+  byId("plots").append(node);
+  return () => {
+    const old = node.querySelector("svg");
+    if (old) old.remove();
+    const width = Math.max(node.clientWidth - 36, 220);
+    const svg = draw(width);
+    svg.setAttribute("aria-label", `${title}. ${small}`);
+    node.append(svg);
+  };
+};
+
+// Draws figures now, and whenever the window's width changes.
+const keepDrawn = (figures) => {
+  const draw = () => figures.forEach((redraw) => redraw());
+  draw();
+  let [width, waiting] = [window.innerWidth, 0];
+  window.addEventListener("resize", () => {
+    if (window.innerWidth === width) return;
+    width = window.innerWidth;
+    cancelAnimationFrame(waiting);
+    waiting = requestAnimationFrame(draw);
+  });
 };
