@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import shutil
 
 import pytest
 
@@ -73,6 +74,31 @@ def keras_2():
 
     if IS_KERAS_3:
         pytest.skip("needs TensorFlow Recommenders, hence TF_USE_LEGACY_KERAS=1")
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """Headless Chromium."""
+    import html_pages
+
+    webdriver = pytest.importorskip(
+        "selenium.webdriver", reason="selenium is missing: pip install selenium"
+    )
+    driver = shutil.which("chromedriver")
+    found = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
+    binary = next(filter(None, found), None)
+    if driver is None or binary is None:
+        pytest.skip("no Chromium: apt-get install chromium chromium-driver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for flag in html_pages.FLAGS:
+        options.add_argument(flag)
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(driver)
+    chrome = webdriver.Chrome(options=options, service=service)
+    yield chrome
+    chrome.quit()
 
 
 def _mirrored(num_replicas):

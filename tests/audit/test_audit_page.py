@@ -1,21 +1,15 @@
 """The page, as text and in a browser."""
 
-import html.parser
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
+from html_pages import EVIL, check_needs_nothing_else
+from html_pages import open_page as show
 from mixture_oracle import gradient_by_row
 
 from tfrs_negatives import audit
-
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync"
-).split()
-EVIL = "</script><script>alert(1)</script> {{styles}} & co"
 
 
 @pytest.fixture(scope="module")
@@ -29,24 +23,8 @@ def reports(make_table, make_model):
     return {"model": with_model, "table": audit.measure(table, **options)}
 
 
-class _Elements(html.parser.HTMLParser):
-    def __init__(self, text):
-        super().__init__()
-        self.found = []
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
-
-
 def test_page_needs_nothing_else(reports):
-    text = audit.page(reports["model"])
-    for _, attributes in _Elements(text).found:
-        assert "src" not in attributes
-        assert attributes.get("href", "#")[0] == "#" or attributes["href"] == "data:,"
-    addresses = set(re.findall(r"https?://[^\"' <]+", text))
-    assert addresses == {"http://www.w3.org/2000/svg"}  # A name, not fetched.
-    assert "@import" not in text and "url(" not in text
+    check_needs_nothing_else(audit.page(reports["model"]))
 
 
 def test_page_holds_the_report_whatever_its_name(reports):
@@ -60,29 +38,6 @@ def test_page_holds_the_report_whatever_its_name(reports):
     assert json.loads(data.group(1)) == report
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    """Headless Chromium."""
-    webdriver = pytest.importorskip(
-        "selenium.webdriver", reason="selenium is missing: pip install selenium"
-    )
-    driver = shutil.which("chromedriver")
-    found = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
-    binary = next(filter(None, found), None)
-    if driver is None or binary is None:
-        pytest.skip("no Chromium: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for flag in FLAGS:
-        options.add_argument(flag)
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.ChromeService(driver)
-    chrome = webdriver.Chrome(options=options, service=service)
-    yield chrome
-    chrome.quit()
-
-
 @pytest.fixture
 def opened(browser, reports, tmp_path):
     """Opens a report's page at a width."""
@@ -90,13 +45,7 @@ def opened(browser, reports, tmp_path):
     def open_page(name, width=1100, report=None):
         path = tmp_path / "audit.html"
         path.write_text(audit.page(report or reports[name]), encoding="utf-8")
-        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-        browser.get(path.as_uri())
-        assert browser.get_log("browser") == []  # Neither errors nor warnings.
-        assert browser.execute_script(
-            "return performance.getEntriesByType('resource').length"
-        ) in (0, 1)  # The icon is data within the page.
+        show(browser, path, width)
         return browser
 
     return open_page
