@@ -77,7 +77,7 @@ def train(options: argparse.Namespace) -> None:
         notes += filter(None, [trade_off.told(compared.trade_off)])
         if options.all_rows:
             notes.append(_trained_on_all(recommender, options))
-        written = {
+        written: dict[str, Any] = {
             "command": COMMAND,
             "version": __version__,
             "data": facts,
