@@ -32,6 +32,7 @@ def test_report_has_the_table_the_discounts_and_users(trained):
     assert table["0.0"][:3] == [
         table[name][-1] for name in ("recall@50", "tail recall@50", "coverage@10")
     ]
+    assert "<b>none</b>" not in text
     examples = re.findall(r"<article>.*?</article>", text)
     assert len(examples) == 5
     for example in examples:

@@ -55,3 +55,8 @@ def test_without_validation_none_is_chosen():
     assert found["chosen"] is None
     assert found["discounts"][0]["validation"] is None
     assert trade_off.told(found) is None
+
+
+def test_no_discount_is_not_told():
+    found = trade_off.summary([of_seed(0.0)], parts(object()))
+    assert trade_off.told({**found, "chosen": 0.0}) is None

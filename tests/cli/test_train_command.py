@@ -30,8 +30,10 @@ def test_writes_figures_plot_and_model(trained):
     written = json.loads((folder / "figures.json").read_text())
     assert written["command"] == "tfrs-negatives train"
     # All items are in training, of head and tail.
-    dial, trained_on = written["notes"]
-    assert dial.startswith("note: with --popularity-discount ")
+    *dial, trained_on = written["notes"]
+    chosen = written["popularity"]["chosen"]
+    assert len(dial) == (chosen > 0)
+    assert all(f"--popularity-discount {chosen} " in note for note in dial)
     assert trained_on == (
         "note: figures are of a model trained without the held-out rows; model/ is "
         f"trained on all rows, for {written['model']['epochs']} epochs."

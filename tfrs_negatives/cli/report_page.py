@@ -106,7 +106,9 @@ def _comparison(figures: dict[str, Any]) -> str:
         rows.append(
             f'<tr><th scope="row">{_text(name)}</th>'
             + "".join(
-                f"<td><b>{cell}</b></td>" if mean == best else f"<td>{cell}</td>"
+                f"<td><b>{cell}</b></td>"
+                if mean is not None and mean == best
+                else f"<td>{cell}</td>"
                 for cell, mean in zip(map(_text, cells), means, strict=True)
             )
             + "</tr>"

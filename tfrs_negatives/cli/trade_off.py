@@ -104,12 +104,12 @@ def summary(of_seeds: Sequence[OfSeed], parts: Split) -> dict[str, Any]:
 
 
 def told(found: dict[str, Any]) -> str | None:
-    """The chosen discount in a sentence; None where none was chosen.
+    """The chosen discount in a sentence; None where there is none, or it is 0.
 
     Args:
       found: What `summary` returns.
     """
-    if found["chosen"] is None:
+    if not found["chosen"]:
         return None
     [of] = [
         of["figures"]

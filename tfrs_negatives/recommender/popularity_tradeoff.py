@@ -17,7 +17,7 @@ DISCOUNTS = tuple(round(0.1 * step, 1) for step in range(11))
 KEPT_RECALL = 2 / 3
 
 # Products of a user and an item that one discount is measured on at the most.
-_MOST_PRODUCTS = 2 * 10**8
+_MOST_PRODUCTS = 10**8
 
 
 def trade_off(
@@ -41,12 +41,12 @@ def trade_off(
     Returns:
       What `held_out_figures.figures` returns, of each discount.
     """
-    log_q = np.log(item_counts / item_counts.sum())[:, np.newaxis]
-    items = np.concatenate([item_embeddings, temperature * log_q], axis=1)
-    ones = np.ones([len(user_embeddings), 1])
+    log_q = np.log(item_counts / item_counts.sum())
+    items = _with_column(item_embeddings, temperature * log_q)
+    ones = np.ones(len(user_embeddings))
     return [
         held_out_figures.figures(
-            np.concatenate([user_embeddings, -discount * ones], axis=1),
+            _with_column(user_embeddings, -discount * ones),
             items,
             held_out,
             item_counts,
@@ -76,3 +76,8 @@ def chosen(found: Sequence[dict[str, float | None]]) -> float:
     least = KEPT_RECALL * (found[0][RECALL] or 0)
     kept = [place for place, of in enumerate(found) if (of[RECALL] or 0) >= least]
     return DISCOUNTS[max(kept, key=lambda place: found[place][TAIL_RECALL] or 0)]
+
+
+def _with_column(embeddings: np.ndarray, column: np.ndarray) -> np.ndarray:
+    column = column[:, np.newaxis].astype(np.float32)
+    return np.concatenate([np.asarray(embeddings, np.float32), column], axis=1)
