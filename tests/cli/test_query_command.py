@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tfrs_negatives.cli import main, query_command
+from tfrs_negatives.cli import main
 
 
 def ask(capsys, *arguments):
@@ -192,24 +192,3 @@ def test_a_new_process_needs_neither_training_code_nor_keras_2(trained):
     )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == 4
-
-
-def test_titles_are_no_commands_to_the_terminal():
-    """What text of any language holds is left; what moves the cursor is spelt out."""
-    texts = {
-        "Amélie 東京\u3000👨\u200d👩": None,
-        "a\x1b[2J\x07b": "a\\x1b[2J\\x07b",
-        "c\r\nd\x9b": "c\\r\\nd\\x9b",
-        "e\u202ef\u2066g\u2028": "e\\u202ef\\u2066g\\u2028",
-    }
-    answer = {
-        "ids": [text.encode() for text in texts],
-        "title": [*list(texts)[:3], b"\xff\x1b"],
-        "scores": [4.0, 3.0, 2.0, 1.0],
-    }
-    lines = query_command._lines(answer)
-    assert len(lines) == 5
-    for text, line in zip(texts, lines[1:], strict=True):
-        assert (texts[text] or text) in line
-    assert lines[4].split()[2] == "\\xff\\x1b"
-    assert not any(ord(one) < 32 or one == "\u202e" for one in "".join(lines))
