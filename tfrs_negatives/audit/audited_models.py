@@ -103,7 +103,9 @@ class ExportedModel:
                 f"Expected an .npz file or a folder that export_retrieval wrote, "
                 f"received {path!r}, which is neither. Name one."
             ) from error
-        if list(description["query"]) != ["user"]:
+        # What a request may leave out stands for what the model knows of the user.
+        left_out = description.get("optional", {})
+        if [name for name in description["query"] if name not in left_out] != ["user"]:
             raise ValueError(
                 f"Expected a model of users' ids, received {path!r}, whose queries are "
                 f"{', '.join(description['query'])}. Pass an .npz file of its "
@@ -114,6 +116,9 @@ class ExportedModel:
         options = {"exclude_history": [False], "popularity_discount": [0.0]}
         self._options = {
             name: tf.constant(options[name]) for name in description.get("options", {})
+        } | {
+            name: tf.constant([row], description["query"][name]["dtype"])
+            for name, row in left_out.items()
         }
         self._num = description["candidates"]
         self._table = table

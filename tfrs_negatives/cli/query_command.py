@@ -30,15 +30,15 @@ def query(options: argparse.Namespace) -> None:
         for a model without popularity, a history for one without histories; neither
         user nor history.
     """
-    path = find_model(options.model)
-    with told_in_one_line():
-        description = _exports.read_description(path)
-    user_dtype = _user_dtype(description, path)
     if options.user is None and not options.history:
         raise CommandError(
             "Expected --user or --history, received neither. Name a user, or what "
             "somebody did."
         )
+    path = find_model(options.model)
+    with told_in_one_line():
+        description = _exports.read_description(path)
+    user_dtype = _user_dtype(description, path)
     stranger = _stranger(user_dtype)
     user = stranger
     if options.user is not None:
