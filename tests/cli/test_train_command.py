@@ -36,7 +36,7 @@ def test_writes_figures_plot_and_model(trained):
     assert all(f"--popularity-discount {chosen} " in note for note in dial)
     assert trained_on == (
         "note: figures are of a model trained without the held-out rows; model/ is "
-        f"trained on all rows, for {written['model']['epochs']} epochs."
+        f"trained on all rows (epochs: {written['model']['epochs']})."
     )
     assert written["settings"]["seeds"] == [4, 7]
     assert written["model"] == {

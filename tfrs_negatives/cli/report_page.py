@@ -76,7 +76,7 @@ def _lead(written: dict[str, Any]) -> str:
     model, of = written["model"], "mean of seeds" if len(seeds) > 1 else "seed"
     return (
         f"{of.capitalize()} {', '.join(map(str, seeds))}. The model is trained on "
-        f"{model['trained on']} for {model['epochs']} epochs."
+        f"{model['trained on']} (epochs: {model['epochs']})."
     )
 
 

@@ -124,7 +124,7 @@ def _trained_on_all(recommender: Recommender, options: argparse.Namespace) -> st
     wrote = "model/ is" if options.index else f"{EMBEDDINGS} are of one"
     return (
         "note: figures are of a model trained without the held-out rows; "
-        f"{wrote} trained on all rows, for {recommender.epochs} epochs."
+        f"{wrote} trained on all rows (epochs: {recommender.epochs})."
     )
 
 
