@@ -81,6 +81,7 @@ def test_public_names():
         ],
         "models": ["Model", "TwoTower"],
         "optimizers": ["LazyAdam"],
+        "recommender": ["Recommender", "Settings", "Source"],
         "samplers": [
             "Catalogue",
             "Mined",
@@ -112,7 +113,9 @@ def test_public_names():
             "features_for",
         ],
     }
-    assert sorted(expected) == sorted(set(dir(tfrs_negatives)) - {"__version__"})
+    names = set(dir(tfrs_negatives)) - {"__version__", "Recommender"}
+    assert sorted(expected) == sorted(names)
+    assert tfrs_negatives.Recommender is tfrs_negatives.recommender.Recommender
     for package, names in expected.items():
         module = getattr(tfrs_negatives, package)
         public = [name for name in module.__all__ if name[0] != "_"]

@@ -11,10 +11,10 @@ from typing import Any
 from tfrs_negatives import models
 from tfrs_negatives._repr import described
 from tfrs_negatives.recommender import fitting, held_out_figures, recipe
+from tfrs_negatives.recommender.best_for_user import Suggestion, best_for_user
 from tfrs_negatives.recommender.export import export
 from tfrs_negatives.recommender.settings import Settings
 from tfrs_negatives.recommender.source import Source
-from tfrs_negatives.recommender.suggestions import Suggestion, suggestions
 from tfrs_negatives.recommender.time_split import Split, split
 from tfrs_negatives.recommender.towers_of import FeatureTables, Towers
 from tfrs_negatives.recommender.training_set import TrainingSet
@@ -201,7 +201,7 @@ class Recommender:
         Raises:
           ValueError: The recommender has not been fitted, or k is no positive number.
         """
-        return suggestions(
+        return best_for_user(
             self._made(),
             self.settings.temperature,
             user,

@@ -26,7 +26,7 @@ class Suggestion(NamedTuple):
     score: float
 
 
-def suggestions(
+def best_for_user(
     towers: Towers,
     temperature: float,
     user: Any,
