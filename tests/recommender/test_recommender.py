@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tfrs_negatives import Recommender, data
+from tfrs_negatives.data import row_buckets
 from tfrs_negatives.index import BruteForce, load_retrieval
 from tfrs_negatives.recommender import Settings, Source
 
@@ -50,8 +51,11 @@ def test_figures_are_of_the_held_out_rows(fitted):
     assert fitted.figures["recall@10"] > 0.6
     assert len(fitted.fitted.curve) >= fitted.epochs >= 1
     assert max(fitted.fitted.curve) == fitted.fitted.curve[fitted.epochs - 1]
-    # What is asked has seen all rows.
-    assert len(fitted.towers.training.rows) == 900
+    # What is asked has seen all rows, but for those of an item that a user had before.
+    table = two_tastes()
+    pairs = set(zip(table["user"], table["item"], strict=True))
+    assert len(fitted.towers.training.rows) == len(pairs)
+    assert fitted.towers.training.item_counts.sum() == 900
 
 
 def test_suggestions_are_what_the_user_has_not(fitted):
@@ -74,6 +78,16 @@ def test_a_new_user_is_known_by_what_they_did(fitted):
             assert np.mean([one == parity for one in taste(found)]) > 0.6
             assert not {one.item for one in found} & set(history)
     assert len(fitted.recommend(k=3)) == 3
+
+
+def test_a_new_item_is_known_by_its_features(fitted):
+    new = {"item": ["new", "newer"], "kind": ["a|even", "a|odd"]}
+    vectors = fitted.towers.item.embed(new)
+    users = fitted.towers.embed_users()
+    are_even = [int(one[1:]) % 2 == 0 for one in fitted.towers.training.user_ids]
+    scores = users @ vectors.T
+    prefers_even = scores[:, 0] > scores[:, 1]
+    assert np.mean(prefers_even == np.array(are_even)) > 0.7
 
 
 def test_popularity_is_a_dial(fitted):
@@ -152,11 +166,14 @@ def test_equal_seeds_give_equal_models(fitted):
         ),
     ],
 )
-def test_other_recipes(options):
+def test_other_recipes(options, monkeypatch, tmp_path):
+    # Rows are on disk, as those of large tables are.
+    monkeypatch.setattr(row_buckets, "HELD_ROWS", 100)
     recommender = Recommender(**{**SMALL, **options})
     table = two_tastes()
     recommender.fit(table, time="when", verbose=0)
-    assert recommender.recommend("u3", 3)
+    assert not {one.item for one in recommender.recommend("u3", 100)} & has("u3")
+    recommender.export(tmp_path / "model", index=BruteForce())
     queries = recommender.towers.user
     assert bool(queries.histories) == (options.get("history") != 0)
     assert (queries.id_feature is None) == (options.get("query") == "history")

@@ -75,6 +75,7 @@ class Recommender:
         self.epochs: int | None = None
         self.model: models.TwoTower | None = None
         self.towers: Towers | None = None
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     def __repr__(self) -> str:
         return described(self, settings=self.settings, seed=self.seed)
@@ -110,11 +111,13 @@ class Recommender:
           FloatingPointError: Training has diverged.
         """
         source = _source(table, users, items, columns)
-        with tempfile.TemporaryDirectory(prefix="rows.") as folder:
-            parts = self.split(source, folder)
-            features = self.features(source)
-            self.evaluate(parts, features, verbose=verbose)
-            self.train_on_all(parts, features, verbose=verbose)
+        scratch = tempfile.TemporaryDirectory(prefix="rows.")
+        parts = self.split(source, scratch.name)
+        features = self.features(source)
+        self.evaluate(parts, features, verbose=verbose)
+        self.train_on_all(parts, features, verbose=verbose)
+        # Rows of large tables stay there for what is asked, as long as this object.
+        self._scratch = scratch
         return self
 
     def split(self, source: Source, folder: PathLike, **options: Any) -> Split:
