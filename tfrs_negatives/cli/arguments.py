@@ -233,7 +233,7 @@ def _add_train(commands: Any) -> None:
     )
     parser.set_defaults(
         batch_size=1024,
-        epochs=10,
+        epochs=6,
         patience=2,
         history=None,
         query="user",

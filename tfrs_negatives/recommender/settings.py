@@ -55,7 +55,7 @@ class Settings:
     repeats: bool = False
     dim: int = 64
     hidden: tuple[int, ...] = ()
-    epochs: int = 10
+    epochs: int = 6
     patience: int | None = 2
     batch_size: int = 1024
     steps_per_epoch: int | None = None
