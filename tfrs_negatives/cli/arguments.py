@@ -233,8 +233,8 @@ def _add_train(commands: Any) -> None:
     )
     parser.set_defaults(
         batch_size=1024,
-        epochs=6,
-        patience=2,
+        epochs=10,
+        patience=3,
         history=None,
         query="user",
         repeats=False,

@@ -55,8 +55,8 @@ class Settings:
     repeats: bool = False
     dim: int = 64
     hidden: tuple[int, ...] = ()
-    epochs: int = 6
-    patience: int | None = 2
+    epochs: int = 10
+    patience: int | None = 3
     batch_size: int = 1024
     steps_per_epoch: int | None = None
     temperature: float = 0.15
