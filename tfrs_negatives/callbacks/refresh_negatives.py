@@ -172,6 +172,7 @@ class RefreshNegatives(keras.callbacks.Callback):
         self._measured = self._refresh(step)
 
     def set_model(self, model: KerasModel) -> None:
+        """Attaches the table to what backups of the model hold; Keras calls it."""
         super().set_model(model)
         self._in_backups.attach(model)
 

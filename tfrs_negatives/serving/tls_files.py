@@ -57,6 +57,7 @@ class TlsFiles:
         return options
 
     def for_grpc(self) -> grpc.ServerCredentials:
+        """Credentials of a gRPC port."""
         client_ca = None if self.client_ca is None else _read(self.client_ca)
         pair = _read(self.key), _read(self.certificate)
         return grpc.ssl_server_credentials([pair], client_ca, client_ca is not None)
