@@ -60,7 +60,7 @@ class KeyedFeatures:
         with tf.init_scope(), tf.device("CPU:0"):
             # One row more, for ids that are not found.
             self._columns = {
-                name: _with_missing(column)
+                name: with_missing(column)
                 for name, column in self._corpus.features.items()
                 if name != key
             }
@@ -103,7 +103,7 @@ class KeyedFeatures:
         )
 
 
-def _with_missing(column: tf.Tensor) -> tf.Tensor:
+def with_missing(column: tf.Tensor) -> tf.Tensor:
     """A column and a row of missing values."""
     if column.dtype == tf.string:
         return tf.concat([column, tf.zeros_like(column[:1])], axis=0)

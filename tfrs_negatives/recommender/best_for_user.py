@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import _checks
+from tfrs_negatives.data.features_of import with_missing
 from tfrs_negatives.recommender.towers_of import HISTORY_IDS, USER_ID, Towers
 
 
@@ -79,12 +80,8 @@ def _query(
             columns[name] = column[position : position + 1]
         elif name == USER_ID:
             columns[name] = tf.constant([_no_id(towers.training.user_ids)])
-        elif column.dtype == tf.string:
-            columns[name] = tf.zeros_like(column[:1])
         else:
-            columns[name] = tf.fill(
-                tf.shape(column[:1]), tf.constant(np.nan, tf.float64)
-            )
+            columns[name] = with_missing(column[:1])[1:]
     for feature in towers.user.histories:
         if history is None and position is not None:
             columns[HISTORY_IDS] = towers.latest(np.array([position]))

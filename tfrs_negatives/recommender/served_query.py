@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives._ids import as_int64
+from tfrs_negatives.data.features_of import with_missing
 from tfrs_negatives.recommender.towers_of import HISTORY_IDS, USER_ID, Towers
 from tfrs_negatives.types import Features
 
@@ -32,7 +33,7 @@ class ServedQuery(tf.Module):
         self._keys = _variable(keys[order], "users")
         # Behind the last user one of whom nothing is known.
         self._features = {
-            name: _variable(_and_missing(tf.gather(column, order)), name)
+            name: _variable(with_missing(tf.gather(column, order)), name)
             for name, column in towers.user_columns().items()
             if name != USER_ID
         }
@@ -93,12 +94,3 @@ class ServedQuery(tf.Module):
 def _variable(values: tf.Tensor | np.ndarray, name: str) -> tf.Variable:
     with tf.device("CPU:0"):
         return tf.Variable(values, trainable=False, name=name)
-
-
-def _and_missing(column: tf.Tensor) -> tf.Tensor:
-    """A column, and a row of missing values."""
-    if column.dtype == tf.string:
-        return tf.concat([column, tf.zeros_like(column[:1])], axis=0)
-    column = tf.cast(column, tf.float64)
-    nothing = tf.fill(tf.shape(column[:1]), tf.constant(np.nan, tf.float64))
-    return tf.concat([column, nothing], axis=0)
