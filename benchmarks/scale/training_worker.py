@@ -73,9 +73,7 @@ def main():
     training = split(
         source.parts(),
         pathlib.Path(scratch),
-        history=settings.history,
-        repeats=settings.repeats,
-        stops_early=False,
+        **settings.split_options(),
     ).training
     read = costs.since(began)
     began = costs.now()

@@ -41,13 +41,6 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture
-def client(server):
-    client = Client(server.port)
-    yield client
-    client.close()
-
-
-@pytest.fixture
 def call(server):
     """Sends a message over gRPC: the code, and the details or the answer."""
     channel = grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}")

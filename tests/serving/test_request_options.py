@@ -56,13 +56,6 @@ def server(request, tmp_path_factory):
 
 
 @pytest.fixture
-def client(server):
-    client = Client(server.port)
-    yield client
-    client.close()
-
-
-@pytest.fixture
 def stub(server):
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
         yield prediction_service_pb2_grpc.PredictionServiceStub(channel)

@@ -6,7 +6,7 @@ import socket
 
 import numpy as np
 import pytest
-from served_models import SIGNATURE, Client, expected, export, normal
+from served_models import SIGNATURE, expected, export, normal
 
 from tfrs_negatives.serving import Limits, Server
 
@@ -23,13 +23,6 @@ def server(tmp_path_factory):
     server.start()
     yield server
     server.stop()
-
-
-@pytest.fixture
-def client(server):
-    client = Client(server.port)
-    yield client
-    client.close()
 
 
 def rows(columns, **scalars):

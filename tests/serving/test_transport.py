@@ -51,13 +51,6 @@ def server(path):
         yield server
 
 
-@pytest.fixture
-def client(server):
-    client = Client(server.port)
-    yield client
-    client.close()
-
-
 def sent(client, body, encoding="gzip"):
     return client.predict(body, **{"Content-Encoding": encoding})
 

@@ -42,10 +42,10 @@ def false_negative_rates(
     rows = tf.data.Dataset.from_generator(
         lambda: batches, output_signature=rows.element_spec
     )
-    uses_catalogue = recipe.Recipe.of(training, settings).num_negatives is None
-    rows = towers.attach(rows, has_catalogue=uses_catalogue)
+    chosen = recipe.Recipe.of(training, settings)
+    rows = towers.attach(rows, has_catalogue=chosen.num_negatives is None)
     rows = positives.attach(rows, "user", "measured_positives")
-    if recipe.Recipe.of(training, settings).masks_known:
+    if chosen.masks_known:
         rows = rows.map(
             lambda batch: {**batch, "known_positives": batch["measured_positives"]}
         )

@@ -50,12 +50,13 @@ def train(options: argparse.Namespace) -> None:
         # Beside the output: a disk with room for it has room for rows.
         tempfile.TemporaryDirectory(prefix="rows.", dir=output.folder) as scratch,
     ):
+        settings = settings_of(options)
+        parts, features = _load(options, settings, scratch)
+        # Models are imported once the table is known to be as it should be.
         from tfrs_negatives.cli import report_page, trade_off
         from tfrs_negatives.cli.compared import compare
         from tfrs_negatives.recommender.example_users import example_users
 
-        settings = settings_of(options)
-        parts, features = _load(options, settings, scratch)
         facts = _facts(parts)
         optimizer = optimizer_choice.told(
             settings.optimizer,
@@ -186,9 +187,7 @@ def _load(
         found = split(
             parts,
             scratch,
-            history=settings.history,
-            repeats=settings.repeats,
-            stops_early=settings.patience is not None,
+            **settings.split_options(),
             validation=options.validation,
             evaluated_users=options.evaluate_users,
             progress=_tell if options.verbose else None,

@@ -128,14 +128,8 @@ class Recommender:
           folder: Where rows are written that are too many to be held.
           **options: Further ones of `time_split.split`.
         """
-        return split(
-            source.parts(),
-            folder,
-            history=self.settings.history,
-            repeats=self.settings.repeats,
-            stops_early=self.settings.patience is not None,
-            **options,
-        )
+        options = {**self.settings.split_options(), **options}
+        return split(source.parts(), folder, **options)
 
     def features(self, source: Source) -> FeatureTables:
         """The features of a table that the settings name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from tfrs_negatives import _checks
 from tfrs_negatives.recommender.optimizer_choice import ADAM, AUTO, LAZY_ADAM
@@ -63,6 +64,14 @@ class Settings:
     learning_rate: float = 0.01
     optimizer: str = AUTO
     num_negatives: int | None = None
+
+    def split_options(self) -> dict[str, Any]:
+        """What `time_split.split` takes of them."""
+        return {
+            "history": self.history,
+            "repeats": self.repeats,
+            "stops_early": self.patience is not None,
+        }
 
     def __post_init__(self) -> None:
         for name in ("dim", "epochs", "batch_size"):

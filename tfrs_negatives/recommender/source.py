@@ -84,10 +84,9 @@ class Source:
                 columns["time"] = table.time
             if table.title is not None:
                 columns["title"] = table.title
-            names = dict.fromkeys(columns)
             return ArrowParts(
                 pa.table({name: np.asarray(c) for name, c in columns.items()}),
-                {name: name for name in names},
+                {name: name for name in columns},
                 table.name or "the table",
             )
         named = {role: name for role, name in self.named.items() if name is not None}
