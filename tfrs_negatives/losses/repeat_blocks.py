@@ -261,12 +261,17 @@ class _Block:
         with tf.control_dependencies([self._pair_scores]):
             logits = tf.nn.bias_add(raw, bias)
 
-        places, dropped = self._dropped(starts)
+        if self._layout.item_rules:
+            listed = self._listed_items()
+            removed = tf.fill(tf.shape(listed), tf.constant(float("-inf"), raw.dtype))
+            logits = overwrite(logits, listed, removed, in_place=True)
+        places, dropped = self._dropped_copies(starts)
         columns = places % tf.size(counts)
-        kept = tf.gather(counts, columns) - dropped
         # log(kept / count): -inf where nothing is kept.
+        kept = tf.gather(counts, columns) - dropped
         shift = tf.math.log(tf.cast(kept, raw.dtype)) - tf.gather(log_counts, columns)
         values = tf.gather(tf.reshape(logits, [-1]), places) + shift
+        kept = tf.where(tf.equal(values, float("-inf")), 0, kept)
         num_pairs = tf.size(self._pair_places)
         self._pair_logits, others = values[:num_pairs], values[num_pairs:]
         self._kept_of_pair = kept[:num_pairs]
@@ -274,29 +279,46 @@ class _Block:
         self._bulk = overwrite(
             logits, places, tf.concat([removed, others], axis=0), in_place=True
         )
-        self._kept_of_group = tf.reduce_sum(counts) - tf.math.unsorted_segment_sum(
-            dropped, places // tf.size(counts), self._groups.size
+        # Of the bulk, all copies count but those that rules drop one by one.
+        is_left = tf.cast(tf.not_equal(self._bulk, float("-inf")), tf.int32)
+        lost = tf.where(tf.equal(values, float("-inf")), 0, dropped)[num_pairs:]
+        by_place = tf.concat([self._kept_of_pair, -lost], axis=0)
+        self._kept_of_group = tf.linalg.matvec(
+            is_left, counts
+        ) + tf.math.unsorted_segment_sum(
+            by_place, places // tf.size(counts), self._groups.size
         )
 
-    def _dropped(self, starts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """How many columns the rules drop, where they drop any.
+    def _listed_items(self) -> tf.Tensor:
+        """[m] int32 places in [n, V] that rules on items drop, some more than once."""
+        columns = self._layout.columns
+        num_columns = tf.size(columns.of)
+        in_rules = row_starts(self._groups.size, num_columns)
+        listed = [r.places(self._groups, in_rules) for r in self._layout.item_rules]
+        return self._distinct_places(tf.concat(listed, axis=0))
+
+    def _distinct_places(self, listed: tf.Tensor) -> tf.Tensor:
+        """Places in [n, V] of those [m] in [n, C]."""
+        columns = self._layout.columns
+        num_columns = tf.size(columns.of)
+        rows = listed // num_columns
+        of = tf.gather(columns.of, listed - rows * num_columns)
+        return rows * columns.size + of
+
+    def _dropped_copies(self, starts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """How many copies of a column the other rules drop, where they drop any.
 
         Returns:
           `(places, dropped)`, [m] int32: distinct places in [n, V], those of the
-          pairs first, and the number of columns dropped there.
+          pairs first, and the number of copies dropped there.
         """
         pairs = self._pair_places
-        if not self._layout.rules:
+        if not self._layout.copy_rules:
             return pairs, tf.zeros_like(pairs)
-        column_of = self._layout.columns.of
-        num_columns = tf.size(column_of)
-        in_rules = row_starts(self._groups.size, num_columns)
-        listed = [rule.places(self._groups, in_rules) for rule in self._layout.rules]
-        # A column may be listed by several rules, or by a list that repeats an id.
-        listed = tf.unique(tf.concat(listed, axis=0)).y
-        listed = tf.gather(starts, listed // num_columns) + tf.gather(
-            column_of, listed % num_columns
-        )
+        in_rules = row_starts(self._groups.size, tf.size(self._layout.columns.of))
+        listed = [r.places(self._groups, in_rules) for r in self._layout.copy_rules]
+        # Several rules may list a copy.
+        listed = self._distinct_places(tf.unique(tf.concat(listed, axis=0)).y)
         places, which = tf.unique(tf.concat([pairs, listed], axis=0))
         once = tf.concat([tf.zeros_like(pairs), tf.ones_like(listed)], axis=0)
         return places, tf.math.unsorted_segment_sum(once, which, tf.size(places))

@@ -48,7 +48,8 @@ class Layout:
     Args:
       rows: `Groups` of the B rows.
       columns: `Groups` of the C columns; row i's positive is column i.
-      rules: `rules.Rule`s of groups of rows (row g is group g) and C columns.
+      rules: `rules.Rule`s of groups of rows (row g is group g) and C columns. Those on
+        items want columns of one group to hold one item.
       accidental_ids: [C] int64, item ids: no row has another column of its positive's
         item as a negative. None: it may.
       accidental_mask: [C] bool, which columns have an id; None: all.
@@ -62,7 +63,10 @@ class Layout:
         accidental_ids: tf.Tensor | None = None,
         accidental_mask: tf.Tensor | None = None,
     ) -> None:
-        self.rows, self.columns, self.rules = rows, columns, rules
+        self.rows, self.columns = rows, columns
+        #: Rules that drop all of a distinct column, and those that drop single copies.
+        self.item_rules = [rule for rule in rules if rule.of_items]
+        self.copy_rules = [rule for rule in rules if not rule.of_items]
         num_rows = tf.size(rows.of)
         #: [B] int32, the rows in the order of their groups.
         self.order = tf.argsort(rows.of, stable=True)
@@ -109,7 +113,7 @@ class Layout:
     def _own_is_counted(self) -> tf.Tensor:
         """[B] bool, whether no rule drops the row's own column for its group."""
         counted = tf.fill(tf.shape(self.order), True)
-        for rule in self.rules:
+        for rule in self.copy_rules:
             if rule.is_of_single_entries:
                 counted &= ~rule.drops(self.group_of_row, self.order)
         return counted

@@ -84,9 +84,10 @@ class Rule:
       row_ends: [B] int32, one past where it ends.
       longest: No list is longer, scalar int32.
       mask: [L] bool, which entries are keys, the others match nothing; None: all.
+      of_items: Whether the keys are items, so that a row loses all columns of an item.
 
     Attributes:
-      entries, columns, mask: As given.
+      entries, columns, mask, of_items: As given.
       num_columns: C, scalar int32.
     """
 
@@ -98,8 +99,10 @@ class Rule:
         row_ends: tf.Tensor | None = None,
         longest: int | tf.Tensor = 1,
         mask: tf.Tensor | None = None,
+        of_items: bool = False,
     ) -> None:
         self.entries, self.columns, self.mask = entries, columns, mask
+        self.of_items = of_items
         self.num_columns = tf.size(columns.order)
         self._first, self._last = columns.ranges(entries)
         if mask is not None:
@@ -310,7 +313,7 @@ def known_positives(
     Returns:
       A `Rule`.
     """
-    return Rule(known_ids, columns, row_starts, row_ends, longest)
+    return Rule(known_ids, columns, row_starts, row_ends, longest, of_items=True)
 
 
 def shared_positives(
@@ -347,6 +350,7 @@ def shared_positives(
         row_starts=starts,
         row_ends=ends,
         longest=tf.size(keys_of_positives),
+        of_items=True,
     )
 
 
