@@ -271,6 +271,18 @@ def test_what_large_tables_leave_out(keras_2, tmp_path, make_csv, capsys):
     assert main(["audit", *data[:title], *data[title + 2 :], *audit]) == 0
 
 
+def test_rows_to_hold_out_may_be_given(keras_2, bad_files, capsys):
+    rows = "".join(f"{n % 6},{n % 41}\n" for n in range(30))
+    (bad_files / "test.csv").write_text("user,item\n" + rows)
+    arguments = ["--data", "good.csv", "--held-out", "test.csv", "--no-index"]
+    few = [*FAST, "--baselines", "popularity", "--output", "out", "--seeds", "0"]
+    assert main(["train", *arguments, *few]) == 0
+    assert "held-out users never in training: 1" in capsys.readouterr().out
+    written = json.loads((bad_files / "out" / "figures.json").read_text())
+    assert written["data"]["interactions"] == 90
+    assert written["settings"]["held_out"] == "test.csv"
+
+
 def test_epochs_of_steps_go_on_in_the_rows(keras_2, parts):
     from tfrs_negatives.cli import tfrs_models
     from tfrs_negatives.recommender import Settings, fitting, request_batches
@@ -347,6 +359,14 @@ BAD = {
     "one user": (["--data", "one_user.csv"], "at least 2 users"),
     "one item": (["--data", "one_item.csv"], "at least 2 items"),
     "nothing new": (["--data", "old.csv"], "nothing to evaluate"),
+    "no held-out file": (
+        ["--data", "good.csv", "--held-out", "absent.csv"],
+        "absent.csv",
+    ),
+    "nothing held out": (
+        ["--data", "good.csv", "--held-out", "strangers.csv"],
+        "nothing to evaluate on",
+    ),
     "tfds": (["--tfds", "movielens/100k-ratings", "--data-dir", "."], "100k-ratings"),
     "output": (["--data", "good.csv", "--output", "full"], "something else"),
     "output file": (["--data", "good.csv", "--output", "good.csv"], "is a file"),
@@ -368,6 +388,7 @@ def bad_files(tmp_path, monkeypatch, make_csv):
         "one_user": "1,2\n1,3\n",
         "one_item": "1,2\n2,2\n",
         "old": "1,2\n1,2\n2,3\n2,3\n",
+        "strangers": "77,2\n78,3\n",
     }
     for name, rows in tables.items():
         (tmp_path / f"{name}.csv").write_text("user,item\n" + rows)

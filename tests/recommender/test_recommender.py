@@ -206,6 +206,41 @@ def test_tables_of_any_kind(tmp_path):
     assert found[0] == found[1] == found[2]
 
 
+def test_a_split_of_ones_own(tmp_path):
+    """Figures are of its rows, features come from both tables, all of it is served."""
+    table = two_tastes(600)
+    is_held_out = np.arange(600) % 5 == 0
+    is_held_out |= np.isin(table["item"], ["i7"]) | np.isin(table["user"], ["u9"])
+    train, held_out = (
+        {
+            n: [c for c, one in zip(of, rows, strict=True) if one]
+            for n, of in table.items()
+        }
+        for rows in (~is_held_out, is_held_out)
+    )
+    recommender = Recommender(**SMALL, item_features=("kind",))
+    columns = {"time": "when", "title": "title"}
+    recommender.fit(train, held_out=held_out, verbose=0, **columns)
+    source = Source(table=train, held_out=held_out, columns=columns)
+    parts = recommender.split(source, tmp_path)
+    assert parts.num_new_users == 1
+    assert "i7" not in parts.training.item_ids
+    assert {"i7", "u9"} < {*recommender.towers.training.item_ids, "u9"}
+    known = source.features((), ("kind",)).of_items(np.array(["i7", "i8"], object))
+    assert known.column("kind").to_pylist() == ["a|odd", "a|even"]
+    assert len(recommender.recommend("u9", 3)) == 3
+    again = Recommender(**SMALL, item_features=("kind",)).evaluate(
+        parts, recommender.features(source)
+    )
+    assert again == recommender.figures
+    with pytest.raises(ValueError, match="goes with a file or a table"):
+        Source(held_out=held_out).held_out_parts()
+    with pytest.raises(ValueError, match="one type in both"):
+        Source(
+            table=train, held_out={**held_out, "kind": [1] * len(held_out["kind"])}
+        ).features((), ("kind",))
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [

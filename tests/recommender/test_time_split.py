@@ -394,3 +394,101 @@ def test_later_rows_of_an_item_are_no_training_rows_unless_asked(in_windows, tmp
             histories = found.histories, getattr(every, part).histories
             assert len({str(h.latest([one]).to_list()) for h in histories}) == 1
     assert first.held_out.item.tolist() == every.held_out.item.tolist()
+
+
+def split_given(data, is_held_out, folder, **options):
+    """The split where a table of its own has the rows of `is_held_out`."""
+    parts = []
+    for rows, name in ((~is_held_out, "a table"), (is_held_out, "the other")):
+        columns = {n: c[rows] for n, c in vars(data).items() if c is not None}
+        parts.append(ArrowParts(pa.table(columns), {n: n for n in columns}, name))
+    return split(parts[0], folder, held_out=parts[1], **options)
+
+
+def pairs_of(found, training):
+    users = training.user_ids[found.users][found.user].tolist()
+    items = [i if i < 0 else str(training.item_ids[i]) for i in found.item.tolist()]
+    return list(zip(users, items, strict=True))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_table_to_hold_out_is_held_out(seed, in_windows, tmp_path):
+    data = random_table(seed)
+    is_held_out = np.random.default_rng(seed).random(len(data)) < 0.3
+    is_held_out |= np.isin(data.user, [101, 107])  # Without training rows.
+    is_held_out |= data.item == "i3"
+    parts = split_given(data, is_held_out, tmp_path)
+    train = {
+        (u, i)
+        for u, i in zip(
+            data.user[~is_held_out].tolist(),
+            data.item[~is_held_out].tolist(),
+            strict=True,
+        )
+    }
+    assert {(u, i) for _, u, i in rows_of(parts.training)} == train
+    assert parts.num_new_users == 2
+    catalogue = {item for _, item in train}
+    truth = set(
+        zip(
+            data.user[is_held_out].tolist(),
+            data.item[is_held_out].tolist(),
+            strict=True,
+        )
+    )
+    truth = {(u, i) for u, i in truth - train if u not in (101, 107)}
+    found = pairs_of(parts.held_out, parts.training)
+    assert {pair for pair in found if pair[1] != -1} == {
+        pair for pair in truth if pair[1] in catalogue
+    }
+    assert "i3" not in catalogue
+    assert len(found) == len(truth) == parts.held_out.num_pairs
+    # What is exported learns from all of it.
+    assert len(rows_of(parts.whole)) == len(data)
+    assert {101, 107} < set(parts.whole.user_ids.tolist())
+
+
+def test_early_stopping_does_not_take_the_order_of_a_file_for_time(tmp_path):
+    data = random_table(3)
+    data.time = None
+    order = np.argsort(data.item, kind="stable")  # As files of splits are written.
+    data = table(user=data.user[order], item=data.item[order])
+    is_held_out = np.arange(len(data)) % 4 == 0
+    parts = split_given(data, is_held_out, tmp_path)
+    fitted = {row for row, _, _ in rows_of(parts.fitted)}
+    gone = [row for row, _, _ in rows_of(parts.training) if row not in fitted]
+    last = {row for row, _, _ in rows_of(parts.training)}
+    rows, user = sorted(last), [u for _, u, _ in rows_of(parts.training)]
+    by_order = oracle_held_out(np.array(user), np.zeros(len(user)))
+    assert len(gone) > 10
+    assert not set(gone) <= {rows[place] for place in by_order}
+
+
+def test_settings_are_chosen_without_the_table_to_hold_out(tmp_path):
+    data = random_table(5)
+    is_held_out = np.arange(len(data)) % 4 == 0
+    parts = split_given(data, is_held_out, tmp_path, validation=True)
+    rows = {row for row, _, _ in rows_of(parts.whole)}
+    assert rows == set(range((~is_held_out).sum()))
+    kept = data.user[~is_held_out], data.time[~is_held_out]
+    assert rows - {row for row, _, _ in rows_of(parts.training)} == oracle_held_out(
+        *kept
+    )
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ({"user": [1], "item": ["a"]}, "columns of a table: expected item, time, user"),
+        ({"user": ["1"], "item": ["a"], "time": [3]}, "whole numbers, received str"),
+        ({"user": [9], "item": ["a"], "time": [3]}, "none of them in the other"),
+    ],
+)
+def test_what_cannot_be_held_out(columns, expected, tmp_path):
+    train = {"user": [1, 1, 2], "item": ["a", "b", "a"], "time": [1, 2, 3]}
+    one, other = (
+        ArrowParts(pa.table(of), {n: n for n in of}, name)
+        for of, name in ((train, "a table"), (columns, "the other"))
+    )
+    with pytest.raises(ValueError, match=expected):
+        split(one, tmp_path, held_out=other)

@@ -78,6 +78,12 @@ def _add_train(commands: Any) -> None:
     )
     add = _add_data(parser)
     add("--title", metavar="COLUMN", help="the items' titles")
+    add(
+        "--held-out",
+        metavar="FILE",
+        help="rows to measure on, in the columns of --data (else: what each user did "
+        "last)",
+    )
     for role in ("user", "item"):
         add(
             f"--{role}-features",
@@ -535,6 +541,8 @@ def _check_source(parser: argparse.ArgumentParser, options: argparse.Namespace) 
 
 
 def _check_train(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.held_out is not None and options.data is None:
+        parser.error("--held-out belongs to --data, received none. Add --data FILE.")
     if len(set(options.seeds)) < len(options.seeds):
         parser.error(f"--seeds must differ, received {options.seeds}. Drop repeats.")
 

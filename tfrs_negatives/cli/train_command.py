@@ -178,15 +178,17 @@ def _load(
         options.tfds,
         options.data_dir,
         columns={role: getattr(options, role) for role in ROLES},
+        held_out=options.held_out,
         users=options.users,
         items=options.items,
     )
     with told_in_one_line():
-        parts = source.parts()
+        parts, held_out = source.parts(), source.held_out_parts()
         _check_environment()
         found = split(
             parts,
             scratch,
+            held_out=held_out,
             **settings.split_options(),
             validation=options.validation,
             evaluated_users=options.evaluate_users,
@@ -218,6 +220,9 @@ def _check_environment() -> None:
 def _facts(parts: Split) -> dict[str, Any]:
     """What was loaded and how it was split, for people."""
     table, held_out, training = parts.table, parts.held_out, parts.training
+    new = {}
+    if table.first_held_out is not None:
+        new["held-out users never in training"] = parts.num_new_users
     return {
         "data": table.source,
         "interactions": table.num_rows,
@@ -231,6 +236,7 @@ def _facts(parts: Split) -> dict[str, Any]:
         "held-out pairs": held_out.num_pairs,
         "of items never in training": held_out.num_unknown,
         "users evaluated": len(held_out.users),
+        **new,
     }
 
 

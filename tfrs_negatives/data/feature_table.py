@@ -34,6 +34,28 @@ class FeatureTable:
         self.key = key
         self._table = _first_rows(arrow_table(table, [key, *columns]), key)
 
+    def followed_by(self, other: FeatureTable) -> FeatureTable:
+        """This table, and another's ids that it lacks.
+
+        Args:
+          other: Of the same columns.
+
+        Raises:
+          ValueError: A column of another type there.
+        """
+        import pyarrow as pa
+
+        try:
+            joined = pa.concat_tables(
+                [self._table, other._table], promote_options="permissive"
+            )
+        except pa.ArrowTypeError as error:
+            raise ValueError(
+                "Features must be of one type in both tables, received "
+                f"{str(error).splitlines()[0]} Write both alike."
+            ) from error
+        return FeatureTable(joined, self.key, list(joined.column_names))
+
     def of(self, ids: np.ndarray, name: str) -> pa.Table:
         """A row for each of some ids, with nulls for those that there are none of.
 

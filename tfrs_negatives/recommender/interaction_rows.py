@@ -64,6 +64,8 @@ class InteractionRows:
       num_rows: How many rows there are.
       num_dropped: Rows that were left out because their label was not above 0.
       times: The first and the last time, or None without a time column.
+      first_held_out: Place of the first row of the table that is held out, which all
+        later ones are of too; None where no such table was given.
     """
 
     users: IdNumbers
@@ -74,6 +76,7 @@ class InteractionRows:
     num_rows: int
     num_dropped: int
     times: tuple[float, float] | None
+    first_held_out: int | None
     _buckets: RowBuckets = dataclasses.field(repr=False)
 
     @property
@@ -112,6 +115,7 @@ def read_rows(
     parts: TableParts,
     folder: PathLike,
     progress: Callable[[int], None] | None = None,
+    held_out: TableParts | None = None,
 ) -> InteractionRows:
     """Reads a table once, part by part.
 
@@ -119,14 +123,17 @@ def read_rows(
       parts: The table.
       folder: Where rows are written, if they are more than a million.
       progress: Function of the number of rows read so far, or None.
+      held_out: A table of the same columns, whose rows come behind the others.
 
     Returns:
       `InteractionRows`.
 
     Raises:
-      ValueError: As `data.interactions`.
+      ValueError: As `data.interactions`; columns or ids of `held_out` that differ.
       OSError: No room in the folder.
     """
+    if held_out is not None:
+        _check_alike(parts, held_out)
     vocabularies = {
         role: IdVocabulary(parts.is_text and role != "title")
         for role in _NUMBERED
@@ -136,12 +143,14 @@ def read_rows(
     if "time" in parts.names:
         fields.append(("time", "f8"))
     buckets = RowBuckets(np.dtype(fields), folder)
-    num_read, first, last = 0, np.inf, -np.inf
-    for part in parts.checked(progress):
-        num_read += len(part["user"])
+    num_dropped, first, last = 0, np.inf, -np.inf
+
+    def add(part: dict[str, Any]) -> None:
+        nonlocal num_dropped, first, last
         kept: Any = part["label"] > 0 if "label" in part else slice(None)
         columns = {role: part[role][kept] for role in part if role != "label"}
         num = len(columns["user"])
+        num_dropped += len(part["user"]) - num
         rows = np.empty(num, buckets.dtype)
         rows["row"] = len(buckets) + np.arange(num)
         for role, vocabulary in vocabularies.items():
@@ -152,7 +161,21 @@ def read_rows(
             first = min(first, rows["time"].min())
             last = max(last, rows["time"].max())
         buckets.add(rows, rows["user"])
-    table_sources.check_positive(parts, len(buckets), num_read)
+
+    def told(num_rows: int) -> None:
+        if progress is not None:
+            progress(num_before + num_rows)
+
+    first_held_out, num_before = None, 0
+    for table in (parts,) if held_out is None else (parts, held_out):
+        if table is held_out:
+            first_held_out = len(buckets)
+        num_kept, num_lost = len(buckets), num_dropped
+        for part in table.checked(told):
+            add(part)
+        num_kept, num_lost = len(buckets) - num_kept, num_dropped - num_lost
+        table_sources.check_positive(table, num_kept, num_kept + num_lost)
+        num_before = len(buckets) + num_dropped
     numbers = {role: vocabulary.finish() for role, vocabulary in vocabularies.items()}
     for role in ("user", "item"):
         if len(numbers[role]) < 2:
@@ -164,7 +187,34 @@ def read_rows(
         titles=numbers.get("title"),
         source=parts.source,
         num_rows=len(buckets),
-        num_dropped=num_read - len(buckets),
+        num_dropped=num_dropped,
         times=(float(first), float(last)) if "time" in parts.names else None,
+        first_held_out=first_held_out,
         _buckets=buckets,
     )
+
+
+def _check_alike(parts: TableParts, held_out: TableParts) -> None:
+    """Raises `ValueError` where two tables cannot be one behind the other."""
+    if set(parts.names) != set(held_out.names):
+        raise ValueError(
+            f"{held_out.source}, which is held out, must have the columns of "
+            f"{parts.source}: expected {', '.join(sorted(parts.names))}, received "
+            f"{', '.join(sorted(held_out.names))}. Write both alike."
+        )
+    for role in _NUMBERED:
+        if role not in parts.names:
+            continue
+        ids, others = (_kind_of_ids(table, role) for table in (parts, held_out))
+        if ids != others:
+            raise ValueError(
+                f"Column {held_out.names[role]!r} of {held_out.source} must hold what "
+                f"it holds in {parts.source}: expected {ids}, received {others}. Write "
+                "both alike."
+            )
+
+
+def _kind_of_ids(parts: TableParts, role: str) -> str:
+    if parts.is_text:  # Whole numbers, if all of them are.
+        return "text of a .csv or .tsv file"
+    return "whole numbers" if parts.dtypes[role].is_integer else "strings"

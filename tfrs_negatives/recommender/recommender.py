@@ -84,12 +84,13 @@ class Recommender:
         self,
         table: PathLike | TableLike | Any,
         *,
+        held_out: PathLike | TableLike | None = None,
         users: PathLike | TableLike | None = None,
         items: PathLike | TableLike | None = None,
         verbose: int = 2,
         **columns: str,
     ) -> Recommender:
-        """Measures the model on what each user did last; then trains it on all rows.
+        """Measures the model on held-out rows; then trains it on all rows.
 
         The first says how good it is (`figures`) and for how many epochs to train; the
         second makes the model that is asked and exported.
@@ -97,6 +98,8 @@ class Recommender:
         Args:
           table: A file, a dict of arrays, a data frame (pandas, Polars), an Arrow
             table, `data.Interactions`, or a `Source`.
+          held_out: A file or a table of the rows to measure on, with the same columns.
+            None: what each user did last.
           users, items: Files or tables with a row for each user or item that have the
             features; None: `table` has.
           verbose: 0: silent; 1: bars; 2: a line an epoch.
@@ -110,7 +113,7 @@ class Recommender:
           ValueError: A table that cannot be read, or has too little to learn from.
           FloatingPointError: Training has diverged.
         """
-        source = _source(table, users, items, columns)
+        source = _source(table, columns, held_out=held_out, users=users, items=items)
         scratch = tempfile.TemporaryDirectory(prefix="rows.")
         parts = self.split(source, scratch.name)
         features = self.features(source)
@@ -129,7 +132,9 @@ class Recommender:
           **options: Further ones of `time_split.split`.
         """
         options = {**self.settings.split_options(), **options}
-        return split(source.parts(), folder, **options)
+        return split(
+            source.parts(), folder, held_out=source.held_out_parts(), **options
+        )
 
     def features(self, source: Source) -> FeatureTables:
         """The features of a table that the settings name."""
@@ -267,19 +272,14 @@ class Recommender:
         )
 
 
-def _source(
-    table: Any,
-    users: PathLike | TableLike | None,
-    items: PathLike | TableLike | None,
-    columns: dict[str, str],
-) -> Source:
+def _source(table: Any, columns: dict[str, str], **others: Any) -> Source:
     if isinstance(table, Source):
-        if columns or users is not None or items is not None:
+        if columns or any(other is not None for other in others.values()):
             raise ValueError(
                 "A `Source` says itself what its columns are: expected nothing beside "
                 "it. Use `dataclasses.replace(source, ...)`."
             )
         return table
     if isinstance(table, (str, os.PathLike)):
-        return Source(path=table, columns=columns, users=users, items=items)
-    return Source(table=table, columns=columns, users=users, items=items)
+        return Source(path=table, columns=columns, **others)
+    return Source(table=table, columns=columns, **others)

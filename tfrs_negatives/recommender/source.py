@@ -34,6 +34,8 @@ class Source:
         `data.Interactions`.
       columns: Names of columns by role: "user", "item", "request", "time", "label" and
         "title".
+      held_out: A file or a table whose rows are held out, with the same columns. None:
+        each user's last rows are.
       users, items: A file or a table with a row for each user or item, which has their
         features. None: the table of interactions has.
 
@@ -50,6 +52,7 @@ class Source:
     data_dir: PathLike | None = None
     table: TableLike | Interactions | None = None
     columns: Mapping[str, str | None] = dataclasses.field(default_factory=dict)
+    held_out: PathLike | TableLike | Interactions | None = None
     users: PathLike | TableLike | None = None
     items: PathLike | TableLike | None = None
 
@@ -72,13 +75,33 @@ class Source:
         """
         if self.table is None:
             return table_sources.parts(self.path, self.tfds, self.data_dir, self.named)
+        return self._parts_of(self.table, "the table")
+
+    def held_out_parts(self) -> TableParts | None:
+        """The rows to hold out, part by part; None where none are given.
+
+        Raises:
+          ValueError: As `data.interactions`; a default table or one of TFDS, which has
+            none to go with it.
+        """
+        if self.held_out is None:
+            return None
+        if self.path is None and self.table is None:
+            raise ValueError(
+                "A table of held-out rows goes with a file or a table to train on: "
+                "expected one, received none. Pass it, or leave `held_out` out."
+            )
+        if isinstance(self.held_out, (str, os.PathLike)):
+            return table_sources.parts_of_file(self.held_out, self.named)
+        return self._parts_of(self.held_out, "the held-out table")
+
+    def _parts_of(self, table: TableLike | Interactions, source: str) -> TableParts:
         import pyarrow as pa
 
         from tfrs_negatives.data.feature_table import arrow_table
         from tfrs_negatives.data.table_parts import ArrowParts
 
-        if isinstance(self.table, Interactions):
-            table = self.table
+        if isinstance(table, Interactions):
             columns = {"user": table.user, "item": table.item, "request": table.request}
             if table.has_time:
                 columns["time"] = table.time
@@ -87,12 +110,12 @@ class Source:
             return ArrowParts(
                 pa.table({name: np.asarray(c) for name, c in columns.items()}),
                 {name: name for name in columns},
-                table.name or "the table",
+                table.name or source,
             )
         named = {role: name for role, name in self.named.items() if name is not None}
         named = {"user": "user", "item": "item", **named}
-        table = arrow_table(self.table, list(dict.fromkeys(named.values())))
-        return ArrowParts(table, named, "the table")
+        columns = arrow_table(table, list(dict.fromkeys(named.values())))
+        return ArrowParts(columns, named, source)
 
     def features(
         self, user_features: Sequence[str], item_features: Sequence[str]
@@ -121,20 +144,29 @@ class Source:
     ) -> FeatureTable:
         from tfrs_negatives.towers.features_for import column_names
 
-        if isinstance(self.table, Interactions) and own is None:
+        tables = (self.table, self.held_out) if own is None else ()
+        if any(isinstance(table, Interactions) for table in tables):
             raise ValueError(
                 f"Features of {role}s need a table that has them, received "
                 f"`data.Interactions` and {', '.join(map(repr, names))}. Pass "
                 f"`{role}s=`, a table with a row for each {role}."
             )
         key = self.columns.get(role) or self._default(role)
-        if isinstance(own, (str, os.PathLike)):
-            return read_features(own, None, None, key, column_names(names))
-        table = self.table if own is None else own
-        if table is not None:
-            return FeatureTable(table, key, column_names(names))
-        return read_features(
-            self.path, self.tfds, self.data_dir, key, column_names(names)
+        columns = column_names(names)
+
+        def found(table: PathLike | TableLike) -> FeatureTable:
+            if isinstance(table, (str, os.PathLike)):
+                return read_features(table, None, None, key, columns)
+            return FeatureTable(table, key, columns)
+
+        if own is not None:
+            return found(own)
+        table = self.path if self.table is None else self.table
+        if table is None:
+            return read_features(None, self.tfds, self.data_dir, key, columns)
+        first = found(table)
+        return (
+            first if self.held_out is None else first.followed_by(found(self.held_out))
         )
 
     def _default(self, role: str) -> str:

@@ -1,4 +1,4 @@
-"""Time-ordered split: each user's last interactions are held out."""
+"""Which rows are held out: each user's last interactions, or those of a table."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
+import tensorflow as tf
 
+from tfrs_negatives._ids import mix
 from tfrs_negatives.audit.held_out import HELD_OUT_SHARE, last_interactions
 from tfrs_negatives.recommender.held_out_pairs import HeldOut, HeldOutPairs
-from tfrs_negatives.recommender.interaction_rows import InteractionRows, read_rows
+from tfrs_negatives.recommender.interaction_rows import (
+    InteractionRows,
+    Window,
+    read_rows,
+)
 from tfrs_negatives.recommender.training_set import TrainingSet, TrainingSetBuilder
 from tfrs_negatives.types import PathLike
 
@@ -41,7 +47,10 @@ class Split:
     Attributes:
       table: `InteractionRows`: what was read, without its rows.
       training: All rows but the held-out ones.
-      held_out: Pairs of each user's last interactions, by positions of `training`.
+      held_out: Pairs of each user's last interactions, or of the table that was given,
+        by positions of `training`.
+      num_new_users: How many users of the table that was given have no training rows:
+        they are not evaluated.
       fitted: `training` without the rows of `validation`; the same catalogue. It is
         `training` where there is no validation.
       validation: Pairs that say when to stop, by the same positions; or None.
@@ -51,6 +60,7 @@ class Split:
     table: InteractionRows
     training: TrainingSet
     held_out: HeldOut
+    num_new_users: int
     fitted: TrainingSet
     validation: HeldOut | None
     whole: TrainingSet
@@ -60,6 +70,7 @@ def split(
     parts: TableParts,
     folder: PathLike,
     *,
+    held_out: TableParts | None = None,
     history: int | None = None,
     repeats: bool = True,
     stops_early: bool = True,
@@ -67,7 +78,7 @@ def split(
     evaluated_users: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Split:
-    """Splits a table of interactions by time, in two passes over files of its own.
+    """Splits a table of interactions, in two passes over files of its own.
 
     The first reads the table, collects its ids, and writes rows into buckets by user.
     The second takes one window of whole users after the other, splits it, and writes
@@ -80,6 +91,8 @@ def split(
     Args:
       parts: The table.
       folder: Where rows are written, if they are more than a million.
+      held_out: A table whose rows are held out, of the same columns. None: the last
+        fifth of each user's rows, in time.
       history: How many items a history has at the most; 0: there are none. None: 50
         for a table with times, of up to 20 million rows; else 0.
       repeats: Whether a user's later rows of an item are trained on too. They are part
@@ -87,7 +100,8 @@ def split(
       stops_early: Whether to put rows aside for early stopping: the last fifth of the
         training rows of some users, drawn at random: about as many as have 2,000 such
         rows, but at most a quarter of all users, and at most 10,000. Other users lose
-        no rows: what is newest teaches most.
+        no rows: what is newest teaches most. Where a table to hold out is given and
+        there are no times, any fifth: the order of a file says nothing then.
       validation: Whether to leave the held-out rows out altogether, and to split the
         training rows once more.
       evaluated_users: How many users with held-out pairs are evaluated at most, drawn
@@ -102,7 +116,7 @@ def split(
         nothing held out.
       OSError: No room in the folder.
     """
-    table = read_rows(parts, folder, progress)
+    table = read_rows(parts, folder, progress, held_out)
     num_items, num_users = len(table.items), len(table.users)
     most = evaluated_users or max(
         1, min(_EVALUATED_USERS, _EVALUATED_PAIRS // num_items)
@@ -113,21 +127,23 @@ def split(
     training, fitted, whole = (
         TrainingSetBuilder(table, folder, history, repeats) for _ in range(3)
     )
-    held_out = HeldOutPairs(num_items, most)
+    measured = HeldOutPairs(num_items, most)
     stopping = HeldOutPairs(num_items, _VALIDATION_USERS)
     is_stopping = _drawn_users(num_users, table.num_rows)
+    num_new_users = 0
     for window in table.windows():
-        is_held_out = last_interactions(window.user, window.time)
+        is_held_out = _are_held_out(window, table)
         if validation:
             window = window.take(~is_held_out)
-            is_held_out = last_interactions(window.user, window.time)
+            is_held_out = _are_last(window, table)
         train = window.take(~is_held_out)
         whole.add(window)
         training.add(train)
-        held_out.add(train, window.take(is_held_out))
+        is_new = ~np.isin(window.user, train.user)
+        num_new_users += len(np.unique(window.user[is_new]))
+        measured.add(train, window.take(is_held_out & ~is_new))
         if stops_early:
-            is_last = last_interactions(train.user, train.time)
-            is_last &= is_stopping[train.user]
+            is_last = _are_last(train, table) & is_stopping[train.user]
             fitted.add(train.take(~is_last))
             stopping.add(train.take(~is_last), train.take(is_last))
 
@@ -137,10 +153,12 @@ def split(
             f"Expected at least 2 items to train on, received {num_trained} in "
             "the training part. Load more interactions."
         )
-    if not held_out.num_pairs:
+    if not measured.num_pairs:
+        which = "last interactions" if held_out is None else "held-out rows"
+        source = table.source if held_out is None else held_out.source
         raise ValueError(
-            f"Expected users with new items among their last interactions, received "
-            f"none of them in {table.source}: there is nothing to evaluate on. Load "
+            f"Expected users of the training rows with new items among their {which}, "
+            f"received none of them in {source}: there is nothing to evaluate on. Load "
             "more interactions for each user."
         )
     positions = training.positions()
@@ -149,7 +167,8 @@ def split(
     return Split(
         table=table,
         training=trained,
-        held_out=held_out.finish(positions),
+        held_out=measured.finish(positions),
+        num_new_users=num_new_users,
         fitted=(
             # Popularity and titles are the training set's, which it stands for.
             dataclasses.replace(
@@ -163,6 +182,21 @@ def split(
         validation=stopping.finish(positions) if has_validation else None,
         whole=whole.finish(),
     )
+
+
+def _are_held_out(window: Window, table: InteractionRows) -> np.ndarray:
+    """Which rows of whole users are held out, [n] bool."""
+    if table.first_held_out is None:
+        return last_interactions(window.user, window.time)
+    return window.row >= table.first_held_out
+
+
+def _are_last(window: Window, table: InteractionRows) -> np.ndarray:
+    """Which rows are like held-out ones, among those that are not, [n] bool."""
+    order = window.time
+    if table.first_held_out is not None and table.times is None:
+        order = mix(tf.constant(window.row.view(np.uint64))).numpy()  # Any order.
+    return last_interactions(window.user, order)
 
 
 def _drawn_users(num_users: int, num_rows: int) -> np.ndarray:

@@ -184,7 +184,7 @@ class History(Feature):
             # Of an empty row all are equal, and weigh nothing.
             logits = tf.where(mask, logits, logits.dtype.min)
             shares = tf.nn.softmax(logits, axis=1) * weights
-        # As a product of matrices, each row by itself, gradients take four times as long.
+        # As products of a row and a matrix each, gradients take four times as long.
         pooled = self.project(tf.reduce_sum(shares[:, :, tf.newaxis] * vectors, axis=1))
         is_empty = tf.logical_not(tf.reduce_any(mask, axis=1))[:, tf.newaxis]
         return tf.where(is_empty, tf.cast(self.empty, pooled.dtype), pooled)
