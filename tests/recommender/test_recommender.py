@@ -225,7 +225,7 @@ def test_a_split_of_ones_own(tmp_path):
     parts = recommender.split(source, tmp_path)
     assert parts.num_new_users == 1
     assert "i7" not in parts.training.item_ids
-    assert {"i7", "u9"} < {*recommender.towers.training.item_ids, "u9"}
+    assert "i7" in recommender.towers.training.item_ids
     known = source.features((), ("kind",)).of_items(np.array(["i7", "i8"], object))
     assert known.column("kind").to_pylist() == ["a|odd", "a|even"]
     assert len(recommender.recommend("u9", 3)) == 3
