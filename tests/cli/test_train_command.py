@@ -291,7 +291,7 @@ def test_epochs_of_steps_go_on_in_the_rows(keras_2, parts):
     settings = Settings(dim=4, batch_size=64, steps_per_epoch=4, epochs=5)
     training = parts.training
     towers = Towers(training, FeatureTables(), settings, 0)
-    model = tfrs_models.plain_model(towers, settings)
+    model = tfrs_models.plain_model(towers)
     seen = []
     compute_loss = model.compute_loss
 

@@ -98,7 +98,7 @@ def test_popularity_is_a_dial(fitted):
     for beta in (0.5, 1.0, -0.5):
         found = fitted.recommend("u3", 40, popularity_discount=beta)
         for one in found:
-            taken = beta * fitted.settings.temperature * log_q[ids.index(one.item)]
+            taken = beta * fitted.towers.temperature * log_q[ids.index(one.item)]
             assert one.score == pytest.approx(plain[one.item] - taken, abs=1e-5)
 
 
@@ -160,6 +160,7 @@ def test_equal_seeds_give_equal_models(fitted):
     "options",
     [
         {"query": "history", "num_negatives": 16, "history": 4},
+        {"history": 0, "num_negatives": 16, "patience": None, "epochs": 1},
         pytest.param(
             {"history": 0, "num_negatives": 0, "patience": None, "epochs": 2},
             marks=pytest.mark.slow(reason="trains two models more"),
@@ -178,7 +179,8 @@ def test_other_recipes(options, monkeypatch, tmp_path):
     assert bool(queries.histories) == (options.get("history") != 0)
     assert (queries.id_feature is None) == (options.get("query") == "history")
     if "patience" in options:
-        assert recommender.epochs == 2 and recommender.fitted.curve == ()
+        assert recommender.epochs == options["epochs"]
+        assert recommender.fitted.curve == ()
 
 
 def test_tables_of_any_kind(tmp_path):
@@ -239,6 +241,12 @@ def test_a_split_of_ones_own(tmp_path):
         Source(
             table=train, held_out={**held_out, "kind": [1] * len(held_out["kind"])}
         ).features((), ("kind",))
+
+
+def test_the_temperature_goes_by_the_number_of_rows():
+    assert Settings().chosen(199_999).temperature == 0.15
+    assert Settings().chosen(200_000).temperature == 0.1
+    assert Settings(temperature=0.3).chosen(10**9).temperature == 0.3
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def _tfrs(
     """Trains and measures a model of TFRS as ours is."""
     towers = Towers(parts.fitted, features, settings, seed)
     fitted = fitting.fit(
-        _TFRS[name](towers, settings),
+        _TFRS[name](towers),
         parts.fitted,
         towers,
         settings,

@@ -8,7 +8,6 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives import models
-from tfrs_negatives.recommender.settings import Settings
 from tfrs_negatives.recommender.towers_of import Towers
 from tfrs_negatives.types import Features
 
@@ -64,19 +63,19 @@ class CorrectedModel(PlainModel):
         )
 
 
-def plain_model(towers: Towers, settings: Settings) -> PlainModel:
+def plain_model(towers: Towers) -> PlainModel:
     """`PlainModel` with `tfrs.tasks.Retrieval` as it comes."""
     import tensorflow_recommenders as tfrs
 
-    task = tfrs.tasks.Retrieval(temperature=settings.temperature)
+    task = tfrs.tasks.Retrieval(temperature=towers.temperature)
     return PlainModel(towers, task)
 
 
-def corrected_model(towers: Towers, settings: Settings) -> CorrectedModel:
+def corrected_model(towers: Towers) -> CorrectedModel:
     """`CorrectedModel`: exact log-Q, no accidental hits."""
     import tensorflow_recommenders as tfrs
 
     task = tfrs.tasks.Retrieval(
-        temperature=settings.temperature, remove_accidental_hits=True
+        temperature=towers.temperature, remove_accidental_hits=True
     )
     return CorrectedModel(towers, task, towers.training.item_counts)

@@ -51,7 +51,7 @@ def measured(recommender: Recommender, parts: Split) -> OfSeed:
             items,
             pairs,
             parts.training.item_counts,
-            recommender.settings.temperature,
+            towers.temperature,
         )
 
     return OfSeed(

@@ -52,6 +52,7 @@ def train(options: argparse.Namespace) -> None:
     ):
         settings = settings_of(options)
         parts, features = _load(options, settings, scratch)
+        settings = settings.chosen(len(parts.training.rows))
         # Models are imported once the table is known to be as it should be.
         from tfrs_negatives.cli import report_page, trade_off
         from tfrs_negatives.cli.compared import compare
@@ -63,7 +64,7 @@ def train(options: argparse.Namespace) -> None:
             len(parts.training.user_ids),
             len(parts.training.item_ids),
         )
-        shown = {**facts, "optimizer": optimizer}
+        shown = {**facts, "optimizer": optimizer, "temperature": settings.temperature}
         print("\n".join(f"{name}: {value}" for name, value in shown.items()))
         compared = compare(parts, features, settings, options)
         recommender = compared.recommender
@@ -82,7 +83,7 @@ def train(options: argparse.Namespace) -> None:
             "command": COMMAND,
             "version": __version__,
             "data": facts,
-            "settings": vars(options),
+            "settings": {**vars(options), "temperature": settings.temperature},
             "optimizer": optimizer,
             "figures": figures,
             "validation": compared.curves,

@@ -29,7 +29,6 @@ class Suggestion(NamedTuple):
 
 def best_for_user(
     towers: Towers,
-    temperature: float,
     user: Any,
     k: int,
     history: Iterable[Any] | None,
@@ -40,7 +39,6 @@ def best_for_user(
 
     Args:
       towers: `Towers`.
-      temperature: Of training, by which log popularity becomes a difference of scores.
       user, k, history, popularity_discount, keep_history: As `recommend`'s.
     """
     _checks.check_at_least("k", k, 1)
@@ -54,7 +52,9 @@ def best_for_user(
         seen = training.rows.of_users(is_user)["item"]
     scores = towers.embed_items() @ _query(towers, user, position, given)
     counts = training.item_counts
-    scores = scores - popularity_discount * temperature * np.log(counts / counts.sum())
+    # By the temperature, log popularity becomes a difference of scores.
+    log_q = towers.temperature * np.log(counts / counts.sum())
+    scores = scores - popularity_discount * log_q
     if not keep_history:
         scores[seen] = -np.inf
     best = np.argsort(-scores, kind="stable")[:k]

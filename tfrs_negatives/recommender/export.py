@@ -18,7 +18,6 @@ from tfrs_negatives.types import PathLike
 def export(
     path: PathLike,
     towers: Towers,
-    temperature: float,
     *,
     index: TopK | None = None,
     **options: Any,
@@ -28,7 +27,6 @@ def export(
     Args:
       path: The folder to write.
       towers: `Towers`.
-      temperature: By which training divided scores.
       index: An empty index, or None.
       **options: Of `index.export_retrieval`.
     """
@@ -59,7 +57,7 @@ def export(
         index,
         query_signature=query.signature(),
         payload=None if training.titles is None else {"title": list(training.titles)},
-        popularity=temperature * log_q,
+        popularity=towers.temperature * log_q,
         histories=histories,
         history_feature=None if histories is None else USER_ID,
         **options,

@@ -104,7 +104,7 @@ def build(
         if recipe.num_negatives:
             correction = layers.MixedLogQ([correction, -math.log(num_items)])
     task = tasks.Retrieval(
-        temperature=settings.temperature,
+        temperature=towers.temperature,
         positive="outside",
         negative_weight=_NEGATIVE_WEIGHT,
         remove_accidental_hits=True,

@@ -35,7 +35,7 @@ class Recommender:
       **options: Fields of `Settings`, in the place of `settings`.
 
     Attributes:
-      settings, seed: As given.
+      settings, seed: As given; after training, with what was chosen by the table.
       figures: What `evaluate` found: a dict of measures; None before.
       epochs: For how many epochs the model is trained, which early stopping chose; None
         before.
@@ -156,6 +156,7 @@ class Recommender:
         Raises:
           FloatingPointError: Training has diverged.
         """
+        self.settings = self.settings.chosen(len(parts.training.rows))
         fitted = self._train(
             parts.fitted, features, validation=parts.validation, verbose=verbose
         )
@@ -174,6 +175,7 @@ class Recommender:
         self, parts: Split, features: FeatureTables | None = None, verbose: int = 0
     ) -> None:
         """Trains a new model on all rows, for as long as `evaluate` found best."""
+        self.settings = self.settings.chosen(len(parts.training.rows))
         self._train(parts.whole, features, epochs=self.epochs, verbose=verbose)
 
     def recommend(
@@ -205,7 +207,6 @@ class Recommender:
         """
         return best_for_user(
             self._made(),
-            self.settings.temperature,
             user,
             k,
             history,
@@ -232,7 +233,7 @@ class Recommender:
         Raises:
           ValueError: The recommender has not been fitted; as `index.export_retrieval`.
         """
-        return export(path, self._made(), self.settings.temperature, **options)
+        return export(path, self._made(), **options)
 
     def _made(self) -> Towers:
         if self.towers is None:

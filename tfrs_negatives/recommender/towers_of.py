@@ -48,6 +48,7 @@ class Towers:
     Attributes:
       training: As given.
       user, item: `towers.Tower`.
+      temperature: By which scores are divided in training.
     """
 
     def __init__(
@@ -59,6 +60,9 @@ class Towers:
     ) -> None:
         keras.utils.set_random_seed(seed)
         self.training = training
+        temperature = settings.chosen(len(training.rows)).temperature
+        assert temperature is not None
+        self.temperature: float = temperature
         self._users = features.of_users(training.user_ids)
         self._items = features.of_items(training.item_ids)
         ids = towers.Id(ITEM_ID)
@@ -68,7 +72,7 @@ class Towers:
         )
         of_user: list[towers.Feature] = []
         if settings.query != HISTORY:
-            of_user.append(towers.Id(USER_ID))
+            of_user.append(towers.Id(USER_ID, settings.unknown_share))
         if training.histories is not None:
             of_user.append(towers.History(HISTORY_IDS, training.histories.length))
         of_user += towers.features_for(self._users, settings.user_features)

@@ -304,7 +304,8 @@ class Tower(keras.layers.Layer):
                 f"{sorted(features)}, without {' and '.join(map(repr, lacking))}. Add "
                 "them to the features."
             )
-        return features
+        # What else a batch has, such as negatives, may have another number of rows.
+        return {column: features[column] for column in self.columns}
 
 
 def _names(table: TableLike) -> Collection[str]:

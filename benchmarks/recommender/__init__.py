@@ -1,0 +1,1 @@
+"""What `tfrs-negatives train` gives by default, on public tables, against the rest."""

@@ -1,0 +1,68 @@
+"""Implicit ALS on the split of `tfrs-negatives train`: prints its figures.
+
+python -m benchmarks.recommender.als SET SEED
+"""
+
+import json
+import pathlib
+import sys
+import tempfile
+import time
+
+import implicit.als
+import numpy as np
+import scipy.sparse
+import threadpoolctl
+
+from benchmarks.recommender import sets
+from tfrs_negatives.cli.train_command import settings_of
+from tfrs_negatives.recommender import Recommender, held_out_figures
+
+WIDTH = 64  # As the towers'.
+ITERATIONS = 15
+GRID = [
+    {"regularization": regularization, "alpha": alpha}
+    for regularization in (0.1, 1.0, 10.0)
+    for alpha in (1.0, 5.0, 20.0, 80.0)
+]
+
+
+def main():
+    name, seed = sys.argv[1], int(sys.argv[2])
+    with tempfile.TemporaryDirectory(prefix="als.") as folder:
+        folder = pathlib.Path(folder)
+        source = sets.source(name, folder)
+        ours = Recommender(settings_of(sets.options(name, folder)))
+        inner = ours.split(source, folder, validation=True)
+        best = max(GRID, key=lambda setting: fit(inner, setting, 0)["recall@50"])
+        print(name, best, file=sys.stderr)
+        print(json.dumps(fit(ours.split(source, folder), best, seed)))
+
+
+def fit(parts, setting, seed):
+    """The figures of the held-out pairs, with the seconds that fitting took."""
+    training = parts.training
+    rows = training.rows.of_users(np.ones(len(training.user_ids), bool))
+    shape = len(training.user_ids), len(training.item_ids)
+    ones = np.ones(len(rows), np.float32)
+    matrix = scipy.sparse.csr_matrix((ones, (rows["user"], rows["item"])), shape)
+    matrix.data[:] = 1
+    start = time.perf_counter()
+    # The library has threads of its own.
+    with threadpoolctl.threadpool_limits(1, "blas"):
+        model = implicit.als.AlternatingLeastSquares(
+            WIDTH, **setting, iterations=ITERATIONS, random_state=seed, use_gpu=False
+        )
+        model.fit(matrix, show_progress=False)
+    seconds = time.perf_counter() - start
+    found = held_out_figures.figures(
+        model.user_factors[parts.held_out.users],
+        model.item_factors,
+        parts.held_out,
+        training.item_counts,
+    )
+    return {**found, "training seconds": seconds}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,100 @@
+"""The default model of `tfrs-negatives train` against all that it is compared with.
+
+    python -m benchmarks.recommender.run latest-small movielens-100k --seeds 0 1 2
+
+Runs the command as a user does, one seed at a time, and keeps its figures. Implicit
+ALS (Hu et al., ICDM 2008), which the command does not have, is measured on the same
+split by the same evaluation; its regularization and weight were chosen by recall@50
+where the training rows are split once more. What has its rows already is not run again.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+from benchmarks.common import command_line, csv_rows
+from benchmarks.common.provenance import FIELDS as WHERE
+from benchmarks.common.provenance import PROJECT, provenance
+from benchmarks.recommender import sets
+
+ROWS = pathlib.Path(__file__).with_name("results.csv")
+MEASURES = {
+    "recall@10": "recall_10",
+    "recall@50": "recall_50",
+    "recall@100": "recall_100",
+    "ndcg@10": "ndcg_10",
+    "mrr@100": "mrr_100",
+    "head recall@50": "head_recall_50",
+    "tail recall@50": "tail_recall_50",
+    "coverage@10": "coverage_10",
+    "training seconds": "training_seconds",
+}
+PACKAGES = "tensorflow", "tensorflow-recommenders", "numpy", "scipy", "implicit"
+FIELDS = ["set", "model", "seed", *MEASURES.values(), *WHERE]
+ALS = "ALS"
+
+
+def main():
+    parser = command_line.parser(__doc__, ROWS, data=True)
+    parser.add_argument("sets", nargs="*", choices=[[], *sets.SETS], metavar="SET")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--without-als", action="store_true")
+    parser.add_argument("--train-arguments", default="", help="further ones, one text")
+    arguments = command_line.parse(
+        parser,
+        sets=["latest-small"],
+        seeds=[0],
+        without_als=True,
+        train_arguments="--steps-per-epoch 5 --epochs 2",
+    )
+    about = provenance(PACKAGES)
+    done = {(r["set"], r["model"], r["seed"]) for r in csv_rows.read(arguments.output)}
+
+    def keep(name, model, seed, figures):
+        row = {"set": name, "model": model, "seed": seed, **about}
+        row |= {field: _rounded(figures.get(m)) for m, field in MEASURES.items()}
+        csv_rows.append(arguments.output, FIELDS, row)
+        csv_rows.show(row, FIELDS[: 3 + len(MEASURES)])
+
+    for name in arguments.sets or sets.SETS:
+        for seed in arguments.seeds:
+            if (name, "ours", str(seed)) not in done:
+                found = trained(name, seed, arguments.train_arguments.split())
+                for model, figures in found.items():
+                    keep(name, model, seed, figures)
+        if not arguments.without_als and (name, ALS, "0") not in done:
+            for seed in arguments.seeds:
+                keep(name, ALS, seed, als(name, seed))
+
+
+def trained(name, seed, others=()):
+    """What the command's `figures.json` says: a dict of measures for each model."""
+    with tempfile.TemporaryDirectory(prefix="recommender.") as folder:
+        folder = pathlib.Path(folder)
+        output = folder / "output"
+        words = [sys.executable, "-m", "tfrs_negatives.cli", "train"]
+        words += [*sets.words(name, folder), "--seeds", str(seed), "--no-index"]
+        words += ["--no-all-rows", "--verbose", "0", "--output", str(output), *others]
+        subprocess.run(words, check=True, cwd=PROJECT, stdout=subprocess.DEVNULL)
+        figures = json.loads((output / "figures.json").read_text())["figures"]
+    return {
+        model: {measure: found["mean"] for measure, found in of.items() if found}
+        for model, of in figures.items()
+    }
+
+
+def als(name, seed):
+    """The figures of ALS, which is given a process of its own."""
+    words = [sys.executable, "-m", "benchmarks.recommender.als", name, str(seed)]
+    done = subprocess.run(words, check=True, cwd=PROJECT, stdout=subprocess.PIPE)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def _rounded(value):
+    return "" if value is None else round(value, 5)
+
+
+if __name__ == "__main__":
+    main()
