@@ -24,7 +24,7 @@ class RecordingSteps:
     """A function of training steps in two forms, with summaries and without.
 
     What a `tf.function` writes, where to, and at which step is settled when it is
-    traced, while Keras's callback decides anew at each step. So one form is traced
+    traced, while Keras's callback decides again at each step. So one form is traced
     where nothing is recorded, the other where something is.
 
     Args:

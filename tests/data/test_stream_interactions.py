@@ -285,7 +285,7 @@ def test_parquet_that_was_cut_off_or_damaged(tmp_path):
     path = write(table(), tmp_path / "table.parquet")
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(ValueError, match="cannot be read.*Write it anew"):
+    with pytest.raises(ValueError, match="cannot be read.*Write it again"):
         stream_interactions(path)
     half = len(whole) // 2
     path.write_bytes(whole[:half] + bytes(40_000) + whole[half + 40_000 :])

@@ -121,6 +121,29 @@ def metrics(folder):
     }
 
 
+def migrate_from_tfrs(folder):
+    rows = {"user_id": DRAWN["user"], "movie_title": DRAWN["item"]}
+    ratings = tf.data.Dataset.from_tensor_slices(rows)
+    return {
+        "user_model": tower(USER_IDS),
+        "movie_model": tower(ITEM_IDS),
+        "movies": tf.data.Dataset.from_tensor_slices(ITEM_IDS),
+        "ratings": ratings,
+        "held_out": ratings.take(16),
+    }
+
+
+def migrate_from_keras_rs(folder):
+    return {
+        "user_tower": tower(USER_IDS),
+        "item_tower": tower(ITEM_IDS),
+        "item_counts": collections.Counter(DRAWN["item"].tolist()),
+        "batches": rows().batch(16),
+        "items": tf.constant(ITEM_IDS),
+        "users": tf.constant(USER_IDS),
+    }
+
+
 def mining(folder):
     model = TwoTower(tn.tasks.Retrieval())
     model.compile(keras.optimizers.SGD(0.1))
@@ -305,6 +328,8 @@ SETUPS = {
     "docs/evaluation.md": evaluation,
     "docs/retrieval_index.md": index,
     "docs/metrics.md": metrics,
+    "docs/migrate_from_keras_rs.md": migrate_from_keras_rs,
+    "docs/migrate_from_tfrs.md": migrate_from_tfrs,
     "docs/mining.md": mining,
     "docs/models.md": models,
     "docs/negatives.md": negatives,
@@ -341,6 +366,19 @@ def _check_metrics(names):
         measured_positive_ids=features["items_of_user"],
     )
     assert np.isfinite(loss) and np.isfinite(names["loss"])
+
+
+def _check_migrate_from_tfrs(names):
+    (metric,) = names["model"].task.factorized_metrics
+    assert "factorized_top_k/top_10_categorical_accuracy" in metric.names
+    titles = names["titles"].numpy()
+    assert titles.shape == (1, 10) and not {b"item 1", b"item 7"} & set(titles[0])
+    assert names["answer"]["ids"].shape == [1, 5]
+
+
+def _check_migrate_from_keras_rs(names):
+    assert names["ids"].shape == [USERS, 3]
+    assert names["model"].optimizer.iterations.numpy() == 2 * ROWS // 16
 
 
 def _check_models(names):
@@ -413,6 +451,8 @@ CHECKS = {
     "docs/evaluation.md": _check_evaluation,
     "docs/retrieval_index.md": _check_index,
     "docs/metrics.md": _check_metrics,
+    "docs/migrate_from_keras_rs.md": _check_migrate_from_keras_rs,
+    "docs/migrate_from_tfrs.md": _check_migrate_from_tfrs,
     "docs/models.md": _check_models,
     "docs/negatives.md": _check_negatives,
     "docs/performance.md": _check_performance,

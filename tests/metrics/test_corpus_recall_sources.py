@@ -53,7 +53,7 @@ def test_a_function_traced_before_does_not_answer_from_candidates_that_are_gone(
     step = tf.function(lambda queries: metric.sums(queries, queries))
     step(tf.eye(3))
     index.index(np.eye(3, dtype="float32"), ["a", "b", "c"])
-    with pytest.raises(tf.errors.InvalidArgumentError, match="Trace it anew"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Trace it again"):
         step(tf.eye(3))
 
 
@@ -66,7 +66,7 @@ def test_a_function_traced_for_ids_does_not_take_row_numbers_for_them():
     index.index(corpus, ids)
     assert step(tf.eye(3))[0][0] == 3
     index.index(corpus)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="Trace it anew"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Trace it again"):
         step(tf.eye(3))
 
 

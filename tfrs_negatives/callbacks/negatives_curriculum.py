@@ -14,17 +14,17 @@ from tfrs_negatives._keras import keras
 class NegativesCurriculum(keras.callbacks.Callback):
     """Assigns scheduled values to variables before every training batch.
 
-    Easy negatives first, hard ones later: the shares of a `samplers.Mixture`, the
-    ranks that a `samplers.Mined` draws from, the `negative_weight` or the
-    `num_hard_negatives` of a task, a weight of your own. Values are
-    variables, so nothing is traced again, and they are computed from the optimizer's
-    `iterations`, so that training from a checkpoint goes on where it was.
+    It makes negatives easy at first and hard later. It may schedule the shares of a
+    `samplers.Mixture`, the ranks that a `samplers.Mined` draws from, the
+    `negative_weight` or the `num_hard_negatives` of a task, or a weight of your own.
+    The values are variables, so nothing is traced again. They follow from the
+    optimizer's `iterations`, so training from a checkpoint goes on where it was.
 
-    Input pipelines read their variables as they draw, so what is prefetched is of
+    Input pipelines read the variables when they draw, so prefetched batches have
     earlier values.
 
-    While training, a value that is not finite, or of another shape than the variable,
-    is a `ValueError`, and no variable has then been changed.
+    During training, a value that is not finite, or of another shape than the variable,
+    raises a `ValueError` before any variable is changed.
 
     Args:
       schedules: Dict from a name to (variable, schedule). A schedule is a Keras

@@ -20,11 +20,12 @@ from tfrs_negatives.types import KerasModel, ListsLike, Tower
 
 
 class RefreshNegatives(keras.callbacks.Callback):
-    """Mines a sampler's table anew every n steps or epochs of `fit`.
+    """Mines a sampler's table again every n steps or epochs of `fit`.
 
-    Negatives that were hard for the model of some steps ago are easy for that of now.
-    So, as in ANCE (Xiong et al., ICLR 2021), the corpus is embedded again, the index
-    refreshed, the queries embedded and mined, and the table swapped at the very end.
+    Negatives that were hard for an earlier state of the model are easy for the present
+    one. So, as in ANCE (Xiong et al., ICLR 2021), the corpus is embedded again, the
+    index refreshed, the queries embedded and mined, and the table swapped at the very
+    end.
 
     With `background=True` all that happens in a thread while training goes on. The
     towers' variables are then read one by one as they are, so embeddings are of
@@ -33,13 +34,12 @@ class RefreshNegatives(keras.callbacks.Callback):
     older table, training waits for the refresh that runs. (What an input pipeline has
     prefetched is older by as much.)
 
-    A refresh that fails leaves the old table, says why, and is tried again at the next
-    round; so is one that was cut off. Nothing but `sampler.refreshed_at` and the
-    optimizer's `iterations` says when a refresh is due: restore both from a checkpoint
-    and the schedule goes on where it was. One that is due when `fit` begins is made
-    before its first step.
+    If a refresh fails or is cut off, the old table stays, a warning says why, and the
+    next round tries again. Only `sampler.refreshed_at` and the optimizer's `iterations`
+    decide when a refresh is due: restore both from a checkpoint, and the schedule goes
+    on where it was. A refresh that is due when `fit` begins runs before the first step.
 
-    While `fit` runs, what the model saves holds the sampler's table: Keras's
+    While `fit` runs, a saved model includes the sampler's table. So Keras's
     `BackupAndRestore` in the same `fit` keeps and restores both.
 
     Epoch logs get `refresh_seconds`, `refresh_changed` (share of the table's entries),

@@ -102,7 +102,7 @@ class _Saved(keras.layers.Layer):
                 raise ValueError(
                     f"The mined table is of {variable.shape[0]} rows, and the one "
                     f"that the model is restored from of {value.shape[0]}. Make the "
-                    "sampler with the `row_ids` that it had, or start anew."
+                    "sampler with the `row_ids` that it had, or start again."
                 )
             variable.assign(value)
 

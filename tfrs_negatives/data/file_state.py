@@ -25,7 +25,7 @@ class FileState:
         if _state(self._path) != self._state:
             raise ValueError(
                 f"Expected {self._source} to stay as it is while it is read, received "
-                "another file, or other contents, at that path. Read it anew when "
+                "another file, or other contents, at that path. Read it again when "
                 "nothing writes to it."
             )
 

@@ -34,18 +34,18 @@ def group_by_request(
     key_mask: Key | None = None,
     counts: RequestCounts | None = None,
 ) -> tf.data.Dataset:
-    """Makes batches of whole requests: none straddles two batches.
+    """Makes batches of whole requests, so that none that fits is split.
 
-    A batch takes requests in the order of their first rows while they fit into
-    `batch_size`, so batches vary in size, and no row is ever dropped. A request larger
-    than a batch cannot stay together: it is cut into pieces of `batch_size` (counted,
-    with a warning at the first), of which the last shares its batch with others.
+    A batch takes requests in the order of their first rows as long as they fit into
+    `batch_size`. So batches vary in size, and no row is dropped. A request that is
+    larger than a batch is cut into pieces of `batch_size`; the last piece shares its
+    batch with other requests. Such requests are counted, and the first one warns.
 
-    Rows of a request need not be adjacent: all that meet in the buffer come together.
-    By default, where rows are declared to be sorted by request, the buffer is as large
-    as a batch, and a key that comes back after its rows have left is an error. It is
-    noticed among the 16,384 requests that left last; one that comes back later begins a
-    new request unnoticed. So repeat a dataset after it was grouped, not before.
+    Rows of a request need not be adjacent: those that are in the buffer together stay
+    together. By default rows must be sorted by request, and the buffer is as large as
+    a batch. A key that comes back after its rows have left is then an error, if it is
+    among the 16,384 requests that left last; otherwise it begins a new request
+    unnoticed. So repeat a dataset after grouping it, not before.
 
     Memory: `buffer_size` rows, and a chunk of `max(batch_size, 1024)`, twice over.
     A stream's rows wait until a chunk is full. The iterators checkpoint.

@@ -22,12 +22,12 @@ def histories_of(
 ) -> UserHistories:
     """Finds the last items of a user before each row, and after all of them.
 
-    A row sees what came strictly before it: of rows of a user at one time, as those of
-    one basket, none sees another, whatever their order. Items that repeat are there as
-    often as they were.
+    A row sees only items from strictly before it. Rows of a user at the same time, such
+    as those of one basket, do not see each other, whatever their order. An item that
+    occurred several times is listed several times.
 
-    Time and memory: those of sorting the table; what is kept is 8 bytes a row for items
-    (strings: their text), and 16 for where each row's history is.
+    Time and memory are those of sorting the table. The result takes 8 bytes a row for
+    items (strings: their text), and 16 for the place of each row's history.
 
     Args:
       table: Columns by name: a dict of arrays, a data frame (pandas, Polars), an Arrow

@@ -21,7 +21,7 @@ class Interactions:
 
     Attributes:
       user: Ids of the users, int64, or objects of `str`; equal strings are one object.
-      item: Ids of the items, likewise.
+      item: Ids of the items, of the same form.
       request: What request each row belongs to: the ids of the named column; else
         the user and the UTC day, or the user alone without times, numbered from 0.
       time: Seconds since 1970 (int64 or float64); the row number without a time

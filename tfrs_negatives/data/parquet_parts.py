@@ -80,6 +80,6 @@ class ParquetParts(TableParts):
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise ValueError(
                 f"Expected a Parquet file, received {self.source}, which cannot be "
-                f"read ({reason}). Write it anew."
+                f"read ({reason}). Write it again."
             ) from error
         self._state.check()

@@ -15,11 +15,12 @@ from tfrs_negatives.types import TableLike, TensorLike
 def positives_of(table: TableLike, key: str = "user", item: str = "item") -> Positives:
     """Lists the items of each user (or request, or other key) of a table.
 
-    For what a task or a sampler is to know of each row's user: `known_positive_ids`
-    and `measured_positive_ids` of `tasks.Retrieval`, `exclude` of the samplers.
+    Use it for what a task or a sampler should know about the user of each row:
+    `known_positive_ids` and `measured_positive_ids` of `tasks.Retrieval`, and `exclude`
+    of the samplers.
 
-    Time and memory: those of sorting the table's rows; what is kept is 8 bytes a
-    distinct pair (strings: their text) and 24 a key.
+    Time and memory are those of sorting the table's rows. The result takes 8 bytes for
+    each distinct pair (strings: their text) and 24 for each key.
 
     Args:
       table: Columns by name: a dict of arrays, a data frame (pandas, Polars), an Arrow

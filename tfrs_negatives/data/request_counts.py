@@ -14,14 +14,14 @@ Counts: TypeAlias = dict[str, tf.Tensor]
 class RequestCounts:
     """Counts of one pass of `group_by_request` or `spread_requests`.
 
-    Pass one as `counts` and read its attributes at any time. They say what the
-    pipeline has done, which is ahead of what has come out of it by what is prefetched
-    and by one chunk of rows. Each pass over the dataset starts them anew, an iterator
-    restored from a checkpoint goes on with its own.
+    Pass one as `counts` and read its attributes at any time. They count what the
+    pipeline has done. That is ahead of the batches that came out of it, by the
+    prefetched ones and a chunk of rows. Each pass over the dataset starts from 0. An
+    iterator that is restored from a checkpoint continues with its own counts.
 
-    The counts are part of the iterator's state; this object only shows them. It is
-    filled by a Python function, so a dataset with one cannot be sent to another
-    process (tf.data service); without one, the dataset is a graph alone.
+    The counts are part of the iterator's state; this object only shows them. A Python
+    function fills it, so a dataset with counts cannot be sent to another process
+    (tf.data service). A dataset without counts is a graph only, and can.
 
     Attributes:
       rows_in: Rows read: with `input_context`, those of this pipeline's requests.

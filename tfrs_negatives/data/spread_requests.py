@@ -38,13 +38,13 @@ def spread_requests(
     """Makes batches with rows of at least `min_distinct_keys` requests.
 
     Rows wait in a buffer. A batch first takes one row each of `min_distinct_keys`
-    requests, then any rows, all at random. Where the buffer holds fewer requests than
-    that, as in the middle of one request longer than the buffer, the batch has a row of
-    each, and is full all the same (counted, with a warning at the first). An incomplete
-    batch at the end has what is left.
+    requests, then any rows, all at random. If the buffer holds fewer requests, for
+    example in the middle of a request that is longer than the buffer, the batch has a
+    row of each and is filled with any rows. Such batches are counted, and the first one
+    warns. A last, incomplete batch has the rows that are left.
 
-    A row of a request of n rows that is drawn at random shares its batch with fewer of
-    its request, the larger the buffer; a buffer of all rows is a shuffle.
+    The larger the buffer, the fewer rows of its own request a row shares its batch
+    with. A buffer of all rows is a shuffle.
 
     Memory: `buffer_size` rows, and a chunk of `max(batch_size, 1024)`, twice over. A
     stream's first batch waits until the buffer is full. The iterators checkpoint.

@@ -95,7 +95,7 @@ def export_retrieval(
       popularity: `[N]`, in the order of the candidates given to `index.index`: log q
         (floating-point numbers, at most 0, e.g. of `layers.StaticFrequency`), or counts
         (integers), of which 0 is taken as 1. It becomes one more dimension of the
-        candidates, so that a `ScaNN` is trained anew, and holds them a second time
+        candidates, so that a `ScaNN` is trained again, and holds them a second time
         meanwhile; a `recall_target` is reached over the discounts 0, .5 and 1, and
         needs `sample_queries` of `index.index`.
       histories: The items of each user, as `data.positives_of` lists them. Users

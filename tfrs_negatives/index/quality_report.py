@@ -29,8 +29,8 @@ def quality_report(
 ) -> list[dict[str, Any]]:
     """Measures exact search, and `ScaNN` with each of several settings.
 
-    One half of the queries is measured. The other half is what `recall_target`
-    chooses by, so that its settings are not judged by the queries they were made for.
+    One half of the queries is measured. `recall_target` chooses its settings by the
+    other half, so that they are not judged by the queries that they were made for.
     Each index is built, queried eagerly, and dropped before the next one.
 
     Args:

@@ -200,7 +200,7 @@ class ScaNN(TopK):
             self._sample_queries = before
             raise
         if sample_queries is not None:
-            # Kept, since an export with popularity is tuned anew.
+            # Kept, since an export with popularity is tuned again.
             queries = tf.convert_to_tensor(sample_queries)
             self._sample_queries = sample_rows(queries, _SAMPLE_SIZE)
         return self

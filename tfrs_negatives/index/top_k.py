@@ -297,7 +297,7 @@ class TopK(keras.Model, abc.ABC):
         return scores, identifiers.gather(positions)
 
     def _forget_traces(self) -> None:
-        """Lets `query_with_exclusions` be traced anew: its result dtype changed."""
+        """Lets `query_with_exclusions` be traced again: its result dtype changed."""
         function = type(self).query_with_exclusions.python_function
         self.query_with_exclusions = tf.function(
             function.__get__(self), reduce_retracing=True, autograph=False

@@ -25,19 +25,19 @@ class CrossBatchMemory(keras.layers.Layer):
 
     A first-in-first-out queue (cross-batch memory, Wang et al., CVPR 2020; in-batch
     negatives of earlier batches, Wang et al., SIGIR 2021): embeddings drift slowly,
-    so those of a few steps ago stand for the present ones, at the price of a row of
-    the matrix product each and no tower at all. No gradient flows into them.
+    so those of a few steps ago can stand for the present ones. Each costs a row of the
+    matrix product, and no run of a tower. No gradient flows into them.
 
     The queue holds `capacity` candidates, the present batch included: of a batch of
     B rows and a full queue come capacity - B further columns, the newest. A queue of
     just the batch size adds nothing. Pass it as `memory=` to `tasks.Retrieval`, whose
     masks treat its columns like those of the batch: each carries its id, its row's
-    keys and the log q that it had (beside samplers, of `MixedLogQ`, that of the batch
-    alone, which drew it).
+    keys and the log q that it had. (With a `MixedLogQ` that is the log q of the batch
+    alone, because the batch drew it.)
 
-    A candidate whose embedding or log q is not finite, as in a step that overflows
-    under mixed precision, is not taken in: it would make every loss NaN until it left
-    the queue. `num_not_finite` counts them.
+    Candidates whose embedding or log q is not finite, as after an overflow in mixed
+    precision, do not enter the queue: they would make every loss NaN until they left
+    it. `num_not_finite` counts them.
 
     State: 4 d + 9 num_keys + 13 bytes an entry. It checkpoints, and is read but not
     written when `training=False`.

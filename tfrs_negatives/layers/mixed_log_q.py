@@ -22,11 +22,11 @@ class MixedLogQ(keras.layers.Layer):
 
         Q*(j) = (B q_0(j) + K u) / (B + K),
 
-    and with more sources likewise (mixed negative sampling, Yang et al., WWW
-    2020, who state the ratio B : K). Correcting each block by its own source alone
-    has the same limit and more noise; the mixture is the balance heuristic of multiple
-    importance sampling (Veach & Guibas, SIGGRAPH 1995). Correcting both blocks by the
-    batch's q is biased.
+    and further sources add their terms in the same way (mixed negative sampling, Yang
+    et al., WWW 2020, who state the ratio B : K). To correct each block by its own
+    source has the same limit and more noise; the mixture is the balance heuristic of
+    multiple importance sampling (Veach & Guibas, SIGGRAPH 1995). To correct both blocks
+    by the batch's q is biased.
 
     Args:
       sources: One source for each block of columns, the batch first. A source is

@@ -14,9 +14,9 @@ from tfrs_negatives.types import Config, TensorLike
 class PriorCorrection(keras.layers.Layer):
     """Puts the prior back after negative subsampling.
 
-    Where only a share w of the negatives was kept for training, a model learns odds
-    that are 1 / w too high. The true ones are (He et al., "Practical lessons from
-    predicting clicks on ads at Facebook", ADKDD 2014, section 6.3)
+    If only a share w of the negatives was kept for training, a model learns odds that
+    are too high by a factor of 1 / w. The true ones are (He et al., "Practical lessons
+    from predicting clicks on ads at Facebook", ADKDD 2014, section 6.3)
 
         p = p_s / (p_s + (1 - p_s) / w),    that is    logit p = logit p_s + log w.
 

@@ -11,7 +11,7 @@ from tfrs_negatives.losses.row_blocks import Partition
 
 # Blocks of a million scores, 4 MiB in float32, stay near the cores, but a block of few
 # rows waits for the candidates: larger ones have 256 rows, up to 28 MiB, and the
-# largest 112. (glibc hands out anew what has 32 MiB, and more of it is in use at once.)
+# largest 112. (glibc maps new memory for 32 MiB, and more of it is in use at once.)
 _BLOCK_SCORES = (2**20, 7 * 2**20)
 
 # Up to this size two whole blocks may be in memory at a time.

@@ -33,17 +33,17 @@ class FalseNegativeFilter:
 
     A margin of 0 with another model as the guide is GISTEmbed (Solatorio, 2024, arXiv
     2402.16829); negative margins and shares below 1, such as .95, drop more, as
-    NV-Retriever does while mining (Moreira et al., 2024, arXiv 2407.15831). Towers that
-    know nothing yet are no guide: for a warm-up pass a variable, and have a
+    NV-Retriever does while mining (Moreira et al., 2024, arXiv 2407.15831). Untrained
+    towers are a bad guide. For a warm-up, pass a variable, and let a
     `callbacks.NegativesCurriculum` lower it from a margin that no score exceeds.
 
-    Columns of the positive's own item score what it does: drop these by
-    `remove_accidental_hits`, as rounding decides whether they are above it by nothing.
+    Columns of the positive's own item have its score, and only rounding decides whether
+    they are above it. Drop these by `remove_accidental_hits`.
 
     Args:
       margin: In units of the guide's scores; a finite number or a scalar variable.
-      share: Of the positive's score, likewise, above 0; for guides whose positives have
-        scores above 0, such as cosines. One of the two.
+      share: Of the positive's score; a number or a scalar variable, above 0. For guides
+        whose positives have scores above 0, such as cosines. Give one of the two.
 
     Raises:
       ValueError: Both or neither; values out of range.

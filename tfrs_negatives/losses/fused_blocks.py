@@ -99,7 +99,7 @@ def _in_turn(
       num_lists: How many tensors of rows `of_rows` returns, losses included.
 
     Returns:
-      Likewise of all rows.
+      The losses [B], the other tensors [B, ...], and the sum of what is [d, C] or None.
     """
     # An int where it is known while tracing, as the number of blocks then is.
     num_rows = queries.shape[0]

@@ -28,8 +28,9 @@ class LogParts(NamedTuple):
 def split(values: tf.Tensor, groups: tf.Tensor, num_groups: tf.Tensor) -> LogParts:
     """Finds each group's largest part.
 
-    The sum of a group less one part cannot be had by subtraction if that part is
-    nearly the whole sum. Only the largest part can be: it is kept apart.
+    To get the sum of a group without one part, subtract the part from the sum. That
+    loses all precision if the part is nearly the whole sum. Only the largest part can
+    be, so it is kept apart.
 
     Args:
       values: [S] logarithms, -inf allowed.

@@ -143,7 +143,7 @@ class RowBlock:
 
 
 class ChosenRows:
-    """Any rows of the batch, likewise.
+    """A block of any rows of the batch.
 
     Args:
       indices: [n] int32, distinct.
@@ -354,7 +354,7 @@ def _in_turn(
       queries, candidates: [B, ...] and [C, d].
 
     Returns:
-      Likewise of all rows.
+      The losses [B], the other tensors [B, ...], and the sum of what is [d, C] or None.
     """
     num_blocks, overlap, order = partition
     num_columns, width = tf.unstack(tf.shape(candidates))

@@ -151,7 +151,7 @@ def cross_entropy_of_sums(
 def outside_of_sums(
     log_sums: tf.Tensor, own: tf.Tensor, negative_weight: tf.Tensor | None
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The loss of `outside`, likewise.
+    """The loss of `outside`, from the same sums.
 
     Args:
       log_sums, own: As in `cross_entropy_of_sums`.
@@ -176,7 +176,7 @@ def refined_of_sums(
     num_negatives: tf.Tensor,
     positive_log_q: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """The loss of `refined`, likewise.
+    """The loss of `refined`, from the same sums.
 
     Args:
       log_sums, own: As in `cross_entropy_of_sums`.

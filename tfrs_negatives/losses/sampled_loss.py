@@ -184,7 +184,7 @@ class SampledLoss(abc.ABC):
           guide_query_embeddings: [B, d'], another model's, by which the
             `false_negative_filter` judges columns, and leaves `negative_embeddings`.
             None: it judges all by the scores themselves.
-          guide_candidate_embeddings: [C, d'], likewise.
+          guide_candidate_embeddings: [C, d'], of that model too.
           target_columns: [B, M'] integers, for losses that can share a row's weight
             (`SampledSoftmax`): columns that are targets beside the row's own
             positive. Numbers from C on are the row's own `negative_embeddings`.

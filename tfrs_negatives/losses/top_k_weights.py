@@ -26,11 +26,11 @@ def top_k_weights(
 
     where s_i is the dot product of its query and its positive, and beta_i the K-th best
     score that its query has among all items: SL@K (Yang et al., KDD 2025). A positive
-    that is far below the first K places, as noise often is, says less then. No gradient
+    that is far below the first K places, as noise often is, counts less. No gradient
     flows through a weight.
 
-    beta changes slowly, so it may be some epochs old. Before there is any, pass -inf:
-    such a row weighs 1.
+    beta changes slowly, so it may be some epochs old. Before the first one, pass -inf:
+    such a row has the weight 1.
 
     ```python
     kth = tf.Variable(tf.fill([num_users], -np.inf), trainable=False)
@@ -38,7 +38,7 @@ def top_k_weights(
     # in compute_loss:
     weights = losses.top_k_weights(queries, items, tf.gather(kth, features["user"]))
     loss = task(queries, items, sample_weight=weights, ...)
-    # after an epoch, with `index.BruteForce(k=20)` filled anew:
+    # after an epoch, with `index.BruteForce(k=20)` filled again:
     kth.assign(index(user_embeddings)[0][:, -1])
     ```
 

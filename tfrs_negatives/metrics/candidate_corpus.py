@@ -178,7 +178,7 @@ class IndexCorpus(EmbeddedCorpus):
             self.searcher.identifiers.num_rows(),
             tf.shape(self.searcher._candidates)[0],
             "The index was built again with ids of another dtype or none, since this "
-            "function was traced. Trace it anew.",
+            "function was traced. Trace it again.",
         )
 
 

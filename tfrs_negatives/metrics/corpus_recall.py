@@ -38,24 +38,23 @@ class CorpusRecall(keras.layers.Layer):
     """Ranks positives among all candidates and averages measures of the ranks.
 
     A drop-in replacement for `tfrs.metrics.FactorizedTopK`, for the `metrics=` of a
-    retrieval task or to be called by itself: the same arguments, and, so that what
-    watches the logs goes on, the same names there while no `measures` are asked for.
-    It differs in four ways:
+    retrieval task or to be called by itself. It has the same arguments and, without
+    `measures`, the same names in the logs, so that callbacks still find them. It
+    differs in four ways:
 
     * Ranks are counted in one pass over blocks of candidates, without sorting.
     * A dataset of candidates is embedded once in each evaluation, at the first update
       after `reset_state`, and kept until the next `reset_state`. So in training steps
       it is of the epoch's first step: leave `compute_metrics` to evaluation.
-    * Ties count against the positive (in TFRS for it, so that a model which embeds
-      everything alike seems perfect). Scores are float64 dot products, and tie if
-      float64 cannot tell them apart: those of copies always do.
-    * Ids, when given, find the positive in the corpus, whose embedding counts; a
-      positive that is not there is a miss. An id that a dataset of candidates repeats
-      has several places in the list, of which the best counts. Without ids, the
-      candidate whose embedding is the positive's up to rounding (1e-5 of its length)
-      is the positive itself, and further ones tie. Give ids where you can: embeddings
-      cannot be told apart from their copies, nor recognised if towers compute in half
-      precision.
+    * Ties count against the positive. (In TFRS they count for it, so a model that
+      embeds everything alike seems perfect.) Scores are float64 dot products, and tie
+      if float64 cannot tell them apart; those of copies always tie.
+    * If ids are given, the positive is looked up in the corpus, and the embedding there
+      counts. A positive that is not there is a miss. If a dataset of candidates repeats
+      an id, the best of its places counts. Without ids, the candidate whose embedding
+      is the positive's up to rounding (1e-5 of its length) is the positive itself, and
+      further ones tie. Give ids where you can: embeddings cannot be told apart from
+      their copies, nor recognised if towers compute in half precision.
 
     A query's mean is over the queries with a positive, weighted by `sample_weight`.
     On several replicas the results are those of one with all rows.

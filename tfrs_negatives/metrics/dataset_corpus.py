@@ -26,7 +26,7 @@ class DatasetCorpus(EmbeddedCorpus):
 
     Args:
       dataset: Finite `tf.data.Dataset` of batches of embeddings `[b, d]`, or of pairs
-        (ids `[b]`, embeddings). Towers in its `map` are run anew each time. An id may
+        (ids `[b]`, embeddings). Towers in its `map` are run again each time. An id may
         have several rows.
 
     Raises:

@@ -16,9 +16,9 @@ class MaskRate(NegativeMetric):
     """The share of pairs that masks drop, or of rows that they leave no negative.
 
     Masks are the rules on ids and keys, `score_mask` and a task's
-    `false_negative_filter`. What `negative_mask` says is
-    none is no negative to begin with; the mining of hard negatives is no mask. A row
-    without negatives costs 0 and teaches nothing.
+    `false_negative_filter`. Places that `negative_mask` rules out are not counted as
+    pairs, and the mining of hard negatives is not a mask. A row without negatives costs
+    0 and teaches nothing.
 
     Args:
       source: One of `SOURCES`, to count its negatives alone; None: all.

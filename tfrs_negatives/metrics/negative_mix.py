@@ -14,9 +14,9 @@ from tfrs_negatives.metrics.negatives import SOURCES, Negatives
 class NegativeMix(NegativeMetric):
     """The share of the negatives that are of one source.
 
-    Of those that the loss sees, after masks and mining. Beside
-    `NegativeHardness(source)` it tells whether a source is worth its place: hard ones
-    carry a larger share of the gradient than of the number.
+    It counts the negatives that the loss sees, after masks and mining. Compare it with
+    `NegativeHardness(source)` to see whether a source is worth its place: hard
+    negatives carry a larger share of the gradient than of the number.
 
     Args:
       source: One of `SOURCES`.

@@ -92,7 +92,7 @@ class Negatives:
         return tf.reduce_sum(tf.cast(self.weights, tf.float64) * sums)
 
     def rows_without(self, pairs: tf.Tensor, source: str | None = None) -> tf.Tensor:
-        """The weight of rows that have none of `pairs` [r, W] bool, likewise."""
+        """The weight of rows that have none of `pairs` [r, W] bool; scalar float64."""
         without = ~tf.reduce_any(self._of(pairs, source), axis=1)
         return self.total_of_rows(tf.cast(without, tf.float64))
 

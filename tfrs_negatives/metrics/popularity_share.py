@@ -22,8 +22,9 @@ from tfrs_negatives.types import Config, CountsLike
 class PopularityShare(NegativeMetric):
     """The share of negatives that are among the most popular items.
 
-    Of those that the loss sees. The most popular are the `top` share of the counted
-    items, rounded up; of equal counts the one that comes first. Needs `candidate_ids`.
+    It counts the negatives that the loss sees. The most popular items are the `top`
+    share of the counted ones, rounded up; of equal counts, the first ones. It needs
+    `candidate_ids`.
 
     Args:
       counts: Counts of items, as `layers.StaticFrequency` takes them.

@@ -1,4 +1,4 @@
-"""Optimizers for embedding tables of which a batch uses a few rows."""
+"""Optimizers for large embedding tables, when a batch uses only a few rows."""
 
 from tfrs_negatives.optimizers.lazy_adam import LazyAdam
 

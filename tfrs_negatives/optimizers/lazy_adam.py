@@ -15,10 +15,10 @@ from tfrs_negatives.types import KerasVariable
 class LazyAdam(keras.optimizers.Adam):
     """Adam for large embedding tables: a step costs what its batch's rows cost.
 
-    Keras's Adam changes every row of every table at every step, of items that no row of
-    the batch has too, for their moments go on to decay. With a million rows that takes
-    longer than the loss. Here a row's moments m and v, and the row itself, change when
-    the batch has a gradient g for it, and by the same formula:
+    Keras's Adam changes every row of every table in every step. Rows that the batch
+    does not use change too, because their moments decay. With a million rows that takes
+    longer than the loss. Here a row and its moments m and v change only if the batch
+    has a gradient g for it, by the same formula:
 
         m <- m + (1 - beta_1) (g - m),    v <- v + (1 - beta_2) (g^2 - v),
         w <- w - a_t m / (sqrt(v) + epsilon)
@@ -27,11 +27,11 @@ class LazyAdam(keras.optimizers.Adam):
     the sum over the places of the batch that hold the row. This is
     `torch.optim.SparseAdam`, and what TensorFlow Addons called `LazyAdam`. Variables
     whose gradient is dense (hidden layers) are updated as by Keras's Adam, and so are
-    tables of which every batch has every row.
+    tables whose every row is in every batch.
 
-    What is kept is what Adam keeps, two numbers for each of a table's, and a checkpoint
-    of either is read by the other. What Keras does to whole tables it still does when
-    asked to: `weight_decay`, `use_ema` and accumulated gradients touch every row.
+    The state is that of Adam, two numbers for each number of a table, and each
+    optimizer reads the other's checkpoints. Three options of Keras still touch every
+    row: `weight_decay`, `use_ema` and accumulated gradients.
 
     Args:
       learning_rate: A number or a schedule, as in Keras's Adam; one that suits Adam
@@ -69,11 +69,11 @@ class LazyAdam(keras.optimizers.Adam):
                     f"{kwargs[name]!r}. Leave it out, or use Keras's Adam."
                 )
         if not IS_KERAS_3:
-            # Keras 2 would have XLA compile each number of rows anew: its default on a
+            # Keras 2 would have XLA compile each number of rows again: its default on a
             # GPU.
             if kwargs.get("jit_compile"):
                 raise ValueError(
-                    "XLA would compile `LazyAdam` anew for each number of rows: "
+                    "XLA would compile `LazyAdam` again for each number of rows: "
                     "expected `jit_compile` False under Keras 2, received "
                     f"{kwargs['jit_compile']!r}. Leave it out, or use Keras's Adam."
                 )

@@ -69,12 +69,12 @@ class Catalogue:
     items; rows of one user are groups only where nothing needs the scores of single
     rows (see `tasks.Retrieval`).
 
-    Why these options: an item that n rows of the batch brought stands in n + 1 columns,
-    and log q = log(n + 1) gives each of them the share 1 / (n + 1) in the other rows'
-    sums. In a row's own sum its positive has to count once, and whole. So the copies
-    have to go, which removing accidental hits does, and the column that is left must
-    not be corrected, which is what "negatives" says. "all" would leave it the share
-    1 / (n + 1) of a single column.
+    Why these options? If n rows of the batch have the same item, it stands in n + 1
+    columns, theirs and the catalogue's own. log q = log(n + 1) gives each of them a
+    share of 1 / (n + 1), so the item counts once in the sums of other rows. In the sum
+    of its own row the positive must count once and whole. `remove_accidental_hits`
+    drops its copies there, and `positive="negatives"` leaves the remaining column
+    uncorrected. With "all" it would count only 1 / (n + 1).
 
     Rules on ids (`known_positive_ids`, `mask_shared_positives`) drop all columns of an
     item. `query_keys` alone would drop the columns that came with a user's rows and

@@ -23,8 +23,8 @@ def cluster_strata(
 
     Lloyd's iterations from the seeds of k-means++ (Arthur & Vassilvitskii, SODA 2007).
     Clusters that end with less than `smallest` items are dissolved: each of their items
-    goes to the nearest of the others. Memory beside the embeddings in float32 is some
-    hundred MiB and 32 bytes an item. Of embeddings that are compared by their angle
+    goes to the nearest of the others. In addition to the embeddings in float32 it takes
+    some hundred MiB and 32 bytes an item. If embeddings are compared by their angle,
     pass unit vectors.
 
     Args:

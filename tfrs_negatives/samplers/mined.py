@@ -28,19 +28,21 @@ class Mined(Sampler):
     [range_min, range_max) of that row. The top ranks of any mining are where
     positives that nobody recorded are, so `range_min` skips them.
 
-    Where a row has fewer items than are asked for, or is unknown to the table, the
-    rest is masked (mask False), never a repeat. `num_padded` counts it. A warning
-    says how many rows of the table are short: before the pipeline is made, before
-    another table is assigned, and in a running pipeline when a range that was
-    assigned leaves rows short.
+    If a row has fewer items than asked for, or is not in the table, the missing draws
+    are masked (mask False). They are never filled with repeats. `num_padded` counts
+    them. A warning says how many rows of the table are short: before the pipeline is
+    made, before another table is assigned, and in a running pipeline when a newly
+    assigned range leaves rows short.
 
     In a `Mixture` draws are with replacement, so that its log q is that of each draw.
 
-    Everything that changes is a variable, read anew for every element: a running
-    pipeline sees a new table or range without being built again (elements prefetched
-    before are of the old one), and `tf.train.Checkpoint(sampler=...)` has all of it.
+    Everything that changes is a variable, and every element reads it. So a running
+    pipeline sees a new table or range without being built again (elements that were
+    prefetched have the old one), and `tf.train.Checkpoint(sampler=...)` saves all of
+    it.
 
-    Memory beside the corpus: 4 bytes an entry of the table; twice that in `assign`.
+    Memory in addition to the corpus: 4 bytes an entry of the table; twice that in
+    `assign`.
 
     Args:
       corpus: The items' features; see `Sampler`.

@@ -30,10 +30,10 @@ class Mixture(Sampler):
     the other samplers' draws keep their share.
 
     With a `Mined` or a `Stratified` among the samplers there are only `per_row`
-    negatives. All draws are with replacement, those of mined items too: without it, a
-    row that has fewer items than its share of the draws would give less of them than q
-    says. A warning counts the rows that have fewer than their expected share, by the
-    present weights, which therefore repeat items.
+    negatives. All draws are with replacement, those of mined items too. Without
+    replacement, a row with fewer items than its share of the draws would get fewer of
+    them than q says. A warning counts the rows that have fewer items than their
+    expected share at the present weights, and so repeat items.
 
     Args:
       samplers: Samplers of the same corpus, at least one. Negatives carry the first

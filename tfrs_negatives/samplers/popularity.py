@@ -30,7 +30,7 @@ class Popularity(InverseCDFSampler):
     are drawn as often as they occur; with 0, items that occur are drawn alike. An
     item with count 0 is never drawn: mix `Uniform` in, with `Mixture`, to reach it.
 
-    Memory beside the corpus: 8 bytes an item; with ids looked up, 16 more.
+    Memory in addition to the corpus: 8 bytes an item; with ids looked up, 16 more.
 
     Args:
       corpus: The items' features; see `Sampler`.

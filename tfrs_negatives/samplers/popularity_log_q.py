@@ -14,7 +14,7 @@ from tfrs_negatives.types import Config, TensorLike
 
 @keras.utils.register_keras_serializable(package="tfrs_negatives")
 class PopularityLogQ(StaticFrequency):
-    """Gives log q of ids of which some are never drawn.
+    """Gives log q of ids, some of which may never be drawn.
 
     Called alone, it gives those a floor, the q of a weight of 1, so that columns from
     elsewhere have a finite correction. Mixtures of sources ask `drawn_log_q` instead,

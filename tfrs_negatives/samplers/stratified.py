@@ -32,10 +32,11 @@ _TOTAL, _OF_STRATUM = 2**62, 2**51
 class Stratified(Sampler):
     """Draws from the stratum of each row's positive, uniformly or by counts.
 
-    What a user chooses among is often one part of the catalogue: a market, a language,
-    a category. Negatives from elsewhere are told apart by that alone, and teach nothing
-    about what to prefer inside. (Strata of a clustering of embeddings, as
-    `samplers.cluster_strata` makes them, give negatives that are near the positive.)
+    A user often chooses from one part of the catalogue: a market, a language, a
+    category. The model can tell negatives from elsewhere by their part alone, and
+    learns nothing from them about preferences inside it. (Strata of a clustering of
+    embeddings, as `samplers.cluster_strata` makes them, give negatives that are near
+    the positive.)
 
     Shared, `attach(dataset, n)` draws n items of every stratum that is among the
     positives of the element, for all rows of the stratum. The other rows must not see
@@ -65,7 +66,7 @@ class Stratified(Sampler):
     corpus.
 
     With `per_row=True` every row has draws of its own, `exclude` leaves out what it
-    knows, and a `Mixture` with other samplers says the mixture's log q.
+    knows, and a `Mixture` with other samplers gives the mixture's log q.
 
     Args:
       corpus: The items' features; see `Sampler`.

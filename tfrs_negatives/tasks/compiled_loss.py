@@ -26,7 +26,7 @@ def is_compiled(options: Options, batch: Batch) -> bool:
     several replicas, the plain one, which lists what it masks. The plain one too where
     XLA loses what is known to save much: repeats, which it scores one by one, and
     `mask_shared_positives`, which scatters into a matrix under XLA. Nor does it compile
-    what XLA would compile anew for many a batch, or what `check` refuses.
+    what XLA would compile again for many a batch, or what `check` refuses.
     Calls that are not traced into a function run as they are, as compiling takes longer
     than many of them.
     """

@@ -123,7 +123,7 @@ class Retrieval(keras.layers.Layer, Task):
       jit_compile: Whether XLA compiles the loss, in functions that TensorFlow traces
         such as `fit`'s: True, False, or "auto" where it is expected to be faster; not
         measured on a GPU. That is on one GPU, without `mask_shared_positives`,
-        `query_rows` and `candidate_rows`, whose savings XLA loses. It compiles anew for
+        `query_rows` and `candidate_rows`, whose savings XLA loses. It compiles once for
         each size of a batch: give `fit` batches of one size and a smaller last one.
         Whatever this says, a step that is compiled as a whole,
         `model.compile(jit_compile=True)`, is.
@@ -442,7 +442,7 @@ class Retrieval(keras.layers.Layer, Task):
           guide_query_embeddings: [B, d'], another model's, by which the
             `false_negative_filter` judges columns; `negative_embeddings` then stay.
             None: the towers' own scores judge all.
-          guide_candidate_embeddings: [C, d'], likewise.
+          guide_candidate_embeddings: [C, d'], of that model too.
           eval_candidate_ids: [B], ids by which corpus metrics find the true
             candidates. None: `candidate_ids`, as in TFRS, for metrics whose candidates
             have ids; scores are compared for others.

@@ -40,15 +40,15 @@ def blend(
 ) -> Suggestions:
     """Averages what several teachers suggest to each user.
 
-    1. Of each teacher a user's `number` highest scores above 0 count, of items that
-       the user has not had.
-    2. They are raised to the power `sharpness`, and divided by their sum: a teacher's
-       scores may be of any scale, and each teacher has one vote.
-    3. Votes are averaged, the `number` largest are kept, and divided by their sum.
+    1. Each teacher gives a user's `number` highest scores above 0, of items that the
+       user has not had.
+    2. They are raised to the power `sharpness`, and divided by their sum. So a
+       teacher's scores may have any scale, and each teacher has one vote.
+    3. Votes are averaged, and the `number` largest are kept and divided by their sum.
 
-    So a row's weights add to 1, or to 0 where no teacher knows of anything: targets of
-    a cross-entropy, as in distillation (Hinton et al., 2015; of rankings, Tang and
-    Wang, KDD 2018).
+    So the weights of a row add up to 1, or to 0 if no teacher has a suggestion. They
+    are targets of a cross-entropy, as in distillation (Hinton et al., 2015; of
+    rankings, Tang and Wang, KDD 2018).
 
     Memory: the result, and that of 4,096 users at a time.
 

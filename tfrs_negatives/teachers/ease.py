@@ -34,11 +34,11 @@ class EASE(FittedTeacher):
     that is new takes U operations for each user with whom it shares an item, and is
     less exact, by some 1e-4 where float32 has 1e-5 otherwise.
 
-    Memory: one float32 matrix, the square of users or items, whichever are fewer, in
-    which the inverse is formed in place; beside it some 100 MB a thread. Time: its side
-    cubed. Beyond `max_bytes` it is not for EASE^R: `ItemNeighbours` is sparse. SANSA
-    (Spišák et al., RecSys 2023) approximates P sparsely; what its package scores may be
-    a teacher as any function may.
+    Memory: one float32 matrix, the square of users or items, whichever are fewer, which
+    is inverted in place; and some 100 MB a thread. Time: the cube of its side. If the
+    matrix would exceed `max_bytes`, use `ItemNeighbours`, which is sparse. SANSA
+    (Spišák et al., RecSys 2023) approximates P by a sparse matrix; a function that
+    returns its scores can be a teacher too.
 
     Args:
       l2: Strength of the regularisation, above 0. It is chosen on held-out data; the

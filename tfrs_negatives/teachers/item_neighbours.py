@@ -30,14 +30,13 @@ class ItemNeighbours(FittedTeacher):
     With R the [U, I] weights of the histories, and D_u and D_i the sums of its rows and
     columns, an item's nearest are those whose columns of D_u^-1/2 R D_i^-1/2 have the
     highest products with its own, much as in the item graph of UltraGCN (Mao et al.,
-    CIKM 2021). Of each item the nearest are kept; which these are does not depend on
-    the number of threads, and of equal ones they are the first of the catalogue.
+    CIKM 2021). The nearest of each item are kept. They do not depend on the number of
+    threads; of equal ones the first of the catalogue are kept.
 
-    It scales to millions of items. Time: the sum over users of the square of how many
-    items they had, so leave out robots first. Memory: 8 bytes a neighbour of an item,
-    half of it once more while it is fitted, and then some 100 MB a thread too (more
-    where one item has more than 2 million co-occurrences). All co-counts at once are
-    never held.
+    It scales to millions of items. Time: the sum over users of the square of the number
+    of their items, so leave out robots first. Memory: 8 bytes for each neighbour of an
+    item; while it is fitted half as much again, and some 100 MB a thread (more if one
+    item has more than 2 million co-occurrences). It never holds all co-counts at once.
 
     Args:
       neighbours: How many of each item are kept.

@@ -28,10 +28,10 @@ _FARTHEST = 5.0
 class Date(Feature):
     """A time: how long ago it is, and its month, day of the week and hour.
 
-    The sum of vectors for the parts that the column says something by:
+    It is the sum of a vector for each part in use, by default those that vary:
 
-    * "age": the seconds, standardised, times a vector. How old an item is, or how late
-      an event, differs from that by a constant alone.
+    * "age": the seconds, standardised, times a vector. The age of an item, or the time
+      of an event, differs from it only by a constant.
     * "month", "weekday", "hour": an embedding of each of 12, 7 and 24, in UTC.
 
     A missing date (NaN) has an embedding of its own, zeros until it is trained.

@@ -24,8 +24,9 @@ _Self = TypeVar("_Self", bound="Feature")
 class Feature(keras.layers.Layer):
     """A Keras layer from the values of a column to vectors.
 
-    `adapt` learns from a column what the layer is to know: categories, means. That is
-    no weight but part of the configuration, so a layer from `get_config` has it.
+    `adapt` learns from a column what the layer needs to know, such as categories or
+    means. This is part of the configuration and not a weight, so a layer that is made
+    from `get_config` has it.
 
     Args:
       column: Name of the column that the layer reads.

@@ -18,12 +18,12 @@ _FARTHEST = 5.0
 class Numeric(Feature):
     """A number: standardised, or by the bucket that it falls into.
 
-    Standardised, it is (value - mean) / deviation, held within 5, times a vector. In
-    buckets, which have as many rows of the column each as can be, every bucket has an
-    embedding: for what does not rise or fall with the number, and for long tails.
+    Standardised, it is (value - mean) / deviation, clipped to 5, times a vector. In
+    buckets of about equally many rows, each bucket has an embedding. Use buckets for
+    effects that do not rise or fall with the number, and for long tails.
 
     A missing value (NaN) has an embedding of its own, zeros until it is trained. In
-    standardised columns it stands at the mean otherwise.
+    standardised columns its number is the mean.
 
     Args:
       column: Name of the column.

@@ -25,9 +25,9 @@ class Tower(keras.layers.Layer):
 
     The embedding is the sum of its features' vectors, as in LightFM (Kula, "Metadata
     Embeddings for User and Item Cold-start Recommendations", 2015). `hidden` layers
-    over all of them are added to it, for what no sum can say ("wide and deep", Cheng
-    et al., 2016). Its length is made 1, so scores are cosines: give the task a
-    `temperature`.
+    over all of them are added to it, for effects that no sum can express ("wide and
+    deep", Cheng et al., 2016). Its length is made 1, so scores are cosines: give the
+    task a `temperature`.
 
     Args:
       features: Layers of this folder, each with its column. A column may feed several

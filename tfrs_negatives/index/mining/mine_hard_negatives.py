@@ -59,13 +59,14 @@ def mine_hard_negatives(
 
     For each query, with the words of sentence-transformers' function of this name:
 
-    1. the index is searched, `range_max` plus the number of known positives deep;
-    2. with `score_function`, what was found is scored anew and put in that order;
+    1. the index returns `range_max` items and as many more as there are known
+       positives;
+    2. `score_function`, if there is one, scores these items again and sets their order;
     3. known positives are left out, and the best `range_max` of the rest are kept;
-    4. those scored above `max_score` or a margin are left out: likely positives;
-    5. the best `range_min` of what is left are skipped, so that ranks count neither
-       positives nor what a filter took;
-    6. of the others M are drawn without replacement, or the best M taken.
+    4. items above `max_score` or a margin are left out, as likely positives;
+    5. the best `range_min` of the rest are skipped, so ranks count neither positives
+       nor filtered items;
+    6. M of the others are drawn without replacement, or the best M are taken.
 
     From the query side, `queries` are query embeddings and `positives` the items that
     each query is known to like. From the item side, `queries` are the embeddings of
