@@ -26,9 +26,9 @@ def best_rows(
       Scores `[B, k]` float32, descending, and row numbers `[B, k]`. Equal scores come
       in any order.
     """
-    if counts is not None and 3 * np.count_nonzero(counts) < len(counts):
+    rows = None if counts is None else np.flatnonzero(counts)
+    if rows is not None and 3 * len(rows) < len(embeddings):
         # To copy few rows costs less than to score many.
-        rows = np.flatnonzero(counts)
         scores, places = best_rows(queries, embeddings[rows], k)
         return scores, rows[places]
     all_scores = np.empty([len(queries), k], np.float32)
@@ -37,10 +37,11 @@ def best_rows(
     for start in range(0, len(queries), step):
         block = slice(start, start + step)
         scores = queries[block] @ embeddings.T
-        if counts is not None:
-            scores[:, ~counts] = -np.inf
+        if rows is not None:
+            # Rather than -inf in the others: among many equals, selection is slow.
+            scores = scores[:, rows]
         all_scores[block], all_rows[block] = largest(scores, k)
-    return all_scores, all_rows
+    return all_scores, all_rows if rows is None else rows[all_rows]
 
 
 def largest(scores: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ replaced.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import os
 import re
@@ -177,7 +178,8 @@ def logs_after(folder: str, manifest: LiveManifest) -> list[tuple[int, str]]:
     found = [log for log in logs_in(folder) if log[0] > manifest.sequence]
     first = manifest.sequence + 1
     if not found or found[0][0] != first:
-        raise FileNotFoundError(os.path.join(folder, log_name(first)))
+        path = os.path.join(folder, log_name(first))
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     return found
 
 
