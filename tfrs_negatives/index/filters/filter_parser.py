@@ -57,10 +57,10 @@ def parsed(where: str) -> Expression:
     Raises:
       ValueError: It is no filter, too long or too deep, or compares too often.
     """
-    return _Parser(where).whole()
+    return _FilterParser(where).whole()
 
 
-class _Parser:
+class _FilterParser:
     """Reads the tokens of one filter from left to right."""
 
     def __init__(self, where: str) -> None:
