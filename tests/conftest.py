@@ -41,6 +41,8 @@ def pytest_collection_modifyitems(config, items):
 FREE_OF_KERAS = (
     "audit",
     "data",
+    "index/filters",
+    "index/live",
     "index/mining",
     "index/test_export_folder.py",
     "index/test_identifiers.py",

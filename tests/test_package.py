@@ -43,6 +43,8 @@ def test_public_names():
         ],
         "index": [
             "BruteForce",
+            "LiveAnswer",
+            "LiveIndex",
             "RankedPairs",
             "ScaNN",
             "export_retrieval",

@@ -108,6 +108,10 @@ def index(folder):
     }
 
 
+def live_index(folder):
+    return {}  # The page is a program.
+
+
 def metrics(folder):
     names = {name: tf.constant(values) for name, values in DRAWN.items()}
     lists = tf.RaggedTensor.from_row_lengths(DRAWN["item"], [1] * ROWS)
@@ -327,6 +331,7 @@ SETUPS = {
     "docs/distribution.md": distribution,
     "docs/evaluation.md": evaluation,
     "docs/retrieval_index.md": index,
+    "docs/live_index.md": live_index,
     "docs/metrics.md": metrics,
     "docs/migrate_from_keras_rs.md": migrate_from_keras_rs,
     "docs/migrate_from_tfrs.md": migrate_from_tfrs,
@@ -354,6 +359,11 @@ def _check_evaluation(names):
 def _check_index(names):
     assert names["answer"]["ids"].shape == [2, 10]
     assert b"item 3" not in names["answer"]["ids"].numpy()[1]
+
+
+def _check_live_index(names):
+    assert names["answer"].ids.tolist() == [["sofa", "lamp"]]
+    assert len(names["index"]) == 3
 
 
 def _check_metrics(names):
@@ -450,6 +460,7 @@ CHECKS = {
     "docs/distribution.md": _check_distribution,
     "docs/evaluation.md": _check_evaluation,
     "docs/retrieval_index.md": _check_index,
+    "docs/live_index.md": _check_live_index,
     "docs/metrics.md": _check_metrics,
     "docs/migrate_from_keras_rs.md": _check_migrate_from_keras_rs,
     "docs/migrate_from_tfrs.md": _check_migrate_from_tfrs,
