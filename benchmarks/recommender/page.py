@@ -3,9 +3,7 @@
 python -m benchmarks.recommender.page
 """
 
-import pathlib
-
-from benchmarks.common import csv_rows
+from benchmarks.common import command_line, csv_rows
 from benchmarks.common.markdown import markdown, mean_and_deviation
 from benchmarks.recommender.run import ALS, ROWS
 from tfrs_negatives.cli import row_names
@@ -20,8 +18,9 @@ COLUMNS = {
 }
 
 
-def main(path=ROWS):
-    rows = csv_rows.read(pathlib.Path(path))
+def main():
+    command_line.parse(command_line.parser(__doc__, quick=False))
+    rows = csv_rows.read(ROWS)
     for name in dict.fromkeys(row["set"] for row in rows):
         print(f"\n{name}\n\n{table([row for row in rows if row['set'] == name])}")
 

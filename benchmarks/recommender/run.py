@@ -87,7 +87,7 @@ def trained(name, seed, others=()):
 
 def als(name, seed):
     """The figures of ALS, which is given a process of its own."""
-    words = [sys.executable, "-m", "benchmarks.recommender.als", name, str(seed)]
+    words = [sys.executable, "-m", "benchmarks.recommender.als_worker", name, str(seed)]
     done = subprocess.run(words, check=True, cwd=PROJECT, stdout=subprocess.PIPE)
     return json.loads(done.stdout.splitlines()[-1])
 

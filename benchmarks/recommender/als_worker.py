@@ -1,6 +1,6 @@
 """Implicit ALS on the split of `tfrs-negatives train`: prints its figures.
 
-python -m benchmarks.recommender.als SET SEED
+python -m benchmarks.recommender.als_worker SET SEED
 """
 
 import json
