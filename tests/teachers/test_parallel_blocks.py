@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -51,6 +52,7 @@ def test_an_error_ends_the_rest():
         done.append(block.start)
         if block.start == 0:
             raise ValueError("no")
+        time.sleep(0.01)  # All would take ten seconds.
 
     blocks = parallel_blocks.even_blocks(1000, 1)
     with pytest.raises(ValueError, match="no"):
