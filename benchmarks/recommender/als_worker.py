@@ -15,6 +15,7 @@ import scipy.sparse
 import threadpoolctl
 
 from benchmarks.recommender import sets
+from tfrs_negatives.cli import comparison
 from tfrs_negatives.cli.train_command import settings_of
 from tfrs_negatives.recommender import Recommender, held_out_figures
 
@@ -61,7 +62,7 @@ def fit(parts, setting, seed):
         parts.held_out,
         training.item_counts,
     )
-    return {**found, "training seconds": seconds}
+    return {**found, comparison.SECONDS: seconds}
 
 
 if __name__ == "__main__":

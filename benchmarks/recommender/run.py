@@ -18,6 +18,7 @@ from benchmarks.common import command_line, csv_rows
 from benchmarks.common.provenance import FIELDS as WHERE
 from benchmarks.common.provenance import PROJECT, provenance
 from benchmarks.recommender import sets
+from tfrs_negatives.cli import comparison
 
 ROWS = pathlib.Path(__file__).with_name("results.csv")
 MEASURES = {
@@ -29,7 +30,7 @@ MEASURES = {
     "head recall@50": "head_recall_50",
     "tail recall@50": "tail_recall_50",
     "coverage@10": "coverage_10",
-    "training seconds": "training_seconds",
+    comparison.SECONDS: "training_seconds",
 }
 PACKAGES = "tensorflow", "tensorflow-recommenders", "numpy", "scipy", "implicit"
 FIELDS = ["set", "model", "seed", *MEASURES.values(), *WHERE]
