@@ -1,6 +1,8 @@
-"""Implicit ALS on the split of `tfrs-negatives train`: prints its figures.
+"""Implicit ALS on the split of `tfrs-negatives train`.
 
-python -m benchmarks.recommender.als_worker SET SEED
+    python -m benchmarks.recommender.als_worker SET SEED ...
+
+Prints its figures, a line of JSON for each seed.
 """
 
 import json
@@ -10,12 +12,10 @@ import tempfile
 import time
 
 import implicit.als
-import numpy as np
-import scipy.sparse
 import threadpoolctl
 
 from benchmarks.recommender import sets
-from tfrs_negatives.cli import comparison
+from tfrs_negatives.cli import baselines, comparison
 from tfrs_negatives.cli.train_command import settings_of
 from tfrs_negatives.recommender import Recommender, held_out_figures
 
@@ -29,7 +29,7 @@ GRID = [
 
 
 def main():
-    name, seed = sys.argv[1], int(sys.argv[2])
+    name, seeds = sys.argv[1], map(int, sys.argv[2:])
     with tempfile.TemporaryDirectory(prefix="als.") as folder:
         folder = pathlib.Path(folder)
         source = sets.source(name, folder)
@@ -37,17 +37,14 @@ def main():
         inner = ours.split(source, folder, validation=True)
         best = max(GRID, key=lambda setting: fit(inner, setting, 0)["recall@50"])
         print(name, best, file=sys.stderr)
-        print(json.dumps(fit(ours.split(source, folder), best, seed)))
+        parts = ours.split(source, folder)
+        for seed in seeds:
+            print(json.dumps(fit(parts, best, seed)))
 
 
 def fit(parts, setting, seed):
     """The figures of the held-out pairs, with the seconds that fitting took."""
-    training = parts.training
-    rows = training.rows.of_users(np.ones(len(training.user_ids), bool))
-    shape = len(training.user_ids), len(training.item_ids)
-    ones = np.ones(len(rows), np.float32)
-    matrix = scipy.sparse.csr_matrix((ones, (rows["user"], rows["item"])), shape)
-    matrix.data[:] = 1
+    matrix = baselines.training_histories(parts).matrix
     start = time.perf_counter()
     # The library has threads of its own.
     with threadpoolctl.threadpool_limits(1, "blas"):
@@ -60,7 +57,7 @@ def fit(parts, setting, seed):
         model.user_factors[parts.held_out.users],
         model.item_factors,
         parts.held_out,
-        training.item_counts,
+        parts.training.item_counts,
     )
     return {**found, comparison.SECONDS: seconds}
 

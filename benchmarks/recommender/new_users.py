@@ -61,9 +61,7 @@ def measured(table, folder, seed, options):
     drawn = np.random.default_rng(seed).permutation(users)[: int(SHARE * len(users))]
     stays = ~np.isin(table.user, drawn)
     columns = {role: role for role in ROLES}
-    knows, does_not = (
-        Recommender(seed=seed, **options) for _ in ("trained on", "never seen")
-    )
+    knows, does_not = (Recommender(seed=seed, **options) for _ in range(2))
     parts = knows.split(Source(table=table), folder)
     knows.evaluate(parts)
     rest = {role: getattr(table, role)[stays] for role in ROLES}

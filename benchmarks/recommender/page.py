@@ -1,6 +1,8 @@
-"""Prints the tables of `docs/recommender.md` from the rows of `results.csv`.
+"""Prints the tables of `docs/recommender.md`.
 
-python -m benchmarks.recommender.page
+    python -m benchmarks.recommender.page
+
+They are made from the rows of `results.csv`.
 """
 
 from benchmarks.common import command_line, csv_rows

@@ -65,9 +65,10 @@ def main():
                 found = trained(name, seed, arguments.train_arguments.split())
                 for model, figures in found.items():
                     keep(name, model, seed, figures)
-        if not arguments.without_als and (name, ALS, "0") not in done:
-            for seed in arguments.seeds:
-                keep(name, ALS, seed, als(name, seed))
+        lacking = [s for s in arguments.seeds if (name, ALS, str(s)) not in done]
+        if lacking and not arguments.without_als:
+            for seed, figures in zip(lacking, als(name, lacking), strict=True):
+                keep(name, ALS, seed, figures)
 
 
 def trained(name, seed, others=()):
@@ -86,11 +87,12 @@ def trained(name, seed, others=()):
     }
 
 
-def als(name, seed):
-    """The figures of ALS, which is given a process of its own."""
-    words = [sys.executable, "-m", "benchmarks.recommender.als_worker", name, str(seed)]
+def als(name, seeds):
+    """The figures of ALS for each seed, from a process of its own."""
+    words = [sys.executable, "-m", "benchmarks.recommender.als_worker", name]
+    words += map(str, seeds)
     done = subprocess.run(words, check=True, cwd=PROJECT, stdout=subprocess.PIPE)
-    return json.loads(done.stdout.splitlines()[-1])
+    return [json.loads(line) for line in done.stdout.splitlines()[-len(seeds) :]]
 
 
 def _rounded(value):

@@ -72,6 +72,7 @@ def test_version(capsys):
         (["train", "--seeds"], "--seeds"),
         (["train", "--data", "a.csv", "--tfds", "b"], "one source"),
         (["train", "--data-dir", "a"], "--data-dir belongs to --tfds"),
+        (["train", "--unknown-share", "1.5"], "from 0 to below 1, received '1.5'"),
         (["train", "--held-out", "a.csv"], "--held-out belongs to --data"),
         (["train", "--verbose", "3"], "--verbose"),
         (["train", "--epoch", "3"], "--epoch"),  # No abbreviations.

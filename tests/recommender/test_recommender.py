@@ -249,12 +249,20 @@ def test_the_temperature_goes_by_the_number_of_rows():
     assert Settings(temperature=0.3).chosen(10**9).temperature == 0.3
 
 
+def test_what_is_left_to_the_table_stays_so(fitted):
+    """Another table, fitted later, chooses anew."""
+    assert fitted.settings.temperature is None
+    assert fitted.towers.temperature == 0.15
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
         ({"query": "basket"}, "query"),
         ({"query": "history", "history": 0}, "needs a history"),
         ({"epochs": 0}, "epochs"),
+        ({"unknown_share": 1.0}, "unknown_share"),
+        ({"unknown_share": -0.1}, "unknown_share"),
         ({"optimizer": "sgd"}, "optimizer"),
         ({"width": 3}, "width"),
         ({"settings": Settings(), "dim": 3}, "both"),

@@ -154,7 +154,7 @@ def _add_train(commands: Any) -> None:
     )
     add(
         "--unknown-share",
-        type=_number(float, 0, "a number from 0 to 1", most=1),
+        type=_number(float, 0, "a number from 0 to below 1", most=1),
         metavar="SHARE",
         help="rows that are trained as those of a user that is not known",
     )

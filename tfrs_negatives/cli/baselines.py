@@ -64,7 +64,7 @@ def figures(name: str, split: Split, progress: bool) -> dict[str, float | None] 
     teacher: teachers.ItemNeighbours | teachers.EASE = teachers.ItemNeighbours()
     if name == row_names.EASE:
         teacher = teachers.EASE(_EASE_L2)
-    histories = _histories(split)
+    histories = training_histories(split)
     start = time.perf_counter()
     teacher.fit(histories, progress=progress)
     seconds = time.perf_counter() - start
@@ -107,7 +107,7 @@ def ranks_in_lists(
     return ranks
 
 
-def _histories(split: Split) -> teachers.Histories:
+def training_histories(split: Split) -> teachers.Histories:
     """The training rows as a matrix of ones; ids are positions."""
     import scipy.sparse
 

@@ -35,7 +35,7 @@ class Recommender:
       **options: Fields of `Settings`, in the place of `settings`.
 
     Attributes:
-      settings, seed: As given; after training, with what was chosen by the table.
+      settings, seed: As given.
       figures: What `evaluate` found: a dict of measures; None before.
       epochs: For how many epochs the model is trained, which early stopping chose; None
         before.
@@ -156,9 +156,12 @@ class Recommender:
         Raises:
           FloatingPointError: Training has diverged.
         """
-        self.settings = self.settings.chosen(len(parts.training.rows))
         fitted = self._train(
-            parts.fitted, features, validation=parts.validation, verbose=verbose
+            parts,
+            parts.fitted,
+            features,
+            validation=parts.validation,
+            verbose=verbose,
         )
         self.fitted, self.epochs = fitted, fitted.epochs
         assert self.towers is not None
@@ -175,8 +178,7 @@ class Recommender:
         self, parts: Split, features: FeatureTables | None = None, verbose: int = 0
     ) -> None:
         """Trains a new model on all rows, for as long as `evaluate` found best."""
-        self.settings = self.settings.chosen(len(parts.training.rows))
-        self._train(parts.whole, features, epochs=self.epochs, verbose=verbose)
+        self._train(parts, parts.whole, features, epochs=self.epochs, verbose=verbose)
 
     def recommend(
         self,
@@ -244,28 +246,29 @@ class Recommender:
 
     def _train(
         self,
+        parts: Split,
         training: TrainingSet,
         features: FeatureTables | None,
         *,
         verbose: int,
         **options: Any,
     ) -> fitting.Fitted:
+        # The same for both models, whichever rows they are trained on.
+        settings = self.settings.chosen(len(parts.training.rows))
         self.model = None  # The tables of two models need not be there at once.
-        self.towers = Towers(
-            training, features or FeatureTables(), self.settings, self.seed
-        )
-        self.model = recipe.build(training, self.towers, self.settings)
+        self.towers = Towers(training, features or FeatureTables(), settings, self.seed)
+        self.model = recipe.build(training, self.towers, settings)
         return fitting.fit(
             self.model,
             training,
             self.towers,
-            self.settings,
+            settings,
             self.seed,
             prepared=functools.partial(
                 recipe.with_inputs,
                 training=training,
                 towers=self.towers,
-                settings=self.settings,
+                settings=settings,
                 seed=self.seed,
             ),
             verbose=verbose,

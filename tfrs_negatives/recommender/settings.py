@@ -97,6 +97,11 @@ class Settings:
     def __post_init__(self) -> None:
         for name in ("dim", "epochs", "batch_size"):
             _checks.check_at_least(name, getattr(self, name), 1)
+        if not 0 <= self.unknown_share < 1:
+            raise ValueError(
+                f"`unknown_share` must be in [0, 1), received {self.unknown_share!r}: "
+                "at 1 no row would train its user. Lower it."
+            )
         _checks.check_choice("query", self.query, (USER, HISTORY))
         _checks.check_choice("optimizer", self.optimizer, (AUTO, ADAM, LAZY_ADAM))
         if self.query == HISTORY and self.history == 0:
