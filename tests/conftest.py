@@ -22,6 +22,11 @@ def pytest_configure():
     tf.config.set_logical_device_configuration(device, four)
 
 
+def pytest_make_parametrize_id(val, argname):
+    """Bytes are named by their argument: two processes may draw or pack other bytes."""
+    return argname if isinstance(val, bytes) else None
+
+
 def pytest_collection_modifyitems(config, items):
     from tfrs_negatives._keras import IS_KERAS_3
 
