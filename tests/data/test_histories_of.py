@@ -141,3 +141,24 @@ def test_tables_that_do_not_fit(changed, options, message):
     with pytest.raises(ValueError, match=message) as error:
         histories_of(table, **options)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("length", [1, 4, 1000])
+def test_rows_above_of_the_same_time_may_be_seen(length):
+    table = random_table()
+    times = table["time"]
+    # Times by which no two rows are equal, and the order is that of the table.
+    apart = {**table, "time": times * len(times) + np.arange(len(times))}
+    histories = histories_of(table, length, ties="above")
+    rows = range(len(histories))
+    found = histories.before(rows).to_list()
+    assert found == [before(apart, row, length) for row in rows]
+    assert found != histories_of(table, length).before(rows).to_list()
+    users = np.unique(table["user"])
+    latest = histories_of(table, length).latest(users)
+    assert histories.latest(users).to_list() == latest.to_list()
+
+
+def test_unknown_ties_are_refused():
+    with pytest.raises(ValueError, match="`ties` must be .*received 'below'"):
+        histories_of(random_table(), ties="below")

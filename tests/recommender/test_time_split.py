@@ -341,10 +341,15 @@ def test_users_of_one_row_leave_no_validation(tmp_path):
     assert parts.validation is None
 
 
+@pytest.mark.parametrize("ties", [None, "above", "unseen"])
 @pytest.mark.parametrize("part", ["fitted", "training", "whole"])
-def test_histories_see_what_came_before_alone(in_windows, part, tmp_path):
+def test_histories_see_what_came_before_alone(in_windows, part, ties, tmp_path):
     data = random_table(14)
-    parts = split_of(data, tmp_path, history=6)
+    parts = split_of(data, tmp_path, history=6, ties=ties)
+
+    def moment(row):
+        return (data.time[row], 0 if ties == "unseen" else row)
+
     training = getattr(parts, part)
     rows = rows_of(training)
     histories = training.histories
@@ -354,7 +359,7 @@ def test_histories_see_what_came_before_alone(in_windows, part, tmp_path):
         earlier = [
             (data.time[r], r, item)
             for r, other, item in rows
-            if other == user and data.time[r] < data.time[row]
+            if other == user and moment(r) < moment(row)
         ]
         wanted = [item for _, _, item in sorted(earlier)][-6:]
         assert training.item_ids[items].tolist() == wanted
@@ -363,6 +368,19 @@ def test_histories_see_what_came_before_alone(in_windows, part, tmp_path):
         items = histories.latest([place]).to_list()[0]
         wanted = [item for _, _, item in sorted(of_user)][-6:]
         assert training.item_ids[items].tolist() == wanted
+
+
+def test_rows_of_one_time_that_are_sorted_by_item_are_unseen(in_windows, tmp_path):
+    data = random_table(17)
+    order = np.lexsort([data.item, data.time, data.user])
+    columns = ("user", "item", "time", "request", "title")
+    by_item = table(**{name: getattr(data, name)[order] for name in columns})
+    for part in ("fitted", "training", "whole"):
+        found = getattr(split_of(data, tmp_path), part).histories
+        assert found.ties == "above"
+        assert getattr(split_of(by_item, tmp_path), part).histories.ties == "unseen"
+    asked = split_of(by_item, tmp_path, ties="above")
+    assert asked.whole.histories.ties == "above"
 
 
 def test_tables_without_times_have_no_histories_unless_asked(tmp_path):

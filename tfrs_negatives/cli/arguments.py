@@ -142,6 +142,12 @@ def _add_train(commands: Any) -> None:
         "are times, of up to 20 million rows)",
     )
     add(
+        "--ties",
+        choices=("above", "unseen"),
+        help="what a row's history has of the user's rows of the same time: those "
+        "above it in the table, or nothing (else: above, unless sorted by item)",
+    )
+    add(
         "--repeats",
         action=argparse.BooleanOptionalAction,
         help="whether to train on rows of items that the user had before",
@@ -253,6 +259,7 @@ def _add_train(commands: Any) -> None:
         epochs=10,
         patience=3,
         history=None,
+        ties=None,
         query="user",
         unknown_share=0.0,
         repeats=False,

@@ -221,9 +221,11 @@ def _check_environment() -> None:
 def _facts(parts: Split) -> dict[str, Any]:
     """What was loaded and how it was split, for people."""
     table, held_out, training = parts.table, parts.held_out, parts.training
-    new = {}
+    new: dict[str, Any] = {}
     if table.first_held_out is not None:
         new["held-out users never in training"] = parts.num_new_users
+    if training.histories is not None and table.times is not None:
+        new["in a history, rows of its time"] = training.histories.ties
     return {
         "data": table.source,
         "interactions": table.num_rows,

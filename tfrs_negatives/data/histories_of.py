@@ -11,6 +11,9 @@ from tfrs_negatives._id_columns import column_of, id_column
 from tfrs_negatives.samplers.item_corpus import IdLookup
 from tfrs_negatives.types import TableLike, TensorLike
 
+#: What a row sees of a user's other rows of the same time.
+UNSEEN, ABOVE = TIES = "unseen", "above"
+
 
 def histories_of(
     table: TableLike,
@@ -19,12 +22,12 @@ def histories_of(
     user: str = "user",
     item: str = "item",
     time: str | None = "time",
+    ties: str = UNSEEN,
 ) -> UserHistories:
     """Finds the last items of a user before each row, and after all of them.
 
-    A row sees only items from strictly before it. Rows of a user at the same time, such
-    as those of one basket, do not see each other, whatever their order. An item that
-    occurred several times is listed several times.
+    A row sees only items from before it. An item that occurred several times is listed
+    several times.
 
     Time and memory are those of sorting the table. The result takes 8 bytes a row for
     items (strings: their text), and 16 for the place of each row's history.
@@ -37,13 +40,17 @@ def histories_of(
       time: Name of the column of times, numbers or dates. None: rows are in order of
         time, and each sees those above it. So it is too with `data.Interactions`
         without times.
+      ties: What a row sees of a user's other rows of the same time, such as those of
+        one basket. "unseen": nothing. "above": those above it in the table, if that is
+        the order in which they came. Where rows of one time are sorted by anything
+        else, such as the item, "above" teaches a model that order and nothing else.
 
     Returns:
       `UserHistories`.
 
     Raises:
       ValueError: A column that is not there, missing ids or times, times that are no
-        numbers or dates, no rows, columns of different lengths.
+        numbers or dates, no rows, columns of different lengths, unknown `ties`.
 
     Example:
       >>> table = {
@@ -56,8 +63,11 @@ def histories_of(
       <tf.RaggedTensor [[], [3], [3], []]>
       >>> histories.latest(["ann", "eve"])
       <tf.RaggedTensor [[3, 4, 5], []]>
+      >>> tn.data.histories_of(table, ties="above").before(range(4))
+      <tf.RaggedTensor [[], [3], [3, 4], []]>
     """
     _checks.check_at_least("length", length, 1)
+    _checks.check_choice("ties", ties, TIES)
     users = id_column(user, column_of(table, user))
     items = id_column(item, column_of(table, item))
     times = np.arange(len(users)) if time is None else _times(table, time)
@@ -69,8 +79,10 @@ def histories_of(
         )
     distinct, numbers = np.unique(users, return_inverse=True)
     order = np.lexsort([times, numbers])
+    # In order of time, and then of the table, no two rows are equal.
+    sorted_times = np.arange(len(order)) if ties == ABOVE else times[order]
     return UserHistories(
-        distinct, numbers[order], items[order], times[order], order, length
+        distinct, numbers[order], items[order], sorted_times, order, length
     )
 
 

@@ -21,9 +21,10 @@ class RowHistories:
       time: [n], sortable.
       length: How many items a history has at the most.
       num_rows: How many rows the table has.
+      ties: What a row sees of rows of the same time: see `data.histories_of`.
 
     Attributes:
-      length: As given.
+      length, ties: As given.
     """
 
     def __init__(
@@ -34,13 +35,16 @@ class RowHistories:
         time: np.ndarray,
         length: int,
         num_rows: int,
+        ties: str,
     ) -> None:
-        self.length = length
+        self.length, self.ties = length, ties
         # Ties of time stay in the order of the table.
         order = np.argsort(row)
         columns = {"user": user, "item": item, "time": time}
         self._histories = histories_of(
-            {name: column[order] for name, column in columns.items()}, length
+            {name: column[order] for name, column in columns.items()},
+            length,
+            ties=ties,
         )
         self._place = np.full(num_rows, -1, np.int32)
         self._place[row[order]] = np.arange(len(row), dtype=np.int32)
@@ -81,16 +85,18 @@ class HistoryRows:
         columns = window.row, window.user, window.item, window.time
         self._columns.append(columns)
 
-    def finish(self, positions: np.ndarray, num_rows: int) -> RowHistories:
+    def finish(self, positions: np.ndarray, num_rows: int, ties: str) -> RowHistories:
         """The histories.
 
         Args:
           positions: [M] of the items that were added.
           num_rows: How many rows the table has.
+          ties: What a row sees of rows of the same time: see `data.histories_of`.
         """
         row, user, item, time = map(np.concatenate, zip(*self._columns, strict=True))
         self._columns = []
-        return RowHistories(row, user, positions[item], time, self._length, num_rows)
+        columns = row, user, positions[item], time
+        return RowHistories(*columns, self._length, num_rows, ties)
 
 
 def with_ids(positions: tf.RaggedTensor, ids: tf.Tensor) -> tf.RaggedTensor:

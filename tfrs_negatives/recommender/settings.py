@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from tfrs_negatives import _checks
+from tfrs_negatives.data.histories_of import TIES
 from tfrs_negatives.recommender.optimizer_choice import ADAM, AUTO, LAZY_ADAM
 
 # Temperatures of tables of many training rows, and of fewer. On validation splits 0.15
@@ -27,6 +28,9 @@ class Settings:
         them.
       history: How many of a user's last items are part of a query; 0: none. None: 50
         where the table has times and up to 20 million rows.
+      ties: What a row's history has of the user's other rows of the same time, such as
+        those of one basket: "above": those above it in the table; "unseen": nothing.
+        None: "above", unless these rows are sorted by item.
       query: "user": a query is the user's id, features and history. "history": it is
         features and history, as for sessions and for users who come and go.
       unknown_share: Share of a batch's rows that are trained as those of a user that is
@@ -61,6 +65,7 @@ class Settings:
     user_features: tuple[str, ...] = ()
     item_features: tuple[str, ...] = ()
     history: int | None = None
+    ties: str | None = None
     query: str = USER
     unknown_share: float = 0.0
     repeats: bool = False
@@ -90,6 +95,7 @@ class Settings:
         """What `time_split.split` takes of them."""
         return {
             "history": self.history,
+            "ties": self.ties,
             "repeats": self.repeats,
             "stops_early": self.patience is not None,
         }
@@ -102,6 +108,8 @@ class Settings:
                 f"`unknown_share` must be in [0, 1), received {self.unknown_share!r}: "
                 "at 1 no row would train its user. Lower it."
             )
+        if self.ties is not None:
+            _checks.check_choice("ties", self.ties, TIES)
         _checks.check_choice("query", self.query, (USER, HISTORY))
         _checks.check_choice("optimizer", self.optimizer, (AUTO, ADAM, LAZY_ADAM))
         if self.query == HISTORY and self.history == 0:

@@ -17,6 +17,7 @@ from tfrs_negatives.recommender.interaction_rows import (
     Window,
     read_rows,
 )
+from tfrs_negatives.recommender.tie_order import TieOrder
 from tfrs_negatives.recommender.training_set import TrainingSet, TrainingSetBuilder
 from tfrs_negatives.types import PathLike
 
@@ -72,6 +73,7 @@ def split(
     *,
     held_out: TableParts | None = None,
     history: int | None = None,
+    ties: str | None = None,
     repeats: bool = True,
     stops_early: bool = True,
     validation: bool = False,
@@ -95,6 +97,8 @@ def split(
         fifth of each user's rows, in time.
       history: How many items a history has at the most; 0: there are none. None: 50
         for a table with times, of up to 20 million rows; else 0.
+      ties: What a row's history has of rows of the same time: see `data.histories_of`.
+        None: "above", unless these rows are sorted by item.
       repeats: Whether a user's later rows of an item are trained on too. They are part
         of histories and counts either way.
       stops_early: Whether to put rows aside for early stopping: the last fifth of the
@@ -130,7 +134,7 @@ def split(
     measured = HeldOutPairs(num_items, most)
     stopping = HeldOutPairs(num_items, _VALIDATION_USERS)
     is_stopping = _drawn_users(num_users, table.num_rows)
-    num_new_users = 0
+    num_new_users, tie_order = 0, TieOrder()
     for window in table.windows():
         is_held_out = _are_held_out(window, table)
         if validation:
@@ -139,6 +143,7 @@ def split(
         train = window.take(~is_held_out)
         whole.add(window)
         training.add(train)
+        tie_order.add(train)
         is_new = ~np.isin(window.user, train.user)
         num_new_users += len(np.unique(window.user[is_new]))
         measured.add(train, window.take(is_held_out & ~is_new))
@@ -162,7 +167,8 @@ def split(
             "more interactions for each user."
         )
     positions = training.positions()
-    trained = training.finish()
+    ties = ties or tie_order.ties
+    trained = training.finish(ties)
     has_validation = stopping.num_pairs > 0
     return Split(
         table=table,
@@ -172,7 +178,7 @@ def split(
         fitted=(
             # Popularity and titles are the training set's, which it stands for.
             dataclasses.replace(
-                fitted.finish(positions),
+                fitted.finish(ties, positions),
                 item_counts=trained.item_counts,
                 titles=trained.titles,
             )
@@ -180,7 +186,7 @@ def split(
             else trained
         ),
         validation=stopping.finish(positions) if has_validation else None,
-        whole=whole.finish(),
+        whole=whole.finish(ties),
     )
 
 

@@ -95,10 +95,12 @@ class TrainingSetBuilder:
         has_rows = self.item_counts > 0
         return np.where(has_rows, np.cumsum(has_rows) - 1, -1)
 
-    def finish(self, positions: np.ndarray | None = None) -> TrainingSet:
+    def finish(self, ties: str, positions: np.ndarray | None = None) -> TrainingSet:
         """The training set.
 
         Args:
+          ties: What a row's history has of rows of the same time: see
+            `data.histories_of`.
           positions: [M] of another one's catalogue, which has all items here. None:
             its own.
         """
@@ -112,7 +114,7 @@ class TrainingSetBuilder:
             titles = table.titles.ids[self._titles.found[there]]
         histories = None
         if self._histories is not None:
-            histories = self._histories.finish(positions, table.num_rows)
+            histories = self._histories.finish(positions, table.num_rows, ties)
         return TrainingSet(
             user_ids=table.users.ids,
             item_ids=table.items.ids[there],
