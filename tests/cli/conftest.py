@@ -1,6 +1,7 @@
 """A small table, and one trained output that several tests look at."""
 
 import contextlib
+import fcntl
 import io
 import os
 
@@ -41,11 +42,26 @@ def make_csv():
 def trained(keras_2, tmp_path_factory, make_csv):
     """Folder of a training with two seeds on string ids, and what it printed.
 
-    What was written to the process's standard error is in `stderr.txt` beside it.
+    Not to be changed: processes of one run share it. What was written to the standard
+    error of the one that trained is in `stderr.txt` beside it.
     """
+    shared = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent  # Each worker has a folder in it.
+    folder = shared / "trained"
+    with open(shared / "trained.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # Until it is closed.
+        if not (folder / "stdout.txt").exists():
+            folder.mkdir(exist_ok=True)  # One that failed may have left it.
+            # Written last: it says that all the rest is there.
+            (folder / "stdout.txt").write_text(_train(folder, make_csv))
+    return folder / "out", (folder / "stdout.txt").read_text()
+
+
+def _train(folder, make_csv):
+    """What the training prints."""
     from tfrs_negatives.cli import main
 
-    folder = tmp_path_factory.mktemp("trained")
     data = make_csv(folder / "table.csv", strings=True)
     printed = io.StringIO()
     terminal = os.dup(2)
@@ -61,4 +77,4 @@ def trained(keras_2, tmp_path_factory, make_csv):
             os.dup2(terminal, 2)
             os.close(terminal)
     assert code == 0
-    return folder / "out", printed.getvalue()
+    return printed.getvalue()
