@@ -91,6 +91,7 @@ def test_keras_3_is_told_of_collectives():
         strategy.run(lambda: distribute.gather(tf.zeros([2])))
 
 
+@pytest.mark.slow(reason="starts servers in a process; a fast test has the error")
 def test_workers_of_parameter_servers_have_no_negatives_in_common(keras_2):
     """In a process of its own, since it starts servers."""
     code = """
@@ -117,6 +118,16 @@ with strategy.scope():
         timeout=120,
     )
     assert "expected `global_negatives=False`" in result.stdout, result.stderr
+
+
+def test_parameter_servers_are_refused(monkeypatch):
+    class Servers(tf.distribute.ParameterServerStrategy):
+        def __init__(self):
+            """Starts none."""
+
+    monkeypatch.setattr(tf.distribute, "get_strategy", Servers)
+    with pytest.raises(ValueError, match="expected `global_negatives=False`"):
+        distribute.check_in_step()
 
 
 def test_places_and_totals(four_replicas):

@@ -49,6 +49,7 @@ def test_data_service():
     assert "Trained on rows from grpc://" in printed
 
 
+@pytest.mark.slow(reason="starts the servers of an example")
 def test_data_service_gives_every_row_once(monkeypatch):
     """From two workers, epoch after epoch, and no draws come twice."""
     monkeypatch.syspath_prepend(ROOT / "examples")

@@ -177,6 +177,7 @@ def test_keras_3_never_imports_tfrs():
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.slow(reason="test_without_the_extra says it of the command")
 def test_serving_needs_its_extra_only_when_used():
     code = (
         "import sys\n"

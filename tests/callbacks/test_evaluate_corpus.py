@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from grids import only_under, some_of
+from grids import some_of
 
 from tfrs_negatives._keras import keras
 from tfrs_negatives.callbacks import EvaluateCorpus
@@ -129,7 +129,7 @@ def test_later_callbacks_read_them():
     assert history["val_corpus/recall@10"] == read and len(read) == 2
 
 
-@only_under(keras_3=False, reason="the same callback under Keras 2")
+@pytest.mark.slow(reason="the metric on two replicas is fast")
 def test_on_two_replicas(two_replicas):
     with two_replicas.scope():
         model = TwoTower()

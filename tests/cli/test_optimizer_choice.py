@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from grids import some_of
 
 from tfrs_negatives.cli import main
 from tfrs_negatives.recommender import optimizer_choice
@@ -41,11 +42,13 @@ def test_wrong_names_are_told(capsys):
 
 
 @pytest.mark.parametrize(
-    "large",
-    [pytest.param(False, marks=pytest.mark.slow(reason="trains three models")), True],
+    "large, num_models",
+    some_of(
+        [(True, 1), (False, 3), (True, 3)], [(True, 1)], reason="trains three models"
+    ),
 )
 def test_train_takes_it_and_says_so(
-    keras_2, tmp_path, make_csv, monkeypatch, capsys, large
+    keras_2, tmp_path, make_csv, monkeypatch, capsys, large, num_models
 ):
     from tfrs_negatives.optimizers import LazyAdam
     from tfrs_negatives.recommender import fitting
@@ -65,9 +68,11 @@ def test_train_takes_it_and_says_so(
     words += ["--no-index", "--no-all-rows"]
     output = tmp_path / "out"
     words += ["--seeds", "0", "--learning-rate", "0.25", "--output", str(output)]
+    if num_models == 1:
+        words += ["--baselines"]  # None of them.
     assert main(["train", *data, *words]) == 0
-    # TFRS, with its corrections too, and ours.
-    assert [isinstance(one, LazyAdam) for one in used] == [large] * 3
+    # Ours, and TFRS with its corrections and without.
+    assert [isinstance(one, LazyAdam) for one in used] == [large] * num_models
     for one in used:
         schedule = one.get_config()["learning_rate"]["config"]
         assert schedule["initial_learning_rate"] == 0.25

@@ -175,6 +175,7 @@ def test_a_model_of_other_queries(trained, tmp_path, capsys):
     assert code == 2 and "age, country" in error
 
 
+@pytest.mark.slow(reason="test_serves_what_train_wrote_without_keras says it too")
 def test_a_new_process_needs_neither_training_code_nor_keras_2(trained):
     script = (
         "import sys\n"

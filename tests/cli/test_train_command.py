@@ -271,6 +271,7 @@ def test_what_large_tables_leave_out(keras_2, tmp_path, make_csv, capsys):
     assert main(["audit", *data[:title], *data[title + 2 :], *audit]) == 0
 
 
+@pytest.mark.slow(reason="trains a model as test_a_split_of_ones_own does")
 def test_rows_to_hold_out_may_be_given(keras_2, bad_files, capsys):
     rows = "".join(f"{n % 6},{n % 41}\n" for n in range(30))
     (bad_files / "test.csv").write_text("user,item\n" + rows)
@@ -307,6 +308,7 @@ def test_epochs_of_steps_go_on_in_the_rows(keras_2, parts):
     assert [batch.tolist() for batch in seen] == [batch.tolist() for batch in wanted]
 
 
+@pytest.mark.slow(reason="trains twice; test_users_of_any_number_are_masked_alike")
 def test_ids_of_any_number_are_trained_on_alike(keras_2, tmp_path, monkeypatch, capsys):
     """And a figure that there is none of is null, with its reason."""
     monkeypatch.setattr("tfrs_negatives.cli.train_command._export", lambda *_: {})

@@ -61,14 +61,17 @@ def test_every_class_has_an_example():
     assert not set(CLASSES) - set(EXAMPLES)
 
 
-def under_its_keras(name):
-    """A parameter that is slow under Keras 3 where Keras 2 says all there is to say."""
-    free = IS_KERAS_3 and name.startswith(FREE_OF_KERAS)
-    slow = pytest.mark.slow(reason="no Keras: fast under Keras 2")
-    return pytest.param(name, marks=slow if free else ())
+def as_a_parameter(name):
+    """Slow where another name, or the other Keras, says all there is to say."""
+    marks = []
+    if IS_KERAS_3 and name.startswith(FREE_OF_KERAS):
+        marks.append(pytest.mark.slow(reason="no Keras: fast under Keras 2"))
+    if name not in NAMES and PUBLIC[name] in NAMES.values():
+        marks.append(pytest.mark.slow(reason="the same object by its shorter name"))
+    return pytest.param(name, marks=marks)
 
 
-@pytest.mark.parametrize("name", map(under_its_keras, EXAMPLES))
+@pytest.mark.parametrize("name", map(as_a_parameter, EXAMPLES))
 def test_example(name):
     if name in NEEDS:
         pytest.importorskip(NEEDS[name])

@@ -10,7 +10,7 @@ import tempfile
 import numpy as np
 import pytest
 import tensorflow as tf
-from grids import some_of
+from grids import grid
 from index_oracles import as_list, best, normal
 
 from tfrs_negatives import _publish
@@ -75,9 +75,12 @@ def test_anything_else_is_never_replaced(tmp_path, overwrite):
     assert [p.name for p in tmp_path.iterdir()] == ["thesis"]
 
 
-@pytest.mark.parametrize("when", ["before", "meanwhile"])
 @pytest.mark.parametrize(
-    "name", ["notes", "assets.extra/tf_serving_warmup_requests", "fingerprint.pb"]
+    "name, when",
+    grid(
+        ["notes", "assets.extra/tf_serving_warmup_requests", "fingerprint.pb"],
+        ["before", "meanwhile"],
+    ),
 )
 def test_files_added_to_an_export_or_changed_are_kept(
     tmp_path, monkeypatch, name, when
@@ -223,6 +226,7 @@ else:
 """
 
 
+@pytest.mark.slow(reason="in a process of its own; errors raised by hand are fast")
 def test_a_disk_that_is_full(tmp_path):
     """The operating system refuses to write, in the middle of the variables."""
     export(tmp_path / "m", OLD)
@@ -285,14 +289,8 @@ tests.export({str(path)!r}, tests.NEW, overwrite=True)
     assert done.returncode == -signal.SIGKILL
 
 
-@pytest.mark.parametrize(
-    "when",
-    some_of(
-        ["saving", "finished", "exchanged"],
-        ["exchanged"],
-        reason="the same claim, in a process of its own",
-    ),
-)
+@pytest.mark.slow(reason="kills a process; what a killed run of a command left is fast")
+@pytest.mark.parametrize("when", ["saving", "finished", "exchanged"])
 def test_what_a_killed_export_left_is_removed_by_the_next(tmp_path, when):
     path = tmp_path / "m"
     export(path, OLD)

@@ -183,18 +183,32 @@ assert {scann} or "scann" not in names
 """
 
 
-def test_a_process_with_only_tensorflow_and_scann_answers(tmp_path):
+EXPORTED = [(BruteForce, "string"), (ScaNN, "int64")]
+REST = [(BruteForce, "int64"), (ScaNN, "string")]
+
+
+@pytest.mark.parametrize(
+    "exported",
+    [
+        pytest.param(EXPORTED, id="one dtype each"),
+        pytest.param(
+            REST,
+            id="the other",
+            marks=pytest.mark.slow(reason="the other dtype of each index's ids"),
+        ),
+    ],
+)
+def test_a_process_with_only_tensorflow_and_scann_answers(tmp_path, exported):
     tower = simple_tower()
     embeddings = tower(tf.constant(["bob", "stranger", "ann"])).numpy()
     code = ""
-    for index_class in (BruteForce, ScaNN):
-        paths = [str(tmp_path / f"{index_class.__name__} {dtype}") for dtype in IDS]
-        for path, ids in zip(paths, IDS.values(), strict=True):
-            index = index_class().index(CANDIDATES, ids)
-            export_retrieval(
-                path, tower, index, query_signature=USER, payload={"title": TITLES}
-            )
-        code += FRESH_PROCESS.format(paths=paths, scann=index_class is ScaNN)
+    for index_class, dtype in exported:
+        path = str(tmp_path / index_class.__name__)
+        index = index_class().index(CANDIDATES, IDS[dtype])
+        export_retrieval(
+            path, tower, index, query_signature=USER, payload={"title": TITLES}
+        )
+        code += FRESH_PROCESS.format(paths=[path], scann=index_class is ScaNN)
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     environment.pop("TF_USE_LEGACY_KERAS", None)
     # -I: nothing of the checkout is on the path.
@@ -207,8 +221,8 @@ def test_a_process_with_only_tensorflow_and_scann_answers(tmp_path):
     )
     assert result.returncode == 0, result.stderr
     answers = result.stdout.splitlines()
-    for line, ids in zip(answers, [*IDS.values()] * 2, strict=True):
-        ids = list(ids)
+    for line, (_, dtype) in zip(answers, exported, strict=True):
+        ids = list(IDS[dtype])
         scores, expected = best(embeddings, CANDIDATES, 5, ids)
         titles = [[TITLES[ids.index(i)] for i in row[2:]] for row in expected]
         *found, found_titles, found_scores = json.loads(line)

@@ -6,6 +6,7 @@ import gc
 import numpy as np
 import pytest
 import tensorflow as tf
+from grids import some_of
 from index_oracles import as_list, best, normal
 
 from tfrs_negatives._keras import IS_KERAS_3, keras
@@ -227,7 +228,7 @@ def test_a_function_traced_for_other_ids_fails_loudly(index_class):
         query(tf.constant(QUERIES))
 
 
-@both
+@pytest.mark.parametrize("index_class", some_of([BruteForce, ScaNN], [ScaNN]))
 def test_refreshing_adds_no_weights_and_no_variables(index_class):
     def count():
         gc.collect()

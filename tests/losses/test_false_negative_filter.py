@@ -100,9 +100,10 @@ def test_value_and_gradients_equal_the_oracle(
     )
 
 
-@pytest.mark.parametrize("kind", ["towers", "given"])
-@pytest.mark.parametrize("corrected", [False, True])
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize(
+    "kind, corrected, jit_compile",
+    grid(["towers", "given"], [False, True], [False, True]),
+)
 def test_negatives_of_single_rows(batch, guide, kind, corrected, jit_compile):
     """The towers judge them; another guide, which has not seen them, leaves them."""
     rng = np.random.default_rng(3)

@@ -121,7 +121,7 @@ def compiled(loss, queries, candidates, negatives, **kwargs):
         [None, 2],
         [False, True],
         [None, 2],
-        rounds=3,
+        rounds=2,
     ),
 )
 @pytest.mark.parametrize("corrected", [False, True])

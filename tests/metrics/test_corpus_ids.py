@@ -4,7 +4,7 @@ import corpus_oracle as oracle
 import numpy as np
 import pytest
 import tensorflow as tf
-from grids import grid
+from grids import some_of
 
 from tfrs_negatives._keras import IS_KERAS_3, keras
 from tfrs_negatives.index import BruteForce, ScaNN
@@ -169,20 +169,22 @@ def batches():
     return columns, tf.data.Dataset.from_tensor_slices(columns).batch(20)
 
 
+# Titles, and whether the corpus has them as ids.
+TITLES = {
+    "names": (NAMES, False),
+    "int32": (OTHERS, False),
+    "negative int64": (OTHERS.astype(np.int64) - 30, False),
+    "names as ids": (NAMES, True),
+}
+EVALUATED = [(titles, of_tfrs) for titles in TITLES for of_tfrs in (False, True)]
+
+
 @pytest.mark.parametrize(
-    "titles_and_ids, tfrs_metric",
-    grid(
-        [
-            (NAMES, False),
-            (OTHERS, False),
-            (OTHERS.astype(np.int64) - 30, False),
-            (NAMES, True),
-        ],
-        [False, True],
-    ),
+    "titles, tfrs_metric",
+    some_of(EVALUATED, [("names", False), ("names as ids", True)]),
 )
-def test_evaluation_of_a_task_with_ids(titles_and_ids, tfrs_metric):
-    titles, with_ids = titles_and_ids
+def test_evaluation_of_a_task_with_ids(titles, tfrs_metric):
+    titles, with_ids = TITLES[titles]
     if tfrs_metric and IS_KERAS_3:
         pytest.skip("needs TensorFlow Recommenders, hence TF_USE_LEGACY_KERAS=1")
     metric_class = CorpusRecall

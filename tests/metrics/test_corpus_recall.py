@@ -5,11 +5,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from corpus_problem import KS, MEASURES, B, D, Problem, close, results
+from grids import some_of
 
 from tfrs_negatives._keras import IS_KERAS_3
 from tfrs_negatives.metrics import CorpusRecall, PopularityBands
 
 SAME_KIND = pytest.mark.slow(reason="another form of ids for a kind of corpus")
+OTHER_KIND = pytest.mark.slow(
+    reason="an array in test_bands, indexes in test_corpus_recall_sources"
+)
 
 
 @pytest.mark.parametrize(
@@ -17,8 +21,8 @@ SAME_KIND = pytest.mark.slow(reason="another form of ids for a kind of corpus")
     [
         ("dataset", True, "dense"),
         pytest.param("dataset", False, "ragged", marks=SAME_KIND),
-        ("BruteForce", True, "ragged"),
-        ("array", False, "dense"),
+        pytest.param("BruteForce", True, "ragged", marks=OTHER_KIND),
+        pytest.param("array", False, "dense", marks=OTHER_KIND),
         ("ScaNN", False, "dense"),
         pytest.param("ScaNN", True, "ragged", marks=SAME_KIND),
     ],
@@ -42,7 +46,7 @@ def test_measures(kind, strings, form):
     close(results(metric), expected)
 
 
-@pytest.mark.parametrize("kind", ["dataset", "BruteForce"])
+@pytest.mark.parametrize("kind", some_of(["dataset", "BruteForce"], ["dataset"]))
 def test_one_positive_in_all_forms(kind):
     """By id, by embedding, as column: the same, and TFRS's names."""
     problem = Problem(3)

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from grids import some_of
 
 from tfrs_negatives._keras import IS_KERAS_3, keras
 from tfrs_negatives.layers import MixedLogQ, StreamingFrequency
@@ -75,6 +74,7 @@ def test_fit_learns_with_everything_switched_on():
     assert int(seen.numpy()) == 800
 
 
+@pytest.mark.slow(reason="says once more what test_fit_checkpoint_and_one_trace says")
 def test_one_trace_for_all_batches():
     traces = []
 
@@ -191,7 +191,8 @@ def test_a_batch_by_itself():
     assert logs[0]["loss"] == pytest.approx(logs[1]["loss"], rel=1e-5)
 
 
-@pytest.mark.parametrize("ragged", some_of([True, False], fast=[True]))
+@pytest.mark.slow(reason="trains on targets whose losses and gradients are fast")
+@pytest.mark.parametrize("ragged", [True, False])
 def test_fit_learns_from_targets_that_are_attached_to_batches(ragged):
     users, items = np.arange(USERS).astype(str), np.arange(ITEMS).astype(str)
     suggested = np.arange(USERS)[:, np.newaxis] % 6 + 6 * np.arange(2)

@@ -7,7 +7,6 @@ estimator and queue.
 import numpy as np
 import pytest
 import tensorflow as tf
-from grids import only_under
 from replicated_two_tower import TwoTower, one_replica, rows, state
 
 from tfrs_negatives._keras import keras
@@ -92,16 +91,8 @@ class TwoTables(Model):
         )
 
 
-@only_under(keras_3=False, reason="the same callback under Keras 2")
-@pytest.mark.parametrize(
-    "steps_per_execution",
-    [
-        1,
-        pytest.param(
-            4, marks=pytest.mark.slow(reason="one step in an execution is fast")
-        ),
-    ],
-)
+@pytest.mark.slow(reason="trains on one replica and on two; on one it is fast")
+@pytest.mark.parametrize("steps_per_execution", [1, 4])
 def test_a_curriculum(two_replicas, steps_per_execution):
     """Its values are of the step, whatever runs it; four steps have the first's."""
     rng = np.random.default_rng(0)

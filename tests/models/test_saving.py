@@ -46,6 +46,7 @@ def test_a_model_saved_whole(model, tmp_path):
     assert_same(keras.models.load_model(tmp_path / "model.keras"), model)
 
 
+@pytest.mark.slow(reason="a checkpoint of the memory is fast, and a saved model")
 def test_what_the_task_remembers_is_saved_and_trains_on(tmp_path):
     model = trained(with_memory=True)
     model.save(tmp_path / "model.keras")
@@ -77,6 +78,7 @@ class AfterEpoch(keras.callbacks.Callback):
         self.losses.append(logs["val_loss"])
 
 
+@pytest.mark.slow(reason="fits for some epochs and saves a model after each")
 def test_checkpoints_and_early_stopping(tmp_path):
     """All of them keep the epoch whose `val_loss` is the highest: an early one."""
     paths = [str(tmp_path / name) for name in ("best.keras", "best.weights.h5")]

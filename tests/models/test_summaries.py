@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from grids import some_of
 from string_towers import TwoTower, compiled, interactions
 
 from tfrs_negatives._keras import keras
@@ -33,14 +34,7 @@ def fit(model, folder=None, update_freq=1, epochs=1):
 
 
 @pytest.mark.parametrize(
-    "update_freq",
-    [
-        1,
-        2,
-        pytest.param(
-            5, marks=pytest.mark.slow(reason="two other frequencies are fast")
-        ),
-    ],
+    "update_freq", some_of([1, 2, 5], [2], reason="another frequency is fast")
 )
 def test_every_nth_step(tmp_path, update_freq):
     model = compiled()
@@ -94,6 +88,7 @@ def test_what_the_user_writes_is_recorded_too(tmp_path):
     assert len(steps) == 2 * STEPS / 2
 
 
+@pytest.mark.slow(reason="fits a model and reads its logs")
 def test_no_correction_no_histogram(tmp_path):
     model = TwoTower()
     model.task = Retrieval()

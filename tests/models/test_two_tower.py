@@ -173,6 +173,7 @@ np.savez(sys.argv[2], **{name: value.numpy() for name, value in answer.items()})
 """
 
 
+@pytest.mark.slow(reason="test_export_retrieval asks exports in such a process too")
 def test_exported_without_python(model, tmp_path):
     """In a process that has TensorFlow alone; -5 is no item, and fills up."""
     items = model.item_tower.embed(ITEM_TABLE)

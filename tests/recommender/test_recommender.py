@@ -6,6 +6,7 @@ import tempfile
 import numpy as np
 import pytest
 import tensorflow as tf
+from grids import some_of
 
 from tfrs_negatives import Recommender, data
 from tfrs_negatives.data import row_buckets
@@ -156,16 +157,17 @@ def test_equal_seeds_give_equal_models(fitted):
     assert np.abs(found[0][1] - found[2][1]).max() > 0.1
 
 
+ONCE = {"patience": None, "epochs": 1}
+RECIPES = [
+    {"query": "history", "num_negatives": 16, "history": 4, **ONCE},
+    {"query": "history", "num_negatives": 16, "history": 4},
+    {"history": 0, "num_negatives": 16, **ONCE},
+    {"history": 0, "num_negatives": 0, "patience": None, "epochs": 2},
+]
+
+
 @pytest.mark.parametrize(
-    "options",
-    [
-        {"query": "history", "num_negatives": 16, "history": 4},
-        {"history": 0, "num_negatives": 16, "patience": None, "epochs": 1},
-        pytest.param(
-            {"history": 0, "num_negatives": 0, "patience": None, "epochs": 2},
-            marks=pytest.mark.slow(reason="trains two models more"),
-        ),
-    ],
+    "options", some_of(RECIPES, RECIPES[:1], reason="trains two models more")
 )
 def test_other_recipes(options, monkeypatch, tmp_path):
     # Rows are on disk, as those of large tables are.
@@ -220,7 +222,8 @@ def test_a_split_of_ones_own(tmp_path):
         }
         for rows in (~is_held_out, is_held_out)
     )
-    recommender = Recommender(**SMALL, item_features=("kind",))
+    options = {**SMALL, "epochs": 2, "item_features": ("kind",)}
+    recommender = Recommender(**options)
     columns = {"time": "when", "title": "title"}
     recommender.fit(train, held_out=held_out, verbose=0, **columns)
     source = Source(table=train, held_out=held_out, columns=columns)
@@ -231,9 +234,7 @@ def test_a_split_of_ones_own(tmp_path):
     known = source.features((), ("kind",)).of_items(np.array(["i7", "i8"], object))
     assert known.column("kind").to_pylist() == ["a|odd", "a|even"]
     assert len(recommender.recommend("u9", 3)) == 3
-    again = Recommender(**SMALL, item_features=("kind",)).evaluate(
-        parts, recommender.features(source)
-    )
+    again = Recommender(**options).evaluate(parts, recommender.features(source))
     assert again == recommender.figures
     with pytest.raises(ValueError, match="goes with a file or a table"):
         Source(held_out=held_out).held_out_parts()

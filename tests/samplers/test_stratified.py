@@ -190,9 +190,7 @@ TOLERANCE = 0.01
 
 
 @only_under(keras_3=False, reason="the same sampler under Keras 2")
-@pytest.mark.parametrize(
-    "counts, in_batch", grid([None, COUNTS], [False, True], rounds=2)
-)
+@pytest.mark.parametrize("counts, in_batch", grid([None, COUNTS], [False, True]))
 def test_the_expected_gradient_is_that_of_the_softmax_over_the_stratum(
     counts, in_batch
 ):

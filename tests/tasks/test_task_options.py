@@ -384,7 +384,7 @@ OPTIONS = {
 }
 
 
-@settings(max_examples=40, derandomize=True, **OPTIONS)
+@settings(max_examples=20, derandomize=True, **OPTIONS)
 @given(case=cases(), form=FORMS)
 def test_some_random_options(case, form):
     # The others take seconds to trace.

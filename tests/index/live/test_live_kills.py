@@ -82,7 +82,7 @@ def content(index):
 
 
 def test_nothing_acknowledged_is_lost(tmp_path, pytestconfig):
-    number_of_kills = 200 if pytestconfig.getoption("--slow") else 15
+    number_of_kills = 200 if pytestconfig.getoption("--slow") else 6
     rng, path, items = random.Random(0), tmp_path / "index", {}
     first = {"seed": 7, "ids": list(range(IDS)), "is_delete": False}
     LiveIndex.create(path, first["ids"], *columns(first)).close()
