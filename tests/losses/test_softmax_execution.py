@@ -106,7 +106,7 @@ CASES = [(options, name) for options in OPTIONS for name in ("queries", "heads")
 
 @pytest.mark.parametrize(
     "options, queries",
-    some_of(CASES, [CASES[0], CASES[-1]], reason="compiles with XLA many times"),
+    some_of(CASES, CASES[-1:], reason="compiles with XLA many times"),
 )
 def test_xla_equals_eager(batch, options, queries):
     loss = SampledSoftmax(temperature=0.5, row_block=2, **options)

@@ -54,6 +54,7 @@ def interactions(rows=100, batch=16):
     return tf.data.Dataset.from_tensor_slices(columns).batch(batch)
 
 
+@pytest.mark.slow(reason="test_two_tower learns, and a train step is exact")
 def test_fit_learns_with_everything_switched_on():
     sampler = Uniform(np.arange(ITEMS).astype(str))
     log_q = MixedLogQ([StreamingFrequency(1000), sampler.log_q])

@@ -57,6 +57,7 @@ def test_what_the_task_remembers_is_saved_and_trains_on(tmp_path):
     assert_equal(arrays(restored.weights), arrays(model.weights), rtol=1e-5)
 
 
+@pytest.mark.slow(reason="weights are loaded in a fast test, into a trained model")
 def test_weights_into_a_model_that_was_only_evaluated(model, tmp_path):
     path = str(tmp_path / "model.weights.h5")
     model.save_weights(path)
@@ -253,7 +254,9 @@ class WithHead(TwoTower):
 
 def test_weights_of_layers_that_were_never_called_are_not_passed_over(tmp_path):
     path = str(tmp_path / "model.weights.h5")
-    trained(WithHead).save_weights(path)
+    saved = compiled(WithHead)
+    saved.fit(interactions().take(1), verbose=0)
+    saved.save_weights(path)
     fresh = compiled(WithHead)
     with pytest.raises(ValueError, match="no weights yet.*evaluate.*load_weights"):
         fresh.load_weights(path)
@@ -263,6 +266,7 @@ def test_weights_of_layers_that_were_never_called_are_not_passed_over(tmp_path):
         fresh.load_weights(path)
     fresh.fit(interactions().take(1), verbose=0)
     fresh.load_weights(path)
+    assert_equal(arrays(fresh.weights), arrays(saved.weights))
 
 
 def test_a_model_that_cannot_be_rebuilt_says_so():

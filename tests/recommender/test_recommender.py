@@ -222,7 +222,7 @@ def test_a_split_of_ones_own(tmp_path):
         }
         for rows in (~is_held_out, is_held_out)
     )
-    options = {**SMALL, "epochs": 2, "item_features": ("kind",)}
+    options = {**SMALL, **ONCE, "item_features": ("kind",)}
     recommender = Recommender(**options)
     columns = {"time": "when", "title": "title"}
     recommender.fit(train, held_out=held_out, verbose=0, **columns)

@@ -243,10 +243,9 @@ class TwoTower(Model):
         )
 
 
-WHOLE = [(jit, of_model) for jit in (True, "auto") for of_model in (False, True)]
-
-
-@pytest.mark.parametrize("jit_compile, of_model", some_of(WHOLE, [(True, False)]))
+@pytest.mark.slow(reason="fits two models; smaller batches are fast without `fit`")
+@pytest.mark.parametrize("jit_compile", [True, "auto"])
+@pytest.mark.parametrize("of_model", [False, True])
 def test_fit_with_a_smaller_last_batch(jit_compile, of_model, compiled):
     def history(jit_compile, of_model):
         keras.utils.set_random_seed(0)

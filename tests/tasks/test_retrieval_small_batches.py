@@ -113,18 +113,19 @@ def step_of(make):
 
 
 def sizes():
-    """Rows, extra columns, and whether they are known while tracing.
+    """Rows, extra columns, whether they are known while tracing, and the kind of task.
 
-    The slow ones take a minute together; the others have all that has failed.
+    The slow ones take minutes together; the others have what has failed, in turns.
     """
-    for num_rows, extra, static in itertools.product((0, 1, 2, 3), (0, 3), (1, 0)):
-        fast = static and (num_rows, extra) in ((0, 0), (1, 3))
+    all_sizes = itertools.product((0, 1, 2, 3), (0, 3), (True, False))
+    failed = (0, 0, True), (1, 3, True)
+    for size, (place, kind) in itertools.product(all_sizes, enumerate(KINDS)):
+        fast = size == failed[place % 2]
         marks = () if fast else pytest.mark.slow(reason="each is a trace: see above")
-        yield pytest.param(num_rows, extra, bool(static), marks=marks)
+        yield pytest.param(*size, kind, marks=marks)
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("num_rows, extra, static", sizes())
+@pytest.mark.parametrize("num_rows, extra, static, kind", sizes())
 def test_a_graph_equals_eager(num_rows, extra, static, kind):
     make, names = KINDS[kind]
     num_columns = num_rows + extra
