@@ -7,10 +7,10 @@ They are made from the rows of `results.csv`.
 
 from benchmarks.common import command_line, csv_rows
 from benchmarks.common.markdown import markdown, mean_and_deviation
-from benchmarks.recommender.run import ALS, ROWS
+from benchmarks.recommender.run import ALS, DISCOUNTED, ROWS
 from tfrs_negatives.cli import row_names
 
-ORDER = [*row_names.BASELINES, ALS, *row_names.MODELS]
+ORDER = [*row_names.BASELINES, ALS, *row_names.MODELS, DISCOUNTED]
 COLUMNS = {
     "recall@50": "recall_50",
     "NDCG@10": "ndcg_10",

@@ -35,6 +35,7 @@ MEASURES = {
 PACKAGES = "tensorflow", "tensorflow-recommenders", "numpy", "scipy", "implicit"
 FIELDS = ["set", "model", "seed", *MEASURES.values(), *WHERE]
 ALS = "ALS"
+DISCOUNTED = "ours, discounted"
 
 
 def main():
@@ -80,11 +81,24 @@ def trained(name, seed, others=()):
         words += [*sets.words(name, folder), "--seeds", str(seed), "--no-index"]
         words += ["--no-all-rows", "--verbose", "0", "--output", str(output), *others]
         subprocess.run(words, check=True, cwd=PROJECT, stdout=subprocess.DEVNULL)
-        figures = json.loads((output / "figures.json").read_text())["figures"]
+        written = json.loads((output / "figures.json").read_text())
+    figures = written["figures"]
+    if written["popularity"] and written["popularity"]["chosen"]:
+        figures[DISCOUNTED] = _chosen(written["popularity"])
     return {
         model: {measure: found["mean"] for measure, found in of.items() if found}
         for model, of in figures.items()
     }
+
+
+def _chosen(popularity):
+    """Figures with the discount that was chosen on validation pairs."""
+    [of] = [
+        of["figures"]
+        for of in popularity["discounts"]
+        if of["popularity_discount"] == popularity["chosen"]
+    ]
+    return of
 
 
 def als(name, seeds):
