@@ -245,9 +245,20 @@ def test_a_split_of_ones_own(tmp_path):
 
 
 def test_the_temperature_goes_by_the_number_of_rows():
-    assert Settings().chosen(199_999).temperature == 0.15
-    assert Settings().chosen(200_000).temperature == 0.1
-    assert Settings(temperature=0.3).chosen(10**9).temperature == 0.3
+    assert Settings().chosen(199_999, True).temperature == 0.15
+    assert Settings().chosen(200_000, False).temperature == 0.1
+    assert Settings(temperature=0.3).chosen(10**9, True).temperature == 0.3
+
+
+def test_epochs_and_unknown_users_go_by_whether_there_are_histories():
+    histories, none = (Settings().chosen(1000, has) for has in (True, False))
+    assert (histories.epochs, histories.unknown_share) == (10, 0.2)
+    assert (none.epochs, none.unknown_share) == (25, 0.0)
+    given = Settings(epochs=3, unknown_share=0.0)
+    for has in (True, False):
+        chosen = given.chosen(1000, has)
+        assert (chosen.epochs, chosen.unknown_share) == (3, 0.0)
+        assert chosen.chosen(10**9, not has) == chosen
 
 
 def test_what_is_left_to_the_table_stays_so(fitted):

@@ -120,7 +120,7 @@ def _add_train(commands: Any) -> None:
     add = parser.add_argument_group("training (all models)").add_argument
     positive = _number(int, 1, "a whole number of at least 1")
     add("--batch-size", type=_number(int, 2, "a whole number of at least 2"))
-    add("--epochs", type=positive, help="how many at the most")
+    add("--epochs", type=positive, help="how many at the most (else: by the table)")
     add(
         "--patience",
         type=positive,
@@ -162,7 +162,8 @@ def _add_train(commands: Any) -> None:
         "--unknown-share",
         type=_number(float, 0, "a number from 0 to below 1", most=1),
         metavar="SHARE",
-        help="rows that are trained as those of a user that is not known",
+        help="rows that are trained as those of a user that is not known (else: 0.2, "
+        "with histories)",
     )
     add(
         "--steps-per-epoch",
@@ -256,12 +257,12 @@ def _add_train(commands: Any) -> None:
     )
     parser.set_defaults(
         batch_size=1024,
-        epochs=10,
+        epochs=None,
         patience=3,
         history=None,
         ties=None,
         query="user",
-        unknown_share=0.0,
+        unknown_share=None,
         repeats=False,
         all_rows=True,
         dim=64,

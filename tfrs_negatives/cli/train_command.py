@@ -52,11 +52,12 @@ def train(options: argparse.Namespace) -> None:
     ):
         settings = settings_of(options)
         parts, features = _load(options, settings, scratch)
-        settings = settings.chosen(len(parts.training.rows))
+        settings = parts.training.chosen(settings)
         # Models are imported once the table is known to be as it should be.
         from tfrs_negatives.cli import report_page, trade_off
         from tfrs_negatives.cli.compared import compare
         from tfrs_negatives.recommender.example_users import example_users
+        from tfrs_negatives.recommender.settings import LEFT_TO_THE_TABLE
 
         facts = _facts(parts)
         optimizer = optimizer_choice.told(
@@ -64,7 +65,9 @@ def train(options: argparse.Namespace) -> None:
             len(parts.training.user_ids),
             len(parts.training.item_ids),
         )
-        shown = {**facts, "optimizer": optimizer, "temperature": settings.temperature}
+        chosen = {name: getattr(settings, name) for name in LEFT_TO_THE_TABLE}
+        shown = {**facts, "optimizer": optimizer}
+        shown |= {n.replace("_", " "): value for n, value in chosen.items()}
         print("\n".join(f"{name}: {value}" for name, value in shown.items()))
         compared = compare(parts, features, settings, options)
         recommender = compared.recommender
@@ -83,7 +86,7 @@ def train(options: argparse.Namespace) -> None:
             "command": COMMAND,
             "version": __version__,
             "data": facts,
-            "settings": {**vars(options), "temperature": settings.temperature},
+            "settings": {**vars(options), **chosen},
             "optimizer": optimizer,
             "figures": figures,
             "validation": compared.curves,

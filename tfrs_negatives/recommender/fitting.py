@@ -136,8 +136,9 @@ def fit(
       `Fitted`.
     """
     rows = request_batches.dataset(training, settings.batch_size, seed)
-    steps = settings.steps_per_epoch
-    num_steps = settings.epochs * (steps or num_batches(training, settings))
+    steps, most = settings.steps_per_epoch, training.chosen(settings).epochs
+    assert most is not None
+    num_steps = most * (steps or num_batches(training, settings))
     if steps is not None:
         rows = rows.repeat()
     if prepared is not None:
@@ -155,7 +156,7 @@ def fit(
     start = time.perf_counter()
     model.fit(
         rows,
-        epochs=settings.epochs if epochs is None else epochs,
+        epochs=most if epochs is None else epochs,
         steps_per_epoch=steps,
         verbose=verbose if verbose == 1 else 0,
         callbacks=[
@@ -165,7 +166,7 @@ def fit(
             *callbacks,
         ],
     )
-    made = settings.epochs if epochs is None else epochs
+    made = most if epochs is None else epochs
     return Fitted(
         epochs=made if stopping is None else stopping.best_epoch or made,
         curve=() if stopping is None else tuple(stopping.curve),

@@ -254,7 +254,7 @@ class Recommender:
         **options: Any,
     ) -> fitting.Fitted:
         # The same for both models, whichever rows they are trained on.
-        settings = self.settings.chosen(len(parts.training.rows))
+        settings = parts.training.chosen(self.settings)
         self.model = None  # The tables of two models need not be there at once.
         self.towers = Towers(training, features or FeatureTables(), settings, self.seed)
         self.model = recipe.build(training, self.towers, settings)

@@ -60,9 +60,9 @@ class Towers:
     ) -> None:
         keras.utils.set_random_seed(seed)
         self.training = training
-        temperature = settings.chosen(len(training.rows)).temperature
-        assert temperature is not None
-        self.temperature: float = temperature
+        settings = training.chosen(settings)
+        assert settings.temperature is not None and settings.unknown_share is not None
+        self.temperature: float = settings.temperature
         self._users = features.of_users(training.user_ids)
         self._items = features.of_items(training.item_ids)
         ids = towers.Id(ITEM_ID)

@@ -14,6 +14,7 @@ from tfrs_negatives.types import PathLike
 
 if TYPE_CHECKING:
     from tfrs_negatives.data import Positives
+    from tfrs_negatives.recommender.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +36,10 @@ class TrainingSet:
     rows: TrainingRows
     item_counts: np.ndarray
     histories: RowHistories | None = None
+
+    def chosen(self, settings: Settings) -> Settings:
+        """The settings, with those that are left to the table."""
+        return settings.chosen(len(self.rows), self.histories is not None)
 
     def positives(self, chosen: np.ndarray | None = None) -> Positives:
         """The items of the rows of users, by ids.
