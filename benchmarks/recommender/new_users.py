@@ -33,7 +33,7 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--query", default="user", choices=("user", "history"))
-    parser.add_argument("--unknown-share", type=float, default=0.0)
+    parser.add_argument("--unknown-share", type=float, default=0.2)
     arguments = command_line.parse(parser, sets=["latest-small"], seeds=[0], epochs=1)
     about = provenance(("tensorflow", "tensorflow-recommenders", "numpy"))
     options = {
