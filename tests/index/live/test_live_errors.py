@@ -160,12 +160,12 @@ def test_what_is_there_is_not_replaced(tmp_path):
 
 
 def test_a_create_that_fails_leaves_nothing(tmp_path, monkeypatch):
-    from tfrs_negatives.index.live import live_index
+    from tfrs_negatives.index.live import live_creation
 
     def full(*args):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(live_index, "write_snapshot", full)
+    monkeypatch.setattr(live_creation, "write_snapshot", full)
     with pytest.raises(OSError, match="No space left"):
         LiveIndex.create(tmp_path / "index", **GOOD)
     assert list(tmp_path.iterdir()) == []

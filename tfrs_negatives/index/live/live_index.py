@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import functools
 import os
-import shutil
 import threading
-import uuid
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfrs_negatives._publish import hidden_sibling, publish
 from tfrs_negatives.index.filters import checked_filter
 from tfrs_negatives.index.live import live_search
 from tfrs_negatives.index.live.approximate_rows import approximate_or_none
@@ -21,6 +18,7 @@ from tfrs_negatives.index.live.change_log import ChangeLog
 from tfrs_negatives.index.live.group_commit import GroupCommit
 from tfrs_negatives.index.live.live_answer import LiveAnswer
 from tfrs_negatives.index.live.live_changes import Change, Delete
+from tfrs_negatives.index.live.live_creation import checked_settings, write_first
 from tfrs_negatives.index.live.live_folder import (
     read_manifest,
     remove_others,
@@ -29,7 +27,11 @@ from tfrs_negatives.index.live.live_folder import (
 from tfrs_negatives.index.live.live_loading import LoadedIndex, load
 from tfrs_negatives.index.live.live_schema import LiveSchema
 from tfrs_negatives.index.live.live_table import LiveState, LiveTable
-from tfrs_negatives.index.live.live_values import checked_ids, checked_matrix
+from tfrs_negatives.index.live.live_values import (
+    checked_exclusions,
+    checked_ids,
+    checked_matrix,
+)
 from tfrs_negatives.index.live.writer_lock import WriterLock
 from tfrs_negatives.types import PathLike
 
@@ -152,25 +154,9 @@ class LiveIndex:
         Raises:
           ValueError: Something is at `path`, or the items do not fit together.
         """
-        settings = _checked_settings(rebuild_share, approximate_from)
+        settings = checked_settings(rebuild_share, approximate_from)
         schema, items = LiveSchema.of(ids, embeddings, payload, attributes, kinds)
-        path = os.path.realpath(os.fspath(path))
-        if os.path.lexists(path) and (not os.path.isdir(path) or os.listdir(path)):
-            raise ValueError(
-                f"{path!r} must not be there or be an empty directory. Open what is "
-                "there with `LiveIndex.open`, or name another path."
-            )
-        table, index_id = LiveTable.of(schema, items), uuid.uuid4()
-        new = hidden_sibling(path)
-        os.mkdir(new)
-        try:
-            ChangeLog.create(new, index_id, 1).close()
-            arrays = table.arrays(np.arange(table.num_rows))
-            write_snapshot(new, index_id, 0, schema, settings, arrays)
-            publish(new, path)
-        except BaseException:
-            shutil.rmtree(new, ignore_errors=True)
-            raise
+        write_first(path, schema, items, settings)
         return cls.open(path, automatic=automatic)
 
     @classmethod
@@ -248,7 +234,13 @@ class LiveIndex:
         """
         return self._submit(Delete(checked_ids(ids, self._schema.id_kind)))
 
-    def search(self, queries: Any, k: int = 10, where: str | None = None) -> LiveAnswer:
+    def search(
+        self,
+        queries: Any,
+        k: int = 10,
+        where: str | None = None,
+        exclusions: Sequence[Any] | None = None,
+    ) -> LiveAnswer:
         """The items of highest dot product with each query.
 
         Args:
@@ -256,10 +248,16 @@ class LiveIndex:
           k: How many. Where fewer items are there, or pass the filter, all of those.
           where: A filter over attributes, such as `'price < 50 and "red" in
             colours'`, or None.
+          exclusions: Ids that are left out of each query's answer: B lists, of any
+            length, or `[B, E]`; None: none. Those that the index lacks do not matter.
+            A query that is left with fewer than the others ends in scores of -inf, by
+            which alone a missing hit is known: beside them the id is -1 or "", and the
+            payload 0 or "".
 
         Raises:
           ValueError: Queries of another shape or width, NaN or infinite ones, another
-            `k`, or what is no filter for this index.
+            `k`, exclusions of another kind than the ids or not of each query, or what
+            is no filter for this index.
         """
         if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
             raise ValueError(f"`k` must be an integer of at least 1, received {k!r}.")
@@ -269,8 +267,12 @@ class LiveIndex:
                 checked_filter(where, self._schema.attributes)  # Says what is wrong.
             expression = self._filter(where)
         queries = checked_matrix("queries", queries, self._schema.width)
+        if exclusions is not None:
+            exclusions = checked_exclusions(
+                exclusions, len(queries), self._schema.id_kind
+            )
         self._check_open()
-        return live_search.answer(self._state, queries, int(k), expression)
+        return live_search.answer(self._state, queries, int(k), expression, exclusions)
 
     def compact(self) -> None:
         """Writes a snapshot of all items, and has ScaNN learn them.
@@ -482,22 +484,3 @@ class LiveIndex:
                 "without read_only=True to change it."
             )
         return self._log
-
-
-def _checked_settings(
-    rebuild_share: float, approximate_from: int | None
-) -> dict[str, Any]:
-    if isinstance(rebuild_share, bool) or not 0 < rebuild_share < float("inf"):
-        raise ValueError(
-            f"`rebuild_share` must be a number above 0, received {rebuild_share!r}."
-        )
-    if approximate_from is not None and (
-        isinstance(approximate_from, bool)
-        or not isinstance(approximate_from, int)
-        or approximate_from < 0
-    ):
-        raise ValueError(
-            "`approximate_from` must be None or an integer of at least 0, received "
-            f"{approximate_from!r}."
-        )
-    return {"rebuild_share": rebuild_share, "approximate_from": approximate_from}

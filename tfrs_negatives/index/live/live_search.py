@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +23,11 @@ _WIDEST = 0.05
 
 
 def answer(
-    state: LiveState, queries: np.ndarray, k: int, where: Expression | None
+    state: LiveState,
+    queries: np.ndarray,
+    k: int,
+    where: Expression | None,
+    exclusions: Sequence[frozenset[Any]] | None = None,
 ) -> LiveAnswer:
     """The best items of a state.
 
@@ -30,6 +36,7 @@ def answer(
       queries: `[B, d]` float32, checked.
       k: At least 1.
       where: A checked filter, or None.
+      exclusions: B sets of ids, checked, or None.
     """
     counts = state.alive
     if where is not None:
@@ -39,11 +46,40 @@ def answer(
     else:
         available = state.num_items
     k = min(k, available)
-    scores, rows = _best(state, queries, k, counts, available)
+    most = max(map(len, exclusions), default=0) if exclusions is not None else 0
+    if exclusions is None or not most:
+        scores, rows = _best(state, queries, k, counts, available)
+        return _answer(state, scores, rows)
+    # At most so many of the best are left out.
+    wide = min(k + most, available)
+    scores, rows = _best(state, queries, wide, counts, available)
+    gone = [
+        [each in ids for each in row]
+        for row, ids in zip(state.ids[rows].tolist(), exclusions, strict=True)
+    ]
+    scores = np.where(np.array(gone, bool).reshape(scores.shape), -np.inf, scores)
+    scores, places = largest(scores, k)
+    return _answer(state, scores, np.take_along_axis(rows, places, axis=1))
+
+
+def _answer(state: LiveState, scores: np.ndarray, rows: np.ndarray) -> LiveAnswer:
+    """What rows hold; nothing where the score is -inf."""
+    missing = np.isneginf(scores)
+    some_missing = missing.any()
+
+    def taken(column: np.ndarray, filler: Any) -> np.ndarray:
+        values = column[rows]
+        if some_missing:
+            values[missing] = filler
+        return values
+
     return LiveAnswer(
-        state.ids[rows],
+        taken(state.ids, "" if state.ids.dtype == object else -1),
         scores,
-        {name: column[rows] for name, column in state.payload.items()},
+        {
+            name: taken(column, "" if column.dtype == object else 0)
+            for name, column in state.payload.items()
+        },
     )
 
 

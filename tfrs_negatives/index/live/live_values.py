@@ -87,6 +87,42 @@ def checked_ids(ids: Any, kind: str | None = None) -> list[Any]:
     return plain
 
 
+def checked_exclusions(
+    exclusions: Any, num_queries: int, kind: str
+) -> list[frozenset[Any]]:
+    """Ids to leave out, a set for each query.
+
+    Args:
+      exclusions: A list of ids for each query, or a matrix.
+      num_queries: How many there are.
+      kind: Of the ids: "integer" or "string".
+
+    Raises:
+      ValueError: Another number of lists, or ids of another kind.
+    """
+    if isinstance(exclusions, (str, bytes)) or not hasattr(exclusions, "__len__"):
+        raise ValueError(
+            "`exclusions` must be a list of ids for each query, received "
+            f"{type(exclusions).__name__}."
+        )
+    if len(exclusions) != num_queries:
+        raise ValueError(
+            f"`exclusions` must have a list of ids for each query ({num_queries}), "
+            f"received {len(exclusions)}."
+        )
+    check, found = _CHECKS[kind], []
+    for ids in exclusions:
+        plain = [_text_of(each) for each in plain_list("exclusions", ids)]
+        for each in plain:
+            if check(each) is None:
+                raise ValueError(
+                    f"`exclusions` must be {kind}s like the ids of the index, received "
+                    f"{each!r}."
+                )
+        found.append(frozenset(plain))
+    return found
+
+
 def kind_of_ids(ids: list[Any]) -> str:
     """ "integer" or "string", by the first one."""
     kind = _plain_kind(ids[0]) if ids else None
