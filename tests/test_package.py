@@ -47,6 +47,7 @@ def test_public_names():
             "LiveIndex",
             "RankedPairs",
             "ScaNN",
+            "export_live_retrieval",
             "export_retrieval",
             "load_retrieval",
             "mine_hard_negatives",

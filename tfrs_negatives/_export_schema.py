@@ -13,6 +13,10 @@ from tfrs_negatives._manifest import text_checksum
 
 _Check: TypeAlias = Callable[[Any], bool]
 
+#: Of a SavedModel, and of one with a live index beside it. Raised when an older
+#: tfrs_negatives could not load what this one writes.
+FORMAT, LIVE_FORMAT = 3, 4
+
 #: Where the checksum of all other entries is.
 CHECKSUM = "sha256"
 
@@ -33,7 +37,19 @@ def _at_least(least: int) -> _Check:
 
 
 def _is_default(value: Any) -> bool:
-    return isinstance(value, (bool, int, float)) and math.isfinite(value)
+    return isinstance(value, str) or (
+        isinstance(value, (bool, int, float)) and math.isfinite(value)
+    )
+
+
+def _is_scale(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and set(value) == {"centre", "scale"}
+        and all(isinstance(one, float) for one in value.values())
+        and all(map(math.isfinite, value.values()))
+        and value["scale"] > 0
+    )
 
 
 def _is_spec(value: Any) -> bool:
@@ -85,7 +101,7 @@ _REQUIRED: Mapping[str, tuple[_Check, str]] = {
     "settings": (_dict_of(lambda _: True), "settings by name"),
     "query": (_dict_of(_is_spec), "dtypes and shapes by name"),
     "payload": (_dict_of(_is_text), "dtypes by name"),
-    "options": (_dict_of(_is_default), "numbers and truth values by name"),
+    "options": (_dict_of(_is_default), "numbers, texts and truth values by name"),
     "files": (
         _dict_of(_is_checksum, _is_inside),
         "bytes and SHA-256 by names in the folder",
@@ -101,12 +117,27 @@ _OPTIONAL: Mapping[str, tuple[_Check, str]] = {
     "users_with_history": (_at_least(0), "a whole number of at least 0"),
 }
 
+# Of an export with a live index.
+_LIVE: Mapping[str, tuple[_Check, str]] = {
+    "index_id": (_is_text, "an id"),
+    "attributes": (_dict_of(_is_text), "kinds by name"),
+    "items": _REQUIRED["files"],
+}
+_OF_SOME_LIVE: Mapping[str, tuple[_Check, str]] = {
+    "popularity": (_is_scale, "a centre and a scale"),
+    "history_feature": (_is_text, "a name"),
+    "history_items": (_is_text, "a name"),
+}
+
 
 def problem(description: Mapping[str, Any]) -> str | None:
     """What is wrong with a description, or None."""
-    for name, (is_right, expected) in {**_REQUIRED, **_OPTIONAL}.items():
+    required, known = _REQUIRED, {**_REQUIRED, **_OPTIONAL}
+    if description["format"] == LIVE_FORMAT:
+        required, known = {**_REQUIRED, **_LIVE}, {**known, **_LIVE, **_OF_SOME_LIVE}
+    for name, (is_right, expected) in known.items():
         if name not in description:
-            if name in _REQUIRED:
+            if name in required:
                 return f"it lacks {name!r}, which should be {expected}"
         elif not is_right(description[name]):
             found = repr(description[name])[:80]

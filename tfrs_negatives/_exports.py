@@ -11,16 +11,24 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tfrs_negatives import _export_schema, _manifest
+from tfrs_negatives._export_schema import FORMAT, LIVE_FORMAT
 from tfrs_negatives.types import PathLike
 
 # TensorFlow Serving leaves this sub-folder of a SavedModel to its users.
 DESCRIPTION = os.path.join("assets.extra", "tfrs_negatives.json")
 
-#: Inputs that only some exports have, and the argument of `export_retrieval` for each.
-OPTIONS = {"popularity_discount": "popularity", "exclude_history": "histories"}
+#: Inputs that only some exports have, and where.
+OPTIONS = {
+    "popularity_discount": "the export was given `popularity=`",
+    "exclude_history": "the export was given `histories=`",
+    "where": "`export_live_retrieval` wrote the export",
+}
 
-# Raised when an older tfrs_negatives could not load what this one writes.
-FORMAT = 3
+#: The folder of the live index in such an export.
+ITEMS = "items"
+
+# Made where the index is opened for writing.
+_LOCK = f"{ITEMS}/writer.lock"
 
 
 def find_versions(path: PathLike) -> dict[int, str]:
@@ -61,14 +69,14 @@ def unknown_option(names: Iterable[str], inputs: Iterable[str]) -> str:
     """
     for name in sorted(set(names).intersection(OPTIONS).difference(inputs)):
         return (
-            f" {name!r} is there where `export_retrieval` was given "
-            f"`{OPTIONS[name]}=`, in the signatures that return items."
+            f" {name!r} is there where {OPTIONS[name]}, in the signatures that return "
+            "items."
         )
     return ""
 
 
 def is_export(folder: PathLike) -> bool:
-    """Whether `index.export_retrieval` wrote the folder."""
+    """Whether `export_retrieval` or `export_live_retrieval` wrote the folder."""
     return os.path.isfile(os.path.join(folder, DESCRIPTION))
 
 
@@ -83,16 +91,35 @@ def replaceable_files(folder: str) -> list[str]:
             f"{folder!r} holds something other than an export of tfrs_negatives, which "
             "is never replaced. Export to another path."
         )
-    files = read_description(folder)["files"]
-    marker = DESCRIPTION.replace(os.sep, "/")
-    others = _manifest.others(folder, files, also=[marker])
+    description = read_description(folder)
+    files = {**description["files"], **description.get(ITEMS, {})}
+    known = [DESCRIPTION.replace(os.sep, "/")]
+    if is_live(description):
+        known.append(_LOCK)
+    others = _manifest.others(folder, files, also=known)
     if others:
         raise ValueError(
             f"{folder!r} holds an earlier export and files that were added or changed "
             f"since, {_manifest.listed(others)}, which are never replaced. Move them, "
             "or export to another path."
         )
-    return [*files, marker]
+    return [*files, *known]
+
+
+def is_live(description: Mapping[str, Any]) -> bool:
+    """Whether the items of an export are a live index, which changes."""
+    return description["format"] == LIVE_FORMAT
+
+
+def items_folder(folder: PathLike) -> str:
+    """Where the live index of an export is."""
+    return os.path.join(folder, ITEMS)
+
+
+def live_items_of(path: PathLike) -> str | None:
+    """The folder of the live index of an export; None where there is none."""
+    folder = items_folder(path)
+    return folder if is_export(path) and os.path.isdir(folder) else None
 
 
 def read_description(folder: PathLike) -> dict[str, Any]:
@@ -115,11 +142,11 @@ def read_description(folder: PathLike) -> dict[str, Any]:
             "corrupted. Export or copy it again."
         ) from error
     found = description.get("format") if isinstance(description, dict) else None
-    if found != FORMAT:
+    if found not in (FORMAT, LIVE_FORMAT):
         raise ValueError(
-            f"Expected an export of format {FORMAT}, received {folder!r} of format "
-            f"{str(found)[:40]}. Load it with the version of tfrs_negatives that "
-            "wrote it, or export it again with this one."
+            f"Expected an export of format {FORMAT} or {LIVE_FORMAT}, received "
+            f"{folder!r} of format {str(found)[:40]}. Load it with the version of "
+            "tfrs_negatives that wrote it, or export it again with this one."
         )
     try:
         problem = _export_schema.problem(description)

@@ -1,4 +1,4 @@
-"""Loading what `index.export_retrieval` wrote, without Keras or the towers' code."""
+"""Loading what `export_retrieval` or `export_live_retrieval` wrote, without Keras."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class SavedRetrieval:
 
     def __init__(self, path: str, description: dict[str, Any], model: Any) -> None:
         self.path, self.description = path, description
-        self.signatures = {
-            name: _Signature(function, description)
+        self.signatures: dict[str, Any] = {
+            name: SavedSignature(function, description)
             for name, function in model.signatures.items()
         }
         self._model = model
@@ -53,38 +53,51 @@ class SavedRetrieval:
         self._model.release()
 
 
-class _Signature:
-    """A signature, a concrete function, some of whose inputs may be left out."""
+class SavedSignature:
+    """A signature, a concrete function, some of whose inputs may be left out.
+
+    Args:
+      function: The concrete function.
+      description: That of the export.
+
+    Attributes:
+      inputs: Dict from name to `tf.TensorSpec`.
+    """
 
     def __init__(self, function: Any, description: Mapping[str, Any]) -> None:
         import tensorflow as tf
 
         self._function = function
-        _, self._inputs = function.structured_input_signature
+        _, self.inputs = function.structured_input_signature
         # Exports of earlier versions have no options.
         self._options = {
             name: tf.constant([value])
             for name, value in description.get("options", {}).items()
-            if name in self._inputs
+            if name in self.inputs
         }
         self._optional = {
-            name: tf.constant([row], self._inputs[name].dtype)
+            name: tf.constant([row], self.inputs[name].dtype)
             for name, row in description.get("optional", {}).items()
-            if name in self._inputs
+            if name in self.inputs
         }
         self._k = {}
-        if "k" in self._inputs:
+        if "k" in self.inputs:
             self._k["k"] = tf.constant(description["k"], tf.int32)
 
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The rows that stand for features that a request leaves out, as arrays."""
+        return {name: row.numpy() for name, row in self._optional.items()}
+
     def __call__(self, **inputs: TensorLike) -> dict[str, tf.Tensor]:
-        unknown = _exports.unknown_option(inputs, self._inputs)
+        unknown = _exports.unknown_option(inputs, self.inputs)
         if unknown:
             raise ValueError(
-                f"Expected the inputs {', '.join(sorted(self._inputs))}, received "
+                f"Expected the inputs {', '.join(sorted(self.inputs))}, received "
                 f"{', '.join(sorted(inputs))}.{unknown}"
             )
         for name in self._options.keys() & inputs.keys():
-            inputs[name] = _vector(name, inputs[name], self._options[name].dtype)
+            inputs[name] = as_vector(name, inputs[name], self._options[name].dtype)
         return self._function(
             **{**self._k, **self._options, **self._optional, **inputs}
         )
@@ -93,8 +106,12 @@ class _Signature:
         return getattr(self._function, name)
 
 
-def _vector(name: str, value: TensorLike, dtype: tf.DType) -> tf.Tensor:
-    """One value, or one for each row, as a vector."""
+def as_vector(name: str, value: TensorLike, dtype: tf.DType) -> tf.Tensor:
+    """One value, or one for each row, as a vector.
+
+    Raises:
+      ValueError: It is neither.
+    """
     import tensorflow as tf
 
     try:
@@ -113,27 +130,37 @@ def _vector(name: str, value: TensorLike, dtype: tf.DType) -> tf.Tensor:
     return vector if vector.shape.rank else tf.reshape(vector, [1])
 
 
-def load_retrieval(path: PathLike) -> SavedRetrieval:
+def load_retrieval(path: PathLike, *, writable: bool = False) -> SavedRetrieval:
     """Loads an export, once everything about it was found to be in order.
 
     Load only what you trust: a SavedModel is a program, whose initialisers can read
     and write files while it loads. The checksums tell of damage, not of intent.
 
     Args:
-      path: A folder that `export_retrieval` wrote, or a folder of versions of it, of
-        which the highest is taken.
+      path: A folder that `export_retrieval` or `export_live_retrieval` wrote, or a
+        folder of versions of it, of which the highest is taken.
+      writable: Whether its items are to be changed, which `export_live_retrieval` makes
+        possible. One process at a time may; others load it without, and `refresh`.
 
     Returns:
-      `SavedRetrieval`.
+      `SavedRetrieval`. What `export_live_retrieval` wrote has `items`, a `LiveIndex`,
+      and `upsert`, `delete` and `refresh` too.
 
     Raises:
-      ValueError: No export there; a file that is missing, truncated or changed; or
-        an export written with a later TensorFlow or ScaNN than are installed.
+      ValueError: No export there; a file that is missing, truncated or changed; an
+        export written with a later TensorFlow or ScaNN than are installed; items that
+        cannot be changed, or that another process writes.
       ImportError: scann is missing or does not fit TensorFlow, for a ScaNN index.
     """
     versions = _exports.find_versions(path)
     folder = versions[max(versions)] if versions else os.fspath(path)
     description = _exports.read_description(folder)
+    if writable and not _exports.is_live(description):
+        raise ValueError(
+            f"The items of {folder!r} are part of its SavedModel, and cannot be "
+            "changed: expected an export of `export_live_retrieval`. Write one, or "
+            "load this without writable=True."
+        )
     _exports.check_files(folder, description)
     import tensorflow as tf
 
@@ -148,6 +175,10 @@ def load_retrieval(path: PathLike) -> SavedRetrieval:
             f"with TensorFlow {description['tensorflow']} "
             f"({str(error).splitlines()[0]}). Load it there, or export it again."
         ) from error
+    if _exports.is_live(description):
+        from tfrs_negatives._saved_live_retrieval import SavedLiveRetrieval
+
+        return SavedLiveRetrieval(folder, description, model, writable)
     return SavedRetrieval(folder, description, model)
 
 

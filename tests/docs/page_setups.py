@@ -109,7 +109,14 @@ def index(folder):
 
 
 def live_index(folder):
-    return {}  # The page is a program.
+    return {
+        "user_tower": tower(["ann", "bob"]),
+        "item_ids": ITEM_IDS,
+        "item_embeddings": EMBEDDINGS["item"],
+        "new_embeddings": EMBEDDINGS["item"][:1],
+        "titles": strings("title", ITEMS),
+        "prices": np.arange(ITEMS),
+    }
 
 
 def metrics(folder):
@@ -363,7 +370,7 @@ def _check_index(names):
 
 def _check_live_index(names):
     assert names["answer"].ids.tolist() == [["sofa", "lamp"]]
-    assert len(names["index"]) == 3
+    assert len(names["index"]) == 3 and len(names["model"].items) == ITEMS
 
 
 def _check_metrics(names):

@@ -240,7 +240,7 @@ def test_the_input_is_there_with_popularity_only(tmp_path):
     plain = load_retrieval(export(tmp_path / "plain", index, popularity=None))
     serve = plain.signatures["serving_default"]
     assert set(serve.structured_input_signature[1]) == {"x", "k"}
-    message = "is there where `export_retrieval` was given `popularity=`"
+    message = "is there where the export was given `popularity=`"
     with pytest.raises(ValueError, match=re.escape(message)):
         serve(x=QUERIES, popularity_discount=0.5)
     # A feature may have this name then, and only then.

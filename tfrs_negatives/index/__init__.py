@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from tfrs_negatives._saved_retrieval import load_retrieval
     from tfrs_negatives.index.brute_force import BruteForce
     from tfrs_negatives.index.live import LiveAnswer, LiveIndex
+    from tfrs_negatives.index.live_retrieval_export import export_live_retrieval
     from tfrs_negatives.index.mining.mine_hard_negatives import mine_hard_negatives
     from tfrs_negatives.index.mining.ranked_pairs import RankedPairs
     from tfrs_negatives.index.retrieval_export import export_retrieval
@@ -24,6 +25,7 @@ __all__ = [
     "LiveIndex",
     "RankedPairs",
     "ScaNN",
+    "export_live_retrieval",
     "export_retrieval",
     "load_retrieval",
     "mine_hard_negatives",
@@ -38,6 +40,7 @@ _MODULES = {
     "LiveIndex": "index.live",
     "RankedPairs": "index.mining",
     "ScaNN": "index.scann",
+    "export_live_retrieval": "index.live_retrieval_export",
     "export_retrieval": "index.retrieval_export",
     "load_retrieval": "_saved_retrieval",
     "mine_hard_negatives": "index.mining",

@@ -10,8 +10,48 @@ from tfrs_negatives.data.positives_of import Positives
 from tfrs_negatives.index.identifiers import Identifiers
 
 
+class UserLists(tf.__internal__.tracking.AutoTrackable):
+    """A list for each user, as variables of a SavedModel.
+
+    Args:
+      keys: `[U]` int64 keys of users, ascending, as `Positives.lists` returns them.
+      counts: `[U]` how long each list is.
+      values: The lists, one after the other.
+    """
+
+    def __init__(self, keys: np.ndarray, counts: np.ndarray, values: tf.Tensor) -> None:
+        super().__init__()
+        # One user more, with an empty list: where users that are not found are.
+        starts = np.concatenate([[0], np.cumsum(counts), [len(values)]])
+        with tf.device("CPU:0"):
+            self._keys = tf.Variable(keys, trainable=False, name="users")
+            self._starts = tf.Variable(starts, trainable=False, name="starts")
+            self._values = tf.Variable(values, trainable=False, name="histories")
+
+    def of(self, users: tf.Tensor, wanted: tf.Tensor | None = None) -> tf.RaggedTensor:
+        """The lists of users.
+
+        Args:
+          users: `[B]` ids; those that are not known have empty lists.
+          wanted: `[B]` bool, False where the list is to be empty; None: none is.
+
+        Returns:
+          `[B, (H)]`.
+        """
+        keys = as_int64("users", users)
+        none = tf.shape(self._keys)[0]
+        place = tf.minimum(tf.searchsorted(self._keys, keys), none - 1)
+        known = tf.equal(tf.gather(self._keys, place), keys)
+        if wanted is not None:
+            known &= wanted
+        place = tf.where(known, place, none)
+        first = tf.gather(self._starts, place)
+        last = tf.gather(self._starts, place + 1)
+        return tf.gather(self._values, tf.ragged.range(first, last))
+
+
 class ExcludedHistories(tf.__internal__.tracking.AutoTrackable):
-    """The candidates in each user's history, as variables of a SavedModel.
+    """The candidates in each user's history.
 
     Args:
       histories: `Positives`, the items of each user.
@@ -36,35 +76,17 @@ class ExcludedHistories(tf.__internal__.tracking.AutoTrackable):
         spec: tf.TensorSpec,
     ) -> None:
         super().__init__()
-        are_strings = histories.keys_are_strings
-        fits = spec.dtype == tf.string if are_strings else spec.dtype.is_integer
-        if not fits or spec.shape.rank != 1:
-            raise ValueError(
-                f"`histories` are of users that are "
-                f"{'strings' if are_strings else 'integers'}, one a row, but the "
-                f"feature {feature!r} is {spec.dtype.name} of shape {spec.shape}. Name "
-                "the users' feature by `history_feature`, or give the table users of "
-                "that dtype."
-            )
+        check_users(histories, feature, spec)
         self.feature = feature
         keys, counts, items = histories.lists()
         rows = identifiers.positions_of_any("histories", items).numpy()
         found = rows >= 0
         if not found.any():
-            raise ValueError(
-                "`histories` must hold items of the index, received none of which it "
-                f"has the id, such as {np.asarray(items)[:3].tolist()}. Pass items' "
-                "ids as they were given to `index.index`."
-            )
+            raise no_item_found(items)
         users = np.repeat(np.arange(len(counts)), counts)[found]
-        # One user more, without items: where users that are not found are.
-        counts = np.bincount(users, minlength=len(keys) + 1)
-        starts = np.concatenate([[0], np.cumsum(counts)])
+        counts = np.bincount(users, minlength=len(keys))
         self.num_users = int(np.count_nonzero(counts))
-        with tf.device("CPU:0"):
-            self._keys = tf.Variable(keys, trainable=False, name="users")
-            self._starts = tf.Variable(starts, trainable=False, name="starts")
-            self._rows = tf.Variable(rows[found], trainable=False, name="histories")
+        self._lists = UserLists(keys, counts, tf.constant(rows[found]))
 
     def positions(self, users: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
         """Rows of the candidates that users have.
@@ -76,11 +98,27 @@ class ExcludedHistories(tf.__internal__.tracking.AutoTrackable):
         Returns:
           `[B, H]` int32; -1 behind short rows.
         """
-        keys = as_int64("users", users)
-        none = tf.shape(self._keys)[0]
-        place = tf.minimum(tf.searchsorted(self._keys, keys), none - 1)
-        known = tf.equal(tf.gather(self._keys, place), keys)
-        place = tf.where(known & wanted, place, none)
-        first = tf.gather(self._starts, place)
-        last = tf.gather(self._starts, place + 1)
-        return tf.gather(self._rows, tf.ragged.range(first, last)).to_tensor(-1)
+        return self._lists.of(users, wanted).to_tensor(-1)
+
+
+def check_users(histories: Positives, feature: str, spec: tf.TensorSpec) -> None:
+    """Raises `ValueError` for users of another kind than those of a feature."""
+    are_strings = histories.keys_are_strings
+    fits = spec.dtype == tf.string if are_strings else spec.dtype.is_integer
+    if not fits or spec.shape.rank != 1:
+        raise ValueError(
+            f"`histories` are of users that are "
+            f"{'strings' if are_strings else 'integers'}, one a row, but the "
+            f"feature {feature!r} is {spec.dtype.name} of shape {spec.shape}. Name "
+            "the users' feature by `history_feature`, or give the table users of "
+            "that dtype."
+        )
+
+
+def no_item_found(items: tf.Tensor) -> ValueError:
+    """The error for histories of items that the index lacks."""
+    return ValueError(
+        "`histories` must hold items of the index, received none of which it "
+        f"has the id, such as {np.asarray(items)[:3].tolist()}. Pass items' "
+        "ids as they were given to the index."
+    )

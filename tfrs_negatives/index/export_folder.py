@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from tfrs_negatives import _export_schema, _exports, _manifest
 from tfrs_negatives._publish import locked_folder, publish, remove_abandoned
+from tfrs_negatives.index.live.writer_lock import WriterLock
 from tfrs_negatives.types import PathLike
 
 
@@ -72,8 +74,8 @@ def write_atomically(
     Args:
       path: What `check_target` returned.
       save: Function that writes the SavedModel into the folder it is given.
-      metadata: Dict for the description, as JSON; format and checksums are added, that
-        of the description itself among them.
+      metadata: Dict for the description, as JSON; the format, if it is not there, and
+        checksums are added, that of the description itself among them.
       overwrite: Whether an earlier export may be replaced.
       versioned: Whether `path` is a version, which becomes a higher one if somebody
         else takes that number while this one is written.
@@ -95,7 +97,8 @@ def write_atomically(
             if versioned:
                 path = next_version(os.path.dirname(path))
             files_of = _exports.replaceable_files if overwrite else None
-            left = publish(new, check_target(path, overwrite), files_of)
+            with _unwritten(path):
+                left = publish(new, check_target(path, overwrite), files_of)
     except (OSError, tf.errors.OpError) as error:
         kept = (
             "What was there is whole." if os.path.isdir(path) else "Nothing is there."
@@ -113,10 +116,31 @@ def write_atomically(
     return path
 
 
+@contextlib.contextmanager
+def _unwritten(path: str) -> Iterator[None]:
+    """Lets nobody write the items of an export that is replaced.
+
+    Raises:
+      ValueError: Somebody does.
+    """
+    items = _exports.live_items_of(path)
+    lock = None if items is None else WriterLock(items)
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
 def _write_description(folder: str, metadata: Mapping[str, Any]) -> None:
     marker = os.path.join(folder, _exports.DESCRIPTION)
     files = _manifest.checksums(folder)
-    whole = {"format": _exports.FORMAT, **metadata, "files": files}
+    whole = {"format": _export_schema.FORMAT, **metadata, "files": files}
+    if _exports.is_live(whole):
+        # Those of the index change, and it has checksums of its own.
+        of_items = {name for name in files if name.startswith(f"{_exports.ITEMS}/")}
+        whole["files"] = {n: file for n, file in files.items() if n not in of_items}
+        whole[_exports.ITEMS] = {name: files[name] for name in sorted(of_items)}
     whole[_export_schema.CHECKSUM] = _export_schema.checksum(whole)
     os.makedirs(os.path.dirname(marker), exist_ok=True)
     part = f"{marker}.part"

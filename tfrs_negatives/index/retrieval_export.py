@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
-import inspect
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives._keras import IS_KERAS_3
@@ -18,16 +16,26 @@ from tfrs_negatives.index.export_folder import (
     next_version,
     write_atomically,
 )
-from tfrs_negatives.index.popularity_dial import PopularityDial, checked_log_q
+from tfrs_negatives.index.export_inputs import (
+    INPUTS,
+    OUTPUTS,
+    Signature,
+    check_history_items,
+    check_names,
+    checked_history_feature,
+    described_features,
+    described_rows,
+    named_features,
+    optional_rows,
+    tower_of_features,
+)
+from tfrs_negatives.index.popularity_dial import PopularityDial
+from tfrs_negatives.index.popularity_scale import checked_log_q
 from tfrs_negatives.index.retrieval_functions import RetrievalFunctions
-from tfrs_negatives.index.searcher import Searcher
-from tfrs_negatives.index.signature_defaults import set_default
+from tfrs_negatives.index.saved_functions import resources_of, save_functions
 from tfrs_negatives.index.top_k import TopK
-from tfrs_negatives.types import Features, PathLike, TensorLike, Tower
+from tfrs_negatives.types import PathLike, TensorLike, Tower
 from tfrs_negatives.version import __version__
-
-_INPUTS = ("k", "exclusions")
-_OUTPUTS = ("ids", "scores")
 
 
 def export_retrieval(
@@ -35,7 +43,7 @@ def export_retrieval(
     query_tower: Tower,
     index: TopK,
     *,
-    query_signature: tf.TensorSpec | dict[str, tf.TensorSpec],
+    query_signature: Signature,
     payload: Mapping[str, TensorLike] | None = None,
     popularity: TensorLike | None = None,
     histories: Positives | None = None,
@@ -138,10 +146,18 @@ def export_retrieval(
         log_q = checked_log_q(popularity, searcher.num_rows)
     if histories is not None or history_items is not None:
         options["exclude_history"] = tf.constant([True])
-    features = _named_features(query_signature, (*_INPUTS, *options))
-    user_histories = _user_histories(histories, history_feature, features, searcher)
-    _check_history_items(history_items, features, searcher)
-    left_out = _optional_rows(optional_features or {}, features)
+    features = named_features(query_signature, (*INPUTS, *options))
+    user_histories = None
+    history_feature = checked_history_feature(histories, history_feature, features)
+    if histories is not None and history_feature is not None:
+        user_histories = ExcludedHistories(
+            histories,
+            searcher.identifiers,
+            history_feature,
+            features[history_feature],
+        )
+    check_history_items(history_items, features, searcher.identifiers.dtype)
+    left_out = optional_rows(optional_features or {}, features)
     columns = _payload_columns(payload or {}, searcher.num_rows)
     if versioned and overwrite:
         raise ValueError(
@@ -149,13 +165,7 @@ def export_retrieval(
             "overwrite=True too. Leave one out."
         )
     path = check_target(next_version(path) if versioned else path, overwrite)
-    tower = query_tower
-    if isinstance(query_signature, tf.TensorSpec):
-        (single,) = features
-
-        def tower(inputs: Features) -> tf.Tensor:
-            return query_tower(inputs[single])
-
+    tower = tower_of_features(query_tower, query_signature, features)
     dial = None
     if popularity is not None:
         dial = PopularityDial(log_q, searcher)
@@ -163,7 +173,7 @@ def export_retrieval(
     functions = RetrievalFunctions(
         tower, searcher, features, columns, dial, user_histories, history_items
     )
-    functions.module.resources = _resources(query_tower)
+    functions.module.resources = resources_of(query_tower)
     packages = ["keras" if IS_KERAS_3 else "tf-keras"]
     if not index.is_exact():
         packages.append("scann")
@@ -177,10 +187,7 @@ def export_retrieval(
         "ids": searcher.identifiers.dtype.name,
         "k": index.default_k(),
         "settings": searcher.settings(),
-        "query": {
-            name: {"dtype": spec.dtype.name, "shape": spec.shape.as_list()}
-            for name, spec in features.items()
-        },
+        "query": described_features(features),
         "payload": {name: column.dtype.name for name, column in columns.items()},
         # What a request without the input gets.
         "options": {name: value.numpy().item() for name, value in options.items()},
@@ -188,130 +195,24 @@ def export_retrieval(
     if user_histories is not None:
         metadata["users_with_history"] = user_histories.num_users
     if left_out:
-        metadata["optional"] = {
-            name: _plain(np.asarray(row.numpy()[0]).tolist())
-            for name, row in left_out.items()
-        }
+        metadata["optional"] = described_rows(left_out)
     defaults = {"k": tf.constant(index.default_k(), tf.int32), **options, **left_out}
     return write_atomically(
         path,
-        lambda folder: _save(functions, folder, defaults),
+        lambda folder: save_functions(
+            functions.module, functions.signatures, folder, defaults
+        ),
         metadata,
         overwrite=overwrite,
         versioned=versioned,
     )
 
 
-def _named_features(
-    query_signature: tf.TensorSpec | dict[str, tf.TensorSpec], taken: Collection[str]
-) -> dict[str, tf.TensorSpec]:
-    """The signature as a dict from name to `tf.TensorSpec`."""
-    features = query_signature
-    if isinstance(features, tf.TensorSpec):
-        features = {features.name or "query": features}
-    if not isinstance(features, dict) or not features:
-        raise ValueError(
-            "`query_signature` must be a tf.TensorSpec or a non-empty dict of them, "
-            f"received {query_signature!r}."
-        )
-    for name, spec in features.items():
-        if not isinstance(spec, tf.TensorSpec) or not spec.shape.rank or spec.shape[0]:
-            raise ValueError(
-                f"`query_signature` needs a tf.TensorSpec with first dimension None "
-                f"for {name!r}, received {spec!r}."
-            )
-    _check_names("query_signature", features, taken)
-    return {
-        name: tf.TensorSpec(spec.shape, spec.dtype, name=name)
-        for name, spec in features.items()
-    }
-
-
-def _user_histories(
-    histories: Positives | None,
-    history_feature: str | None,
-    features: dict[str, tf.TensorSpec],
-    searcher: Searcher,
-) -> ExcludedHistories | None:
-    """The table of what users have, under its feature."""
-    if histories is None:
-        if history_feature is not None:
-            raise ValueError(
-                f"`history_feature` is {history_feature!r} without `histories`. Pass "
-                "what `data.positives_of` returns, or leave both out."
-            )
-        return None
-    if not isinstance(histories, Positives):
-        raise ValueError(
-            "`histories` must be what `data.positives_of` returns, received "
-            f"{type(histories).__name__}. Pass it the table of users and items."
-        )
-    if history_feature is None and len(features) == 1:
-        (history_feature,) = features
-    if history_feature not in features:
-        raise ValueError(
-            "`history_feature` must name the feature with the users' ids, one of "
-            f"{', '.join(features)}, received {history_feature!r}."
-        )
-    spec = features[history_feature]
-    return ExcludedHistories(histories, searcher.identifiers, history_feature, spec)
-
-
-def _check_history_items(
-    history_items: str | None, features: dict[str, tf.TensorSpec], searcher: Searcher
-) -> None:
-    if history_items is None:
-        return
-    spec = features.get(history_items)
-    ids = searcher.identifiers.dtype
-    if spec is None or spec.shape.rank != 2 or spec.dtype != ids:
-        received = "none of that name" if spec is None else f"{spec!r}"
-        raise ValueError(
-            f"`history_items` must name a feature of items' ids, {ids.name} of shape "
-            f"[None, None], received {history_items!r}, {received}."
-        )
-
-
-def _optional_rows(
-    optional: Mapping[str, Any], features: dict[str, tf.TensorSpec]
-) -> dict[str, tf.Tensor]:
-    """The rows that stand for what requests leave out, [1, ...] each."""
-    rows = {}
-    for name, row in optional.items():
-        spec = features.get(name)
-        try:
-            if spec is None:
-                raise ValueError("there is no such feature")
-            value = tf.constant([row], spec.dtype)
-            if not spec.shape.is_compatible_with(value.shape):
-                raise ValueError(f"expected shape {spec.shape}")
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                "`optional_features` must have a row of a feature of "
-                f"`query_signature`, received {name!r}: {row!r} "
-                f"({str(error).splitlines()[0]})."
-            ) from error
-        rows[name] = value
-    if len(rows) == len(features):
-        raise ValueError(
-            "`optional_features` must leave a feature that says how many rows there "
-            f"are, received all of them: {', '.join(rows)}."
-        )
-    return rows
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON has it."""
-    if isinstance(value, list):
-        return [_plain(one) for one in value]
-    return value.decode() if isinstance(value, bytes) else value
-
-
 def _payload_columns(
     payload: Mapping[str, TensorLike], num_rows: int
 ) -> dict[str, tf.Tensor]:
     """The payload as a dict from name to tensor."""
-    _check_names("payload", payload, _OUTPUTS)
+    check_names("payload", payload, OUTPUTS)
     columns = {}
     for name, values in payload.items():
         try:
@@ -328,48 +229,3 @@ def _payload_columns(
             )
         columns[name] = column
     return columns
-
-
-def _check_names(argument: str, names: Iterable[str], taken: Collection[str]) -> None:
-    for name in names:
-        if name in taken or not (isinstance(name, str) and name.isidentifier()):
-            raise ValueError(
-                f"`{argument}` has a column {name!r}: names must be identifiers other "
-                f"than {', '.join(taken)}, which the signatures use. Rename it."
-            )
-
-
-def _resources(query_tower: Tower) -> list[Any]:
-    """Lookup tables and other resources that the tower holds, at any depth."""
-    holders = [query_tower, getattr(query_tower, "__self__", None)]
-    if inspect.isfunction(query_tower):
-        used = inspect.getclosurevars(query_tower)
-        holders += [*used.nonlocals.values(), *used.globals.values()]
-    return [
-        child
-        for holder in holders
-        if isinstance(holder, tf.__internal__.tracking.Trackable)
-        for child in tf.train.TrackableView(holder).descendants()
-        if isinstance(child, tf.saved_model.experimental.TrackableResource)
-    ]
-
-
-def _save(
-    functions: RetrievalFunctions, folder: str, defaults: dict[str, tf.Tensor]
-) -> None:
-    try:
-        tf.saved_model.save(
-            functions.module,
-            folder,
-            signatures=functions.signatures,
-            options=tf.saved_model.SaveOptions(namespace_whitelist=["Scann"]),
-        )
-    except AssertionError as error:
-        if "untracked" not in str(error):
-            raise
-        raise ValueError(
-            "`query_tower` uses a lookup table that no Keras object or tf.Module "
-            "holds. Pass the model or module that has the table as an attribute."
-        ) from error
-    for name, value in defaults.items():
-        set_default(folder, name, value)

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tfrs_negatives.index.excluded_histories import ExcludedHistories
 from tfrs_negatives.index.popularity_dial import PopularityDial, checked_discounts
 from tfrs_negatives.index.row_options import assert_that, per_row
+from tfrs_negatives.index.saved_functions import ExportedTower, variables_of
 from tfrs_negatives.index.scann_searcher import ScannSearcher
 from tfrs_negatives.index.searcher import Searcher
 from tfrs_negatives.types import Features, Tower
@@ -42,7 +43,7 @@ class RetrievalFunctions:
         histories: ExcludedHistories | None = None,
         history_items: str | None = None,
     ) -> None:
-        self._call_tower = tf.function(tower)
+        self._embed = ExportedTower(tower, features)
         self._searcher, self._features = searcher, features
         self._dial, self._histories = dial, histories
         self._history_items = history_items
@@ -57,20 +58,9 @@ class RetrievalFunctions:
             # Traced here, since another trace would name another resource.
             release = tf.function(lambda: _release(searcher))
             module.release = release.get_concrete_function()
-        # Tracked one by one, the variables of the tower come without the Python class
-        # of the tower, and without the functions that Keras would trace for it.
-        module.weights = [
-            variable
-            for function in self.signatures.values()
-            for variable in function.graph.variables
-        ]
+        module.weights = variables_of(self.signatures)
 
     def _traced(self) -> dict[str, Any]:
-        # The tower may need autograph; our functions do without, for one-line errors.
-        @tf.function(autograph=False)
-        def embed_query(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            return {"embeddings": tf.cast(self._embed(inputs), tf.float32)}
-
         @tf.function(autograph=False)
         def serve(**inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             return self._answer(inputs)
@@ -92,26 +82,8 @@ class RetrievalFunctions:
             "with_exclusions": serve.get_concrete_function(
                 **inputs, exclusions=exclusions
             ),
-            "embed_query": embed_query.get_concrete_function(**self._features),
+            "embed_query": self._embed.signature(self._features),
         }
-
-    def _embed(self, inputs: Features) -> tf.Tensor:
-        try:
-            embeddings = self._call_tower(
-                {name: inputs[name] for name in self._features}
-            )
-        except (LookupError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"`query_tower` fails on the features {sorted(self._features)} of "
-                "`query_signature` (see the error above). A tower that takes one "
-                "tensor needs a tf.TensorSpec, one that takes a dict a dict of them."
-            ) from error
-        if not tf.is_tensor(embeddings):
-            raise ValueError(
-                "`query_tower` must return one tensor of embeddings, received "
-                f"{type(embeddings).__name__}."
-            )
-        return embeddings
 
     def _answer(self, inputs: Features) -> dict[str, tf.Tensor]:
         queries = self._embed(inputs)
