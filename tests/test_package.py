@@ -95,6 +95,7 @@ def test_public_names():
             "cluster_strata",
         ],
         "serving": [
+            "AdminToken",
             "Limits",
             "Server",
             "Service",

@@ -482,6 +482,16 @@ def _add_serve(commands: Any) -> None:
     )
     add("--access-log", action="store_true", help="log each answer")
     add("--log-format", choices=("text", "json"), help="lines of the log")
+    add = parser.add_argument_group("items that change").add_argument
+    add(
+        "--admin-token-file",
+        metavar="FILE",
+        help=(
+            "let clients who name the token in this file change items (POST :upsert "
+            "and :delete); else items are followed that another process changes"
+        ),
+    )
+    add("--admin-token-env", metavar="NAME", help="the same, of a variable's token")
     add = parser.add_argument_group("limits").add_argument
     add("--max-batch", type=positive, help="rows of a request, or answered together")
     add(
@@ -492,6 +502,7 @@ def _add_serve(commands: Any) -> None:
     add("--max-waiting", type=positive, help="requests that wait for a thread")
     add("--max-answers", type=positive, help="rows of a request times k")
     add("--max-exclusions", type=positive, help="rows of a request times exclusions")
+    add("--max-filters", type=positive, help="different filters of a request")
     add("--max-values", type=positive, help="numbers and strings of a request")
     add("--max-request-bytes", type=positive, help="size of a request")
     add(
@@ -522,6 +533,7 @@ def _add_serve(commands: Any) -> None:
         max_waiting=1024,
         max_answers=100_000,
         max_exclusions=100_000,
+        max_filters=16,
         max_values=2**17,
         max_request_bytes=4 * 2**20,
         max_bytes_in_flight=32 * 2**20,
@@ -537,6 +549,8 @@ def _check_serve(parser: argparse.ArgumentParser, options: argparse.Namespace) -
         parser.error("--versions and --latest exclude each other: leave one out")
     if (options.tls_certificate is None) != (options.tls_key is None):
         parser.error("--tls-certificate and --tls-key go together: pass both")
+    if options.admin_token_file is not None and options.admin_token_env is not None:
+        parser.error("--admin-token-file and --admin-token-env exclude each other")
     if options.tls_client_ca is not None and options.tls_key is None:
         parser.error("--tls-client-ca needs --tls-certificate and --tls-key")
 

@@ -24,7 +24,13 @@ def serve(options: argparse.Namespace) -> None:
     """
     path = find_served(options.model)
     try:
-        from tfrs_negatives.serving import Limits, Server, TlsFiles, VersionPolicy
+        from tfrs_negatives.serving import (
+            AdminToken,
+            Limits,
+            Server,
+            TlsFiles,
+            VersionPolicy,
+        )
     except ImportError as error:
         raise CommandError(
             "Serving needs packages that cannot be imported "
@@ -41,6 +47,11 @@ def serve(options: argparse.Namespace) -> None:
     if options.tls_key is not None:
         tls = TlsFiles(options.tls_certificate, options.tls_key, options.tls_client_ca)
     with told_in_one_line():
+        token = None
+        if options.admin_token_file is not None:
+            token = AdminToken.from_file(options.admin_token_file)
+        if options.admin_token_env is not None:
+            token = AdminToken.from_environment(options.admin_token_env)
         server = Server(
             path,
             name=options.name,
@@ -56,6 +67,7 @@ def serve(options: argparse.Namespace) -> None:
             tls=tls,
             cors_origins=options.cors_origin,
             logs_answers=options.access_log,
+            admin_token=token,
         )
         # What lives as long as the server is no garbage: going through it would stall
         # answers for a quarter of a second.

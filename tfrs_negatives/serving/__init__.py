@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from tfrs_negatives.serving.admin_token import AdminToken
 from tfrs_negatives.serving.server_limits import Limits
 from tfrs_negatives.serving.service import Service
 from tfrs_negatives.serving.version_policy import VersionPolicy
@@ -18,7 +19,15 @@ if TYPE_CHECKING:
     from tfrs_negatives.serving.server import Server
     from tfrs_negatives.serving.tls_files import TlsFiles
 
-__all__ = ["Limits", "Server", "Service", "TlsFiles", "VersionPolicy", "rest_app"]
+__all__ = [
+    "AdminToken",
+    "Limits",
+    "Server",
+    "Service",
+    "TlsFiles",
+    "VersionPolicy",
+    "rest_app",
+]
 
 # What needs the extra, and where it is: imported when it is used.
 _WITH_EXTRA = {"Server": "server", "TlsFiles": "tls_files", "rest_app": "rest"}

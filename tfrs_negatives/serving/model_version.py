@@ -10,7 +10,10 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
+from tfrs_negatives import _exports
+from tfrs_negatives._saved_live_retrieval import SavedLiveRetrieval
 from tfrs_negatives._saved_retrieval import load_retrieval
+from tfrs_negatives.serving.live_signature_defs import live_signature_defs
 from tfrs_negatives.serving.request_error import RequestError, without_folders
 
 
@@ -20,11 +23,12 @@ class ModelVersion:
     Args:
       number: Its version.
       folder: The export.
+      writable: Whether its items are to be changed, if they can be.
 
     Attributes:
       number: Its version.
       model: `SavedRetrieval`.
-      num_candidates: The greatest k.
+      max_k: The greatest k.
       inputs: Dict from signature to dict from name to `tf.TensorSpec`.
       outputs: Dict from signature to the names of its outputs.
       defaults: Dict from signature to dict from name to array: inputs that may be left
@@ -35,13 +39,17 @@ class ModelVersion:
       ValueError, ImportError: The export cannot be loaded; see `load_retrieval`.
     """
 
-    def __init__(self, number: int, folder: str) -> None:
+    def __init__(self, number: int, folder: str, writable: bool = False) -> None:
         self.number = number
-        self.model = load_retrieval(folder)
+        is_live = _exports.is_live(_exports.read_description(folder))
+        self.model = load_retrieval(folder, writable=writable and is_live)
         description = self.model.description
-        self.num_candidates = description["candidates"]
-        self._exact = description["index"] == "BruteForce"
+        self.max_k: int = description["candidates"]
         self.signature_defs = _signature_defs(folder)
+        if isinstance(self.model, SavedLiveRetrieval):
+            # Of items whose number changes a client cannot know it.
+            self.max_k = tf.int32.max
+            self.signature_defs = live_signature_defs(self.model, self.signature_defs)
         self.inputs = {
             signature: {
                 name: tf.TensorSpec(
@@ -82,9 +90,39 @@ class ModelVersion:
 
         Excluded candidates make an approximate search look further, for all rows.
         """
-        return self._exact or not {"exclusions", "exclude_history"}.intersection(
-            self.inputs[signature]
-        )
+        if not {"exclusions", "exclude_history"}.intersection(self.inputs[signature]):
+            return True
+        if isinstance(self.model, SavedLiveRetrieval):
+            return self.model.items.is_exact
+        return self.model.description["index"] == "BruteForce"
+
+    def live_model(self) -> SavedLiveRetrieval:
+        """The model, if its items change.
+
+        Raises:
+          RequestError: They do not.
+        """
+        if not isinstance(self.model, SavedLiveRetrieval):
+            raise RequestError(
+                f"The items of version {self.number} are part of its SavedModel, and "
+                "cannot be changed. Export it by `export_live_retrieval`."
+            )
+        return self.model
+
+    def num_items(self) -> int:
+        """How many items there are at present."""
+        if isinstance(self.model, SavedLiveRetrieval):
+            return len(self.model.items)
+        return self.max_k
+
+    def follow(self) -> None:
+        """Brings the items that another process has changed.
+
+        Raises:
+          ValueError, OSError: They cannot be read; those of before are kept.
+        """
+        if isinstance(self.model, SavedLiveRetrieval) and self.model.items.is_read_only:
+            self.model.refresh()
 
     def run(
         self, signature: str, inputs: Mapping[str, np.ndarray]
@@ -118,6 +156,11 @@ class ModelVersion:
             raise RequestError(
                 "The model refuses the values, which hold bytes that are no UTF-8."
             ) from error
+        except ValueError as error:
+            if not isinstance(self.model, SavedLiveRetrieval):
+                raise
+            # A filter, say, that is none.
+            raise RequestError(without_folders(str(error))) from None
         return {name: output.numpy() for name, output in outputs.items()}
 
     def warm_up(self, max_batch: int) -> None:

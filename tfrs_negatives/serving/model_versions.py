@@ -14,6 +14,7 @@ from collections.abc import Collection, Mapping
 from typing import TypeAlias
 
 from tfrs_negatives import _exports
+from tfrs_negatives._saved_live_retrieval import SavedLiveRetrieval
 from tfrs_negatives._saved_retrieval import SavedRetrieval
 from tfrs_negatives.serving.model_version import ModelVersion
 from tfrs_negatives.serving.request_error import without_folders
@@ -59,6 +60,7 @@ class ModelVersions:
       path: An export, or a folder of versions of it.
       max_batch: Rows of the largest batch, to warm up with.
       policy: `VersionPolicy`.
+      writable: Whether items that change are to be changed by this process.
 
     Raises:
       ValueError, ImportError: No version there can be loaded, or one that the policy
@@ -66,9 +68,16 @@ class ModelVersions:
     """
 
     def __init__(
-        self, path: PathLike, max_batch: int, policy: VersionPolicy | None = None
+        self,
+        path: PathLike,
+        max_batch: int,
+        policy: VersionPolicy | None = None,
+        writable: bool = False,
     ) -> None:
         self._path, self._max_batch = os.fspath(path), max_batch
+        self._writable = writable
+        # Why the items of a version could not be followed.
+        self._not_followed: dict[int, str] = {}
         self.policy = policy or VersionPolicy()
         # Replaced as a whole: requests read it in another thread.
         self._served: dict[int, ModelVersion] = {}
@@ -151,12 +160,16 @@ class ModelVersions:
         )
 
     def watch(self, seconds: float) -> None:
-        """Starts to look for versions every so many seconds, in a thread."""
+        """Starts to look for versions every so many seconds, in a thread.
+
+        Items that another process changes are followed, too.
+        """
 
         def look() -> None:
             while not self._stop.wait(seconds):
                 try:
                     self.refresh()
+                    self.follow_items()
                 except Exception:  # Or nobody would look any more.
                     _log.exception("looking for versions failed")
 
@@ -168,6 +181,27 @@ class ModelVersions:
         self._stop.set()
         if self._watcher is not None:
             self._watcher.join()
+
+    def follow_items(self) -> None:
+        """Brings items that another process has changed, of all that are served."""
+        for number, version in self._served.items():
+            try:
+                version.follow()
+                self._not_followed.pop(number, None)
+            except (OSError, ValueError) as error:  # Those of before go on answering.
+                if self._not_followed.get(number) != str(error):
+                    _log.error("items of version %d: %s", number, error)
+                self._not_followed[number] = str(error)
+
+    def close_items(self) -> None:
+        """Lets other processes write items that this one could change.
+
+        Nothing is answered from then on.
+        """
+        for version in self._served.values():
+            if isinstance(version.model, SavedLiveRetrieval):
+                version.model.release()
+        self._release()
 
     def refresh(self, retires: bool = True) -> list[Exception]:
         """Looks once, and replaces versions that answer where there are others.
@@ -265,7 +299,7 @@ class ModelVersions:
         if not replaces_itself:
             self._states[number] = ("LOADING", "")
         try:
-            version = ModelVersion(number, folder)
+            version = ModelVersion(number, folder, self._writable)
             try:
                 version.warm_up(self._max_batch)
             except BaseException:
@@ -287,9 +321,11 @@ class ModelVersions:
 
 
 def _fingerprint(folder: str) -> _Fingerprint:
-    """What changes when a file of an export does."""
+    """What changes when a file of an export does; items that change do not count."""
     files = []
-    for parent, _, names in os.walk(folder):
+    items = _exports.live_items_of(folder)
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if os.path.join(parent, name) != items]
         for name in names:
             path = os.path.join(parent, name)
             try:

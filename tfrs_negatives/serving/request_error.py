@@ -7,6 +7,7 @@ import re
 # Names of gRPC status codes, and the HTTP status of each.
 HTTP_STATUS = {
     "INVALID_ARGUMENT": 400,
+    "UNAUTHENTICATED": 401,
     "NOT_FOUND": 404,
     "DEADLINE_EXCEEDED": 408,
     "RESOURCE_EXHAUSTED": 413,

@@ -21,9 +21,11 @@ from starlette.requests import ClientDisconnect
 from tensorflow_serving.apis import get_model_metadata_pb2
 
 from tfrs_negatives.serving import json_tensors
+from tfrs_negatives.serving.admin_token import AdminToken
 from tfrs_negatives.serving.bytes_in_flight import Hold
 from tfrs_negatives.serving.compressed_body import decompressed, is_compressed
 from tfrs_negatives.serving.guarded_connection import ANSWER_SENT
+from tfrs_negatives.serving.item_changes import FIELDS
 from tfrs_negatives.serving.model_version import ModelVersion
 from tfrs_negatives.serving.request_error import RequestError
 from tfrs_negatives.serving.server_limits import Limits
@@ -66,6 +68,8 @@ def rest_app(service: Service, cors_origins: Sequence[str] = ()) -> FastAPI:
     * `POST /v1/models/NAME[/versions/N|/labels/L]:predict`
     * `GET /v1/models/NAME[/versions/N|/labels/L]`: the state of the versions
     * `GET /v1/models/NAME[/versions/N|/labels/L]/metadata`: the signatures
+    * `POST /v1/models/NAME[/versions/N|/labels/L]:upsert` and `:delete`, where the
+      service has an admin token
     * `GET /monitoring/prometheus/metrics`: counts for Prometheus
     * `GET /healthz/live`, `GET /healthz/ready`: 200
 
@@ -91,28 +95,34 @@ def rest_app(service: Service, cors_origins: Sequence[str] = ()) -> FastAPI:
 
     async def predict(request: Request) -> Response:
         version = service.version(**request.path_params)
-        hold = request.scope["hold"]
-        compressed = is_compressed(request.headers.get("content-encoding", ""))
-        body = await _body(request, service.limits, hold)
-        if compressed:
-            # Whose size says nothing of the work.
-            body = await service.convert(
-                service.limits.max_request_bytes, decompressed, body, service.limits
-            )
-            hold.add(len(body))
+        body = await _content(request, service)
         signature, layout, inputs = await service.convert(
             len(body), read, version, body
         )
         outputs = await service.predict(version, signature, inputs)
         size = sum(output.size for output in outputs.values())
         answer = await service.convert(size, json_tensors.to_json, layout, outputs)
-        hold.add(len(answer))
+        request.scope["hold"].add(len(answer))
         return _json(answer)
+
+    def changes(kind: str, token: AdminToken) -> Any:
+        async def change(request: Request) -> Response:
+            # Before anything is read of who may not.
+            token.check(request.headers.getlist("authorization"))
+            version = service.version(**request.path_params)
+            body = await _content(request, service)
+            return _json(await service.change(version, kind, body))
+
+        return change
 
     # Routes of FastAPI's own look for what to inject, which takes longer than all that
     # stands around `predict`.
     for path in (_MODEL, _VERSION, _LABEL):
         app.add_route(path + ":predict", predict, methods=["POST"])
+        if service.admin_token is not None:
+            for kind in FIELDS:
+                change = changes(kind, service.admin_token)
+                app.add_route(f"{path}:{kind}", change, methods=["POST"])
 
     @app.get(_LABEL + "/metadata")
     @app.get(_VERSION + "/metadata")
@@ -156,6 +166,7 @@ def rest_app(service: Service, cors_origins: Sequence[str] = ()) -> FastAPI:
         gauges = {
             "bytes_in_flight": service.bytes_in_flight.held,
             "waiting_requests": service.batcher.waiting,
+            "items": service.versions.current.num_items(),
         }
         text = service.monitoring.text(service.states(), gauges)
         return Response(text, media_type="text/plain; version=0.0.4")
@@ -165,6 +176,9 @@ def rest_app(service: Service, cors_origins: Sequence[str] = ()) -> FastAPI:
         response = _json({"error": str(error)}, error.http_status)
         if error.code == "DEADLINE_EXCEEDED":  # The rest of the body is still to come.
             response.headers["connection"] = "close"
+        if error.code == "UNAUTHENTICATED":  # The whole body is.
+            response.headers["connection"] = "close"
+            response.headers["www-authenticate"] = "Bearer"
         return response
 
     @app.exception_handler(HTTPException)
@@ -269,6 +283,20 @@ def _wrong_fields(fields: list[tuple[bytes, bytes]]) -> str | None:
             "one out."
         )
     return None
+
+
+async def _content(request: Request, service: Service) -> bytes:
+    """What the body of a request holds."""
+    hold = request.scope["hold"]
+    compressed = is_compressed(request.headers.get("content-encoding", ""))
+    body = await _body(request, service.limits, hold)
+    if compressed:
+        # Whose size says nothing of the work.
+        body = await service.convert(
+            service.limits.max_request_bytes, decompressed, body, service.limits
+        )
+        hold.add(len(body))
+    return body
 
 
 async def _body(request: Request, limits: Limits, hold: Hold) -> bytes:

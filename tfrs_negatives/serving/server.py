@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import uvicorn
 
+from tfrs_negatives.serving.admin_token import AdminToken
 from tfrs_negatives.serving.grpc_service import grpc_server
 from tfrs_negatives.serving.guarded_connection import guarded_app, guarded_protocol
 from tfrs_negatives.serving.rest import rest_app
@@ -42,6 +43,9 @@ class Server:
       cors_origins: Origins of pages that may ask over REST; see `rest_app`.
       logs_answers: Whether each answer is logged, by the logger
         "tfrs_negatives.access".
+      admin_token: `AdminToken`, by which clients may change the items of an export of
+        `export_live_retrieval`, over REST. None: they may not, and what another process
+        changes is followed, every `poll_seconds`.
 
     Raises:
       ValueError, ImportError: No version there can be loaded, or one that `versions`
@@ -76,6 +80,7 @@ class Server:
         tls: TlsFiles | None = None,
         cors_origins: Sequence[str] = (),
         logs_answers: bool = False,
+        admin_token: AdminToken | None = None,
     ) -> None:
         self._host, self._poll_seconds = host, poll_seconds
         self._reloads, self._tls, self._cors_origins = reloads, tls, cors_origins
@@ -91,7 +96,9 @@ class Server:
         self.port: int = self._socket.getsockname()[1]
         self.grpc_port: int | None = None
         try:
-            self.service = Service(path, name, limits, versions, logs_answers)
+            self.service = Service(
+                path, name, limits, versions, logs_answers, admin_token
+            )
         except BaseException:
             self._socket.close()
             raise

@@ -20,6 +20,7 @@ class Limits:
       max_waiting: Requests that wait for a thread; more are refused (503).
       max_answers: Rows of one request times k.
       max_exclusions: Rows of one request times the exclusions of each.
+      max_filters: Different filters of one request.
       max_values: Numbers and strings of one request in all. In JSON, its commas and
         opening brackets are counted.
       max_request_bytes: Size of a request's body or message.
@@ -45,6 +46,7 @@ class Limits:
     max_waiting: int = 1024
     max_answers: int = 100_000
     max_exclusions: int = 100_000
+    max_filters: int = 16
     max_values: int = 2**17
     max_request_bytes: int = 4 * 2**20
     max_bytes_in_flight: int = 32 * 2**20
@@ -60,6 +62,7 @@ class Limits:
             "max_waiting",
             "max_answers",
             "max_exclusions",
+            "max_filters",
             "max_values",
             "max_request_bytes",
             "max_bytes_in_flight",
@@ -111,6 +114,15 @@ class Limits:
             raise RequestError(
                 f"Rows times exclusions may be {self.max_exclusions}, received {rows} "
                 f"x {each}. Send fewer rows at a time, or exclude fewer candidates.",
+                "RESOURCE_EXHAUSTED",
+            )
+
+    def check_filters(self, number: int) -> None:
+        """Raises `RequestError` for too many filters: each is a pass over all items."""
+        if number > self.max_filters:
+            raise RequestError(
+                f"A request may have {self.max_filters} different filters, received "
+                f"{number}. Send fewer rows at a time.",
                 "RESOURCE_EXHAUSTED",
             )
 

@@ -13,8 +13,10 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives._exports import unknown_option
+from tfrs_negatives.serving.admin_token import AdminToken
 from tfrs_negatives.serving.batching import Batcher
 from tfrs_negatives.serving.bytes_in_flight import BytesInFlight
+from tfrs_negatives.serving.item_changes import change_items
 from tfrs_negatives.serving.model_version import ModelVersion
 from tfrs_negatives.serving.model_versions import ModelVersions
 from tfrs_negatives.serving.monitoring import Monitoring
@@ -38,6 +40,8 @@ class Service:
       limits: `Limits`.
       versions: `VersionPolicy`; None: the highest version.
       logs_answers: Whether each answer is logged.
+      admin_token: `AdminToken`, by which clients may change items that change. None:
+        they may not, and another process may write these.
 
     Raises:
       ValueError, ImportError: No version there can be loaded, or one that `versions`
@@ -64,15 +68,21 @@ class Service:
         limits: Limits | None = None,
         versions: VersionPolicy | None = None,
         logs_answers: bool = False,
+        admin_token: AdminToken | None = None,
     ) -> None:
-        self.name = name
+        self.name, self.admin_token = name, admin_token
         self.limits = limits or Limits()
-        self.versions = ModelVersions(path, self.limits.max_batch, versions)
+        self.versions = ModelVersions(
+            path, self.limits.max_batch, versions, writable=admin_token is not None
+        )
         self.monitoring = Monitoring(name, logs_answers)
         self.batcher = Batcher(self.limits)
         self.bytes_in_flight = BytesInFlight(self.limits.max_bytes_in_flight)
         # Of two, a large message leaves one for the others.
         self._messages = concurrent.futures.ThreadPoolExecutor(2, "messages")
+        # Those that wait for the disk share a flush.
+        self._changes = concurrent.futures.ThreadPoolExecutor(8, "changes")
+        self._num_changes = 0
 
     def version(
         self, name: str, number: int | None = None, label: str | None = None
@@ -194,29 +204,58 @@ class Service:
         k = 1
         if "k" in inputs:
             k = int(inputs["k"])
-            if not 1 <= k <= version.num_candidates:
+            if not 1 <= k <= version.max_k:
                 raise RequestError(
-                    f"k must be from 1 to the number of candidates, "
-                    f"{version.num_candidates}, received {k}."
+                    f"k must be from 1 to the number of candidates, {version.max_k}, "
+                    f"received {k}."
                 )
         self.limits.check_rows(rows, k)
         if "exclusions" in inputs:
             self.limits.check_exclusions(rows, inputs["exclusions"].shape[1])
+        filters: tuple[bytes, ...] = ()
+        if "where" in inputs:
+            # Rows of one filter are searched together.
+            filters = tuple(sorted(set(inputs["where"].tolist())))
+            self.limits.check_filters(len(filters))
         kind = None
         if version.merges(signature):
             alike = [
                 value.item() if value.ndim == 0 else value.shape[1:]
                 for _, value in sorted(inputs.items())
             ]
-            kind = (version, signature, *alike)
+            kind = (version, signature, filters, *alike)
         run = functools.partial(version.run, signature)
         return await self.batcher.submit(run, inputs, rows, kind)
+
+    async def change(
+        self, version: ModelVersion, kind: str, body: bytes
+    ) -> dict[str, int]:
+        """Changes items; see `change_items`. Queries do not wait for it.
+
+        Raises:
+          RequestError: Too many changes wait already, or the change is wrong or fails.
+        """
+        if self._num_changes >= self.limits.max_waiting:
+            raise RequestError(
+                f"{self._num_changes} changes wait already. Try again later.",
+                "UNAVAILABLE",
+            )
+        self._num_changes += 1
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(
+                self._changes, change_items, version, kind, body, self.limits
+            )
+        finally:
+            self._num_changes -= 1
 
     def close(self) -> None:
         """Ends the threads, when no request is left."""
         self.versions.stop()
         self.batcher.close()
         self._messages.shutdown()
+        self._changes.shutdown()
+        self.versions.close_items()
 
 
 def check_names(

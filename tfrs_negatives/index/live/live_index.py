@@ -103,7 +103,7 @@ class LiveIndex:
         self._commits: GroupCommit[Change, int] = GroupCommit(self._commit)
         self._compaction_lock = threading.Lock()
         self._compaction: threading.Thread | None = None
-        self._is_closed = False
+        self._is_closed, self._is_read_only = False, lock is None
         self._log: ChangeLog | None = None
         if lock is not None:
             self._log = ChangeLog(loaded.log_path, loaded.log.end)
@@ -384,6 +384,16 @@ class LiveIndex:
             if self._lock is not None:
                 self._lock.release()
                 self._lock = None
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether it was opened for reading only."""
+        return self._is_read_only
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether every item is scored at present, without ScaNN."""
+        return self._state.approximate is None
 
     def __len__(self) -> int:
         return self._state.num_items
