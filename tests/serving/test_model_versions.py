@@ -120,11 +120,11 @@ def loads_failing(monkeypatch, failures):
     tries = []
     load = ModelVersion.__init__
 
-    def fails_at_first(self, number, folder):
+    def fails_at_first(self, number, folder, writable=False):
         tries.append(number)
         if failures:
             raise failures.pop(0)
-        load(self, number, folder)
+        load(self, number, folder, writable)
 
     monkeypatch.setattr(ModelVersion, "__init__", fails_at_first)
     return tries
