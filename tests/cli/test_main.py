@@ -69,6 +69,7 @@ def test_version(capsys):
         (["train", "--num-negatives", "-1"], "at least 0"),
         (["train", "--baselines", "magic"], "invalid choice: 'magic'"),
         (["train", "--seeds", "1", "2", "1"], "--seeds must differ"),
+        (["train", "--live", "--no-index"], "--live writes an index"),
         (["train", "--seeds"], "--seeds"),
         (["train", "--data", "a.csv", "--tfds", "b"], "one source"),
         (["train", "--data-dir", "a"], "--data-dir belongs to --tfds"),

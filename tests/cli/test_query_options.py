@@ -1,12 +1,19 @@
 """`tfrs-negatives query` on exports with popularity and users' histories."""
 
+import shutil
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from tfrs_negatives.cli import main
 from tfrs_negatives.data import positives_of
-from tfrs_negatives.index import BruteForce, export_retrieval
+from tfrs_negatives.index import (
+    BruteForce,
+    export_live_retrieval,
+    export_retrieval,
+    load_retrieval,
+)
 
 # Scores of the items a, b, c, d for the users 0 and 1, and the items' log q.
 SCORES = np.float32([[4.0, 3.0, 2.0, 1.0], [1.0, 2.0, 3.0, 4.0]])
@@ -38,6 +45,16 @@ def exports(tmp_path_factory):
     }.items():
         user = tf.TensorSpec([None], tf.int64, name="user")
         export_retrieval(folder / name, Tower(), index, query_signature=user, **options)
+    export_live_retrieval(
+        folder / "live",
+        Tower(),
+        ITEMS,
+        np.eye(4),
+        query_signature=user,
+        attributes={"price": [10, 20, 30, None]},
+        popularity=COUNTS,
+        histories=histories,
+    )
     return folder
 
 
@@ -103,3 +120,37 @@ def test_discounts_that_are_no_moderate_numbers(exports, capsys, discount):
     )
     assert code == 2 and not items and len(error.splitlines()) == 1
     assert "--popularity-discount: expected a number from -1000000 to 1000000" in error
+
+
+def test_a_model_whose_items_change(exports, tmp_path, capsys):
+    path = exports / "live"
+    assert list(ask(capsys, path, "--user", 0)[1]) == ["b", "d"]
+    assert list(ask(capsys, path, "--user", 0, "--where", "price < 25")[1]) == ["b"]
+    code, items, error = ask(
+        capsys, path, "--user", 1, "--popularity-discount", 2, "--exclude", "a"
+    )
+    order, scores = expected(1, 2, without="a")
+    assert code == 0 and error == ""
+    assert list(items) == order and items == scores
+    given = ["--user", 1, "--where", "price is missing or price == 30"]
+    assert list(ask(capsys, path, *given)[1]) == ["d", "c"]
+    # While another process writes.
+    shutil.copytree(path, tmp_path / "m")
+    model = load_retrieval(tmp_path / "m", writable=True)
+    model.delete(["d"])
+    assert list(ask(capsys, tmp_path / "m", *given)[1]) == ["c"]
+    model.release()
+
+
+@pytest.mark.parametrize(
+    ("model", "where", "message"),
+    [
+        ("live", "price <", "expected a number or a text"),
+        ("live", "size == 3", "size"),
+        ("plain", "price < 3", "--where needs a model whose items have attributes"),
+    ],
+)
+def test_bad_filters(exports, capsys, model, where, message):
+    code, items, error = ask(capsys, exports / model, "--user", 0, "--where", where)
+    assert code == 2 and not items and "Traceback" not in error
+    assert message in error

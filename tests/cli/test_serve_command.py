@@ -30,6 +30,11 @@ def error_of(capsys, *arguments):
         (["m", "--max-wait-ms", "-1"], "at least 0"),
         (["m", "--poll-seconds", "0"], "above 0"),
         (["m", "--threads", "0"], "at least 1"),
+        (["m", "--max-filters", "0"], "at least 1"),
+        (
+            ["m", "--admin-token-file", "f", "--admin-token-env", "E"],
+            "exclude each other",
+        ),
     ],
 )
 def test_bad_arguments(capsys, arguments, expected):

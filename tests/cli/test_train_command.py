@@ -271,6 +271,21 @@ def test_what_large_tables_leave_out(keras_2, tmp_path, make_csv, capsys):
     assert main(["audit", *data[:title], *data[title + 2 :], *audit]) == 0
 
 
+@pytest.mark.slow(reason="trains a model more")
+def test_items_that_can_change(keras_2, tmp_path, make_csv, capsys):
+    data = make_csv(tmp_path / "table.csv", strings=True)
+    few = ["--baselines", "--live", "--seeds", "0", "--item-features", "name:category"]
+    output = tmp_path / "out"
+    assert main(["train", *data, *FAST, *few, "--output", str(output)]) == 0
+    written = json.loads((output / "figures.json").read_text())
+    assert written["model"]["index"] == "LiveIndex"
+    capsys.readouterr()
+    words = ["query", str(output), "--user", "u3", "--keep-history"]
+    assert main([*words, "--where", 'name in ["Thing 4", "Thing 7"]']) == 0
+    rows = capsys.readouterr().out.splitlines()[1:]
+    assert sorted(row.split()[1] for row in rows) == ["i4", "i7"]
+
+
 @pytest.mark.slow(reason="trains a model as test_a_split_of_ones_own does")
 def test_rows_to_hold_out_may_be_given(keras_2, bad_files, capsys):
     rows = "".join(f"{n % 6},{n % 41}\n" for n in range(30))

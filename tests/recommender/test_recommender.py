@@ -103,8 +103,15 @@ def test_popularity_is_a_dial(fitted):
             assert one.score == pytest.approx(plain[one.item] - taken, abs=1e-5)
 
 
-def test_the_export_answers_as_the_recommender_does(fitted, tmp_path):
-    model = load_retrieval(fitted.export(tmp_path / "model", index=BruteForce()))
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"index": BruteForce()}, id="saved"),
+        pytest.param({"live": True}, id="live"),
+    ],
+)
+def test_the_export_answers_as_the_recommender_does(fitted, tmp_path, options):
+    model = load_retrieval(fitted.export(tmp_path / "model", **options))
     users = ["u3", "u4", "nobody"]
 
     def answers(**inputs):
@@ -139,6 +146,39 @@ def test_the_export_answers_as_the_recommender_does(fitted, tmp_path):
     mixed = answers(history=tf.constant([history, ["?", "", "no"], history]))
     assert mixed["ids"][1].tolist() == answers()["ids"][1].tolist()
     assert mixed["ids"][0].tolist() == given["ids"][0].tolist()
+    model.release()
+
+
+def test_features_of_items_are_attributes(fitted, tmp_path):
+    path = fitted.export(tmp_path / "model", live=True)
+    model = load_retrieval(path, writable=True)
+    serve = model.signatures["serving_default"]
+    assert model.description["attributes"] == {"kind": "set"}
+
+    def answer(**inputs):
+        found = serve(user=tf.constant(["u3"]), k=40, exclude_history=False, **inputs)
+        filled = np.isfinite(found["scores"].numpy()[0])
+        return [one.decode() for one in found["ids"].numpy()[0][filled]]
+
+    for kind, rest in (("even", 0), ("odd", 1)):
+        every = fitted.recommend("u3", 40, keep_history=True)
+        wanted = [one.item for one in every if int(one.item[1:]) % 2 == rest]
+        assert answer(where=f'"a" in kind and "{kind}" in kind') == wanted
+    # A new item, with the vector of one that there is.
+    best = fitted.recommend("u3", 1, keep_history=True)[0].item
+    number = fitted.towers.training.item_ids.tolist().index(best)
+    model.upsert(
+        ["new"],
+        fitted.towers.embed_items()[number : number + 1],
+        payload={"title": ["New"]},
+        attributes={"kind": [["new"]]},
+        popularity=[-1.0],
+    )
+    assert answer(where='"new" in kind') == ["new"]
+    assert set(answer()[:2]) == {"new", best}
+    model.release()
+    with pytest.raises(ValueError, match="an index of their own"):
+        fitted.export(tmp_path / "other", live=True, index=BruteForce())
 
 
 @pytest.mark.slow(reason="trains three models")

@@ -236,6 +236,14 @@ def _add_train(commands: Any) -> None:
         help="whether to write model/ with an index, or embeddings.npz in its place",
     )
     add(
+        "--live",
+        action="store_true",
+        help=(
+            "write model/ with items that can be changed and filtered while they are "
+            "served; features of items are their attributes"
+        ),
+    )
+    add(
         "--evaluate-users",
         type=positive,
         metavar="USERS",
@@ -400,6 +408,14 @@ def _add_query(commands: Any) -> None:
         help=(
             "share of an item's log popularity that is taken off its score: 0 (the "
             "default) ranks by probability, 1 by how much likelier than for all users"
+        ),
+    )
+    parser.add_argument(
+        "--where",
+        metavar="FILTER",
+        help=(
+            'items that pass a filter alone, such as \'price < 50 and "red" in '
+            "colours', of a model whose items have attributes"
         ),
     )
     parser.add_argument(
@@ -577,6 +593,8 @@ def _check_source(parser: argparse.ArgumentParser, options: argparse.Namespace) 
 def _check_train(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if options.held_out is not None and options.data is None:
         parser.error("--held-out belongs to --data, received none. Add --data FILE.")
+    if options.live and not options.index:
+        parser.error("--live writes an index, and --no-index none: leave one out")
     if len(set(options.seeds)) < len(options.seeds):
         parser.error(f"--seeds must differ, received {options.seeds}. Drop repeats.")
 

@@ -6,6 +6,7 @@ Loads the SavedModel alone, without Keras, to start fast.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import uuid
@@ -27,8 +28,8 @@ def query(options: argparse.Namespace) -> None:
 
     Raises:
       CommandError: No model there, ids that are none of its, k too large, a discount
-        for a model without popularity, a history for one without histories; neither
-        user nor history.
+        for a model without popularity, a filter for one without attributes or that is
+        none, a history for one without histories; neither user nor history.
     """
     if options.user is None and not options.history:
         raise CommandError(
@@ -50,7 +51,8 @@ def query(options: argparse.Namespace) -> None:
             ("--history", options.history),
         )
     )
-    if options.k > description["candidates"]:
+    # The number of items that change is not known before they are loaded.
+    if options.k > description["candidates"] and not _exports.is_live(description):
         raise CommandError(
             f"--k must be at most {description['candidates']}, the number of items in "
             f"{path!r}, received {options.k}. Ask for fewer."
@@ -81,10 +83,10 @@ def query(options: argparse.Namespace) -> None:
     if exclude:
         name = "with_exclusions"
         inputs["exclusions"] = tf.constant([exclude], description["ids"])
-    answer = {
-        key: value.numpy()[0].tolist()
-        for key, value in model.signatures[name](**inputs).items()
-    }
+    # A filter may be none, which the index finds.
+    with told_in_one_line() if options.where else contextlib.nullcontext():
+        found = model.signatures[name](**inputs)
+    answer = {key: value.numpy()[0].tolist() for key, value in found.items()}
     print("\n".join(answer_lines(answer)))
 
 
@@ -125,10 +127,10 @@ def _user_dtype(description: dict[str, Any], path: str) -> str:
 
 def _options(
     options: argparse.Namespace, description: dict[str, Any], path: str
-) -> dict[str, float | bool]:
+) -> dict[str, float | bool | str]:
     """The inputs that only some exports have, as far as they are given."""
     known = description.get("options", {})
-    given: dict[str, float | bool] = {}
+    given: dict[str, float | bool | str] = {}
     if options.popularity_discount is not None:
         if "popularity_discount" not in known:
             raise CommandError(
@@ -142,6 +144,14 @@ def _options(
             f"--history needs a model whose queries have histories, received {path!r}, "
             "which knows users by their ids alone. Train with times, or --history N."
         )
+    if options.where is not None:
+        if "where" not in known:
+            raise CommandError(
+                "--where needs a model whose items have attributes, received "
+                f"{path!r}, exported without. Train with --live, or export by "
+                "`export_live_retrieval`."
+            )
+        given["where"] = options.where
     # Without histories nothing is left out anyway.
     if options.keep_history and "exclude_history" in known:
         given["exclude_history"] = False

@@ -250,12 +250,16 @@ def _export(
     recommender: Recommender, folder: str, options: argparse.Namespace
 ) -> dict[str, str | None]:
     """Writes the SavedModel, or embeddings; returns what kind of index it has."""
+    model = os.path.join(folder, "model")
+    if options.live:
+        recommender.export(model, live=True)
+        return {"index": "LiveIndex"}
     if options.index:
         from tfrs_negatives.recommender.export import default_index
 
         index = default_index()
         with quiet_scann():
-            recommender.export(os.path.join(folder, "model"), index=index)
+            recommender.export(model, index=index)
         return {"index": type(index).__name__}
     towers = recommender.towers
     assert towers is not None

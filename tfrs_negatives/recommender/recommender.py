@@ -216,8 +216,13 @@ class Recommender:
             keep_history,
         )
 
-    def export(self, path: PathLike, **options: Any) -> str:
-        """Writes query tower and index as a SavedModel: see `index.export_retrieval`.
+    def export(self, path: PathLike, *, live: bool = False, **options: Any) -> str:
+        """Writes query tower and index as a folder that is loaded and served.
+
+        It is a SavedModel: see `index.export_retrieval`. With `live` its items can be
+        added, replaced, deleted and filtered while they are served: see
+        `index.export_live_retrieval`. Features of items are attributes then, but for
+        texts, under the names of their columns, where what a filter cannot hold is `_`.
 
         A request names a `user`, and may bring a `history` (ids of items, the newest
         last); else the answer is from what the table says that the user did. What the
@@ -225,17 +230,19 @@ class Recommender:
 
         Args:
           path: The folder to write.
+          live: Whether items can change.
           **options: `overwrite` and `versioned` of `index.export_retrieval`; `index`,
             an empty `index.BruteForce` or `index.ScaNN`. None: ScaNN, where it is
-            installed.
+            installed. With `live`, options of `index.export_live_retrieval` and no
+            `index`.
 
         Returns:
-          The absolute path of the SavedModel.
+          The absolute path of the folder.
 
         Raises:
           ValueError: The recommender has not been fitted; as `index.export_retrieval`.
         """
-        return export(path, self._made(), **options)
+        return export(path, self._made(), live=live, **options)
 
     def _made(self) -> Towers:
         if self.towers is None:

@@ -84,6 +84,11 @@ class Towers:
             first |= {h.column: h.tensor([[]]) for h in tower.histories}
             tower(first)  # Weights, in the order of the seed.
 
+    @property
+    def item_table(self) -> TableLike:
+        """The features of the catalogue, a row for each item."""
+        return self._items
+
     def describe(self) -> list[str]:
         """What the features of both towers are, a line for each."""
         return [*self.user.describe(), *self.item.describe()]
