@@ -16,7 +16,7 @@ def vectors(ids):
     return np.cos(ids * [1.0, 2.0, 3.0]).astype(np.float32)
 
 
-def export(path, name="user", dtype=tf.int64, **options):
+def export(path, name="user", dtype=tf.int64, live=False, **options):
     def tower(ids):
         if dtype == tf.string:
             ids = tf.strings.to_number(ids, tf.int64)
@@ -24,13 +24,13 @@ def export(path, name="user", dtype=tf.int64, **options):
         return tf.cast(tf.cos(tf.cast(ids, tf.float64)[:, None] * factors), tf.float32)
 
     ids = ITEMS[2:].astype(str) if dtype == tf.string else ITEMS[2:]
-    index.export_retrieval(
-        str(path),
-        tower,
-        index.BruteForce().index(vectors(ITEMS[2:]), tf.constant(ids)),
-        query_signature=tf.TensorSpec([None], dtype, name=name),
-        **options,
-    )
+    options["query_signature"] = tf.TensorSpec([None], dtype, name=name)
+    embeddings = vectors(ITEMS[2:])
+    if live:
+        index.export_live_retrieval(path, tower, ids, embeddings, **options)
+        return
+    exact = index.BruteForce().index(embeddings, tf.constant(ids))
+    index.export_retrieval(str(path), tower, exact, **options)
 
 
 def read(path, prefix=""):
@@ -66,12 +66,14 @@ def test_scores_whatever_the_ids_are_written_as(tmp_path, ending, dtype):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_all_items_and_scores_of_a_model_that_leaves_items_out(tmp_path):
+@pytest.mark.parametrize("live", [False, True])
+def test_all_items_and_scores_of_a_model_that_leaves_items_out(tmp_path, live):
     """And that knows popularity, of which an audit asks for no discount."""
     export(tmp_path / "plain")
     rows = {"user": [*USERS, 8], "item": [*ITEMS[: len(USERS)], 50]}
     export(
         tmp_path / "model",
+        live=live,
         histories=data.positives_of(rows),
         popularity=np.arange(1, len(ITEMS) - 1),
     )

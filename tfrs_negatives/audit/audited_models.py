@@ -9,7 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
+from tfrs_negatives._export_schema import LIVE_FORMAT
 from tfrs_negatives._exports import DESCRIPTION
+from tfrs_negatives._saved_live_retrieval import SavedLiveRetrieval
+from tfrs_negatives._saved_retrieval import load_retrieval
 from tfrs_negatives.audit.audit_table import AuditTable, comparable_ids
 from tfrs_negatives.types import PathLike
 
@@ -40,7 +43,8 @@ def load_model(path: PathLike, table: AuditTable) -> AuditedModel:
     Args:
       path: An `.npz` file of "user_ids" [u], "item_ids" [v], "user_embeddings" [u, d]
         and "item_embeddings" [v, d], whose dot product is the score; or a folder that
-        `index.export_retrieval` wrote for queries of one feature "user".
+        `index.export_retrieval` or `index.export_live_retrieval` wrote for queries of
+        one feature "user".
       table: `AuditTable`, read with `for_model`.
 
     Returns:
@@ -92,7 +96,7 @@ class EmbeddingsModel:
 
 
 class ExportedModel:
-    """A SavedModel of `index.export_retrieval`: its index is asked for all items."""
+    """An export, of either form: its index is asked for all items."""
 
     def __init__(self, path: str, table: AuditTable) -> None:
         try:
@@ -111,16 +115,19 @@ class ExportedModel:
                 f"{', '.join(description['query'])}. Pass an .npz file of its "
                 "embeddings."
             )
-        self._serve = _load(path, description).signatures["serving_default"]
+        self._serve, self._num = _serving(path, description)
         # An audit looks at what users have, too, and at scores as they were learned.
-        options = {"exclude_history": [False], "popularity_discount": [0.0]}
+        options: dict[str, list[Any]] = {
+            "exclude_history": [False],
+            "popularity_discount": [0.0],
+            "where": [""],
+        }
         self._options = {
             name: tf.constant(options[name]) for name in description.get("options", {})
         } | {
             name: tf.constant([row], description["query"][name]["dtype"])
             for name, row in left_out.items()
         }
-        self._num = description["candidates"]
         self._table = table
         self._order = np.argsort(table.item_ids)
         self._dtype = tf.as_dtype(description["query"]["user"]["dtype"])
@@ -222,6 +229,16 @@ def _rows(
     row = order[place]
     known = own[row] == wanted
     return known, np.where(known, row, 0)
+
+
+def _serving(path: str, description: dict[str, Any]) -> tuple[Any, int]:
+    """What answers, and from how many items."""
+    if description.get("format") == LIVE_FORMAT:
+        model = load_retrieval(path)
+        assert isinstance(model, SavedLiveRetrieval)
+        return model.signatures["serving_default"], len(model.items)
+    signatures = _load(path, description).signatures
+    return signatures["serving_default"], description["candidates"]
 
 
 def _load(path: str, description: dict[str, Any]) -> Any:

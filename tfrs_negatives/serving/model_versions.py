@@ -93,6 +93,7 @@ class ModelVersions:
             raise errors[0]
         missing = self.policy.named - set(self._served)
         if missing:
+            self.close_items()
             raise ValueError(self._lacks(missing))
         if not self._served:
             raise ValueError(

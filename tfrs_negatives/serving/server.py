@@ -145,6 +145,7 @@ class Server:
                 f"{error}. Choose another."
             )
             self._socket.close()
+            self.service.close()
             self._started.set()
             return
         web = uvicorn.Server(
