@@ -90,7 +90,15 @@ def check_same(still, live, name="serving_default", **inputs):
     return found
 
 
-@pytest.mark.parametrize("kind", IDS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "strings",
+        pytest.param(
+            "integers", marks=pytest.mark.slow(reason="the same with other ids")
+        ),
+    ],
+)
 def test_answers_as_the_other_form(tmp_path, kind):
     still, live = both_forms(tmp_path, kind)
     users, shift = tf.constant([1, 2, 5], tf.int64), tf.constant([[0.0], [1.0], [-2.0]])
@@ -282,6 +290,7 @@ def test_bad_changes_change_nothing(tmp_path):
         ({"history_items": "query"}, "must name a feature of items' ids"),
         ({"versioned": True, "overwrite": True}, "Leave one out"),
         ({"approximate_from": -1}, "must be None or an integer"),
+        ({"soar_lambda": 0}, "must be None or a number above 0"),
         ({"query_signature": tf.TensorSpec([None, 5], name="where")}, "'where'"),
     ],
 )

@@ -107,7 +107,11 @@ def test_popularity_is_a_dial(fitted):
     "options",
     [
         pytest.param({"index": BruteForce()}, id="saved"),
-        pytest.param({"live": True}, id="live"),
+        pytest.param(
+            {"live": True},
+            id="live",
+            marks=pytest.mark.slow(reason="the same of the other form of export"),
+        ),
     ],
 )
 def test_the_export_answers_as_the_recommender_does(fitted, tmp_path, options):

@@ -159,6 +159,7 @@ def test_the_signature_is_told(server, client):
     assert tf.make_ndarray(defaults["k"]) == 10
 
 
+@pytest.mark.slow(reason="eight clients at a time, of filters tested above")
 def test_requests_of_one_moment_have_their_own_filters(server, held):
     queries = normal(6, 8, WIDTH)
     nodes = [("==", "shop", "red", False), ("missing", "price", False), None]
@@ -363,6 +364,7 @@ def test_without_a_token_nobody_may_and_items_are_followed(server, client, held)
     reader.stop()
 
 
+@pytest.mark.slow(reason="exports and serves a model of the other form")
 def test_items_of_a_saved_model_cannot_be_changed(tmp_path):
     from served_models import export as export_still
 

@@ -62,6 +62,7 @@ def export_live_retrieval(
     optional_features: Mapping[str, Any] | None = None,
     rebuild_share: float = 0.2,
     approximate_from: int | None = 10_000,
+    soar_lambda: float | None = None,
     overwrite: bool = False,
     versioned: bool = False,
 ) -> str:
@@ -92,7 +93,7 @@ def export_live_retrieval(
       histories, history_feature, history_items: As in `export_retrieval`: what a user
         has is left out. Ids in histories stay, whether the index has them or not.
       optional_features: As in `export_retrieval`.
-      rebuild_share, approximate_from: As in `LiveIndex.create`.
+      rebuild_share, approximate_from, soar_lambda: As in `LiveIndex.create`.
       overwrite: Whether to replace an earlier export at `path`. One whose items have
         changed since it was written, or are open for writing, never is.
       versioned: As in `export_retrieval`. A new version has the items that it was
@@ -130,7 +131,7 @@ def export_live_retrieval(
       >>> model.release()
     """
     _check_k(k)
-    settings = checked_settings(rebuild_share, approximate_from)
+    settings = checked_settings(rebuild_share, approximate_from, soar_lambda)
     schema, items = LiveSchema.of(ids, embeddings, payload, attributes, kinds)
     check_names("payload", payload or {}, OUTPUTS)
     options: dict[str, Any] = {"where": ""}

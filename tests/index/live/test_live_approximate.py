@@ -118,3 +118,26 @@ def test_a_scann_of_another_layout_is_none(tmp_path, monkeypatch):
         monkeypatch.delitem(sys.modules, name, raising=False)
     with pytest.raises(ImportError, match="laid out in another way"):
         approximate_rows.scann_modules.__wrapped__()
+
+
+@pytest.mark.slow(reason="two indexes, and the speed of this machine")
+def test_soar_finds_more(tmp_path):
+    """Without structure, where the leaves that are looked into miss many."""
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=[60_000, WIDTH]).astype(np.float32)
+    queries = rng.normal(size=[200, WIDTH]).astype(np.float32)
+    best = np.argsort(-queries @ vectors.T, axis=1)[:, :K]
+    found = {}
+    for soar_lambda in (None, 1.5):
+        path = tmp_path / str(soar_lambda)
+        LiveIndex.create(
+            path, range(len(vectors)), vectors, soar_lambda=soar_lambda
+        ).close()
+        # The setting is kept.
+        with LiveIndex.open(path) as index:
+            answer = index.search(queries, K)
+            wide = index.search(queries[:20], 1_000).ids.tolist()
+        assert all(len(set(row)) == 1_000 for row in wide)
+        pairs = zip(answer.ids.tolist(), best.tolist(), strict=True)
+        found[soar_lambda] = np.mean([len(set(a) & set(b)) / K for a, b in pairs])
+    assert found[1.5] > found[None] + 0.01, found

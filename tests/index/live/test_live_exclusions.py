@@ -36,7 +36,15 @@ def check(index, oracle, queries, k, exclusions, passes=lambda item: True, where
         assert set(answer.payload["title"][row][~found].tolist()) <= {""}
 
 
-@pytest.mark.parametrize("kind", ["integers", "strings"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "integers",
+        pytest.param(
+            "strings", marks=pytest.mark.slow(reason="the same with other ids")
+        ),
+    ],
+)
 def test_random_exclusions_and_filters(tmp_path, kind):
     rng = random.Random(1)
     ids = list(range(-20, 40))

@@ -27,14 +27,21 @@ class ApproximateRows:
     Leaves and their number are chosen as `index.ScaNN` does by itself: sqrt(N) leaves,
     of which a query looks into those that hold 10,000 + N / 10 rows.
 
+    With `soar_lambda` each row is in a second leaf too, one that is likely to be looked
+    into where the first is not (SOAR: Sun et al., "SOAR: Improved indexing for
+    approximate nearest neighbor search", NeurIPS 2023).
+
     Args:
       embeddings: `[N, d]` float32, which ScaNN copies.
+      soar_lambda: The weight of that, or None: rows are in one leaf.
 
     Raises:
       ImportError: There is no scann, or another than is known here.
     """
 
-    def __init__(self, embeddings: np.ndarray) -> None:
+    def __init__(
+        self, embeddings: np.ndarray, soar_lambda: float | None = None
+    ) -> None:
         pybind, builder = scann_modules()
         self.num_rows = len(embeddings)
         self._leaves = round(math.sqrt(self.num_rows))
@@ -42,7 +49,7 @@ class ApproximateRows:
         self._leaves_to_search = math.ceil(self._leaves * share)
         config = (
             builder.ScannBuilder(embeddings, 10, "dot_product")
-            .tree(self._leaves, self._leaves_to_search)
+            .tree(self._leaves, self._leaves_to_search, soar_lambda=soar_lambda)
             .score_ah(2)
             .reorder(200)
             .create_config()
@@ -77,11 +84,13 @@ class ApproximateRows:
         )
 
 
-def approximate_or_none(embeddings: np.ndarray, fewest: int) -> ApproximateRows | None:
+def approximate_or_none(
+    embeddings: np.ndarray, fewest: int, soar_lambda: float | None = None
+) -> ApproximateRows | None:
     """A searcher for at least `fewest` rows, where there are as many and a scann."""
     if len(embeddings) < max(fewest, _FEWEST_ROWS) or not has_scann():
         return None
-    return ApproximateRows(embeddings)
+    return ApproximateRows(embeddings, soar_lambda)
 
 
 @functools.cache

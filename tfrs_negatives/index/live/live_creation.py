@@ -19,7 +19,9 @@ from tfrs_negatives.types import PathLike
 
 
 def checked_settings(
-    rebuild_share: float, approximate_from: int | None
+    rebuild_share: float,
+    approximate_from: int | None,
+    soar_lambda: float | None,
 ) -> dict[str, Any]:
     """The settings of an index, as its manifest has them.
 
@@ -39,7 +41,17 @@ def checked_settings(
             "`approximate_from` must be None or an integer of at least 0, received "
             f"{approximate_from!r}."
         )
-    return {"rebuild_share": rebuild_share, "approximate_from": approximate_from}
+    if soar_lambda is not None and (
+        isinstance(soar_lambda, bool) or not 0 < soar_lambda < float("inf")
+    ):
+        raise ValueError(
+            f"`soar_lambda` must be None or a number above 0, received {soar_lambda!r}."
+        )
+    return {
+        "rebuild_share": rebuild_share,
+        "approximate_from": approximate_from,
+        "soar_lambda": soar_lambda,
+    }
 
 
 def write_first(

@@ -124,6 +124,7 @@ class LiveIndex:
         kinds: Mapping[str, str] | None = None,
         rebuild_share: float = 0.2,
         approximate_from: int | None = 10_000,
+        soar_lambda: float | None = None,
         automatic: bool = True,
     ) -> Self:
         """Makes an index of its first items, and opens it for writing.
@@ -146,6 +147,9 @@ class LiveIndex:
             those at the last compaction, and at least 1,000, have been added, replaced
             or deleted since.
           approximate_from: From how many items on ScaNN searches. None: never.
+          soar_lambda: Where it does, it keeps each item in two leaves, chosen by this
+            weight (SOAR); 1 to 2 is usual. It finds more, and a query costs up to twice
+            as much. None: in one leaf.
           automatic: Whether to compact by itself at all, in a thread.
 
         Returns:
@@ -154,7 +158,7 @@ class LiveIndex:
         Raises:
           ValueError: Something is at `path`, or the items do not fit together.
         """
-        settings = checked_settings(rebuild_share, approximate_from)
+        settings = checked_settings(rebuild_share, approximate_from, soar_lambda)
         schema, items = LiveSchema.of(ids, embeddings, payload, attributes, kinds)
         write_first(path, schema, items, settings)
         return cls.open(path, automatic=automatic)
@@ -428,7 +432,11 @@ class LiveIndex:
 
     def _approximate(self, embeddings: np.ndarray) -> Any:
         fewest = self._settings["approximate_from"]
-        return None if fewest is None else approximate_or_none(embeddings, fewest)
+        if fewest is None:
+            return None
+        # Indexes of earlier releases have no such setting.
+        soar_lambda = self._settings.get("soar_lambda")
+        return approximate_or_none(embeddings, fewest, soar_lambda)
 
     def _submit(self, change: Change) -> int:
         self._check_open()
