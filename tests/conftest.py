@@ -50,7 +50,6 @@ FREE_OF_KERAS = (
     "index/live",
     "index/mining",
     "index/test_export_folder.py",
-    "index/test_live_retrieval.py",
     "index/test_identifiers.py",
     "index/test_quality_report.py",
     "index/test_recall_sample.py",
