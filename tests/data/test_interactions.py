@@ -284,7 +284,7 @@ def test_bad_places(tmp_path):
     message = message_of(interactions, tmp_path / "table.xlsx")
     assert ".parquet" in message and "table.xlsx" in message
     (tmp_path / "folder.csv").mkdir()
-    assert "which is none" in message_of(interactions, tmp_path / "folder.csv")
+    assert "received none" in message_of(interactions, tmp_path / "folder.csv")
 
 
 def test_files_that_are_not_what_they_say(tmp_path):

@@ -288,7 +288,11 @@ def _add_train(commands: Any) -> None:
 def _add_data(parser: argparse.ArgumentParser) -> Callable[..., argparse.Action]:
     """Adds what says where a table is and what its columns mean."""
     add = parser.add_argument_group("data").add_argument
-    add("--data", metavar="FILE", help="a .csv, .tsv or .parquet file")
+    add(
+        "--data",
+        metavar="PATH",
+        help="a .csv, .tsv or .parquet file, a folder of them, a glob, or scheme://...",
+    )
     add("--tfds", metavar="NAME", help="a TensorFlow Datasets name")
     add("--data-dir", metavar="DIR", help="the TFDS directory that holds it")
     for role, meaning in (

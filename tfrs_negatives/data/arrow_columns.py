@@ -57,13 +57,13 @@ def plain(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     """
     if isinstance(column, pa.ChunkedArray):
         if _is_text(column.type):
-            column = column.cast(_large(column.type))  # Offsets that cannot overflow.
+            column = column.cast(large(column.type))  # Offsets that cannot overflow.
         column = column.combine_chunks()
     if pa.types.is_dictionary(column.type):
         values = column.dictionary
         if values.null_count or not _is_text(values.type) or len(values) > len(column):
             column = column.dictionary_decode()
-    return column.cast(_large(column.type)) if _is_text(column.type) else column
+    return column.cast(large(column.type)) if _is_text(column.type) else column
 
 
 def num_nulls(column: pa.Array) -> int:
@@ -263,7 +263,8 @@ def _is_text(kind: pa.DataType) -> bool:
     )
 
 
-def _large(kind: pa.DataType) -> pa.DataType:
+def large(kind: pa.DataType) -> pa.DataType:
+    """The type of text with offsets that cannot overflow."""
     types = pa.types
     is_string = (
         types.is_string(kind)

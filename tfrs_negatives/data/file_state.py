@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
-import os
+import time
+
+from tfrs_negatives.data.table_files import TableFile
+
+# A remote file is looked at once in so many seconds: each look is a message.
+_REMOTE_SECONDS = 1.0
 
 
 class FileState:
     """What tells a file from one that was put in its place or written to since.
 
-    Compared are size, time of the last change, and inode. A change that keeps all
-    three, as within one tick of the file system's clock, is not seen.
+    Compared are size, time of the last change, and inode; of remote files what their
+    file system says of them, at most once a second. A change that keeps all of these,
+    as within one tick of the file system's clock, is not seen.
 
     Args:
-      path: The file.
+      file: The file.
       source: A phrase that names it, for messages.
     """
 
-    def __init__(self, path: str, source: str) -> None:
-        self._path, self._source = path, source
-        self._state = _state(path)
+    def __init__(self, file: TableFile, source: str) -> None:
+        self._file, self._source = file, source
+        self._state, self._looked = file.state(), time.monotonic()
 
     def check(self) -> None:
         """Raises `ValueError` if the file has changed or is gone."""
-        if _state(self._path) != self._state:
+        now = time.monotonic()
+        if self._file.system.is_remote and now - self._looked < _REMOTE_SECONDS:
+            return
+        self._looked = now
+        if self._file.state() != self._state:
             raise ValueError(
                 f"Expected {self._source} to stay as it is while it is read, received "
                 "another file, or other contents, at that path. Read it again when "
                 "nothing writes to it."
             )
-
-
-def _state(path: str) -> tuple[int, int, int] | None:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns, status.st_ino

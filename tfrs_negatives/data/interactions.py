@@ -94,7 +94,9 @@ def interactions(
 
     Args:
       path: A `.csv`, `.tsv` (or either with `.gz`) or `.parquet` file. Text files are
-        UTF-8, with a header.
+        UTF-8, with a header. Or a folder of such files, whose folders may name columns
+        (`dt=2024-05-01`), a glob (`"log/*.parquet"`), or either on a file system of
+        fsspec (`"s3://bucket/log"`). Files come in the order of their paths.
       tfds: A TensorFlow Datasets name, such as "movielens/100k-ratings".
       data_dir: The TensorFlow Datasets directory; None: its default.
       user, item: Names of the id columns. Known sources have their own defaults,
@@ -113,7 +115,9 @@ def interactions(
       `Interactions`.
 
     Raises:
-      ValueError: A source that is not there, cannot be read or changes meanwhile, a
+      ValueError: A source that is not there, cannot be read or changes meanwhile, files
+        of one table that differ in the type of a column (whole numbers of any size go
+        together, and with fractions where they are no ids; text does of any kind), a
         column that is not there, has nulls or another type than it should, times that
         are no seconds (as 20240131, or milliseconds), no rows, fewer than two users or
         items.

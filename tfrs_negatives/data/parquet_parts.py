@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Iterator
 
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 
 from tfrs_negatives.data import arrow_columns
 from tfrs_negatives.data.file_state import FileState
+from tfrs_negatives.data.table_files import TableFile
 from tfrs_negatives.data.table_parts import TableParts
 from tfrs_negatives.data.table_sources import NameColumns
 
@@ -23,28 +23,30 @@ class ParquetParts(TableParts):
     One row group is in memory, in Arrow's form, while rows of it are taken.
 
     Args:
-      path: The file.
+      file: The file.
       name_columns: Function of the file's column names: dict from role to name.
       source: Where it came from, for messages.
     """
 
-    def __init__(self, path: str, name_columns: NameColumns, source: str) -> None:
-        self._path, self._state = path, FileState(path, source)
+    def __init__(self, file: TableFile, name_columns: NameColumns, source: str) -> None:
+        self._file, self._state = file, FileState(file, source)
+        self._texts: list[str] | None = None
         self._held: tuple[int | None, pa.Table] = None, None
         self._lock = threading.Lock()
         self.source = source
-        with self._opened() as file:
+        with self._opened() as opened:
             sizes = [
-                file.metadata.row_group(group).num_rows
-                for group in range(file.metadata.num_row_groups)
+                opened.metadata.row_group(group).num_rows
+                for group in range(opened.metadata.num_row_groups)
             ]
-            schema = file.schema_arrow
+            schema = opened.schema_arrow
         names = name_columns(schema.names)
         types = {role: schema.field(name).type for role, name in names.items()}
-        self._wanted = sorted(set(names.values()))
+        # Of a table whose ids are its folders' names, a column says how many rows.
+        self._wanted = sorted(set(names.values())) or schema.names[:1]
         self._schema = pa.schema([schema.field(name) for name in self._wanted])
         self._ends = np.cumsum(sizes, dtype=np.int64)
-        super().__init__(names, types, source, os.path.basename(path))
+        super().__init__(names, types, source, file.name)
 
     def _read(self, position: int, num: int) -> tuple[pa.Table, int]:
         # Empty row groups end where they begin.
@@ -56,7 +58,11 @@ class ParquetParts(TableParts):
         table = table.slice(first, num)
         position += len(table)
         self._state.check()
-        return table, int(position) if position < self._ends[-1] else -1
+        if position < self._ends[-1]:
+            return table, int(position)
+        with self._lock:
+            self._held = None, None  # A table may have many files.
+        return table, -1
 
     def _row_group(self, group: int) -> pa.Table:
         with self._lock:
@@ -70,10 +76,12 @@ class ParquetParts(TableParts):
     def _opened(self) -> Iterator[pq.ParquetFile]:
         """The open file; errors in reading it are `ValueError`."""
         try:
+            if self._texts is None:
+                with self._parquet_file(None) as file:
+                    schema = file.schema_arrow
+                self._texts = [f.name for f in schema if arrow_columns.is_text(f.type)]
             # Text that repeats stays in its dictionary.
-            file = pq.ParquetFile(self._path)
-            names = [f.name for f in file.schema_arrow if arrow_columns.is_text(f.type)]
-            with pq.ParquetFile(self._path, read_dictionary=names) as file:
+            with self._parquet_file(self._texts) as file:
                 yield file
         except (pa.ArrowException, OSError) as error:
             self._state.check()
@@ -83,3 +91,12 @@ class ParquetParts(TableParts):
                 f"read ({reason}). Write it again."
             ) from error
         self._state.check()
+
+    def _parquet_file(self, texts: list[str] | None) -> pq.ParquetFile:
+        return pq.ParquetFile(
+            self._file.path,
+            filesystem=self._file.system.arrow,
+            read_dictionary=texts,
+            # A remote file is asked for whole columns at once.
+            pre_buffer=self._file.system.is_remote,
+        )

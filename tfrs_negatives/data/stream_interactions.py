@@ -46,7 +46,9 @@ def stream_interactions(
 
     Args:
       path: A `.csv`, `.tsv` (or either with `.gz`) or `.parquet` file. Text files are
-        UTF-8, with a header.
+        UTF-8, with a header. Or a folder of such files, whose folders may name columns
+        (`dt=2024-05-01`), a glob (`"log/*.parquet"`), or either on a file system of
+        fsspec (`"s3://bucket/log"`). Files come in the order of their paths.
       tfds: A TensorFlow Datasets name, such as "movielens/100k-ratings", split "train".
       data_dir: The TensorFlow Datasets directory; None: its default.
       user, item: Names of the id columns. Known sources have their own defaults,
@@ -86,7 +88,7 @@ def stream_interactions(
     }
     table_sources.check_one(path, tfds, data_dir)
     if path is not None:
-        batches = _from_parts(table_sources.parts_of_file(path, named), batch_size)
+        batches = _from_parts(table_sources.parts_of_path(path, named), batch_size)
     elif tfds is not None:
         dataset, names, source = table_sources.tfds_dataset(tfds, data_dir, named)
         if "time" in names:

@@ -34,7 +34,7 @@ class TableParts:
       name: Where it came from, for reports.
 
     Attributes:
-      names, source, name: As given.
+      names, types, source, name: As given.
       dtypes: Dict from role to the TensorFlow dtype of its column in all parts.
       is_text: Whether ids are text although they may be whole numbers.
 
@@ -51,7 +51,7 @@ class TableParts:
         source: str,
         name: str,
     ) -> None:
-        self.names = names
+        self.names, self.types = names, types
         self.source, self.name = source, name
         self._check_types(types)
         self.dtypes = {
@@ -77,10 +77,10 @@ class TableParts:
         """
         raw, after = self._columns(position, num)
         checks = _Checks(self)
-        checked = checks.checked(raw)
+        checked = checks.checked(raw, position)
         where = ""
         if position or after >= 0:  # A part is not the table.
-            where = f" from row {position + 1:,} on"
+            where = f" from row {self.row_of(position) + 1:,} on"
         checks.tell(where)
         return cast(dict[str, Any], checked), after
 
@@ -115,8 +115,9 @@ class TableParts:
         """
         checks, position = _Checks(self), 0
         while position >= 0:
-            raw, position = self._columns(position, _PART)
-            checked = checks.checked(raw)
+            start = position
+            raw, position = self._columns(start, _PART)
+            checked = checks.checked(raw, start)
             if checked is not None:
                 yield checked
             if progress is not None:
@@ -131,7 +132,19 @@ class TableParts:
     @functools.cached_property
     def time_form(self) -> times.Form | None:
         """`times.Form` of the first rows."""
-        return times.form(self._columns(0, _FIRST_ROWS)[0]["time"])
+        position, column = 0, pa.nulls(0)
+        while position >= 0 and not len(column):  # The first files may have no rows.
+            raw, position = self._columns(position, _FIRST_ROWS)
+            column = raw["time"]
+        return times.form(column)
+
+    def source_of(self, position: int) -> str:
+        """A phrase that names the file which has the rows of a position."""
+        return self.source
+
+    def row_of(self, position: int) -> int:
+        """Which row of its file a position is, from 0."""
+        return position
 
     def _columns(self, position: int, num: int) -> tuple[dict[str, pa.Array], int]:
         """Plain Arrow columns of rows, one row an item, and the next position."""
@@ -182,20 +195,26 @@ class _Checks:
     def __init__(self, parts: TableParts) -> None:
         self._parts = parts
         self._nulls: collections.Counter[str] = collections.Counter()
+        self._first_nulls: dict[str, str] = {}
         self._errors: dict[str, ValueError] = {}
         self.num_rows = 0
 
-    def checked(self, raw: Mapping[str, pa.Array]) -> dict[str, Any] | None:
+    def checked(
+        self, raw: Mapping[str, pa.Array], position: int
+    ) -> dict[str, Any] | None:
         """Dict from role to checked column; None once something is wrong."""
+        source = self._parts.source_of(position)
         self.num_rows += len(raw["user"])
         found = {}
         for role, column in raw.items():
             if role != "title":
                 self._nulls[role] += arrow_columns.num_nulls(column)
+            if self._nulls[role]:
+                self._first_nulls.setdefault(role, source)
             if self._nulls[role] or role in self._errors:
                 continue
             try:
-                found[role] = self._convert(role, column)
+                found[role] = self._convert(role, column, source)
             except ValueError as error:
                 self._errors[role] = error
         return None if self._errors or self._nulls.total() else found
@@ -204,6 +223,9 @@ class _Checks:
         """Raises the `ValueError` of the first column that something is wrong with."""
         for role in _ROLES:
             if self._nulls[role]:
+                first = self._first_nulls[role]
+                if first != self._parts.source:
+                    where += f", the first in {first}"
                 raise ValueError(
                     f"Column {self._parts.names[role]!r} of {self._parts.source} must "
                     f"have a value in every row, received {self._nulls[role]} nulls in "
@@ -212,8 +234,8 @@ class _Checks:
             if role in self._errors:
                 raise self._errors[role]
 
-    def _convert(self, role: str, column: pa.Array) -> Column:
-        name, source = self._parts.names[role], self._parts.source
+    def _convert(self, role: str, column: pa.Array, source: str) -> Column:
+        name = self._parts.names[role]
         if not len(column):  # Of whatever type: it has no wrong values.
             dtype = self._parts.dtypes[role]
             if dtype == tf.string:

