@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 OUTPUT ?= demo
 PYTEST = $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-.PHONY: demo docs test test-slow test-benchmarks test-wheel lint clean
+.PHONY: demo docs test test-slow test-beam test-benchmarks test-wheel lint clean
 
 # Trains ours and TFRS on MovieLens, compares them and baselines, exports, queries. To train
 # anew on all rows, as the command does by itself, would take as long again.
@@ -28,6 +28,13 @@ test-slow: lint
 test-benchmarks: $(VENV)/test-benchmarks.installed
 	TF_USE_LEGACY_KERAS=1 $(PYTEST) tests/benchmarks
 	TF_USE_LEGACY_KERAS=0 $(PYTEST) tests/benchmarks
+
+# The tests that need Apache Beam, in an environment of its own.
+BEAM := build/beam
+test-beam:
+	test -x $(BEAM)/bin/python || $(PYTHON) -m venv $(BEAM)
+	$(BEAM)/bin/python -m pip install --quiet --editable ".[test-beam]"
+	TF_USE_LEGACY_KERAS=1 $(BEAM)/bin/pytest --slow tests/pipeline tests/docs -k "pipeline or data_engine"
 
 # The package as users get it: the sdist installs in an environment of its own, and the
 # wheel passes the sdist's tests there, in a folder that does not hold the package.

@@ -55,6 +55,7 @@ FREE_OF_KERAS = (
     "index/test_recall_sample.py",
     "index/test_scann_storage.py",
     "losses",
+    "pipeline",
     "samplers/test_mined.py",
     "samplers/test_sampler.py",
     "serving",

@@ -84,6 +84,13 @@ def test_public_names():
         ],
         "models": ["Model", "TwoTower"],
         "optimizers": ["LazyAdam"],
+        "pipeline": [
+            "BeamEngine",
+            "count_column",
+            "order_by_request",
+            "read_counts",
+            "split_by_time",
+        ],
         "recommender": ["Recommender", "Settings", "Source"],
         "samplers": [
             "Catalogue",

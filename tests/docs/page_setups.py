@@ -282,6 +282,15 @@ def requests(folder):
     }
 
 
+def data_engine(folder):
+    import pandas as pd
+
+    (folder / "events").mkdir()
+    path = folder / "events" / "part-0.parquet"
+    pd.DataFrame({**DRAWN, "t": np.arange(ROWS)}).to_parquet(path)
+    return {"tn": tn}
+
+
 def serving(folder):
     index = tn.index.BruteForce(k=10).index(EMBEDDINGS["item"], ITEM_IDS)
     return {"user_tower": tower(["ann", "bob"]), "index": index}
@@ -335,6 +344,7 @@ def recommender(folder):
 
 
 SETUPS = {
+    "docs/data_engine.md": data_engine,
     "docs/distribution.md": distribution,
     "docs/evaluation.md": evaluation,
     "docs/retrieval_index.md": index,
@@ -361,6 +371,12 @@ def _check_evaluation(names):
     assert np.isfinite(loss)
     result = dict(zip(names["metric"].names, names["metric"].result(), strict=True))
     assert 0.0 <= result["corpus/recall@100"] <= 1.0
+
+
+def _check_data_engine(names):
+    assert names["counts"].sum() == ROWS
+    assert sum(len(batch["user"]) for batch in names["batches"]) == ROWS
+    assert 0 < len(names["held_out"]) < ROWS / 2
 
 
 def _check_index(names):
@@ -464,6 +480,7 @@ def _check_distribution(names):
 
 
 CHECKS = {
+    "docs/data_engine.md": _check_data_engine,
     "docs/distribution.md": _check_distribution,
     "docs/evaluation.md": _check_evaluation,
     "docs/retrieval_index.md": _check_index,

@@ -41,6 +41,8 @@ SLOW = {
 def test_python(page, tmp_path, monkeypatch):
     if page in ("docs/retrieval_index.md", "docs/mining.md"):
         pytest.importorskip("scann")
+    if page == "docs/data_engine.md":
+        pytest.importorskip("apache_beam", reason="no Apache Beam: make test-beam")
     monkeypatch.chdir(tmp_path)
     names = SETUPS[page](tmp_path)
     for block in PYTHON[page]:

@@ -37,8 +37,14 @@ PUBLIC = {
 CLASSES = [name for name, value in PUBLIC.items() if inspect.isclass(value)]
 EXAMPLES = [name for name, value in PUBLIC.items() if "Example:" in value.__doc__]
 # Examples of these, and not those of the others, are the same whichever Keras there is.
-FREE_OF_KERAS = ("audit.", "data.", "losses.", "serving.", "teachers.")
-NEEDS = {"index.ScaNN": "scann", "serving.Server": "grpc"}
+FREE_OF_KERAS = ("audit.", "data.", "losses.", "pipeline.", "serving.", "teachers.")
+NEEDS = {
+    "index.ScaNN": "scann",
+    "pipeline.count_column": "apache_beam",
+    "pipeline.order_by_request": "apache_beam",
+    "pipeline.split_by_time": "apache_beam",
+    "serving.Server": "grpc",
+}
 
 _HEADING = re.compile(r"^([A-Z][a-z]+(?: [a-z]+)?):$", re.MULTILINE)
 _FENCED = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)

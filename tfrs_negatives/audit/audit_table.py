@@ -12,12 +12,11 @@ from numpy.typing import ArrayLike
 
 from tfrs_negatives._ids import as_int64
 from tfrs_negatives.data import table_sources
+from tfrs_negatives.data.id_vocabulary import hashes_of
 from tfrs_negatives.data.time_range import time_range
 from tfrs_negatives.types import PathLike
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from tfrs_negatives.data.arrow_columns import EncodedText
     from tfrs_negatives.data.table_parts import TableParts
 
@@ -177,13 +176,7 @@ def _read(
 def _compact(column: np.ndarray | EncodedText, kept: np.ndarray | slice) -> np.ndarray:
     if isinstance(column, np.ndarray):
         return column[kept]
-    return _hashes(column.values)[column.codes[kept]]
-
-
-def _hashes(values: pa.Array) -> np.ndarray:
-    """int64 for an Arrow array of strings."""
-    texts = values.to_numpy(zero_copy_only=False)
-    return as_int64("ids", tf.constant(texts, tf.string)).numpy()
+    return hashes_of(column.values)[column.codes[kept]]
 
 
 def _add_names(
@@ -191,7 +184,9 @@ def _add_names(
 ) -> None:
     used = np.unique(column.codes[kept])
     values = column.values.take(used)
-    for number, name in zip(_hashes(values).tolist(), values.to_pylist(), strict=True):
+    for number, name in zip(
+        hashes_of(values).tolist(), values.to_pylist(), strict=True
+    ):
         names.setdefault(number, name)
 
 

@@ -24,6 +24,11 @@ def last_interactions(user: np.ndarray, time: np.ndarray) -> np.ndarray:
     starts = np.cumsum(count) - count
     place = np.empty(len(number), np.int64)
     place[order] = np.arange(len(number)) - starts[number[order]]
+    return place >= (count - num_held_out(count))[number]
+
+
+def num_held_out(count: np.ndarray) -> np.ndarray:
+    """How many rows are held out of users with so many: [m] int64 for [m] counts."""
     held_out = np.maximum((count * HELD_OUT_SHARE).astype(np.int64), 1)
     held_out[count == 1] = 0
-    return place >= (count - held_out)[number]
+    return held_out

@@ -41,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             from tfrs_negatives.cli.audit_command import audit as command
         elif options.command == "serve":
             from tfrs_negatives.cli.serve_command import serve as command
+        elif options.command == "pipeline":
+            from tfrs_negatives.cli.pipeline_command import pipeline as command
         else:
             from tfrs_negatives.cli.query_command import query as command
         command(options)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from tfrs_negatives.cli.command_error import CommandError
+from tfrs_negatives.cli.pipeline_arguments import add_pipeline
 from tfrs_negatives.cli.row_names import OTHERS
 from tfrs_negatives.recommender.optimizer_choice import ADAM, AUTO, LARGE, LAZY_ADAM
 from tfrs_negatives.version import __version__
@@ -38,10 +39,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     _add_query(commands)
     _add_serve(commands)
     _add_audit(commands)
+    add_pipeline(
+        commands,
+        _add_columns_with_title,
+        _number(int, 1, "a whole number of at least 1"),
+        _number(int, 0, "a whole number of at least 0"),
+    )
     options = parser.parse_args(argv)
     if options.command is None:
         parser.error(
-            "expected a command, received none. Use train, audit, query or serve."
+            "expected a command, received none. Use train, audit, query, serve or "
+            "pipeline."
         )
     if options.command == "train":
         _check_train(parser, options)
@@ -295,6 +303,11 @@ def _add_data(parser: argparse.ArgumentParser) -> Callable[..., argparse.Action]
     )
     add("--tfds", metavar="NAME", help="a TensorFlow Datasets name")
     add("--data-dir", metavar="DIR", help="the TFDS directory that holds it")
+    _add_columns(add)
+    return add
+
+
+def _add_columns(add: Callable[..., argparse.Action]) -> None:
     for role, meaning in (
         ("user", "the users' ids"),
         ("item", "the items' ids"),
@@ -303,7 +316,11 @@ def _add_data(parser: argparse.ArgumentParser) -> Callable[..., argparse.Action]
         ("label", "numbers; rows at or below 0 are no positives, and dropped"),
     ):
         add(f"--{role}", metavar="COLUMN", help=meaning)
-    return add
+
+
+def _add_columns_with_title(add: Callable[..., argparse.Action]) -> None:
+    _add_columns(add)
+    add("--title", metavar="COLUMN", help="the items' titles")
 
 
 def _add_audit(commands: Any) -> None:

@@ -72,18 +72,23 @@ def count_ids(
         parts.append((distinct, counts))
         held += len(distinct)
         if held > max(_MERGE, 2 * num_merged):
-            parts = [_merged(parts)]
+            parts = [merged_counts(parts)]
             held = num_merged = len(parts[0][0])
         if progress:
             bar.update(index + 1)
     if not held:
         raise ValueError("Cannot count an empty dataset.")
-    return _merged(parts)
+    return merged_counts(parts)
 
 
-def _merged(
+def merged_counts(
     parts: Sequence[tuple[np.ndarray, np.ndarray]],
 ) -> tuple[np.ndarray, np.ndarray]:
+    """One pair of distinct ids, sorted, and int64 counts of several.
+
+    Args:
+      parts: Pairs of ids and counts, at least one; ids may repeat.
+    """
     ids = np.concatenate([ids for ids, _ in parts])
     counts = np.concatenate([counts for _, counts in parts])
     distinct, places = np.unique(ids, return_inverse=True)

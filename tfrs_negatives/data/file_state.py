@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from typing import Any
 
 from tfrs_negatives.data.table_files import TableFile
 
@@ -25,6 +27,10 @@ class FileState:
     def __init__(self, file: TableFile, source: str) -> None:
         self._file, self._source = file, source
         self._state, self._looked = file.state(), time.monotonic()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the time of the last look, which says nothing to another machine."""
+        return {**self.__dict__, "_looked": -math.inf}
 
     def check(self) -> None:
         """Raises `ValueError` if the file has changed or is gone."""

@@ -62,7 +62,7 @@ class IdVocabulary:
         used = distinct(column.codes)  # Values of rows that were left out are no ids.
         values = column.values.take(used)
         hashes = np.zeros(len(column.values), np.int64)
-        hashes[used] = _hashes(values)
+        hashes[used] = hashes_of(values)
         self._hold(hashes[used], values)
         return hashes[column.codes]
 
@@ -143,7 +143,8 @@ class IdNumbers:
         return places[encoded.indices.to_numpy()]
 
 
-def _hashes(values: pa.Array) -> np.ndarray:
+def hashes_of(values: pa.Array) -> np.ndarray:
+    """int64 for each of an Arrow array of strings."""
     texts = values.to_numpy(zero_copy_only=False)
     return as_int64("ids", tf.constant(texts, tf.string)).numpy()
 

@@ -1,4 +1,4 @@
-"""Packages that only some sources of data need."""
+"""Packages that only some uses of this one need."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def import_package(package: str, extra: str) -> Any:
-    """A package that only some sources need, or an `ImportError` that says so.
+    """A package that only some uses need, or an `ImportError` that says so.
 
     Args:
       package: What to import.
@@ -17,7 +17,7 @@ def import_package(package: str, extra: str) -> Any:
         return importlib.import_module(package)
     except ImportError as error:
         raise ImportError(
-            f"This source needs the package {package}, which cannot be imported "
+            f"This needs the package {package}, which cannot be imported "
             f"({first_line(error)}). Run `pip install tfrs_negatives[{extra}]`."
         ) from error
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,9 @@ from tfrs_negatives.data.file_state import FileState
 from tfrs_negatives.data.table_files import TableFile
 from tfrs_negatives.data.table_parts import TableParts
 from tfrs_negatives.data.table_sources import NameColumns
+
+# Rows that are worth a worker's while.
+_SPAN = 131_072
 
 
 class ParquetParts(TableParts):
@@ -47,6 +51,21 @@ class ParquetParts(TableParts):
         self._schema = pa.schema([schema.field(name) for name in self._wanted])
         self._ends = np.cumsum(sizes, dtype=np.int64)
         super().__init__(names, types, source, file.name)
+
+    def starts(self) -> list[int]:
+        """Positions of row groups; small ones are read together."""
+        starts = [0]
+        for end in self._ends[:-1].tolist():
+            if end - starts[-1] >= _SPAN:
+                starts.append(end)
+        return starts
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs: it reads row groups of its own."""
+        return {**self.__dict__, "_held": (None, None), "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
 
     def _read(self, position: int, num: int) -> tuple[pa.Table, int]:
         # Empty row groups end where they begin.

@@ -194,7 +194,19 @@ def _own(
     chunk: dict[str, Any], input_context: tf.distribute.InputContext
 ) -> dict[str, Any]:
     """The rows of the requests that fall to this pipeline."""
-    hashed = mix(tf.bitcast(chunk["keys"], tf.uint64))
-    pipeline = hashed % tf.constant(input_context.num_input_pipelines, tf.uint64)
-    own = tf.cast(pipeline, tf.int64) == input_context.input_pipeline_id
-    return take(chunk, tf.where(own)[:, 0])
+    pipeline = pipeline_of(chunk["keys"], input_context.num_input_pipelines)
+    return take(chunk, tf.where(pipeline == input_context.input_pipeline_id)[:, 0])
+
+
+def pipeline_of(keys: tf.Tensor, num_pipelines: int) -> tf.Tensor:
+    """Which of several pipelines has the rows of a request.
+
+    Args:
+      keys: [n] int64, as `row_chunks` gives them.
+      num_pipelines: How many there are.
+
+    Returns:
+      [n] int64, from 0.
+    """
+    hashed = mix(tf.bitcast(keys, tf.uint64))
+    return tf.cast(hashed % tf.constant(num_pipelines, tf.uint64), tf.int64)

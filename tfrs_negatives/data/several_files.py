@@ -64,6 +64,14 @@ class SeveralFiles(TableParts):
         self._types = {names[role]: kind for role, kind in found.items()}
         super().__init__(names, found, source, name)
 
+    def starts(self) -> list[int]:
+        """Positions in all files from which workers can begin to read."""
+        return [
+            number << _BITS | start
+            for number, file in enumerate(self._files)
+            for start in file.starts()
+        ]
+
     def source_of(self, position: int) -> str:
         """A phrase that names the file which has the rows of a position."""
         return self._files[position >> _BITS].source

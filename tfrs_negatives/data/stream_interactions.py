@@ -99,7 +99,7 @@ def stream_interactions(
             "Expected a source to stream, received none. Pass `path` or `tfds`; "
             "`interactions()` loads the default table."
         )
-    return batches.map(_with_request)
+    return batches.map(with_request)
 
 
 def _from_parts(parts: TableParts, batch_size: int) -> tf.data.Dataset:
@@ -206,7 +206,8 @@ def _numbers(column: tf.Tensor, role: str, name: str) -> tf.Tensor:
     return _checks.guard(numbers, *checks)
 
 
-def _with_request(features: Features) -> Features:
+def with_request(features: Features) -> Features:
+    """Features of rows with a default "request": a user's UTC day, or the user."""
     if "request" in features:
         return features
     request = features["user"]

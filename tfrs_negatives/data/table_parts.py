@@ -138,6 +138,10 @@ class TableParts:
             column = raw["time"]
         return times.form(column)
 
+    def starts(self) -> list[int]:
+        """Positions from which workers can begin to read, in ascending order."""
+        return [0]
+
     def source_of(self, position: int) -> str:
         """A phrase that names the file which has the rows of a position."""
         return self.source

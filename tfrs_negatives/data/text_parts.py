@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import csv
@@ -55,6 +56,13 @@ class TextParts(TableParts):
         self._num_fields = len(header)
         types = dict.fromkeys(names, pa.string())
         super().__init__(names, types, source, file.name)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs: it reads rows of its own."""
+        return {**self.__dict__, "_waiting": {}, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.Lock())
 
     def _header(self) -> list[str]:
         """The names of the columns."""

@@ -1,0 +1,83 @@
+"""Steps on tables of hundreds of thousands of rows, by one worker and by two."""
+
+import collections
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from event_tables import bytes_of
+
+from tfrs_negatives.audit.held_out import last_interactions
+from tfrs_negatives.data import count_ids, interactions, stream_interactions
+from tfrs_negatives.pipeline import (
+    BeamEngine,
+    count_column,
+    order_by_request,
+    read_counts,
+    split_by_time,
+)
+
+pytestmark = pytest.mark.slow(reason="hundreds of thousands of rows, two processes")
+
+
+@pytest.fixture(params=["online_retail", "gowalla"])
+def table(request, data_dir, tmp_path):
+    """A folder of files, and the names of its columns."""
+    folder = tmp_path / "in"
+    if request.param == "online_retail":
+        whole = pq.read_table(data_dir / "online_retail.parquet")
+        named = {"request": "request", "time": "t"}
+    else:
+        with np.load(data_dir / "gowalla.npz") as file:
+            whole = pa.table({r: file[f"train_{r}"] for r in ("user", "item")})
+        named = {}
+    for number in range(5):
+        path = folder / f"part={number}" / "rows.parquet"
+        path.parent.mkdir(parents=True)
+        start, end = (len(whole) * n // 5 for n in (number, number + 1))
+        piece = whole.slice(start, end - start)
+        pq.write_table(piece, path, row_group_size=20_000)
+    return folder, named
+
+
+def rows(table):
+    columns = (table.user.tolist(), table.item.tolist(), table.time.tolist())
+    return collections.Counter(zip(*columns, strict=True))
+
+
+def test_steps(table, tmp_path):
+    path, named = table
+    whole = interactions(path, **named)
+    for workers in (1, 2):
+        engine = BeamEngine(workers=workers)
+        out = tmp_path / f"{workers}"
+        given = dict(columns=named, engine=engine)
+        count_column(path, out / "counts", num_shards=3, **given)
+        order_by_request(path, out / "rows", shards=3, heavy_rows=400, **given)
+        split_by_time(path, out / "split", shards=3, heavy_rows=1_000, **given)
+    assert bytes_of(tmp_path / "1") == bytes_of(tmp_path / "2")
+
+    out = tmp_path / "2"
+    wanted = count_ids(stream_interactions(path, **named), "item", progress=False)
+    for one, other in zip(read_counts(out / "counts"), wanted, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+    names = dict(request="request") | ({"time": "time"} if "time" in named else {})
+    ordered = interactions(out / "rows", **names)
+    requests = whole.request if "request" in named else whole.user
+    is_new = ordered.request[1:] != ordered.request[:-1]
+    starts = np.flatnonzero(np.append(True, is_new))
+    assert len(starts) == len(np.unique(requests))  # Each is in one place.
+    timed = "time" in named
+    found = collections.Counter(zip(ordered.user, ordered.item, strict=True))
+    assert found == collections.Counter(zip(whole.user, whole.item, strict=True))
+    assert not timed or rows(ordered) == rows(whole)
+
+    last = last_interactions(whole.user, whole.time)
+    for part, mask in (("training", ~last), ("held_out", last)):
+        given = {"time": "time"} if timed else {}
+        read = interactions(out / "split" / part, **given)
+        found = collections.Counter(zip(read.user, read.item, strict=True))
+        kept = zip(whole.user[mask], whole.item[mask], strict=True)
+        assert found == collections.Counter(kept)

@@ -1,0 +1,90 @@
+"""`tfrs-negatives pipeline`: steps before training on Apache Beam."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from tfrs_negatives.cli.command_error import told_in_one_line
+from tfrs_negatives.cli.output_lock import OutputLock
+
+_ROLES = ("user", "item", "request", "time", "label", "title")
+
+
+def pipeline(options: argparse.Namespace) -> None:
+    """Runs the command.
+
+    Args:
+      options: Namespace from `arguments.parse`.
+
+    Raises:
+      CommandError: Input or output are not as they should be, or the runner failed.
+    """
+    with told_in_one_line():
+        from tfrs_negatives import pipeline as steps
+
+        engine = steps.BeamEngine(
+            options.runner, options.workers, tuple(options.runner_options)
+        )
+        given: dict[str, Any] = {
+            "columns": {role: getattr(options, role) for role in _ROLES},
+            "engine": engine,
+            "progress": _tell if options.verbose else None,
+        }
+        paths = options.input, options.output
+        with _locked(options.output), _kept():
+            if options.step == "count":
+                shards = options.shards or 1
+                steps.count_column(*paths, options.role, num_shards=shards, **given)
+            elif options.step == "order":
+                steps.order_by_request(
+                    *paths,
+                    options.order,
+                    shards=options.shards,
+                    heavy_rows=options.heavy_rows,
+                    seed=options.seed,
+                    **given,
+                )
+            else:
+                steps.split_by_time(
+                    *paths,
+                    shards=options.shards,
+                    heavy_rows=options.heavy_rows,
+                    **given,
+                )
+    print(f"Wrote {options.output}")
+
+
+@contextlib.contextmanager
+def _locked(output: str) -> Iterator[None]:
+    """One writer of an output at a time, where the file system has locks."""
+    if "://" in output:
+        yield
+        return
+    target = os.path.realpath(output)
+    folder = os.path.dirname(target)
+    os.makedirs(folder, exist_ok=True)
+    lock = OutputLock(folder, target)
+    lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextlib.contextmanager
+def _kept() -> Iterator[None]:
+    """Says, after an interrupt, that the work of it is not lost."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit):
+        print("note: started again, the step goes on where it was", file=sys.stderr)
+        raise
+
+
+def _tell(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,46 @@
+"""The steps before training on an engine of many machines, Apache Beam.
+
+Steps need the extra `beam` when they run, and pyarrow; `read_counts` pyarrow alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from tfrs_negatives.pipeline.read_counts import read_counts
+
+if TYPE_CHECKING:
+    from tfrs_negatives.pipeline.beam_engine import BeamEngine
+    from tfrs_negatives.pipeline.column_counts import count_column
+    from tfrs_negatives.pipeline.last_rows import split_by_time
+    from tfrs_negatives.pipeline.request_order import order_by_request
+
+__all__ = [
+    "BeamEngine",
+    "count_column",
+    "order_by_request",
+    "read_counts",
+    "split_by_time",
+]
+
+# What needs the extra, and where it is: imported when it is used.
+_WITH_EXTRA = {
+    "BeamEngine": "beam_engine",
+    "count_column": "column_counts",
+    "order_by_request": "request_order",
+    "split_by_time": "last_rows",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WITH_EXTRA:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = importlib.import_module(f"{__name__}.{_WITH_EXTRA[name]}")
+    except ImportError as error:
+        raise ImportError(
+            f"`pipeline.{name}` needs packages that cannot be imported ({error}). Run "
+            "`pip install tfrs_negatives[beam]`."
+        ) from error
+    return getattr(module, name)

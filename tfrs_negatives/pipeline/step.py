@@ -1,0 +1,91 @@
+"""What all steps do: begin, look at the rows once, write, check, and finish."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+
+from tfrs_negatives.pipeline.beam_engine import BeamEngine, import_beam
+from tfrs_negatives.pipeline.input_rows import InputRows
+from tfrs_negatives.pipeline.key_counts import summarise
+from tfrs_negatives.pipeline.step_folder import StepFolder
+
+#: Function of a line that says how far a step is.
+Progress: TypeAlias = Callable[[str], None]
+
+FIRST_PASS = "_first_pass.json"
+# A look at how many shards are there, in seconds.
+_LOOK = 2.0
+
+
+class Step:
+    """A step that is running.
+
+    Args:
+      rows: The input.
+      folder: The output.
+      engine: Where it runs.
+      progress: Function of a line of text, or None.
+    """
+
+    def __init__(
+        self,
+        rows: InputRows,
+        folder: StepFolder,
+        engine: BeamEngine,
+        progress: Progress | None,
+    ) -> None:
+        import_beam()  # Before anything is written.
+        self.rows, self.folder, self.engine = rows, folder, engine
+        self.tell: Progress = progress or (lambda line: None)
+
+    def summary(
+        self, keys: Callable[[pa.Table], np.ndarray], heavy_rows: int
+    ) -> Mapping[str, Any]:
+        """The first pass: how many rows there are, and heavy keys: see `summarise`."""
+        found = self.folder.read_json(FIRST_PASS)
+        if found is None:
+            self.tell("counts rows")
+            self.engine.run(
+                lambda pipeline: summarise(
+                    self.rows.read(pipeline), keys, heavy_rows, self.folder, FIRST_PASS
+                )
+            )
+            found = self.folder.read_json(FIRST_PASS)
+        self.rows.check(found)
+        self.tell(
+            f"{found['rows']:,} rows of {found['rows_read']:,} read, "
+            f"{found['keys']:,} keys, {len(found['heavy'])} of them heavy"
+        )
+        return found
+
+    @contextlib.contextmanager
+    def shards_told(self, names: Sequence[str]) -> Iterator[None]:
+        """Tells of the shards that are there, while the block runs."""
+        ended = threading.Event()
+        last = -1
+
+        def look() -> None:
+            nonlocal last
+            num = sum(map(self.folder.has, names))
+            if num != last:
+                self.tell(f"{num} of {len(names)} files written")
+            last = num
+
+        def watch() -> None:
+            while not ended.wait(_LOOK):
+                look()
+
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
+        look()
