@@ -1,0 +1,107 @@
+"""`tfrs-negatives pipeline`."""
+
+import sys
+
+import pytest
+
+from tfrs_negatives.cli import arguments, main
+from tfrs_negatives.cli.command_error import CommandError
+from tfrs_negatives.cli.output_lock import OutputLock
+
+LOG = "who,what,when\nann,3,20\nbob,4,10\nann,5,30\nann,3,40\nbob,3,7\n"
+COLUMNS = ["--user", "who", "--item", "what", "--time", "when"]
+
+
+@pytest.fixture
+def log(tmp_path):
+    path = tmp_path / "log.csv"
+    path.write_text(LOG)
+    return path
+
+
+def run(step, log, output, *more):
+    paths = ["--input", str(log), "--output", str(output)]
+    return main(["pipeline", step, *paths, *COLUMNS, *more])
+
+
+def test_arguments():
+    given = ["pipeline", "order", "--input", "a", "--output", "b", "--shards", "3"]
+    options = arguments.parse(
+        [
+            *given,
+            "--runner",
+            "FlinkRunner",
+            "--runner-options",
+            "--flink_master=x",
+            "--parallelism=4",
+        ]
+    )
+    assert options.runner_options == ["--flink_master=x", "--parallelism=4"]
+    assert (options.shards, options.order, options.workers) == (3, "grouped", 1)
+    from tfrs_negatives.pipeline.shards import SHARD_ROWS
+
+    assert options.heavy_rows == SHARD_ROWS
+    for wrong in (
+        ["pipeline"],
+        ["pipeline", "sort", *given[2:]],
+        given[:4],
+        [*given, "--workers", "0"],
+        ["pipeline", "count", *given[2:6], "--role", "title"],
+        ["pipeline", "count", *given[2:6], "--heavy-rows", "3"],
+    ):
+        with pytest.raises(CommandError):
+            arguments.parse(wrong)
+
+
+def test_every_option_is_in_the_help(capsys):
+    for step in ("count", "order", "split"):
+        given = ["pipeline", step, "--input", "a", "--output", "b"]
+        assert main(["pipeline", step, "--help"]) == 0
+        shown = capsys.readouterr().out
+        for option in set(vars(arguments.parse(given))) - {"command", "step"}:
+            assert "--" + option.replace("_", "-") in shown
+
+
+def test_without_beam(log, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)
+    assert run("count", log, tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "pip install tfrs_negatives[beam]" in error
+    assert len(error.splitlines()) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["log.csv"]
+
+
+def test_steps(log, tmp_path, capsys):
+    pytest.importorskip("apache_beam", reason="no Apache Beam: make test-beam")
+    from tfrs_negatives import pipeline
+    from tfrs_negatives.data import interactions
+
+    assert run("count", log, tmp_path / "counts", "--role", "item") == 0
+    assert "1 of 1 files written" in capsys.readouterr().out
+    ids, counts = pipeline.read_counts(tmp_path / "counts")
+    assert (ids.tolist(), counts.tolist()) == ([b"3", b"4", b"5"], [3, 1, 1])
+    more = ["--order", "shuffled", "--seed", "3", "--shards", "2"]
+    assert run("order", log, tmp_path / "rows", *more) == 0
+    assert len(list((tmp_path / "rows").glob("*.parquet"))) == 2
+    assert run("split", log, tmp_path / "split", "--verbose", "0") == 0
+    assert "files written" not in capsys.readouterr().out.split("Wrote")[-1]
+    held_out = interactions(tmp_path / "split/held_out", time="time")
+    assert set(zip(held_out.user, held_out.time, strict=True)) == {
+        ("ann", 40),
+        ("bob", 10),
+    }
+    # A step that was done is done; another one is not put in its place.
+    assert run("count", log, tmp_path / "counts", "--role", "item") == 0
+    assert "already done" in capsys.readouterr().out
+    assert run("count", log, tmp_path / "counts", "--role", "user") == 2
+    assert "Expected a path where nothing is" in capsys.readouterr().err
+
+
+def test_one_writer_at_a_time(log, tmp_path, capsys):
+    lock = OutputLock(str(tmp_path), str(tmp_path / "out"))
+    lock.acquire()
+    try:
+        assert run("count", log, tmp_path / "out") == 2
+    finally:
+        lock.release()
+    assert "which process" in capsys.readouterr().err
