@@ -2,4 +2,8 @@
 
 import pytest
 
-pytest.importorskip("apache_beam", reason="no Apache Beam: make test-beam")
+
+@pytest.fixture
+def beam():
+    """Skips a test where Apache Beam is not installed."""
+    pytest.importorskip("apache_beam", reason="no Apache Beam: make test-beam")

@@ -10,6 +10,8 @@ from tfrs_negatives.data import count_ids, stream_interactions
 from tfrs_negatives.layers import StaticFrequency
 from tfrs_negatives.pipeline import BeamEngine, count_column, read_counts
 
+pytestmark = pytest.mark.usefixtures("beam")
+
 LABEL = {"label": "label"}
 
 

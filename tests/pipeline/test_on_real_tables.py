@@ -18,7 +18,10 @@ from tfrs_negatives.pipeline import (
     split_by_time,
 )
 
-pytestmark = pytest.mark.slow(reason="hundreds of thousands of rows, two processes")
+pytestmark = [
+    pytest.mark.usefixtures("beam"),
+    pytest.mark.slow(reason="hundreds of thousands of rows, two processes"),
+]
 
 
 @pytest.fixture(params=["online_retail", "gowalla"])

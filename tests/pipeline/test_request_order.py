@@ -11,6 +11,8 @@ from event_tables import bytes_of, events, rows_of, write_folder
 from tfrs_negatives.data import group_by_request, interactions, stream_interactions
 from tfrs_negatives.pipeline import BeamEngine, order_by_request
 
+pytestmark = pytest.mark.usefixtures("beam")
+
 NAMES = ("user", "item", "request", "time")
 COLUMNS = {"request": "request", "time": "time", "label": "label"}
 READ = {"request": "request", "time": "time"}

@@ -18,6 +18,8 @@ from tfrs_negatives.pipeline import (
     step_folder,
 )
 
+pytestmark = pytest.mark.usefixtures("beam")
+
 COLUMNS = {"request": "request", "time": "time"}
 
 

@@ -25,12 +25,14 @@ class FileState:
     """
 
     def __init__(self, file: TableFile, source: str) -> None:
-        self._file, self._source = file, source
+        self._file, self._source, self._is_sent = file, source, False
         self._state, self._looked = file.state(), time.monotonic()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the time of the last look, which says nothing to another machine."""
-        return {**self.__dict__, "_looked": -math.inf}
+        """Without what another machine cannot use: inode, time of the last look."""
+        state = self._state
+        sent = state[:2] if isinstance(state, tuple) else state
+        return {**self.__dict__, "_state": sent, "_is_sent": True, "_looked": -math.inf}
 
     def check(self) -> None:
         """Raises `ValueError` if the file has changed or is gone."""
@@ -38,7 +40,8 @@ class FileState:
         if self._file.system.is_remote and now - self._looked < _REMOTE_SECONDS:
             return
         self._looked = now
-        if self._file.state() != self._state:
+        found = self._file.version() if self._is_sent else self._file.state()
+        if found != self._state:
             raise ValueError(
                 f"Expected {self._source} to stay as it is while it is read, received "
                 "another file, or other contents, at that path. Read it again when "

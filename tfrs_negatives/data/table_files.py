@@ -53,6 +53,11 @@ class TableFile:
         """What tells it from another file at its path; None: it is gone."""
         return self.system.state(self.path)
 
+    def version(self) -> Any:
+        """The state without the inode, which another machine may see differently."""
+        state = self.state()
+        return state[:2] if isinstance(state, tuple) else state
+
 
 @dataclasses.dataclass(frozen=True)
 class TableFiles:

@@ -52,7 +52,7 @@ class InputRows:
 
     def description(self) -> dict[str, Any]:
         """What tells this table from another: its columns, its files' states."""
-        states = [[f.path, repr(f.state())] for f in table_files(self._path).files]
+        states = [[f.path, repr(f.version())] for f in table_files(self._path).files]
         digest = hashlib.sha256(repr(states).encode("utf-8")).hexdigest()
         return {"files": len(states), "states": digest, "columns": self.parts.names}
 
