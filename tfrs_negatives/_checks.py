@@ -178,16 +178,19 @@ def check_batches(
       names: Of the features that are to join, which elements lack.
     """
     spec = dataset.element_spec
-    if (
-        not isinstance(spec, dict)
-        or key_feature not in spec
-        or not spec.keys().isdisjoint(names)
-    ):
+    if not isinstance(spec, dict) or key_feature not in spec:
         received = sorted(spec) if isinstance(spec, dict) else type(spec).__name__
         raise ValueError(
-            f"`dataset` must yield dicts with {key_feature!r} and without "
-            f"{' and '.join(map(repr, names))}, received {received}. Map it to a dict "
-            "of features, or choose another `name`."
+            f"`dataset` must yield dicts with the keys' feature {key_feature!r}, "
+            f"received {received}. Name the feature that holds the keys, or map the "
+            "dataset to dicts with it."
+        )
+    taken = [name for name in names if name in spec]
+    if taken:
+        raise ValueError(
+            f"`dataset` must not have the features that are added, received "
+            f"{' and '.join(map(repr, taken))} in {sorted(spec)}. Choose another "
+            "name, or attach once."
         )
     if spec[key_feature].shape.rank != 1:
         raise ValueError(

@@ -30,9 +30,24 @@ def column_of(table: Any, name: str) -> Any:
         return getattr(table, name)
     except Exception as error:  # Each kind of table has its own.
         raise ValueError(
-            f"Expected a table with a column {name!r}, received a "
-            f"{type(table).__name__} without. Name one of its columns."
+            f"Expected a table with a column {name!r}, received {_described(table)}"
         ) from error
+
+
+def _described(table: Any) -> str:
+    """What a table without the column is, and the remedy."""
+    if hasattr(table, "element_spec"):
+        return (
+            "a tf.data.Dataset, which is no table. Pass the columns that it was made "
+            "of; or gather its batches: `batches = list(dataset.as_numpy_iterator())`,"
+            " then `{name: np.concatenate([batch[name] for batch in batches]) for name "
+            "in batches[0]}`."
+        )
+    names = getattr(table, "column_names", getattr(table, "columns", None))
+    names = table if isinstance(table, dict) else names
+    if names is None:
+        return f"a {type(table).__name__} without. Name one of its columns."
+    return f"a {type(table).__name__} with {[*names]}. Name one of these columns."
 
 
 def id_column(name: str, values: ArrayLike) -> np.ndarray:

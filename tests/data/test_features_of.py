@@ -40,7 +40,7 @@ def test_errors():
         features_of({"item": tf.constant([1, 1])}, "item")
     features = features_of(COLUMNS, "item")
     taken = tf.data.Dataset.from_tensors({"item": ["a"], "title": ["other"]})
-    with pytest.raises(ValueError, match="without.*'title'"):
+    with pytest.raises(ValueError, match="must not have.*'title'"):
         features.attach(taken)
     with pytest.raises(ValueError, match="strings"):
         features(tf.constant([1]))

@@ -1,6 +1,7 @@
 """Lists of each key's items, against loops, and what a task does with them."""
 
 import collections
+import re
 
 import numpy as np
 import pandas as pd
@@ -120,14 +121,29 @@ def test_bad_tables(case):
         data.positives_of(table)
 
 
+def test_a_dataset_or_another_columns_name_is_told_the_remedy():
+    columns = {"user": USERS, "item": ITEMS}
+    with pytest.raises(ValueError, match=r"a dict with \['user', 'item'\]"):
+        data.positives_of(columns, key="who")
+    rows = tf.data.Dataset.from_tensor_slices(columns).batch(2)
+    with pytest.raises(ValueError, match="is no table.*np.concatenate") as raised:
+        data.positives_of(rows)
+    # What the message says to do works.
+    batches = list(rows.as_numpy_iterator())
+    remedy = re.search(r"`(\{name: .*\})`", str(raised.value)).group(1)
+    gathered = eval(remedy, {"np": np, "batches": batches})
+    expected = data.positives_of(columns)(USERS).to_list()
+    assert data.positives_of(gathered)(USERS).to_list() == expected
+
+
 def test_bad_datasets_and_keys():
     positives = data.positives_of({"user": USERS, "item": ITEMS})
     rows = tf.data.Dataset.from_tensor_slices({"user": USERS})
     with pytest.raises(ValueError, match="needs batches"):
         positives.attach(rows, "user")
-    with pytest.raises(ValueError, match="with 'who' and without"):
+    with pytest.raises(ValueError, match="keys' feature 'who'"):
         positives.attach(rows.batch(2), "who")
-    with pytest.raises(ValueError, match="without 'user'"):
+    with pytest.raises(ValueError, match="must not have.*added, received 'user' in"):
         positives.attach(rows.batch(2), "user", "user")
     with pytest.raises(ValueError, match="must be integers, as in the table"):
         positives(tf.constant(["3"]))
