@@ -104,6 +104,7 @@ def test_public_names():
         "serving": [
             "AdminToken",
             "Limits",
+            "QueryToken",
             "Server",
             "Service",
             "TlsFiles",

@@ -1,7 +1,10 @@
 """`tfrs-negatives serve`: its arguments, and what `train` wrote."""
 
+import dataclasses
 import http.client
 import json
+import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -10,6 +13,8 @@ import sys
 import pytest
 
 from tfrs_negatives.cli import main
+
+PAGE = pathlib.Path(__file__).parents[2] / "docs" / "serving.md"
 
 
 def error_of(capsys, *arguments):
@@ -35,6 +40,10 @@ def error_of(capsys, *arguments):
             ["m", "--admin-token-file", "f", "--admin-token-env", "E"],
             "exclude each other",
         ),
+        (
+            ["m", "--query-token-file", "f", "--query-token-env", "E"],
+            "exclude each other",
+        ),
     ],
 )
 def test_bad_arguments(capsys, arguments, expected):
@@ -53,6 +62,30 @@ def test_defaults_are_those_of_the_server():
     options = vars(arguments.parse(["serve", "m"]))
     for name, value in vars(limits).items():
         assert options[name] == value
+
+
+def number(text):
+    """A default as the page has it, such as "100,000" or "4 MiB"."""
+    digits, _, unit = text.replace(",", "").partition(" ")
+    return float(digits) * {"": 1, "MiB": 2**20}[unit]
+
+
+def test_the_page_has_every_flag_and_limit(capsys):
+    found = re.findall(r"^\| (`--.+?`) \| (.+?) \|", PAGE.read_text(), re.MULTILINE)
+    told = {
+        flag.split()[0]: default
+        for cell, default in found
+        for flag in cell[1:-1].split("`, `")
+    }
+    assert main(["serve", "--help"]) == 0
+    flags = set(re.findall(r"--[a-z][a-z-]*", capsys.readouterr().out)) - {"--help"}
+    assert set(told) == flags
+    for field in dataclasses.fields(
+        pytest.importorskip("tfrs_negatives.serving").Limits
+    ):
+        default = told[f"--{field.name.replace('_', '-')}"]
+        if field.default is not None:
+            assert number(default) == field.default, field.name
 
 
 def test_without_the_extra(trained, capsys, monkeypatch):

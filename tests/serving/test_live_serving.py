@@ -418,7 +418,7 @@ def test_the_number_of_items_is_counted(server, client, held):
     "token", ["", "short", "a" * 15, "with blanks in the middle", "é" * 20, "a" * 5000]
 )
 def test_bad_tokens(tmp_path, token):
-    with pytest.raises(ValueError, match="An admin token must have") as caught:
+    with pytest.raises(ValueError, match="The admin token must have") as caught:
         AdminToken(token)
     assert not token or token not in str(caught.value)
 

@@ -17,9 +17,13 @@ import tensorflow as tf
 from grids import some_of
 from served_models import INDEXES, WIDTH, Client, Process, expected, export, normal
 
+import grpc  # isort: skip
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
 from tfrs_negatives._keras import IS_KERAS_3, keras
 from tfrs_negatives.index import BruteForce, export_retrieval
 from tfrs_negatives.serving import Server
+from tfrs_negatives.serving.model_version import ModelVersion
 
 LOAD = pathlib.Path(__file__).with_name("load_client.py")
 GOOD = {"inputs": {"user": ["u3"], "shift": [[0.0]], "k": 5}}
@@ -168,6 +172,51 @@ def test_taken_ports(tmp_path):
             OSError, match=f"{port} of 127.0.0.1 cannot be had for gRPC"
         ):
             server.start()
+
+
+def test_two_that_load_at_a_time_do_not_share_a_port(tmp_path):
+    path = export(tmp_path / "m", 5)
+    first = Server(path, port=0, grpc_port=0)
+    second = Server(path, port=first.port, grpc_port=0)
+    first.start()
+    with pytest.raises(OSError, match="in use"):
+        second.start()
+    assert answers(first.port, 5)
+    first.stop()
+
+
+def accepts(port):
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_nobody_is_accepted_before_the_model_is_warm(tmp_path, monkeypatch):
+    path, seen = export(tmp_path / "m", 5), []
+    with socket.create_server(("127.0.0.1", 0)) as one:
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            ports = [each.getsockname()[1] for each in (one, other)]
+    warm_up = ModelVersion.warm_up
+
+    def watched(self, max_batch):
+        seen.append([*map(accepts, ports)])
+        warm_up(self, max_batch)
+        seen.append([*map(accepts, ports)])
+
+    monkeypatch.setattr(ModelVersion, "warm_up", watched)
+    server = Server(path, port=ports[0], grpc_port=ports[1])
+    assert seen == [[False, False]] * 2 and not any(map(accepts, ports))
+    server.start()
+    client = Client(server.port)
+    states = client.get("/v1/models/retrieval")[1]["model_version_status"]
+    assert [state["state"] for state in states] == ["AVAILABLE"]
+    assert client.get("/healthz/ready") == (200, {"version": 1})
+    client.close()
+    with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=60)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    server.stop()
+    assert not any(map(accepts, ports))
 
 
 def malformed(rng):

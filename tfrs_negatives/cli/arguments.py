@@ -497,7 +497,8 @@ def _add_serve(commands: Any) -> None:
         action="store_true",
         help=(
             "let clients change which versions are served, and their labels, over "
-            "gRPC (HandleReloadConfigRequest): whoever reaches the port may"
+            "gRPC (HandleReloadConfigRequest): whoever reaches the port may, or with a "
+            "token whoever names it"
         ),
     )
     add = parser.add_argument_group("transport and logs").add_argument
@@ -519,6 +520,16 @@ def _add_serve(commands: Any) -> None:
     )
     add("--access-log", action="store_true", help="log each answer")
     add("--log-format", choices=("text", "json"), help="lines of the log")
+    add = parser.add_argument_group("who may ask").add_argument
+    add(
+        "--query-token-file",
+        metavar="FILE",
+        help=(
+            "answer only clients who name the token in this file, over both protocols "
+            "(Authorization: Bearer TOKEN)"
+        ),
+    )
+    add("--query-token-env", metavar="NAME", help="the same, of a variable's token")
     add = parser.add_argument_group("items that change").add_argument
     add(
         "--admin-token-file",
@@ -588,6 +599,8 @@ def _check_serve(parser: argparse.ArgumentParser, options: argparse.Namespace) -
         parser.error("--tls-certificate and --tls-key go together: pass both")
     if options.admin_token_file is not None and options.admin_token_env is not None:
         parser.error("--admin-token-file and --admin-token-env exclude each other")
+    if options.query_token_file is not None and options.query_token_env is not None:
+        parser.error("--query-token-file and --query-token-env exclude each other")
     if options.tls_client_ca is not None and options.tls_key is None:
         parser.error("--tls-client-ca needs --tls-certificate and --tls-key")
 

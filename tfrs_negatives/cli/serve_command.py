@@ -27,6 +27,7 @@ def serve(options: argparse.Namespace) -> None:
         from tfrs_negatives.serving import (
             AdminToken,
             Limits,
+            QueryToken,
             Server,
             TlsFiles,
             VersionPolicy,
@@ -47,11 +48,15 @@ def serve(options: argparse.Namespace) -> None:
     if options.tls_key is not None:
         tls = TlsFiles(options.tls_certificate, options.tls_key, options.tls_client_ca)
     with told_in_one_line():
-        token = None
+        admin_token = query_token = None
         if options.admin_token_file is not None:
-            token = AdminToken.from_file(options.admin_token_file)
+            admin_token = AdminToken.from_file(options.admin_token_file)
         if options.admin_token_env is not None:
-            token = AdminToken.from_environment(options.admin_token_env)
+            admin_token = AdminToken.from_environment(options.admin_token_env)
+        if options.query_token_file is not None:
+            query_token = QueryToken.from_file(options.query_token_file)
+        if options.query_token_env is not None:
+            query_token = QueryToken.from_environment(options.query_token_env)
         server = Server(
             path,
             name=options.name,
@@ -67,7 +72,8 @@ def serve(options: argparse.Namespace) -> None:
             tls=tls,
             cors_origins=options.cors_origin,
             logs_answers=options.access_log,
-            admin_token=token,
+            admin_token=admin_token,
+            query_token=query_token,
         )
         # What lives as long as the server is no garbage: going through it would stall
         # answers for a quarter of a second.

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from tfrs_negatives.serving.admin_token import AdminToken
+from tfrs_negatives.serving.bearer_tokens import AdminToken, QueryToken
 from tfrs_negatives.serving.server_limits import Limits
 from tfrs_negatives.serving.service import Service
 from tfrs_negatives.serving.version_policy import VersionPolicy
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AdminToken",
     "Limits",
+    "QueryToken",
     "Server",
     "Service",
     "TlsFiles",

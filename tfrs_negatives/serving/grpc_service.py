@@ -10,7 +10,7 @@ import concurrent.futures
 import logging
 import math
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import TypeAlias, TypeVar
 
 import grpc
@@ -28,6 +28,8 @@ from tensorflow_serving.apis import (
     predict_pb2,
 )
 
+from tfrs_negatives.serving import request_id
+from tfrs_negatives.serving.bearer_tokens import AdminToken, QueryToken
 from tfrs_negatives.serving.bytes_in_flight import Hold
 from tfrs_negatives.serving.model_version import ModelVersion
 from tfrs_negatives.serving.request_error import RequestError, without_folders
@@ -42,6 +44,9 @@ _Message = TypeVar("_Message", bound=Message)
 
 # From a message, whose bytes the other argument holds, to the one that answers it.
 _Answer: TypeAlias = Callable[[bytes, Hold], Awaitable[bytes]]
+
+# What a client must name.
+_Token: TypeAlias = AdminToken | QueryToken | None
 
 # Milliseconds of a handshake, of silence, and of a connection, after which its requests
 # have so many more: a message that is never sent to its end ends then. Clients connect
@@ -102,20 +107,24 @@ async def grpc_server(
         ],
         maximum_concurrent_rpcs=limits.max_connections,
     )
-    services: dict[str, dict[str, _Answer]] = {
+    asker = service.query_token
+    services: dict[str, dict[str, tuple[_Answer, _Token]]] = {
         "PredictionService": {
-            "Predict": _Predict(service),
-            "GetModelMetadata": _GetModelMetadata(service),
+            "Predict": (_Predict(service), asker),
+            "GetModelMetadata": (_GetModelMetadata(service), asker),
         },
-        "ModelService": {"GetModelStatus": _GetModelStatus(service)},
+        # What probes ask.
+        "ModelService": {"GetModelStatus": (_GetModelStatus(service), None)},
     }
     if reloads:
-        reload = _HandleReloadConfigRequest(service)
+        reload = _HandleReloadConfigRequest(service), service.admin_token or asker
         services["ModelService"]["HandleReloadConfigRequest"] = reload
     for name, methods in services.items():
         handlers = {
-            method: _handler(service, f"tensorflow.serving.{name}/{method}", answer)
-            for method, answer in methods.items()
+            method: _handler(
+                service, f"tensorflow.serving.{name}/{method}", answer, token
+            )
+            for method, (answer, token) in methods.items()
         }
         server.add_generic_rpc_handlers(
             [
@@ -131,17 +140,25 @@ async def grpc_server(
     return server, health
 
 
-def _handler(service: Service, path: str, answer: _Answer) -> grpc.RpcMethodHandler:
+def _handler(
+    service: Service, path: str, answer: _Answer, token: _Token
+) -> grpc.RpcMethodHandler:
     """What gRPC calls for a method, of bytes: ours are (de)serialised off its loop."""
 
     async def handle(message: bytes, context: grpc.aio.ServicerContext) -> bytes | None:
         start = time.perf_counter()
+        named = request_id.request_id_of(_metadata(context, request_id.FIELD))
+        # The task is that of this request alone.
+        request_id.current.set(named)
+        context.set_trailing_metadata(((request_id.FIELD, named),))
 
         def note(code: str) -> None:
             seconds = time.perf_counter() - start
             service.monitoring.note("GRPC", code, seconds, "", path, context.peer())
 
         try:
+            if token is not None:
+                token.check(_metadata(context, "authorization"))
             with service.bytes_in_flight.hold() as hold:
                 hold.add(len(message))
                 answered = await answer(message, hold)
@@ -157,6 +174,13 @@ def _handler(service: Service, path: str, answer: _Answer) -> grpc.RpcMethodHand
         return None
 
     return grpc.unary_unary_rpc_method_handler(handle)
+
+
+def _metadata(context: grpc.aio.ServicerContext, wanted: str) -> list[str]:
+    # Keys are in lower case.
+    return [
+        value for key, value in context.invocation_metadata() or () if key == wanted
+    ]
 
 
 def _parsed(kind: Callable[[], _Message], message: bytes) -> _Message:
@@ -327,7 +351,7 @@ class _HandleReloadConfigRequest:
             raise RequestError(str(error)) from None
 
 
-def _wanted(output_filter: Sequence[str], outputs: Sequence[str]) -> list[str]:
+def _wanted(output_filter: Sequence[str], outputs: Collection[str]) -> list[str]:
     """The outputs that are asked for, none twice; an empty list stands for all."""
     expected = f"`output_filter` may name {', '.join(sorted(outputs))}"
     if len(output_filter) > len(outputs):

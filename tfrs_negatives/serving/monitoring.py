@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 
+from tfrs_negatives.serving import request_id
 from tfrs_negatives.serving.request_error import HTTP_STATUS
 
 _log = logging.getLogger("tfrs_negatives.access")
@@ -77,6 +78,7 @@ class Monitoring:
                 "path": path[:_LONGEST],
                 "code": code,
                 "milliseconds": round(1000 * seconds, 3),
+                "request_id": request_id.current.get(),
             }
             # JSON escapes what a terminal would act upon.
             text = " ".join(json.dumps(value) for value in fields.values())
@@ -143,7 +145,10 @@ def _labels(**labels: str) -> str:
 
 
 class JsonLines(logging.Formatter):
-    """Log records as one JSON object a line."""
+    """Log records as one JSON object a line, with the id of the request that is there.
+
+    A handler that formats records in other threads than those that log sees no ids.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -152,6 +157,8 @@ class JsonLines(logging.Formatter):
             "logger": record.name,
             **(getattr(record, "fields", None) or {"message": record.getMessage()}),
         }
+        if named := request_id.current.get():
+            line["request_id"] = named
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line)

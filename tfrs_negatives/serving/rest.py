@@ -20,8 +20,8 @@ from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import ClientDisconnect
 from tensorflow_serving.apis import get_model_metadata_pb2
 
-from tfrs_negatives.serving import json_tensors
-from tfrs_negatives.serving.admin_token import AdminToken
+from tfrs_negatives.serving import json_tensors, request_id
+from tfrs_negatives.serving.bearer_tokens import AdminToken
 from tfrs_negatives.serving.bytes_in_flight import Hold
 from tfrs_negatives.serving.compressed_body import decompressed, is_compressed
 from tfrs_negatives.serving.guarded_connection import ANSWER_SENT
@@ -31,6 +31,8 @@ from tfrs_negatives.serving.request_error import RequestError
 from tfrs_negatives.serving.server_limits import Limits
 from tfrs_negatives.serving.service import Service
 from tfrs_negatives.serving.time_limit import TimeLimit
+
+_ID = request_id.FIELD.encode()
 
 _MODEL = "/v1/models/{name}"
 _VERSION = _MODEL + "/versions/{number:model_version}"
@@ -93,7 +95,12 @@ def rest_app(service: Service, cors_origins: Sequence[str] = ()) -> FastAPI:
         inputs = json_tensors.to_arrays(layout, values, specs, optional)
         return signature, layout, inputs
 
+    def check_asker(request: Request) -> None:
+        if service.query_token is not None:
+            service.query_token.check(request.headers.getlist("authorization"))
+
     async def predict(request: Request) -> Response:
+        check_asker(request)
         version = service.version(**request.path_params)
         body = await _content(request, service)
         signature, layout, inputs = await service.convert(
@@ -128,6 +135,7 @@ def rest_app(service: Service, cors_origins: Sequence[str] = ()) -> FastAPI:
     @app.get(_VERSION + "/metadata")
     @app.get(_MODEL + "/metadata")
     async def metadata(request: Request) -> Response:
+        check_asker(request)
         version = service.version(**request.path_params)
         signatures = get_model_metadata_pb2.SignatureDefMap(
             signature_def=version.signature_defs
@@ -193,14 +201,23 @@ def rest_app(service: Service, cors_origins: Sequence[str] = ()) -> FastAPI:
 
     @app.exception_handler(Exception)
     async def fail(request: Request, error: Exception) -> Response:
-        return _json({"error": "internal error"}, 500)
+        response = _json({"error": "internal error"}, 500)
+        # Starlette answers outside of what is added to it.
+        response.headers[request_id.FIELD] = request_id.current.get()
+        return response
 
     if cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["Content-Type", "Content-Encoding"],
+            allow_headers=[
+                "Authorization",
+                "Content-Encoding",
+                "Content-Type",
+                request_id.FIELD,
+            ],
+            expose_headers=[request_id.FIELD],
         )
     app.add_middleware(_HeldBytes, service=service)
     app.add_middleware(_Noted, service=service)
@@ -208,7 +225,7 @@ def rest_app(service: Service, cors_origins: Sequence[str] = ()) -> FastAPI:
 
 
 class _Noted:
-    """Notes each answer.
+    """Notes each answer, and names its request.
 
     Args:
       app: The ASGI application inside.
@@ -223,6 +240,12 @@ class _Noted:
             await self._app(scope, receive, send)
             return
         start = time.perf_counter()
+        given = [
+            value.decode("latin-1") for name, value in scope["headers"] if name == _ID
+        ]
+        named = request_id.request_id_of(given)
+        # The task is that of this request alone.
+        request_id.current.set(named)
 
         def note(status: int) -> None:
             seconds = time.perf_counter() - start
@@ -234,6 +257,7 @@ class _Noted:
         async def noted(message: Any) -> None:
             if message["type"] == "http.response.start":
                 note(message["status"])
+                message["headers"].append((_ID, named.encode()))
             await send(message)
 
         try:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import uvicorn
 
-from tfrs_negatives.serving.admin_token import AdminToken
+from tfrs_negatives.serving.bearer_tokens import AdminToken, QueryToken
 from tfrs_negatives.serving.grpc_service import grpc_server
 from tfrs_negatives.serving.guarded_connection import guarded_app, guarded_protocol
 from tfrs_negatives.serving.rest import rest_app
@@ -38,7 +38,8 @@ class Server:
       limits: `Limits`.
       poll_seconds: How often to look for new versions.
       versions: `VersionPolicy`; None: the highest version.
-      reloads: Whether clients may change it, over gRPC.
+      reloads: Whether clients may change it, over gRPC. They must name the
+        `admin_token` for it, or where there is none the `query_token`.
       tls: `TlsFiles`; None: both protocols are in the clear.
       cors_origins: Origins of pages that may ask over REST; see `rest_app`.
       logs_answers: Whether each answer is logged, by the logger
@@ -46,10 +47,12 @@ class Server:
       admin_token: `AdminToken`, by which clients may change the items of an export of
         `export_live_retrieval`, over REST. None: they may not, and what another process
         changes is followed, every `poll_seconds`.
+      query_token: `QueryToken`, which clients then must name who ask for predictions or
+        signatures, over both protocols.
 
     Raises:
       ValueError, ImportError: No version there can be loaded, or one that `versions`
-        names; files that are no certificate and key.
+        names; files that are no certificate and key; two tokens that are the same.
       OSError: A port is taken.
 
     Example:
@@ -81,6 +84,7 @@ class Server:
         cors_origins: Sequence[str] = (),
         logs_answers: bool = False,
         admin_token: AdminToken | None = None,
+        query_token: QueryToken | None = None,
     ) -> None:
         self._host, self._poll_seconds = host, poll_seconds
         self._reloads, self._tls, self._cors_origins = reloads, tls, cors_origins
@@ -88,8 +92,7 @@ class Server:
             tls.check()
         self._grpc_port = grpc_port
         # Before loading, which takes a while.
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        self._socket = socket.create_server((host, port), family=family)
+        self._socket = _bound(host, port)
         # Connections inherit it. asyncio would set it for sockets that it made itself:
         # without, a client that delays its acknowledgements waits 40 ms for an answer.
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -97,7 +100,7 @@ class Server:
         self.grpc_port: int | None = None
         try:
             self.service = Service(
-                path, name, limits, versions, logs_answers, admin_token
+                path, name, limits, versions, logs_answers, admin_token, query_token
             )
         except BaseException:
             self._socket.close()
@@ -112,9 +115,17 @@ class Server:
     def start(self) -> None:
         """Starts to answer, in threads of its own.
 
+        Until then connections are refused: whoever is accepted finds a warm model.
+
         Raises:
-          OSError: The port for gRPC is taken.
+          OSError: A port is taken.
         """
+        try:
+            self._socket.listen()
+        except OSError:
+            self._socket.close()
+            self.service.close()
+            raise
         self._thread = threading.Thread(target=asyncio.run, args=[self._serve()])
         self._thread.start()
         self._started.wait()
@@ -154,6 +165,8 @@ class Server:
                 http=guarded_protocol(self.service.limits),
                 ws="none",
                 timeout_keep_alive=self.service.limits.idle_seconds,
+                # Its own would write past the handlers, and formats, of the process.
+                log_config=None,
                 log_level="warning",
                 access_log=False,
                 lifespan="off",
@@ -171,3 +184,22 @@ class Server:
         await health.enter_graceful_shutdown()
         await asyncio.gather(listening, messages.stop(_GRACE))
         self.service.close()
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket that has the address to itself, and does not listen yet."""
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    try:
+        # Else the port would stay taken for a minute after a server ended.
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if bound.family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise OSError(
+            error.errno,
+            f"The port {port} of {host!r} cannot be had for REST: {error.strerror}. "
+            "Choose another.",
+        ) from None
+    return bound

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextvars
 import functools
 import itertools
 from collections.abc import Callable, Collection, Mapping
@@ -13,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives._exports import unknown_option
-from tfrs_negatives.serving.admin_token import AdminToken
 from tfrs_negatives.serving.batching import Batcher
+from tfrs_negatives.serving.bearer_tokens import AdminToken, QueryToken
 from tfrs_negatives.serving.bytes_in_flight import BytesInFlight
 from tfrs_negatives.serving.item_changes import change_items
 from tfrs_negatives.serving.model_version import ModelVersion
@@ -42,10 +43,12 @@ class Service:
       logs_answers: Whether each answer is logged.
       admin_token: `AdminToken`, by which clients may change items that change. None:
         they may not, and another process may write these.
+      query_token: `QueryToken`, which clients then must name who ask for predictions or
+        signatures; states, health and counts need none.
 
     Raises:
       ValueError, ImportError: No version there can be loaded, or one that `versions`
-        names.
+        names; two tokens that are the same.
 
     Example:
       >>> import tempfile
@@ -69,8 +72,15 @@ class Service:
         versions: VersionPolicy | None = None,
         logs_answers: bool = False,
         admin_token: AdminToken | None = None,
+        query_token: QueryToken | None = None,
     ) -> None:
-        self.name, self.admin_token = name, admin_token
+        if admin_token and query_token and admin_token.is_same(query_token):
+            raise ValueError(
+                "The admin token and the query token are the same, so whoever may ask "
+                "could change items. Make another."
+            )
+        self.name = name
+        self.admin_token, self.query_token = admin_token, query_token
         self.limits = limits or Limits()
         self.versions = ModelVersions(
             path, self.limits.max_batch, versions, writable=admin_token is not None
@@ -243,8 +253,10 @@ class Service:
         self._num_changes += 1
         try:
             loop = asyncio.get_running_loop()
+            # So that what the thread logs has the id of the request.
+            run = contextvars.copy_context().run
             return await loop.run_in_executor(
-                self._changes, change_items, version, kind, body, self.limits
+                self._changes, run, change_items, version, kind, body, self.limits
             )
         finally:
             self._num_changes -= 1

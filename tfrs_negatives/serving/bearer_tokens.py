@@ -1,4 +1,4 @@
-"""A secret that those must name who change items."""
+"""Secrets that those must name who ask, and those who change items."""
 
 from __future__ import annotations
 
@@ -7,9 +7,13 @@ import hmac
 import os
 import re
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
 
 from tfrs_negatives.serving.request_error import RequestError
 from tfrs_negatives.types import PathLike
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _FEWEST, _MOST = 16, 4096
 
@@ -17,19 +21,10 @@ _FEWEST, _MOST = 16, 4096
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]+=*")
 
 
-class AdminToken:
-    """A secret, of which only a digest is kept.
+class _BearerToken:
+    """A secret, of which only a digest is kept."""
 
-    Args:
-      token: 16 characters or more: letters, digits and `-._~+/`, and `=` at the end.
-
-    Raises:
-      ValueError: It is shorter, or has other characters.
-
-    Example:
-      >>> token = tn.serving.AdminToken("a-long-secret-of-your-own")
-      >>> token.check(["Bearer a-long-secret-of-your-own"])
-    """
+    role: ClassVar[str]
 
     def __init__(self, token: str) -> None:
         if not isinstance(token, str) or not (
@@ -38,14 +33,14 @@ class AdminToken:
             # The token itself is not repeated: messages end up in logs.
             size = f"{len(token)}" if isinstance(token, str) else "no text"
             raise ValueError(
-                f"An admin token must have {_FEWEST} to {_MOST} letters, digits and "
-                f"-._~+/ (and = at its end), received {size}, or others. Make one, "
+                f"The {self.role} token must have {_FEWEST} to {_MOST} letters, digits "
+                f"and -._~+/ (and = at its end), received {size}, or others. Make one, "
                 "for instance by `openssl rand -hex 32`."
             )
         self._digest = _digest(token)
 
     @classmethod
-    def from_file(cls, path: PathLike) -> AdminToken:
+    def from_file(cls, path: PathLike) -> Self:
         """The token that a file holds; white space around it does not count.
 
         Raises:
@@ -56,13 +51,13 @@ class AdminToken:
                 text = file.read(2 * _MOST)
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(
-                f"Expected a file with the admin token, received {os.fspath(path)!r}, "
-                f"which cannot be read ({error})."
+                f"Expected a file with the {cls.role} token, received "
+                f"{os.fspath(path)!r}, which cannot be read ({error})."
             ) from error
         return cls(text.strip())
 
     @classmethod
-    def from_environment(cls, name: str) -> AdminToken:
+    def from_environment(cls, name: str) -> Self:
         """The token that an environment variable holds.
 
         Raises:
@@ -71,8 +66,8 @@ class AdminToken:
         text = os.environ.get(name)
         if text is None:
             raise ValueError(
-                f"Expected the admin token in the environment variable {name}, which "
-                "is not set. Set it, or name a file."
+                f"Expected the {cls.role} token in the environment variable {name}, "
+                "which is not set. Set it, or name a file."
             )
         return cls(text.strip())
 
@@ -88,10 +83,52 @@ class AdminToken:
         is_token = hmac.compare_digest(_digest(given.strip()), self._digest)
         if scheme.lower() != "bearer" or not is_token:
             raise RequestError(
-                "Expected the field `Authorization: Bearer TOKEN` with the admin "
-                "token, received none or another.",
+                "Expected the field `Authorization: Bearer TOKEN` with the "
+                f"{self.role} token, received none or another.",
                 "UNAUTHENTICATED",
             )
+
+    def is_same(self, other: _BearerToken) -> bool:
+        """Whether another token, of whatever role, is the same secret."""
+        return hmac.compare_digest(self._digest, other._digest)
+
+
+class AdminToken(_BearerToken):
+    """A secret that those must name who change items or versions.
+
+    Only a digest of it is kept.
+
+    Args:
+      token: 16 characters or more: letters, digits and `-._~+/`, and `=` at the end.
+
+    Raises:
+      ValueError: It is shorter, or has other characters.
+
+    Example:
+      >>> token = tn.serving.AdminToken("a-long-secret-of-your-own")
+      >>> token.check(["Bearer a-long-secret-of-your-own"])
+    """
+
+    role = "admin"
+
+
+class QueryToken(_BearerToken):
+    """A secret that those must name who ask for predictions or signatures.
+
+    Only a digest of it is kept.
+
+    Args:
+      token: 16 characters or more: letters, digits and `-._~+/`, and `=` at the end.
+
+    Raises:
+      ValueError: It is shorter, or has other characters.
+
+    Example:
+      >>> token = tn.serving.QueryToken("another-secret-of-your-own")
+      >>> token.check(["Bearer another-secret-of-your-own"])
+    """
+
+    role = "query"
 
 
 def _digest(token: str) -> bytes:
