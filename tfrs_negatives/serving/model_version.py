@@ -30,7 +30,7 @@ class ModelVersion:
       model: `SavedRetrieval`.
       max_k: The greatest k.
       inputs: Dict from signature to dict from name to `tf.TensorSpec`.
-      outputs: Dict from signature to the names of its outputs.
+      outputs: The same of its outputs.
       defaults: Dict from signature to dict from name to array: inputs that may be left
         out.
       signature_defs: Dict from signature to TensorFlow's `SignatureDef`.
@@ -50,19 +50,9 @@ class ModelVersion:
             # Of items whose number changes a client cannot know it.
             self.max_k = tf.int32.max
             self.signature_defs = live_signature_defs(self.model, self.signature_defs)
-        self.inputs = {
-            signature: {
-                name: tf.TensorSpec(
-                    tf.TensorShape(info.tensor_shape), tf.as_dtype(info.dtype), name
-                )
-                for name, info in definition.inputs.items()
-            }
-            for signature, definition in self.signature_defs.items()
-        }
-        self.outputs = {
-            signature: list(definition.outputs)
-            for signature, definition in self.signature_defs.items()
-        }
+        definitions = self.signature_defs.items()
+        self.inputs = {name: _specs(one.inputs) for name, one in definitions}
+        self.outputs = {name: _specs(one.outputs) for name, one in definitions}
         self.defaults = {
             signature: {
                 name: tf.make_ndarray(value)
@@ -190,6 +180,15 @@ def _signature_defs(folder: str) -> dict[str, Any]:
         name: type(definition).FromString(definition.SerializeToString())
         for name, definition in definitions.items()
         if not name.startswith("__")
+    }
+
+
+def _specs(infos: Mapping[str, Any]) -> dict[str, tf.TensorSpec]:
+    return {
+        name: tf.TensorSpec(
+            tf.TensorShape(info.tensor_shape), tf.as_dtype(info.dtype), name
+        )
+        for name, info in infos.items()
     }
 
 

@@ -18,6 +18,7 @@ from google.protobuf import json_format
 from starlette import exceptions
 from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import ClientDisconnect
+from starlette.responses import HTMLResponse
 from tensorflow_serving.apis import get_model_metadata_pb2
 
 from tfrs_negatives.serving import json_tensors, request_id
@@ -27,9 +28,11 @@ from tfrs_negatives.serving.compressed_body import decompressed, is_compressed
 from tfrs_negatives.serving.guarded_connection import ANSWER_SENT
 from tfrs_negatives.serving.item_changes import FIELDS
 from tfrs_negatives.serving.model_version import ModelVersion
+from tfrs_negatives.serving.openapi_document import openapi_document
 from tfrs_negatives.serving.request_error import RequestError
 from tfrs_negatives.serving.server_limits import Limits
 from tfrs_negatives.serving.service import Service
+from tfrs_negatives.serving.signature_page import POLICY, signature_page
 from tfrs_negatives.serving.time_limit import TimeLimit
 
 _ID = request_id.FIELD.encode()
@@ -72,6 +75,7 @@ def rest_app(service: Service, cors_origins: Sequence[str] = ()) -> FastAPI:
     * `GET /v1/models/NAME[/versions/N|/labels/L]/metadata`: the signatures
     * `POST /v1/models/NAME[/versions/N|/labels/L]:upsert` and `:delete`, where the
       service has an admin token
+    * `GET /docs`, `GET /openapi.json`: the signatures, for people and for programs
     * `GET /monitoring/prometheus/metrics`: counts for Prometheus
     * `GET /healthz/live`, `GET /healthz/ready`: 200
 
@@ -162,6 +166,17 @@ def rest_app(service: Service, cors_origins: Sequence[str] = ()) -> FastAPI:
         number = service.number(**request.path_params)
         states = service.states(number)
         return _json({"model_version_status": [_status(*state) for state in states]})
+
+    @app.get("/openapi.json")
+    async def document(request: Request) -> Response:
+        check_asker(request)
+        return _json(openapi_document(service, service.versions.current))
+
+    @app.get("/docs")
+    async def page(request: Request) -> Response:
+        check_asker(request)
+        text = signature_page(service.name, service.versions.current)
+        return HTMLResponse(text, headers={"content-security-policy": POLICY})
 
     @app.get("/healthz/live")
     @app.get("/healthz/ready")
