@@ -60,6 +60,7 @@ FREE_OF_KERAS = (
     "samplers/test_sampler.py",
     "serving",
     "teachers",
+    "test_deploy.py",
 )
 
 
