@@ -39,9 +39,10 @@ def signature_schemas(version: ModelVersion, signature: str) -> dict[str, Schema
     columns = {name: _column(spec) for name, spec in specs.items()}
     rows = {name: _row(spec) for name, spec in specs.items()}
     for name, value in defaults.items():
-        columns[name]["default"] = json_of(value)
+        default = json_of(value)
+        columns[name]["default"] = default
         # One for all rows is the same in each.
-        rows[name]["default"] = json_of(value if value.ndim == 0 else value[0])
+        rows[name]["default"] = default if value.ndim == 0 else default[0]
     needed = [name for name in specs if name not in defaults]
     all_columns = reference(f"{signature}.inputs")
     each_row = reference(f"{signature}.instance")
