@@ -229,7 +229,6 @@ def test_a_name_that_is_no_html(server):
     assert "b" not in page.tags and "&lt;b&gt;&quot;&amp;" in text
 
 
-@pytest.mark.slow(reason="starts another server")
 def test_a_model_whose_items_change_behind_tokens(tmp_path):
     from live_models import export, items
 
