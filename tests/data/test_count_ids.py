@@ -50,13 +50,13 @@ def test_merging_changes_nothing(monkeypatch):
 def test_many_distinct_ids_are_merged_a_few_times(monkeypatch):
     module = importlib.import_module("tfrs_negatives.data.count_ids")
     monkeypatch.setattr(module, "_MERGE", 40)
-    merged, sizes = module._merged, []
+    merged, sizes = module.merged_counts, []
 
     def noted(parts):
         sizes.append(sum(len(ids) for ids, _ in parts))
         return merged(parts)
 
-    monkeypatch.setattr(module, "_merged", noted)
+    monkeypatch.setattr(module, "merged_counts", noted)
     dataset = tf.data.Dataset.range(10_000).batch(10)
     assert len(count_ids(dataset, progress=False)[0]) == 10_000
     # In proportion to the ids, and not once a batch.

@@ -59,7 +59,7 @@ def test_values_without_rows_are_no_ids():
 
 def test_equal_hashes_are_an_error(monkeypatch):
     monkeypatch.setattr(
-        id_vocabulary, "_hashes", lambda values: np.zeros(len(values), np.int64)
+        id_vocabulary, "hashes_of", lambda values: np.zeros(len(values), np.int64)
     )
     vocabulary = IdVocabulary()
     vocabulary.add(column(["a"]))

@@ -20,7 +20,7 @@ def towers(folder, titles, has_times):
     histories = None
     if has_times:  # The other way round.
         time = np.arange(6)[::-1]
-        histories = RowHistories(np.arange(6), user, item, time, 9, 6)
+        histories = RowHistories(np.arange(6), user, item, time, 9, 6, "unseen")
     counts = np.array([2, 1, 1, 1, 0, 0, 1])
     training = TrainingSet(
         np.array([70, 71, 72]), np.arange(7) + 10, titles, rows, counts, histories

@@ -4,6 +4,7 @@ import io
 import json
 import logging
 import re
+import time
 
 import pytest
 import tensorflow as tf
@@ -32,13 +33,23 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def log():
-    """What all loggers write as JSON, as a function that reads it so far."""
+    """What all loggers write as JSON: a function that waits for so many lines.
+
+    An answer may arrive before the server has written about it.
+    """
     stream, root = io.StringIO(), logging.getLogger()
     handler, before = logging.StreamHandler(stream), root.level
     handler.setFormatter(JsonLines())
     root.addHandler(handler)
     root.setLevel(logging.INFO)
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+
+    def lines(number):
+        end = time.monotonic() + 30
+        while stream.getvalue().count("\n") < number and time.monotonic() < end:
+            time.sleep(0.01)
+        return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+    yield lines
     root.removeHandler(handler)
     root.setLevel(before)
 
@@ -102,12 +113,13 @@ def test_other_ids_are_made(given):
 
 @pytest.mark.parametrize("protocol", ["REST", "GRPC"])
 def test_ids_are_returned_and_logged(server, log, protocol):
-    for user, codes in [("u3", (200, "OK")), ("u?", (400, "INVALID_ARGUMENT"))]:
+    cases = [("u3", (200, "OK")), ("u?", (400, "INVALID_ARGUMENT"))]
+    for number, (user, codes) in enumerate(cases, 1):
         code, found = asked(server, protocol, user, f"of-{user[:1]}.1")
         assert code in codes and found == ["of-u.1"]
         code, [made] = asked(server, protocol, user, "not an id")
         assert code in codes and MADE.fullmatch(made)
-        given, new = log()[-2:]
+        given, new = log(2 * number)[-2:]
         assert (given["request_id"], new["request_id"]) == ("of-u.1", made)
         assert given["code"] == new["code"] == code
         assert given["protocol"] == protocol
@@ -117,7 +129,7 @@ def test_paths_that_are_not_there_and_heads_that_are_wrong_have_ids_too(server, 
     assert asked_rest(server, "/nowhere", b"", "one") == (404, ["one"])
     status, [made] = asked_rest(server, "/nowhere", b"", "one", "two")
     assert status == 404 and MADE.fullmatch(made)
-    assert [line["request_id"] for line in log()] == ["one", made]
+    assert [line["request_id"] for line in log(2)] == ["one", made]
 
 
 @pytest.mark.parametrize("protocol", ["REST", "GRPC"])
@@ -128,7 +140,7 @@ def test_what_fails_is_found_by_its_id(server, log, monkeypatch, protocol):
     monkeypatch.setattr(Service, "predict", broken)
     code, found = asked(server, protocol, "u3", "the-bad-one")
     assert code in (500, "INTERNAL") and found == ["the-bad-one"]
-    lines = log()
+    lines = log(2)
     assert {line["request_id"] for line in lines} == {"the-bad-one"}
     [failed] = [line for line in lines if "exception" in line]
     assert "a defect" in failed["exception"] and failed["level"] == "ERROR"
@@ -142,4 +154,5 @@ def test_the_log_has_nothing_that_a_request_says(server, log, protocol):
     body = b'{"inputs": {"secret": ["secret"]}}'
     asked_rest(server, "/v1/models/retrieval:predict", body)
     asked_rest(server, "/v1/models/retrieval:predict?user=secret", body[:-1])
-    assert len(log()) == 5 and "secret" not in json.dumps(log())
+    lines = log(5)
+    assert len(lines) == 5 and "secret" not in json.dumps(lines)
