@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from typing import Any
 
-#: A parser of numbers, as `arguments` makes them.
-Number = Callable[[str], float]
+from tfrs_negatives.cli.argument_parts import (
+    add_columns_with_title,
+    natural,
+    positive,
+)
 
 # Rows that one worker holds: as `pipeline.shards.SHARD_ROWS`.
 _HEAVY_ROWS = 2**22
 
 
-def add_pipeline(
-    commands: Any,
-    add_columns: Callable[[Callable[..., argparse.Action]], None],
-    positive: Number,
-    natural: Number,
-) -> None:
-    """Adds the command.
-
-    Args:
-      commands: Where commands are added.
-      add_columns: Adds what says what columns mean.
-      positive, natural: Parsers of whole numbers from 1, and from 0.
-    """
+def add_pipeline(commands: Any) -> None:
+    """Adds the command to where commands are added."""
     parser = commands.add_parser(
         "pipeline",
         help="count, order or split a table of any size, on Apache Beam",
@@ -48,7 +39,7 @@ def add_pipeline(
             required=True,
             help="a file, a folder of files, a glob, or scheme://...",
         )
-        add_columns(add)
+        add_columns_with_title(add)
         add = step.add_argument_group("output").add_argument
         add(
             "--output",
@@ -58,13 +49,11 @@ def add_pipeline(
             "or scheme://...",
         )
         add("--shards", type=positive, metavar="N", help="into how many files")
-        _add_options(step, name, positive, natural)
-        _add_engine(step, positive)
+        _add_options(step, name)
+        _add_engine(step)
 
 
-def _add_options(
-    step: argparse.ArgumentParser, name: str, positive: Number, natural: Number
-) -> None:
+def _add_options(step: argparse.ArgumentParser, name: str) -> None:
     add = step.add_argument_group("step").add_argument
     if name == "count":
         roles = ("user", "item", "request")
@@ -87,7 +76,7 @@ def _add_options(
         add("--seed", type=natural, metavar="N", default=0, help="of shuffled")
 
 
-def _add_engine(step: argparse.ArgumentParser, positive: Number) -> None:
+def _add_engine(step: argparse.ArgumentParser) -> None:
     add = step.add_argument_group("engine").add_argument
     add(
         "--runner",
