@@ -294,6 +294,11 @@ def test_the_temperature_goes_by_the_number_of_rows():
     assert Settings(temperature=0.3).chosen(10**9, True).temperature == 0.3
 
 
+def test_a_table_is_no_path():
+    with pytest.raises(ValueError, match="received a dict. Pass a table .* `table=`"):
+        Source({"user": [1], "item": [2]})
+
+
 def test_epochs_and_unknown_users_go_by_whether_there_are_histories():
     histories, none = (Settings().chosen(1000, has) for has in (True, False))
     assert (histories.epochs, histories.unknown_share) == (10, 0.2)

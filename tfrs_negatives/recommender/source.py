@@ -40,6 +40,9 @@ class Source:
       users, items: A file or a table with a row for each user or item, which has their
         features. None: the table of interactions has.
 
+    Raises:
+      ValueError: `path` is no path.
+
     Example:
       >>> table = {"who": ["ann", "bob"], "what": ["tea", "milk"]}
       >>> columns = {"user": "who", "item": "what"}
@@ -56,6 +59,13 @@ class Source:
     held_out: PathLike | TableLike | Interactions | None = None
     users: PathLike | TableLike | None = None
     items: PathLike | TableLike | None = None
+
+    def __post_init__(self) -> None:
+        if self.path is not None and not isinstance(self.path, (str, os.PathLike)):
+            raise ValueError(
+                "`path` must be the path of a file, a folder or a glob, received a "
+                f"{type(self.path).__name__}. Pass a table in memory as `table=`."
+            )
 
     @property
     def named(self) -> dict[str, str | None]:
