@@ -45,6 +45,12 @@ def pytest_collection_modifyitems(config, items):
 # classes. Where a test brings in Keras itself, its file says so and runs under both.
 FREE_OF_KERAS = (
     "audit",
+    "cli/test_answer_lines.py",
+    "cli/test_comparison.py",
+    "cli/test_output_folder.py",
+    "cli/test_query_options.py",
+    "cli/test_report_page.py",
+    "cli/test_trade_off.py",
     "data",
     "index/filters",
     "index/live",
@@ -55,6 +61,9 @@ FREE_OF_KERAS = (
     "index/test_recall_sample.py",
     "index/test_scann_storage.py",
     "losses",
+    "recommender/test_popularity_tradeoff.py",
+    "recommender/test_tie_order.py",
+    "recommender/test_time_split.py",
     "pipeline",
     "samplers/test_mined.py",
     "samplers/test_sampler.py",

@@ -23,6 +23,7 @@ for _block in blocks("python"):
 # Why pages are slow.
 SLOW = {
     "docs/distribution.md": "four replicas take long to trace",
+    "docs/migrate_from_tfrs.md": "trains models of TFRS and the same of ours",
     "docs/quickstart.md": "three models are trained and evaluated",
     "docs/recommender.md": "trains two models",
 }

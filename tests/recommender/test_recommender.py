@@ -6,7 +6,7 @@ import tempfile
 import numpy as np
 import pytest
 import tensorflow as tf
-from grids import some_of
+from grids import only_under, some_of
 
 from tfrs_negatives import Recommender, data
 from tfrs_negatives.data import row_buckets
@@ -210,6 +210,7 @@ RECIPES = [
 ]
 
 
+@only_under(keras_3=True, reason="other models are fast under Keras 2")
 @pytest.mark.parametrize(
     "options", some_of(RECIPES, RECIPES[:1], reason="trains two models more")
 )
@@ -254,6 +255,7 @@ def test_tables_of_any_kind(tmp_path):
     assert found[0] == found[1] == found[2]
 
 
+@only_under(keras_3=False, reason="other models are fast under Keras 3")
 def test_a_split_of_ones_own(tmp_path):
     """Figures are of its rows, features come from both tables, all of it is served."""
     table = two_tastes(600)
