@@ -117,9 +117,10 @@ class Settings:
         }
 
     def __post_init__(self) -> None:
-        for name in ("dim", "epochs", "batch_size"):
-            if getattr(self, name) is not None:
-                _checks.check_at_least(name, getattr(self, name), 1)
+        for name in ("dim", "batch_size"):
+            _checks.check_at_least(name, getattr(self, name), 1)
+        if self.epochs is not None:
+            _checks.check_at_least("epochs", self.epochs, 1)
         if self.unknown_share is not None and not 0 <= self.unknown_share < 1:
             raise ValueError(
                 f"`unknown_share` must be in [0, 1), received {self.unknown_share!r}: "
