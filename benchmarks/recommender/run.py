@@ -18,7 +18,7 @@ from benchmarks.common import command_line, csv_rows
 from benchmarks.common.provenance import FIELDS as WHERE
 from benchmarks.common.provenance import PROJECT, provenance
 from benchmarks.recommender import sets
-from tfrs_negatives.cli import comparison
+from tfrs_negatives.cli import comparison, trade_off
 
 ROWS = pathlib.Path(__file__).with_name("results.csv")
 MEASURES = {
@@ -83,22 +83,13 @@ def trained(name, seed, others=()):
         subprocess.run(words, check=True, cwd=PROJECT, stdout=subprocess.DEVNULL)
         written = json.loads((output / "figures.json").read_text())
     figures = written["figures"]
-    if written["popularity"] and written["popularity"]["chosen"]:
-        figures[DISCOUNTED] = _chosen(written["popularity"])
+    discounted = trade_off.chosen_figures(written["popularity"])
+    if discounted is not None:
+        figures[DISCOUNTED] = discounted
     return {
         model: {measure: found["mean"] for measure, found in of.items() if found}
         for model, of in figures.items()
     }
-
-
-def _chosen(popularity):
-    """Figures with the discount that was chosen on validation pairs."""
-    [of] = [
-        of["figures"]
-        for of in popularity["discounts"]
-        if of["popularity_discount"] == popularity["chosen"]
-    ]
-    return of
 
 
 def als(name, seeds):

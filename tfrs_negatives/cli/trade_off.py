@@ -103,8 +103,8 @@ def summary(of_seeds: Sequence[OfSeed], parts: Split) -> dict[str, Any]:
     }
 
 
-def told(found: dict[str, Any]) -> str | None:
-    """The chosen discount in a sentence; None where there is none, or it is 0.
+def chosen_figures(found: dict[str, Any]) -> dict[str, Any] | None:
+    """Figures of held-out pairs with the chosen discount; None where it is 0 or none.
 
     Args:
       found: What `summary` returns.
@@ -116,6 +116,18 @@ def told(found: dict[str, Any]) -> str | None:
         for of in found["discounts"]
         if of["popularity_discount"] == found["chosen"]
     ]
+    return of
+
+
+def told(found: dict[str, Any]) -> str | None:
+    """The chosen discount in a sentence; None where there is none, or it is 0.
+
+    Args:
+      found: What `summary` returns.
+    """
+    of = chosen_figures(found)
+    if of is None:
+        return None
     figures = ", ".join(f"{name} {comparison.cell(of[name], name)}" for name in SHOWN)
     return (
         f"note: with --popularity-discount {found['chosen']} a query of the same model "
