@@ -73,11 +73,10 @@ def count_column(
         "shards": num_shards,
         "input": rows.description(),
     }
-    folder = StepFolder(output, description)
-    step = Step(rows, folder, engine or BeamEngine(), progress)
-    if not folder.begin():
-        step.tell("already done")
+    step = Step.begun(rows, output, description, engine, progress)
+    if step is None:
         return
+    folder = step.folder
     names = shard_names(num_shards)
 
     def build(pipeline: beam.Pipeline) -> None:

@@ -24,7 +24,6 @@ from tfrs_negatives.pipeline.shards import (
     write_shards,
 )
 from tfrs_negatives.pipeline.step import Progress, Step
-from tfrs_negatives.pipeline.step_folder import StepFolder
 from tfrs_negatives.types import PathLike
 
 if TYPE_CHECKING:
@@ -91,11 +90,10 @@ def split_by_time(
         "heavy_rows": heavy_rows,
         "input": rows.description(),
     }
-    folder = StepFolder(output, description)
-    step = Step(rows, folder, engine or BeamEngine(), progress)
-    if not folder.begin():
-        step.tell("already done")
+    step = Step.begun(rows, output, description, engine, progress)
+    if step is None:
         return
+    folder = step.folder
     summary = step.summary(user_keys, heavy_rows)
     heavy = HeavyUsers.found(step, summary["heavy"])
     num = num_shards(summary["rows"], shards)

@@ -26,7 +26,6 @@ from tfrs_negatives.pipeline.shards import (
     write_shards,
 )
 from tfrs_negatives.pipeline.step import Progress, Step
-from tfrs_negatives.pipeline.step_folder import StepFolder
 from tfrs_negatives.types import PathLike
 
 if TYPE_CHECKING:
@@ -104,11 +103,10 @@ def order_by_request(
         "seed": seed,
         "input": rows.description(),
     }
-    folder = StepFolder(output, description)
-    step = Step(rows, folder, engine or BeamEngine(), progress)
-    if not folder.begin():
-        step.tell("already done")
+    step = Step.begun(rows, output, description, engine, progress)
+    if step is None:
         return
+    folder = step.folder
     summary = step.summary(request_keys, heavy_rows)
     num = num_shards(summary["rows"], shards)
     if order == "shuffled":

@@ -14,6 +14,7 @@ from tfrs_negatives.pipeline.beam_engine import BeamEngine, import_beam
 from tfrs_negatives.pipeline.input_rows import InputRows
 from tfrs_negatives.pipeline.key_counts import summarise
 from tfrs_negatives.pipeline.step_folder import StepFolder
+from tfrs_negatives.types import PathLike
 
 #: Function of a line that says how far a step is.
 Progress: TypeAlias = Callable[[str], None]
@@ -43,6 +44,34 @@ class Step:
         import_beam()  # Before anything is written.
         self.rows, self.folder, self.engine = rows, folder, engine
         self.tell: Progress = progress or (lambda line: None)
+
+    @classmethod
+    def begun(
+        cls,
+        rows: InputRows,
+        output: PathLike,
+        description: Mapping[str, Any],
+        engine: BeamEngine | None,
+        progress: Progress | None,
+    ) -> Step | None:
+        """A step whose folder is there to be written; None if all is done.
+
+        Args:
+          rows: The input.
+          output: The folder that the step is to make.
+          description: What tells whether an output is that of the same step.
+          engine: Where it runs; None: in this process.
+          progress: Function of a line of text, or None.
+
+        Raises:
+          ValueError: Something else is at `output`.
+        """
+        folder = StepFolder(output, dict(description))
+        step = cls(rows, folder, engine or BeamEngine(), progress)
+        if folder.begin():
+            return step
+        step.tell("already done")
+        return None
 
     def summary(
         self, keys: Callable[[pa.Table], np.ndarray], heavy_rows: int
