@@ -234,7 +234,10 @@ def test_a_training_row_sees_only_what_came_before(model):
         model.user_tower({**batch, "history": h.before(np.arange(ROWS))}).numpy()
         for h in (histories, others)
     ]
-    np.testing.assert_array_equal(embeddings[0][early], embeddings[1][early])
+    # Other items in other histories of the batch change how products are rounded.
+    np.testing.assert_allclose(
+        embeddings[0][early], embeddings[1][early], rtol=1e-5, atol=1e-6
+    )
     late = np.flatnonzero(TABLE["time"] > 30)
     assert not np.allclose(embeddings[0][late], embeddings[1][late])
 

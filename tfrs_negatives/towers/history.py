@@ -12,6 +12,7 @@ from tfrs_negatives._id_columns import id_column
 from tfrs_negatives._keras import keras, unconverted
 from tfrs_negatives.towers.feature import STDDEV, Feature
 from tfrs_negatives.towers.id_feature import Id
+from tfrs_negatives.towers.pooling import weighted_sums
 from tfrs_negatives.types import Config, ListsLike
 
 POOLINGS = ("attention", "mean", "self_attention")
@@ -151,8 +152,8 @@ class History(Feature):
         self.recency = self.add_weight(
             name="recency", shape=[self.length, dim], initializer=small
         )
-        self.key = keras.layers.Dense(dim, "tanh")
-        self.key.build([None, None, dim])
+        self.key = keras.layers.Dense(dim)
+        self.key.build([None, dim])
         self.weigh = keras.layers.Dense(1, use_bias=False)
         self.weigh.build([None, None, dim])
         if self.pooling == "self_attention":
@@ -165,36 +166,43 @@ class History(Feature):
     @unconverted
     def call(self, values: ListsLike, training: bool = False) -> tf.Tensor:
         assert self.items is not None
-        numbers, mask, recency = self._newest(values)
-        vectors = self.items.embeddings(numbers)
+        numbers, mask = self._newest(values)
+        # A batch has an item in many histories: what is the item's is computed once.
+        distinct, places = tf.unique(tf.reshape(numbers, [-1]))
+        places = tf.reshape(places, tf.shape(numbers))
+        items = self.items.embeddings(distinct)
+        vectors = tf.gather(items, places)
         weights = tf.cast(mask, vectors.dtype)
         if self.pooling == "mean":
             shares = tf.math.divide_no_nan(
                 weights, tf.reduce_sum(weights, axis=1, keepdims=True)
             )
         else:
-            order = tf.gather(tf.convert_to_tensor(self.recency), recency)
+            order = tf.convert_to_tensor(self.recency)[: tf.shape(numbers)[1]]
             order = tf.cast(order, vectors.dtype)
+            kernel = tf.cast(tf.convert_to_tensor(self.key.kernel), vectors.dtype)
             if self.pooling == "self_attention":
                 inputs = vectors + order
                 pairs = tf.logical_and(mask[:, :, tf.newaxis], mask[:, tf.newaxis])
                 attended = self.attend(inputs, inputs, attention_mask=pairs)
                 vectors = vectors + self.norm(attended)
-            logits = self.weigh(self.key(vectors + order))[..., 0]
+                keys = tf.tensordot(vectors, kernel, 1)
+            else:
+                keys = tf.gather(tf.matmul(items, kernel), places)
+            logits = self.weigh(tf.tanh(keys + self.key(order)))[..., 0]
             # Of an empty row all are equal, and weigh nothing.
             logits = tf.where(mask, logits, logits.dtype.min)
             shares = tf.nn.softmax(logits, axis=1) * weights
-        # As products of a row and a matrix each, gradients take four times as long.
-        pooled = self.project(tf.reduce_sum(shares[:, :, tf.newaxis] * vectors, axis=1))
+        pooled = self.project(weighted_sums(shares, vectors))
         is_empty = tf.logical_not(tf.reduce_any(mask, axis=1))[:, tf.newaxis]
         return tf.where(is_empty, tf.cast(self.empty, pooled.dtype), pooled)
 
-    def _newest(self, values: ListsLike) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        """The newest known items of each row.
+    def _newest(self, values: ListsLike) -> tuple[tf.Tensor, tf.Tensor]:
+        """The newest known items of each row, the newest first.
 
         Returns:
-          Rows of the item tower's table [B, n], 0 where there is none; which are there
-          [B, n]; how many items ago each was [B, n], from 0.
+          Rows of the item tower's table [B, n], 0 where there is none; and which are
+          there, [B, n].
         """
         assert self.items is not None
         ids = self._as_kind(values)
@@ -202,7 +210,6 @@ class History(Feature):
             ids = tf.RaggedTensor.from_tensor(ids)
         numbers = ids.with_flat_values(self.items.numbers(ids.flat_values))
         numbers = tf.ragged.boolean_mask(numbers, numbers > 0)[:, -self.length :]
-        dense = numbers.to_tensor(0)
-        lengths = tf.cast(numbers.row_lengths(), tf.int32)[:, tf.newaxis]
-        recency = lengths - 1 - tf.range(tf.shape(dense)[1])[tf.newaxis]
-        return dense, recency >= 0, tf.maximum(recency, 0)
+        dense, lengths = numbers.to_tensor(0), numbers.row_lengths()
+        dense = tf.reverse_sequence(dense, lengths, seq_axis=1)
+        return dense, tf.sequence_mask(lengths, tf.shape(dense)[1])
