@@ -7,11 +7,15 @@ import tensorflow as tf
 from tfrs_negatives.metrics import exact_counts, ranks
 
 
-@pytest.fixture(params=["one block", "many blocks"])
+@pytest.fixture(params=["one block", "many blocks", "the best of a block"])
 def blocks(request, monkeypatch):
     if request.param == "many blocks":
         monkeypatch.setattr(exact_counts, "_BLOCK_SCORES", 1)  # 256 candidates.
         monkeypatch.setattr(ranks, "_BLOCK_QUERIES", 7)
+    if request.param == "the best of a block":
+        monkeypatch.setattr(exact_counts, "_MANY_SCORES", 1)
+        monkeypatch.setattr(exact_counts, "_SHARE_OF_BEST", 1.0)
+        monkeypatch.setattr(exact_counts, "_MORE", 0)
 
 
 def ranks_in_float64(queries, candidates, positives, excluded):
@@ -67,6 +71,28 @@ def test_positions(blocks, corpus):
         np.testing.assert_array_equal(found[exact], expected[exact])
         assert (found[~exact] > deepest).all()
     assert (expected > 30).any() and ((expected > 0) & (expected <= 30)).any()
+
+
+def test_the_best_are_too_few_where_float32_knows_no_order(monkeypatch):
+    """Equal in float32: which of them count cannot be told from some of them."""
+    monkeypatch.setattr(exact_counts, "_MORE", 0)
+    rng = np.random.default_rng(0)
+    query = np.array([[1, 2.0**-30]], "float32")
+    # Scores of 1 + 2^-30 z, which float32 takes for 1.
+    z = rng.permutation(600)
+    candidates = np.stack([np.ones(600), z], axis=1).astype("float32")
+    positives = np.argsort(-z)[[0, 3, 20, 21, 40, 41, 42, 59, 70, 300]][np.newaxis]
+    expected = ranks_in_float64(query, candidates, positives, [[]])
+    found = ranks.ranks_of_positions(
+        tf.constant(query),
+        tf.constant(candidates),
+        norm(candidates),
+        tf.constant(positives, tf.int32),
+        tf.zeros([1, 0], tf.int32),
+        60,
+    ).numpy()
+    np.testing.assert_array_equal(found[expected <= 60], expected[expected <= 60])
+    assert (found[expected > 60] > 60).all()
 
 
 def test_embeddings(blocks):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import tensorflow as tf
 
@@ -42,8 +44,10 @@ def false_negative_rates(
     rows = tf.data.Dataset.from_generator(
         lambda: batches, output_signature=rows.element_spec
     )
+    # The columns of other items have no part in it.
+    settings = dataclasses.replace(settings, num_negatives=0)
     chosen = recipe.Recipe.of(training, settings)
-    rows = towers.attach(rows, has_catalogue=chosen.num_negatives is None)
+    rows = towers.attach(rows, has_catalogue=False)
     rows = positives.attach(rows, "user", "measured_positives")
     if chosen.masks_known:
         rows = rows.map(

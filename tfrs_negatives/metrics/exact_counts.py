@@ -13,6 +13,13 @@ import tensorflow as tf
 # Scores held at once: 16 MiB of float32.
 _BLOCK_SCORES = 2**22
 
+# From so many positives a query on, the best candidates of a block are found first, if
+# they are no more than this share of it: all comparisons are then with them.
+_MANY_SCORES, _SHARE_OF_BEST = 8, 0.25
+
+# How many more are found than are needed: of so many, float32 may not know the order.
+_MORE = 64
+
 # Of its length: an embedding so near the positive's is the positive's, computed in
 # another batch.
 _TWIN = 1e-5
@@ -68,26 +75,62 @@ def count_at_least(
         block = candidates[start : start + columns]
         found = tf.matmul(queries, block, transpose_b=True)
 
-        def add_score(
-            m: tf.Tensor, counts: tf.Tensor, twins: tf.Tensor
-        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            high, low = upper[:, m, tf.newaxis], lower[:, m, tf.newaxis]
-            enough = counts[:, m, tf.newaxis] >= limits[:, tf.newaxis]
-            above = found >= high
-            doubtful = tf.not_equal(above, found >= tf.where(enough, high, low))
-            more, new_twins = _resolve(
-                doubtful, queries64, tie(queries), block, least[:, m], twins_of
-            )
-            more += tf.reduce_sum(tf.cast(above, tf.int32), axis=1)
-            counts += more[:, tf.newaxis] * tf.one_hot(m, num_scores, dtype=tf.int32)
-            return m + 1, counts, twins + new_twins
+        num_best = tf.reduce_max(limits) + _MORE
+        num_found = tf.cast(tf.shape(block)[0], tf.float32)
+        by_best = (num_scores >= _MANY_SCORES) & (
+            tf.cast(num_best, tf.float32) <= _SHARE_OF_BEST * num_found
+        )
 
-        _, counts, twins = tf.while_loop(
-            lambda m, *_: m < num_scores,
-            add_score,
-            [0, counts, twins],
-            shape_invariants=[tf.TensorShape([]), *_INVARIANTS],
-            parallel_iterations=1,
+        def add_best() -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            best, places = tf.math.top_k(found, num_best, sorted=False)
+            return add_scores(best, places, counts, twins)
+
+        def add_scores(
+            found: tf.Tensor,
+            places: tf.Tensor | None,
+            counts: tf.Tensor,
+            twins: tf.Tensor,
+        ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+            least_found = tf.reduce_min(found, axis=1)
+
+            def add_score(
+                m: tf.Tensor, counts: tf.Tensor, twins: tf.Tensor, is_exact: tf.Tensor
+            ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+                high, low = upper[:, m, tf.newaxis], lower[:, m, tf.newaxis]
+                enough = counts[:, m, tf.newaxis] >= limits[:, tf.newaxis]
+                above = found >= high
+                doubtful = tf.not_equal(above, found >= tf.where(enough, high, low))
+                more, new_twins = _resolve(
+                    doubtful,
+                    places,
+                    queries64,
+                    tie(queries),
+                    block,
+                    least[:, m],
+                    twins_of,
+                )
+                surely = tf.reduce_sum(tf.cast(above, tf.int32), axis=1)
+                # Others than the best may count too, if the last of these may.
+                is_short = (least_found >= low[:, 0]) & (counts[:, m] + surely < limits)
+                more = (more + surely)[:, tf.newaxis]
+                counts += more * tf.one_hot(m, num_scores, dtype=tf.int32)
+                is_exact &= ~tf.reduce_any(is_short)
+                return m + 1, counts, twins + new_twins, is_exact
+
+            _, counts, twins, is_exact = tf.while_loop(
+                lambda m, *_: m < num_scores,
+                add_score,
+                [0, counts, twins, True],
+                shape_invariants=[tf.TensorShape([]), *_INVARIANTS, tf.TensorShape([])],
+                parallel_iterations=1,
+            )
+            return counts, twins, is_exact
+
+        of_best = tf.cond(by_best, add_best, lambda: (counts, twins, False))
+        counts, twins = tf.cond(
+            of_best[2],
+            lambda: of_best[:2],
+            lambda: add_scores(found, None, counts, twins)[:2],
         )
         return start + columns, counts, twins
 
@@ -142,6 +185,7 @@ def tie(queries: tf.Tensor) -> tf.Tensor:
 
 def _resolve(
     doubtful: tf.Tensor,
+    places: tf.Tensor | None,
     queries64: tf.Tensor,
     tie: tf.Tensor,
     block: tf.Tensor,
@@ -150,12 +194,25 @@ def _resolve(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Decides the doubtful pairs of a block, over the rows and columns that have any.
 
+    Args:
+      doubtful: `[B, n]` bool.
+      places: `[B, n]` int32, the candidates in the block; None: all, in their order.
+      queries64, tie, block, least, twins_of: Of the block's queries and candidates.
+
     Returns:
       `[B]` int32 each: how many count, and how many are twins.
     """
     pairs = tf.where(doubtful)
-    rows, columns = tf.unique(pairs[:, 0])[0], tf.unique(pairs[:, 1])[0]
-    doubtful = tf.gather(tf.gather(doubtful, rows), columns, axis=1)
+    columns = pairs[:, 1]
+    if places is not None:
+        columns = tf.cast(tf.gather_nd(places, pairs), tf.int64)
+    rows, row_numbers = tf.unique(pairs[:, 0])
+    columns, column_numbers = tf.unique(columns)
+    doubtful = tf.scatter_nd(
+        tf.stack([row_numbers, column_numbers], axis=1),
+        tf.ones_like(row_numbers),
+        tf.stack([tf.size(rows), tf.size(columns)]),
+    )
     some = tf.cast(tf.gather(block, columns), tf.float64)
     scores = tf.matmul(tf.gather(queries64, rows), some, transpose_b=True)
     scores += tf.gather(tie, rows) * tf.norm(some, axis=1)
@@ -170,7 +227,7 @@ def _resolve(
     num_rows = tf.shape(queries64)[0]
 
     def per_row(chosen: tf.Tensor) -> tf.Tensor:
-        chosen = tf.reduce_sum(tf.cast(chosen & doubtful, tf.int32), axis=1)
+        chosen = tf.reduce_sum(tf.cast(chosen, tf.int32) * doubtful, axis=1)
         return tf.scatter_nd(
             rows[:, tf.newaxis], chosen, [tf.cast(num_rows, rows.dtype)]
         )

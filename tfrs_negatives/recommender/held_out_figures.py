@@ -179,7 +179,16 @@ def held_out_ranks(
     return ranks
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(
+    input_signature=[
+        tf.TensorSpec([None, None], tf.float32),
+        tf.TensorSpec([None, None], tf.float32),
+        tf.TensorSpec([], tf.float64),
+        tf.TensorSpec([None], tf.int64),
+        tf.TensorSpec([None, None], tf.int64),
+        tf.TensorSpec([None, None], tf.int64),
+    ]
+)
 def _ranks_of(
     users: tf.Tensor,
     items: tf.Tensor,
