@@ -15,7 +15,7 @@ from tfrs_negatives.recommender.towers_of import Towers
 from tfrs_negatives.recommender.training_set import TrainingSet
 from tfrs_negatives.types import Features
 
-_NUM_BATCHES = 20
+_NUM_BATCHES = 8
 
 
 def false_negative_rates(
