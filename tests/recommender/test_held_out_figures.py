@@ -118,6 +118,43 @@ def test_blocks_change_nothing(monkeypatch, block):
     assert held_out_figures.figures(users, items, *problem) == expected
 
 
+@pytest.mark.parametrize("seed", [0, 1])
+def test_figures_agree_with_ir_measures(seed):
+    """ir-measures shares no code with the package, and sorts lists by itself."""
+    ir_measures = pytest.importorskip(
+        "ir_measures", reason="needs ir-measures, of the extra `test`, to compare with"
+    )
+    (held_out, counts), users, items = random_problem(seed, num_items=400, dim=16)
+    ours = held_out_figures.figures(users, items, held_out, counts)
+    run = []
+    for user in np.unique(held_out.user):
+        scores = items.astype(np.float64) @ users[user]
+        scores[held_out.seen_item[held_out.seen_user == user]] = -np.inf
+        run += [
+            ir_measures.ScoredDoc(str(user), str(item), float(scores[item]))
+            for item in np.flatnonzero(np.isfinite(scores))
+        ]
+    # An item that is not in the catalogue is relevant, and never found.
+    relevant = [
+        ir_measures.Qrel(str(u), str(i) if i >= 0 else f"unknown {n}", 1)
+        for n, (u, i) in enumerate(zip(held_out.user, held_out.item, strict=True))
+    ]
+    pairs_of = dict(zip(*np.unique(held_out.user, return_counts=True), strict=True))
+    for k in (10, 50, 100):
+        # Theirs is a mean over users, ours over pairs.
+        recall = ir_measures.R @ k
+        hits = sum(
+            found.value * pairs_of[int(found.query_id)]
+            for found in ir_measures.iter_calc([recall], relevant, run)
+        )
+        expected = hits / len(held_out.user)
+        assert ours[f"recall@{k}"] == pytest.approx(expected, abs=1e-6)
+    wanted = {"ndcg@10": ir_measures.nDCG @ 10, "mrr@100": ir_measures.RR @ 100}
+    theirs = ir_measures.calc_aggregate(wanted.values(), relevant, run)
+    for name, measure in wanted.items():
+        assert ours[name] == pytest.approx(theirs[measure], abs=1e-6)
+
+
 def test_order_of_held_out_pairs_changes_nothing():
     problem, users, items = random_problem(8)
     held_out, counts = problem
