@@ -41,7 +41,7 @@ def table(rows):
 def _cell(values):
     values = [value for value in values if value]
     if not values:
-        return "none"
+        return ""
     # What does not depend on the seed has no deviation.
     if len(set(values)) == 1:
         values = values[:1]
