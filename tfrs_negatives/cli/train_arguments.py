@@ -159,8 +159,8 @@ def add_train(commands: Any) -> None:
     add(
         "--all-rows",
         action=argparse.BooleanOptionalAction,
-        help="whether to train what is exported anew, on all rows, the held-out ones "
-        "too, for as many epochs",
+        help="whether to train the exported model once more on all rows, including the "
+        "held-out ones, for as many epochs",
     )
 
     add = parser.add_argument_group("large tables").add_argument

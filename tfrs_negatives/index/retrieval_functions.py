@@ -26,7 +26,7 @@ class RetrievalFunctions:
       columns: The payload, a dict from name to tensor.
       dial: `PopularityDial`, or None: queries have no say in popularity.
       histories: `ExcludedHistories`, or None: nothing is left out by itself.
-      history_items: Which feature has ids of items that are left out likewise, or None.
+      history_items: Which feature has ids of items that are left out too, or None.
 
     Attributes:
       signatures: Dict from name to concrete function.

@@ -129,7 +129,7 @@ def read_targets(
     Args:
       scoring, rows, corrects_own: As in `scores_of`.
       logits: [n, C], corrected.
-      own: [n, M], likewise, of the rows' own negatives; or None.
+      own: [n, M], the same of the rows' own negatives; or None.
 
     Returns:
       `ScoredTargets`, and logits that are computed only once these were read.

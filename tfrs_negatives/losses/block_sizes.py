@@ -96,6 +96,6 @@ def _largest(one: Size, other: Size) -> Size:
 
 
 def _least(one: Size, other: Size) -> Size:
-    """The smaller, likewise."""
+    """The smaller of two sizes."""
     tensors = tf.is_tensor(one) or tf.is_tensor(other)
     return tf.minimum(one, other) if tensors else min(one, other)

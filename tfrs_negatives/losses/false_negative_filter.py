@@ -111,7 +111,7 @@ class Guide:
         divided by the temperature, as these are.
       is_share: Which it is.
       queries: [B, d], the guide's embeddings of rows; None: the towers are the guide.
-      candidates: [C, d], of columns; None likewise.
+      candidates: [C, d], of columns; None where `queries` is.
     """
 
     amount: tf.Tensor

@@ -11,7 +11,7 @@ def best(by_head: tf.Tensor) -> tf.Tensor:
 
 
 def best_paired(by_head: tf.Tensor) -> tf.Tensor:
-    """[n] from [n, H], likewise for one column a row."""
+    """[n] from [n, H]: the best head's score of one column a row."""
     return tf.reduce_max(by_head, axis=1) if by_head.shape.rank == 2 else by_head
 
 

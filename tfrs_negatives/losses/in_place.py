@@ -43,7 +43,7 @@ def add(matrix: tf.Tensor, places: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
 
     Args:
       matrix, values: As in `overwrite`.
-      places: Likewise; what is repeated is added again.
+      places: As in `overwrite`, but what is repeated is added again.
 
     Returns:
       [n, m].

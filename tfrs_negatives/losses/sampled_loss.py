@@ -53,7 +53,7 @@ class SampledLoss(abc.ABC):
     row.
 
     Scores are formed one row block at a time, and so are their gradients: the
-    loss is a scalar, hence each block's gradients are known as soon as its
+    loss is a scalar, so each block's gradients are known as soon as its
     scores are. Memory is O((B + C) d + block x C), forward and backward.
     With `reduction="none"` the backward pass forms the blocks again. Gradients
     of gradients are not available and raise `LookupError`.
@@ -426,7 +426,7 @@ class SampledLoss(abc.ABC):
         )
 
     def checked_negative_weight(self, dtype: tf.DType) -> tf.Tensor | None:
-        """The weight, likewise a scalar, without a gradient; or None."""
+        """The weight: a scalar without a gradient, or None."""
         value = self.negative_weight
         if value is None:
             return None

@@ -39,7 +39,7 @@ class SampledSigmoid(SampledLoss):
         "negatives": it does not.
       negative_weight: w > 0, what the negatives of a row weigh together: a number, or
         a scalar variable that a curriculum changes, to which no gradient flows. None:
-        n, their number, hence the sum over them; then a positive is one among
+        n, their number, which makes it the sum over them; then a positive is one among
         thousands.
 
     Raises:

@@ -57,7 +57,7 @@ class SampledSoftmax(SampledLoss):
     contrastive learning", 2020, with other positives of the row.)
 
     Scores are formed one row block at a time, and so are their gradients: the
-    loss is a scalar, hence each block's gradients are known as soon as its
+    loss is a scalar, so each block's gradients are known as soon as its
     scores are. Memory is O((B + C) d + block x C), forward and backward.
     With `reduction="none"` the backward pass forms the blocks again. Gradients
     of gradients are not available and raise `LookupError`.

@@ -18,7 +18,7 @@ class NegativeHardness(NegativeMetric):
     is the softmax's of the same scores.
 
     Without a `source` the result is the mean mass of a row's negatives together: for a
-    softmax 1 less the probability of the positive, hence 0 where negatives are too
+    softmax 1 less the probability of the positive, so 0 where negatives are too
     easy to teach anything, and near 1 where the positive is not found among them (for
     `positive="refined"` and `losses.SampledSigmoid` it scales with their weights; for
     `positive="outside"` it is their weight, always). With a `source` it is the share of

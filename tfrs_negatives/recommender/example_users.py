@@ -22,7 +22,7 @@ class ExampleUser:
       user: The id.
       last: What the user did last, the newest first.
       ours: What the model suggests, the best first, nothing that the user has.
-      popular: What popularity suggests, likewise.
+      popular: What popularity suggests, in the same way.
     """
 
     user: str

@@ -59,7 +59,7 @@ class InteractionRows:
 
     Attributes:
       users, items: `IdNumbers`.
-      requests, titles: Likewise, or None without such a column.
+      requests, titles: The same, or None without such a column.
       source: Where the rows came from, for messages.
       num_rows: How many rows there are.
       num_dropped: Rows that were left out because their label was not above 0.

@@ -52,7 +52,7 @@ class Batch:
       queries: [B, d] or [B, H, d].
       candidates: [C, d].
       temperature: Scalar, of the dtype that the loss computes in.
-      negative_weight: Likewise, or None.
+      negative_weight: The same, or None.
       guide: What tells false negatives, of candidates, or None.
       repeats: Embeddings given once each and which rows use them, or None.
       candidate_ids: [C] integers or strings, or None.
