@@ -3,9 +3,10 @@
     python -m benchmarks.recommender.run latest-small movielens-100k --seeds 0 1 2
 
 Runs the command as a user does, one seed at a time, and keeps its figures. Implicit
-ALS (Hu et al., ICDM 2008), which the command does not have, is measured on the same
-split by the same evaluation; its regularization and weight were chosen by recall@50
-where the training rows are split once more. What has its rows already is not run again.
+ALS (Hu et al., ICDM 2008), which the command does not have, and EASE^R, which it leaves
+out of large tables, are measured on the same split by the same evaluation; what they
+are regularized by was chosen by recall@50 where the training rows are split once more.
+What has its rows already is not run again.
 """
 
 import json
@@ -18,7 +19,7 @@ from benchmarks.common import command_line, csv_rows
 from benchmarks.common.provenance import FIELDS as WHERE
 from benchmarks.common.provenance import PROJECT, provenance
 from benchmarks.recommender import sets
-from tfrs_negatives.cli import comparison, trade_off
+from tfrs_negatives.cli import comparison, row_names, trade_off
 
 ROWS = pathlib.Path(__file__).with_name("results.csv")
 MEASURES = {
@@ -42,13 +43,13 @@ def main():
     parser = command_line.parser(__doc__, ROWS, data=True)
     parser.add_argument("sets", nargs="*", choices=[[], *sets.SETS], metavar="SET")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--without-als", action="store_true")
+    parser.add_argument("--without-others", action="store_true")
     parser.add_argument("--train-arguments", default="", help="further ones, one text")
     arguments = command_line.parse(
         parser,
         sets=["latest-small"],
         seeds=[0],
-        without_als=True,
+        without_others=True,
         train_arguments="--steps-per-epoch 5 --epochs 2",
     )
     about = provenance(PACKAGES)
@@ -67,9 +68,17 @@ def main():
                 for model, figures in found.items():
                     keep(name, model, seed, figures)
         lacking = [s for s in arguments.seeds if (name, ALS, str(s)) not in done]
-        if lacking and not arguments.without_als:
-            for seed, figures in zip(lacking, als(name, lacking), strict=True):
+        if lacking and not arguments.without_others:
+            of_seeds = worker("als_worker", name, *map(str, lacking))
+            for seed, figures in zip(lacking, of_seeds, strict=True):
                 keep(name, ALS, seed, figures)
+        has_ease = any(
+            row["set"] == name and row["model"] == row_names.EASE
+            for row in csv_rows.read(arguments.output)
+        )
+        if not has_ease and not arguments.without_others:
+            (figures,) = worker("ease_worker", name)
+            keep(name, row_names.EASE, arguments.seeds[0], figures)
 
 
 def trained(name, seed, others=()):
@@ -92,12 +101,11 @@ def trained(name, seed, others=()):
     }
 
 
-def als(name, seeds):
-    """The figures of ALS for each seed, from a process of its own."""
-    words = [sys.executable, "-m", "benchmarks.recommender.als_worker", name]
-    words += map(str, seeds)
+def worker(module, *words):
+    """The lines of JSON of a process of its own."""
+    words = [sys.executable, "-m", f"benchmarks.recommender.{module}", *words]
     done = subprocess.run(words, check=True, cwd=PROJECT, stdout=subprocess.PIPE)
-    return [json.loads(line) for line in done.stdout.splitlines()[-len(seeds) :]]
+    return [json.loads(line) for line in done.stdout.splitlines() if line[:1] == b"{"]
 
 
 def _rounded(value):

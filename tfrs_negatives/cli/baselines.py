@@ -64,6 +64,13 @@ def figures(name: str, split: Split, progress: bool) -> dict[str, float | None] 
     teacher: teachers.ItemNeighbours | teachers.EASE = teachers.ItemNeighbours()
     if name == row_names.EASE:
         teacher = teachers.EASE(_EASE_L2)
+    return figures_of(teacher, split, progress)
+
+
+def figures_of(
+    teacher: teachers.ItemNeighbours | teachers.EASE, split: Split, progress: bool
+) -> dict[str, float | None]:
+    """Fits a linear model on the training rows; see `figures`."""
     histories = training_histories(split)
     start = time.perf_counter()
     teacher.fit(histories, progress=progress)
