@@ -13,9 +13,10 @@ from tfrs_negatives._manifest import text_checksum
 
 _Check: TypeAlias = Callable[[Any], bool]
 
-#: Of a SavedModel, and of one with a live index beside it. Raised when an older
-#: tfrs_negatives could not load what this one writes.
-FORMAT, LIVE_FORMAT = 3, 4
+#: Of a SavedModel, of one with a live index beside it, and of a query tower whose items
+#: are in shards. Raised when an older tfrs_negatives could not load what this one
+#: writes.
+FORMAT, LIVE_FORMAT, TOWER_FORMAT = 3, 4, 5
 
 #: Where the checksum of all other entries is.
 CHECKSUM = "sha256"
@@ -129,10 +130,22 @@ _OF_SOME_LIVE: Mapping[str, tuple[_Check, str]] = {
     "history_items": (_is_text, "a name"),
 }
 
+# Of a query tower, which says nothing of items but what users have.
+_TOWER: Mapping[str, tuple[_Check, str]] = {
+    **{
+        name: check
+        for name, check in _REQUIRED.items()
+        if name not in ("index", "candidates", "ids", "settings", "payload")
+    },
+    "model_id": (_is_text, "an id"),
+}
+
 
 def problem(description: Mapping[str, Any]) -> str | None:
     """What is wrong with a description, or None."""
     required, known = _REQUIRED, {**_REQUIRED, **_OPTIONAL}
+    if description["format"] == TOWER_FORMAT:
+        required, known = _TOWER, {**_TOWER, **_OPTIONAL, **_OF_SOME_LIVE}
     if description["format"] == LIVE_FORMAT:
         required, known = {**_REQUIRED, **_LIVE}, {**known, **_LIVE, **_OF_SOME_LIVE}
     for name, (is_right, expected) in known.items():

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tfrs_negatives import _export_schema, _manifest
-from tfrs_negatives._export_schema import FORMAT, LIVE_FORMAT
+from tfrs_negatives._export_schema import FORMAT, LIVE_FORMAT, TOWER_FORMAT
 from tfrs_negatives.types import PathLike
 
 # TensorFlow Serving leaves this sub-folder of a SavedModel to its users.
@@ -111,6 +111,11 @@ def is_live(description: Mapping[str, Any]) -> bool:
     return description["format"] == LIVE_FORMAT
 
 
+def is_tower(description: Mapping[str, Any]) -> bool:
+    """Whether an export is a query tower alone, whose items are in shards."""
+    return description["format"] == TOWER_FORMAT
+
+
 def items_folder(folder: PathLike) -> str:
     """Where the live index of an export is."""
     return os.path.join(folder, ITEMS)
@@ -142,11 +147,11 @@ def read_description(folder: PathLike) -> dict[str, Any]:
             "corrupted. Export or copy it again."
         ) from error
     found = description.get("format") if isinstance(description, dict) else None
-    if found not in (FORMAT, LIVE_FORMAT):
+    if found not in (FORMAT, LIVE_FORMAT, TOWER_FORMAT):
         raise ValueError(
-            f"Expected an export of format {FORMAT} or {LIVE_FORMAT}, received "
-            f"{folder!r} of format {str(found)[:40]}. Load it with the version of "
-            "tfrs_negatives that wrote it, or export it again with this one."
+            f"Expected an export of format {FORMAT}, {LIVE_FORMAT} or {TOWER_FORMAT}, "
+            f"received {folder!r} of format {str(found)[:40]}. Load it with the "
+            "version of tfrs_negatives that wrote it, or export it again with this one."
         )
     try:
         problem = _export_schema.problem(description)

@@ -1,11 +1,11 @@
-"""Loading what `export_retrieval` or `export_live_retrieval` wrote, without Keras."""
+"""Loading what the exports of `index` wrote, without Keras."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tfrs_negatives import _exports
@@ -89,6 +89,16 @@ class SavedSignature:
         """The rows that stand for features that a request leaves out, as arrays."""
         return {name: row.numpy() for name, row in self._optional.items()}
 
+    @property
+    def outputs(self) -> dict[str, tf.TensorSpec]:
+        """Dict from name to `tf.TensorSpec`."""
+        import tensorflow as tf
+
+        return {
+            name: tf.TensorSpec(output.shape, output.dtype, name)
+            for name, output in self._function.structured_outputs.items()
+        }
+
     def __call__(self, **inputs: TensorLike) -> dict[str, tf.Tensor]:
         unknown = _exports.unknown_option(inputs, self.inputs)
         if unknown:
@@ -130,17 +140,30 @@ def as_vector(name: str, value: TensorLike, dtype: tf.DType) -> tf.Tensor:
     return vector if vector.shape.rank else tf.reshape(vector, [1])
 
 
-def load_retrieval(path: PathLike, *, writable: bool = False) -> SavedRetrieval:
+def load_retrieval(
+    path: PathLike,
+    *,
+    writable: bool = False,
+    shards: Sequence[Any] = (),
+    shard_seconds: float = 1.0,
+) -> SavedRetrieval:
     """Loads an export, once everything about it was found to be in order.
 
     Load only what you trust: a SavedModel is a program, whose initialisers can read
     and write files while it loads. The checksums tell of damage, not of intent.
 
     Args:
-      path: A folder that `export_retrieval` or `export_live_retrieval` wrote, or a
-        folder of versions of it, of which the highest is taken.
+      path: A folder that `export_retrieval`, `export_live_retrieval` or
+        `export_query_tower` wrote, or a folder of versions of it, of which the highest
+        is taken.
       writable: Whether its items are to be changed, which `export_live_retrieval` makes
         possible. One process at a time may; others load it without, and `refresh`.
+      shards: Of what `export_query_tower` wrote, where its items are, one each: what
+        `load_retrieval` returned, for a shard in this process; the address of a server
+        of it, "host:port" of gRPC, or several that serve the same, with commas; or a
+        `serving.RemoteShard`.
+      shard_seconds: How long a query waits for shards. Those that have not answered
+        are missing from the answer, whose output `missing_shards` says which.
 
     Returns:
       `SavedRetrieval`. What `export_live_retrieval` wrote has `items`, a `LiveIndex`,
@@ -149,8 +172,10 @@ def load_retrieval(path: PathLike, *, writable: bool = False) -> SavedRetrieval:
     Raises:
       ValueError: No export there; a file that is missing, truncated or changed; an
         export written with a later TensorFlow or ScaNN than are installed; items that
-        cannot be changed, or that another process writes.
+        cannot be changed, or that another process writes; no shards where there should
+        be some, or the other way round; shards of another model, or that are not alike.
       ImportError: scann is missing or does not fit TensorFlow, for a ScaNN index.
+      OSError: No shard can be reached.
     """
     versions = _exports.find_versions(path)
     folder = versions[max(versions)] if versions else os.fspath(path)
@@ -160,6 +185,13 @@ def load_retrieval(path: PathLike, *, writable: bool = False) -> SavedRetrieval:
             f"The items of {folder!r} are part of its SavedModel, and cannot be "
             "changed: expected an export of `export_live_retrieval`. Write one, or "
             "load this without writable=True."
+        )
+    if _exports.is_tower(description) != bool(shards):
+        has = "in shards" if _exports.is_tower(description) else "in the export itself"
+        raise ValueError(
+            f"The items of {folder!r} are {has}, received {len(shards)} shards. Name "
+            "its shards by `shards` (of a server: --shard) where there are some, and "
+            "only there."
         )
     _exports.check_files(folder, description)
     import tensorflow as tf
@@ -179,6 +211,10 @@ def load_retrieval(path: PathLike, *, writable: bool = False) -> SavedRetrieval:
         from tfrs_negatives._saved_live_retrieval import SavedLiveRetrieval
 
         return SavedLiveRetrieval(folder, description, model, writable)
+    if _exports.is_tower(description):
+        from tfrs_negatives._saved_sharded_retrieval import SavedShardedRetrieval
+
+        return SavedShardedRetrieval(folder, description, model, shards, shard_seconds)
     return SavedRetrieval(folder, description, model)
 
 

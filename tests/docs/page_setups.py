@@ -296,6 +296,17 @@ def serving(folder):
     return {"user_tower": tower(["ann", "bob"]), "index": index}
 
 
+def shards(folder):
+    half = ITEMS // 2
+    return {
+        "user_tower": tower(["ann", "bob"]),
+        "parts": [
+            (ITEM_IDS[rows], EMBEDDINGS["item"][rows], strings("title", half))
+            for rows in (slice(half), slice(half, 2 * half))
+        ],
+    }
+
+
 def teachers(folder):
     drawn = {"user": RNG.choice(USER_IDS, 3000), "item": RNG.choice(ITEM_IDS, 3000)}
     return {
@@ -360,6 +371,7 @@ SETUPS = {
     "docs/ranking.md": ranking,
     "docs/requests.md": requests,
     "docs/serving.md": serving,
+    "docs/shards.md": shards,
     "docs/teachers.md": teachers,
     "docs/recommender.md": recommender,
     "docs/towers.md": towers,

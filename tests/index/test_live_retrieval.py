@@ -361,7 +361,7 @@ def test_versions(tmp_path):
         ("a cut snapshot", "is damaged"),
         ("a changed tower", "truncated or changed"),
         ("a changed description", "another SHA-256"),
-        ("a later format", "received .* of format 5"),
+        ("a later format", "received .* of format 6"),
     ],
 )
 def test_damage(tmp_path, damage, message):
@@ -381,7 +381,7 @@ def test_damage(tmp_path, damage, message):
     if damage in ("a changed description", "a later format"):
         with open(marker) as file:
             description = json.load(file)
-        change = {"k": 3} if damage == "a changed description" else {"format": 5}
+        change = {"k": 3} if damage == "a changed description" else {"format": 6}
         with open(marker, "w") as file:
             json.dump({**description, **change}, file)
     with pytest.raises(ValueError, match=message):

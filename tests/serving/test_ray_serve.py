@@ -1,5 +1,6 @@
 """The example of many hosts, on this one."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -7,21 +8,23 @@ import socket
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from served_models import Client, expected, export
+from split_corpus import USERS_TABLE, Corpus, check, export_tower, parts_of
 
 ROOT = pathlib.Path(__file__).parents[2]
 
 
-@pytest.mark.slow(reason="starts a cluster of Ray")
-def test_replicas_behind_ray_serve(tmp_path):
+@contextlib.contextmanager
+def example(model, *options):
+    """A client of the example, which runs meanwhile."""
     pytest.importorskip("ray")
-    export(tmp_path / "m", 5)
     with socket.create_server(("127.0.0.1", 0)) as one:
         port = one.getsockname()[1]
-    command = [sys.executable, ROOT / "examples" / "ray_serve.py", tmp_path / "m"]
+    command = [sys.executable, ROOT / "examples" / "ray_serve.py", model, *options]
     process = subprocess.Popen(
-        [*map(str, command), "--port", str(port), "--processors", "0.5"],
+        [*map(str, command), "--port", str(port), "--processors", "0.2"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -31,6 +34,17 @@ def test_replicas_behind_ray_serve(tmp_path):
         lines = iter(process.stdout.readline, "")
         assert any(line.startswith("Serving") for line in lines)
         client = Client(port)
+        yield client
+        client.close()
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=60)
+
+
+@pytest.mark.slow(reason="starts a cluster of Ray")
+def test_replicas_behind_ray_serve(tmp_path):
+    export(tmp_path / "m", 5)
+    with example(tmp_path / "m") as client:
         for k in range(1, 21):
             inputs = {"user": ["u3"], "shift": [[0.5]], "k": k}
             status, answer = client.predict({"inputs": inputs})
@@ -38,7 +52,17 @@ def test_replicas_behind_ray_serve(tmp_path):
             assert answer["outputs"]["ids"] == expected(5, ["u3"], [0.5], k)[0]
         status, answer = client.predict({"inputs": {**inputs, "k": 0}})
         assert status == 400 and "k must be from 1" in answer["error"]
-        client.close()
-    finally:
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+
+
+@pytest.mark.slow(reason="starts a cluster of Ray")
+def test_shards_behind_ray_serve(tmp_path):
+    tower, corpus = export_tower(tmp_path / "tower"), Corpus(1, 40)
+    options = []
+    for n, rows in enumerate(parts_of(40, 2, np.random.default_rng(0))):
+        options += ["--shard", corpus.export(tmp_path / str(n), tower, rows)]
+    with example(tower, *options) as client:
+        for user in range(5):
+            status, answer = client.predict({"inputs": {"user": [user], "k": 9}})
+            assert status == 200, answer
+            check(answer["outputs"], 0, corpus.best(USERS_TABLE[user], 9))
+            assert answer["outputs"]["missing_shards"] == [[]]

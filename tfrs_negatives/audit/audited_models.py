@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from tfrs_negatives._export_schema import LIVE_FORMAT
+from tfrs_negatives._export_schema import LIVE_FORMAT, TOWER_FORMAT
 from tfrs_negatives._exports import DESCRIPTION
 from tfrs_negatives._saved_live_retrieval import SavedLiveRetrieval
 from tfrs_negatives._saved_retrieval import load_retrieval
@@ -233,6 +233,11 @@ def _rows(
 
 def _serving(path: str, description: dict[str, Any]) -> tuple[Any, int]:
     """What answers, and from how many items."""
+    if description.get("format") == TOWER_FORMAT:
+        raise ValueError(
+            f"Expected a model with its items, received {path!r}, whose items are in "
+            "shards. Export them as one, or pass an .npz file of its embeddings."
+        )
     if description.get("format") == LIVE_FORMAT:
         model = load_retrieval(path)
         assert isinstance(model, SavedLiveRetrieval)

@@ -39,6 +39,11 @@ def query(options: argparse.Namespace) -> None:
     path = find_model(options.model)
     with told_in_one_line():
         description = _exports.read_description(path)
+    if _exports.is_tower(description):
+        raise CommandError(
+            f"Expected a model with its items, received {path!r}, whose items are in "
+            "shards. Serve it by `tfrs-negatives serve --shard`, and ask the server."
+        )
     user_dtype = _user_dtype(description, path)
     stranger = _stranger(user_dtype)
     user = stranger

@@ -102,6 +102,28 @@ def add_serve(commands: Any) -> None:
         ),
     )
     add("--admin-token-env", metavar="NAME", help="the same, of a variable's token")
+    add = parser.add_argument_group("items in shards").add_argument
+    add(
+        "--shard",
+        action="append",
+        metavar="HOST:PORT[,HOST:PORT]",
+        help=(
+            "where a shard is served over gRPC, and replicas of it; once for each "
+            "shard of a query tower"
+        ),
+    )
+    add(
+        "--shard-seconds",
+        type=number(float, 0, "a number above 0", exclusive=True),
+        help="how long a query waits for shards",
+    )
+    add("--shard-name", help="what the shards' servers call the model (else: --name)")
+    add("--shard-token-file", metavar="FILE", help="the query token of the shards")
+    add(
+        "--shard-tls-ca",
+        metavar="FILE",
+        help="who vouches for the shards' certificates; PEM. Asks them over TLS",
+    )
     add = parser.add_argument_group("limits").add_argument
     add("--max-batch", type=positive, help="rows of a request, or answered together")
     add(
@@ -136,6 +158,8 @@ def add_serve(commands: Any) -> None:
         versions=[],
         latest=1,
         label=[],
+        shard=[],
+        shard_seconds=1.0,
         cors_origin=[],
         log_format="text",
         max_batch=256,
@@ -164,6 +188,10 @@ def check_serve(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
         parser.error("--admin-token-file and --admin-token-env exclude each other")
     if options.query_token_file is not None and options.query_token_env is not None:
         parser.error("--query-token-file and --query-token-env exclude each other")
+    if not options.shard and (
+        options.shard_token_file or options.shard_tls_ca or options.shard_name
+    ):
+        parser.error("--shard-name, --shard-token-file and --shard-tls-ca need --shard")
     if options.tls_client_ca is not None and options.tls_key is None:
         parser.error("--tls-client-ca needs --tls-certificate and --tls-key")
 

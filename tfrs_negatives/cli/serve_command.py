@@ -8,6 +8,7 @@ import gc
 import logging
 import signal
 import threading
+from typing import Any
 
 from tfrs_negatives.cli.command_error import CommandError, told_in_one_line
 from tfrs_negatives.cli.query_command import find_served
@@ -28,6 +29,7 @@ def serve(options: argparse.Namespace) -> None:
             AdminToken,
             Limits,
             QueryToken,
+            RemoteShard,
             Server,
             TlsFiles,
             VersionPolicy,
@@ -57,6 +59,13 @@ def serve(options: argparse.Namespace) -> None:
             query_token = QueryToken.from_file(options.query_token_file)
         if options.query_token_env is not None:
             query_token = QueryToken.from_environment(options.query_token_env)
+        secrets: dict[str, Any] = {}
+        if options.shard_token_file is not None:
+            secrets["token"] = _content(options.shard_token_file).decode().strip()
+        if options.shard_tls_ca is not None:
+            secrets["certificates"] = _content(options.shard_tls_ca)
+        name = options.shard_name or options.name
+        shards = [RemoteShard(each, name, **secrets) for each in options.shard]
         server = Server(
             path,
             name=options.name,
@@ -74,6 +83,8 @@ def serve(options: argparse.Namespace) -> None:
             logs_answers=options.access_log,
             admin_token=admin_token,
             query_token=query_token,
+            shards=shards,
+            shard_seconds=options.shard_seconds,
         )
         # What lives as long as the server is no garbage: going through it would stall
         # answers for a quarter of a second.
@@ -89,6 +100,11 @@ def serve(options: argparse.Namespace) -> None:
     )
     ended.wait()
     server.stop()
+
+
+def _content(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def _log_to_stderr(form: str) -> None:

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from tfrs_negatives.index.live_retrieval_export import export_live_retrieval
     from tfrs_negatives.index.mining.mine_hard_negatives import mine_hard_negatives
     from tfrs_negatives.index.mining.ranked_pairs import RankedPairs
+    from tfrs_negatives.index.query_tower_export import (
+        export_query_tower,
+        shard_query,
+    )
     from tfrs_negatives.index.retrieval_export import export_retrieval
     from tfrs_negatives.index.scann import ScaNN
     from tfrs_negatives.index.settings_report import quality_report
@@ -26,10 +30,12 @@ __all__ = [
     "RankedPairs",
     "ScaNN",
     "export_live_retrieval",
+    "export_query_tower",
     "export_retrieval",
     "load_retrieval",
     "mine_hard_negatives",
     "quality_report",
+    "shard_query",
 ]
 
 # Where they are. No module may have the name of what it holds: imported by itself, it
@@ -41,10 +47,12 @@ _MODULES = {
     "RankedPairs": "index.mining",
     "ScaNN": "index.scann",
     "export_live_retrieval": "index.live_retrieval_export",
+    "export_query_tower": "index.query_tower_export",
     "export_retrieval": "index.retrieval_export",
     "load_retrieval": "_saved_retrieval",
     "mine_hard_negatives": "index.mining",
     "quality_report": "index.settings_report",
+    "shard_query": "index.query_tower_export",
 }
 
 

@@ -106,18 +106,33 @@ def checked_history_feature(
     return history_feature
 
 
+def check_default_k(k: int) -> None:
+    """Raises `ValueError` unless a request without `k` can get so many items."""
+    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k < 2**31:
+        raise ValueError(f"`k` must be a positive int, received {k!r}.")
+
+
 def check_history_items(
-    history_items: str | None, features: Mapping[str, tf.TensorSpec], ids: tf.DType
+    history_items: str | None,
+    features: Mapping[str, tf.TensorSpec],
+    ids: tf.DType | None,
 ) -> None:
-    """Raises `ValueError` unless a feature holds items' ids, of dtype `ids`."""
+    """Raises `ValueError` unless a feature holds items' ids.
+
+    Args:
+      history_items: Its name, or None.
+      features: All features.
+      ids: The dtype of the ids; None: of no feature.
+    """
     if history_items is None:
         return
     spec = features.get(history_items)
     if spec is None or spec.shape.rank != 2 or spec.dtype != ids:
         received = "none of that name" if spec is None else f"{spec!r}"
         raise ValueError(
-            f"`history_items` must name a feature of items' ids, {ids.name} of shape "
-            f"[None, None], received {history_items!r}, {received}."
+            "`history_items` must name a feature of items' ids, "
+            f"{'int64 or string' if ids is None else ids.name} of shape [None, None], "
+            f"received {history_items!r}, {received}."
         )
 
 

@@ -22,6 +22,7 @@ from tfrs_negatives.index.export_inputs import (
     INPUTS,
     OUTPUTS,
     Signature,
+    check_default_k,
     check_history_items,
     check_names,
     checked_history_feature,
@@ -37,6 +38,7 @@ from tfrs_negatives.index.live.live_schema import LiveSchema
 from tfrs_negatives.index.live_query_functions import LiveQueryFunctions, UserItems
 from tfrs_negatives.index.popularity_scale import PopularityScale, checked_log_q
 from tfrs_negatives.index.saved_functions import resources_of, save_functions
+from tfrs_negatives.index.shards.shard import check_popularity
 from tfrs_negatives.types import PathLike, TensorLike, Tower
 from tfrs_negatives.version import __version__
 
@@ -130,7 +132,7 @@ def export_live_retrieval(
       [b'couch', b'sofa']
       >>> model.release()
     """
-    _check_k(k)
+    check_default_k(k)
     settings = checked_settings(rebuild_share, approximate_from, soar_lambda)
     schema, items = LiveSchema.of(ids, embeddings, payload, attributes, kinds)
     check_names("payload", payload or {}, OUTPUTS)
@@ -144,6 +146,7 @@ def export_live_retrieval(
         options["exclude_history"] = True
     features = named_features(query_signature, (*INPUTS, *options))
     id_dtype = tf.as_dtype(DTYPES[schema.id_kind])
+    check_popularity(features, popularity)
     history_feature = checked_history_feature(histories, history_feature, features)
     user_items = None
     if histories is not None and history_feature is not None:
@@ -198,11 +201,6 @@ def export_live_retrieval(
     return write_atomically(
         path, save, metadata, overwrite=overwrite, versioned=versioned
     )
-
-
-def _check_k(k: int) -> None:
-    if isinstance(k, bool) or not isinstance(k, int) or not 1 <= k < 2**31:
-        raise ValueError(f"`k` must be a positive int, received {k!r}.")
 
 
 def _with_column(

@@ -33,6 +33,7 @@ from tfrs_negatives.index.popularity_dial import PopularityDial
 from tfrs_negatives.index.popularity_scale import checked_log_q
 from tfrs_negatives.index.retrieval_functions import RetrievalFunctions
 from tfrs_negatives.index.saved_functions import resources_of, save_functions
+from tfrs_negatives.index.shards.shard import check_popularity
 from tfrs_negatives.index.top_k import TopK
 from tfrs_negatives.types import PathLike, TensorLike, Tower
 from tfrs_negatives.version import __version__
@@ -148,6 +149,7 @@ def export_retrieval(
         options["exclude_history"] = tf.constant([True])
     features = named_features(query_signature, (*INPUTS, *options))
     user_histories = None
+    check_popularity(features, popularity)
     history_feature = checked_history_feature(histories, history_feature, features)
     if histories is not None and history_feature is not None:
         user_histories = ExcludedHistories(

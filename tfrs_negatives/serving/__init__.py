@@ -1,7 +1,7 @@
 """Serving an export over TensorFlow Serving's protocols, without Keras.
 
-`Server`, `TlsFiles` and `rest_app` need the extra `serve`; an export that holds a ScaNN
-index needs `scann`.
+`RemoteShard`, `Server`, `TlsFiles` and `rest_app` need the extra `serve`; an export
+that holds a ScaNN index needs `scann`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from tfrs_negatives.serving.service import Service
 from tfrs_negatives.serving.version_policy import VersionPolicy
 
 if TYPE_CHECKING:
+    from tfrs_negatives.serving.remote_shard import RemoteShard
     from tfrs_negatives.serving.rest import rest_app
     from tfrs_negatives.serving.server import Server
     from tfrs_negatives.serving.tls_files import TlsFiles
@@ -23,6 +24,7 @@ __all__ = [
     "AdminToken",
     "Limits",
     "QueryToken",
+    "RemoteShard",
     "Server",
     "Service",
     "TlsFiles",
@@ -31,7 +33,12 @@ __all__ = [
 ]
 
 # What needs the extra, and where it is: imported when it is used.
-_WITH_EXTRA = {"Server": "server", "TlsFiles": "tls_files", "rest_app": "rest"}
+_WITH_EXTRA = {
+    "RemoteShard": "remote_shard",
+    "Server": "server",
+    "TlsFiles": "tls_files",
+    "rest_app": "rest",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The signatures of an export whose items are a live index, as clients ask for them."""
+"""The signatures of an export whose items are elsewhere, as clients ask for them."""
 
 from __future__ import annotations
 
@@ -8,30 +8,30 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 from tensorflow.core.protobuf import meta_graph_pb2
 
-from tfrs_negatives._live_signature import LiveSignature
+from tfrs_negatives._embedding_signature import EmbeddingSignature
 
 if TYPE_CHECKING:
-    from tfrs_negatives._saved_live_retrieval import SavedLiveRetrieval
+    from tfrs_negatives._saved_retrieval import SavedRetrieval
 
 
 def live_signature_defs(
-    model: SavedLiveRetrieval, saved: Mapping[str, Any]
+    model: SavedRetrieval, saved: Mapping[str, Any]
 ) -> dict[str, Any]:
     """TensorFlow's `SignatureDef` of each signature.
 
     Args:
-      model: The loaded export.
+      model: The loaded export, whose items are a live index or in shards.
       saved: Those of its SavedModel, by name.
     """
     return {
         name: _definition(name, signature)
-        if isinstance(signature, LiveSignature)
+        if isinstance(signature, EmbeddingSignature)
         else saved[name]
         for name, signature in model.signatures.items()
     }
 
 
-def _definition(name: str, signature: LiveSignature) -> Any:
+def _definition(name: str, signature: EmbeddingSignature) -> Any:
     definition = meta_graph_pb2.SignatureDef(
         method_name="tensorflow/serving/predict",
         inputs=_infos(f"{name}_", signature.inputs),

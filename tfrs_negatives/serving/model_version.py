@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,11 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tfrs_negatives import _exports
+from tfrs_negatives._operation_errors import cause_of
 from tfrs_negatives._saved_live_retrieval import SavedLiveRetrieval
 from tfrs_negatives._saved_retrieval import load_retrieval
+from tfrs_negatives._saved_sharded_retrieval import SavedShardedRetrieval
+from tfrs_negatives.index.shards.shard import ShardError
 from tfrs_negatives.serving.live_signature_defs import live_signature_defs
 from tfrs_negatives.serving.request_error import RequestError, without_folders
 
@@ -24,6 +27,8 @@ class ModelVersion:
       number: Its version.
       folder: The export.
       writable: Whether its items are to be changed, if they can be.
+      shards: Where its items are, if it is a query tower; see `load_retrieval`.
+      shard_seconds: How long a query waits for them.
 
     Attributes:
       number: Its version.
@@ -39,15 +44,26 @@ class ModelVersion:
       ValueError, ImportError: The export cannot be loaded; see `load_retrieval`.
     """
 
-    def __init__(self, number: int, folder: str, writable: bool = False) -> None:
+    def __init__(
+        self,
+        number: int,
+        folder: str,
+        writable: bool = False,
+        shards: Sequence[Any] = (),
+        shard_seconds: float = 1.0,
+    ) -> None:
         self.number = number
         is_live = _exports.is_live(_exports.read_description(folder))
-        self.model = load_retrieval(folder, writable=writable and is_live)
-        description = self.model.description
-        self.max_k: int = description["candidates"]
+        self.model = load_retrieval(
+            folder,
+            writable=writable and is_live,
+            shards=shards,
+            shard_seconds=shard_seconds,
+        )
+        # Of items whose number changes, or is that of shards, a client cannot know it.
+        self.max_k: int = self.model.description.get("candidates", 0)
         self.signature_defs = _signature_defs(folder)
-        if isinstance(self.model, SavedLiveRetrieval):
-            # Of items whose number changes a client cannot know it.
+        if isinstance(self.model, (SavedLiveRetrieval, SavedShardedRetrieval)):
             self.max_k = tf.int32.max
             self.signature_defs = live_signature_defs(self.model, self.signature_defs)
         definitions = self.signature_defs.items()
@@ -84,7 +100,8 @@ class ModelVersion:
             return True
         if isinstance(self.model, SavedLiveRetrieval):
             return self.model.items.is_exact
-        return self.model.description["index"] == "BruteForce"
+        # What shards have is not known.
+        return self.model.description.get("index") == "BruteForce"
 
     def live_model(self) -> SavedLiveRetrieval:
         """The model, if its items change.
@@ -92,6 +109,11 @@ class ModelVersion:
         Raises:
           RequestError: They do not.
         """
+        if isinstance(self.model, SavedShardedRetrieval):
+            raise RequestError(
+                f"The items of version {self.number} are in shards. Ask the server of "
+                "the shard that has them."
+            )
         if not isinstance(self.model, SavedLiveRetrieval):
             raise RequestError(
                 f"The items of version {self.number} are part of its SavedModel, and "
@@ -99,11 +121,14 @@ class ModelVersion:
             )
         return self.model
 
-    def num_items(self) -> int:
-        """How many items there are at present."""
+    def gauges(self) -> dict[str, int]:
+        """What there is at present, by name: items, or shards."""
+        if isinstance(self.model, SavedShardedRetrieval):
+            search = self.model.search
+            return {"shards": search.num_shards, "silent_shards": search.num_silent}
         if isinstance(self.model, SavedLiveRetrieval):
-            return len(self.model.items)
-        return self.max_k
+            return {"items": len(self.model.items)}
+        return {"items": self.max_k}
 
     def follow(self) -> None:
         """Brings the items that another process has changed.
@@ -137,9 +162,9 @@ class ModelVersion:
         try:
             outputs = self.model.signatures[signature](**tensors)
         except tf.errors.InvalidArgumentError as error:
-            raise RequestError(_cause(error)) from error
+            raise RequestError(cause_of(error)) from error
         except tf.errors.OpError as error:
-            raise RequestError(without_folders(_cause(error)), "INTERNAL") from error
+            raise RequestError(without_folders(cause_of(error)), "INTERNAL") from error
         except UnicodeDecodeError as error:
             # Of the reason, which repeats what the client sent: TensorFlow cannot raise
             # its own error then.
@@ -147,10 +172,12 @@ class ModelVersion:
                 "The model refuses the values, which hold bytes that are no UTF-8."
             ) from error
         except ValueError as error:
-            if not isinstance(self.model, SavedLiveRetrieval):
+            if not isinstance(self.model, (SavedLiveRetrieval, SavedShardedRetrieval)):
                 raise
             # A filter, say, that is none.
             raise RequestError(without_folders(str(error))) from None
+        except (ConnectionError, ShardError) as error:
+            raise RequestError(without_folders(str(error)), "UNAVAILABLE") from error
         return {name: output.numpy() for name, output in outputs.items()}
 
     def warm_up(self, max_batch: int) -> None:
@@ -199,9 +226,3 @@ def _made_up(spec: tf.TensorSpec, rows: int) -> np.ndarray:
     if spec.dtype == tf.string:
         return np.full(shape, b"", object)
     return np.zeros(shape, spec.dtype.as_numpy_dtype)
-
-
-def _cause(error: Exception) -> str:
-    """The line of TensorFlow's message that says what is wrong."""
-    before_the_node = str(error).split("\n\t [[")[0]
-    return (before_the_node.splitlines() or [type(error).__name__])[-1]

@@ -10,12 +10,13 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Collection, Mapping
-from typing import TypeAlias
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from tfrs_negatives import _exports
 from tfrs_negatives._saved_live_retrieval import SavedLiveRetrieval
 from tfrs_negatives._saved_retrieval import SavedRetrieval
+from tfrs_negatives._saved_sharded_retrieval import SavedShardedRetrieval
 from tfrs_negatives.serving.model_version import ModelVersion
 from tfrs_negatives.serving.request_error import without_folders
 from tfrs_negatives.serving.version_policy import VersionPolicy
@@ -61,6 +62,8 @@ class ModelVersions:
       max_batch: Rows of the largest batch, to warm up with.
       policy: `VersionPolicy`.
       writable: Whether items that change are to be changed by this process.
+      shards: Where the items are, if the versions are query towers.
+      shard_seconds: How long a query waits for them.
 
     Raises:
       ValueError, ImportError: No version there can be loaded, or one that the policy
@@ -73,9 +76,12 @@ class ModelVersions:
         max_batch: int,
         policy: VersionPolicy | None = None,
         writable: bool = False,
+        shards: Sequence[Any] = (),
+        shard_seconds: float = 1.0,
     ) -> None:
         self._path, self._max_batch = os.fspath(path), max_batch
         self._writable = writable
+        self._shards, self._shard_seconds = shards, shard_seconds
         # Why the items of a version could not be followed.
         self._not_followed: dict[int, str] = {}
         self.policy = policy or VersionPolicy()
@@ -195,12 +201,12 @@ class ModelVersions:
                 self._not_followed[number] = str(error)
 
     def close_items(self) -> None:
-        """Lets other processes write items that this one could change.
+        """Lets go of shards, and lets others write items that this could change.
 
         Nothing is answered from then on.
         """
         for version in self._served.values():
-            if isinstance(version.model, SavedLiveRetrieval):
+            if isinstance(version.model, (SavedLiveRetrieval, SavedShardedRetrieval)):
                 version.model.release()
         self._release()
 
@@ -300,7 +306,9 @@ class ModelVersions:
         if not replaces_itself:
             self._states[number] = ("LOADING", "")
         try:
-            version = ModelVersion(number, folder, self._writable)
+            version = ModelVersion(
+                number, folder, self._writable, self._shards, self._shard_seconds
+            )
             try:
                 version.warm_up(self._max_batch)
             except BaseException:

@@ -189,7 +189,7 @@ def rest_app(service: Service, cors_origins: Sequence[str] = ()) -> FastAPI:
         gauges = {
             "bytes_in_flight": service.bytes_in_flight.held,
             "waiting_requests": service.batcher.waiting,
-            "items": service.versions.current.num_items(),
+            **service.versions.current.gauges(),
         }
         text = service.monitoring.text(service.states(), gauges)
         return Response(text, media_type="text/plain; version=0.0.4")

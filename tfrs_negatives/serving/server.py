@@ -6,6 +6,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Sequence
+from typing import Any
 
 import uvicorn
 
@@ -49,6 +50,9 @@ class Server:
         changes is followed, every `poll_seconds`.
       query_token: `QueryToken`, which clients then must name who ask for predictions or
         signatures, over both protocols.
+      shards: Of a query tower that `export_query_tower` wrote, where its items are:
+        addresses or `RemoteShard`s; see `load_retrieval`.
+      shard_seconds: How long a query waits for them.
 
     Raises:
       ValueError, ImportError: No version there can be loaded, or one that `versions`
@@ -85,6 +89,8 @@ class Server:
         logs_answers: bool = False,
         admin_token: AdminToken | None = None,
         query_token: QueryToken | None = None,
+        shards: Sequence[Any] = (),
+        shard_seconds: float = 1.0,
     ) -> None:
         self._host, self._poll_seconds = host, poll_seconds
         self._reloads, self._tls, self._cors_origins = reloads, tls, cors_origins
@@ -100,7 +106,15 @@ class Server:
         self.grpc_port: int | None = None
         try:
             self.service = Service(
-                path, name, limits, versions, logs_answers, admin_token, query_token
+                path,
+                name,
+                limits,
+                versions,
+                logs_answers,
+                admin_token,
+                query_token,
+                shards,
+                shard_seconds,
             )
         except BaseException:
             self._socket.close()

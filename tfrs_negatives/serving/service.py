@@ -7,7 +7,7 @@ import concurrent.futures
 import contextvars
 import functools
 import itertools
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -45,6 +45,9 @@ class Service:
         they may not, and another process may write these.
       query_token: `QueryToken`, which clients then must name who ask for predictions or
         signatures; states, health and counts need none.
+      shards: Of a query tower, where its items are: addresses or `RemoteShard`s; see
+        `load_retrieval`.
+      shard_seconds: How long a query waits for them.
 
     Raises:
       ValueError, ImportError: No version there can be loaded, or one that `versions`
@@ -73,6 +76,8 @@ class Service:
         logs_answers: bool = False,
         admin_token: AdminToken | None = None,
         query_token: QueryToken | None = None,
+        shards: Sequence[Any] = (),
+        shard_seconds: float = 1.0,
     ) -> None:
         if admin_token and query_token and admin_token.is_same(query_token):
             raise ValueError(
@@ -83,7 +88,12 @@ class Service:
         self.admin_token, self.query_token = admin_token, query_token
         self.limits = limits or Limits()
         self.versions = ModelVersions(
-            path, self.limits.max_batch, versions, writable=admin_token is not None
+            path,
+            self.limits.max_batch,
+            versions,
+            writable=admin_token is not None,
+            shards=shards,
+            shard_seconds=shard_seconds,
         )
         self.monitoring = Monitoring(name, logs_answers)
         self.batcher = Batcher(self.limits)
