@@ -46,7 +46,7 @@ def application(path, name, replicas, processors, max_ongoing, shards=()):
             for n in range(len(shards))
         ]
         service = Service(path, name, Limits(threads=threads), shards=named)
-        service.versions.watch(seconds=2.0)
+        service.watch(seconds=2.0)
         return rest_app(service)
 
     front = serve.ingress(build)(type("Front", (), {"__init__": lambda *_: None}))

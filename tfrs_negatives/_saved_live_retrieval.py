@@ -11,6 +11,7 @@ from tfrs_negatives import _exports
 from tfrs_negatives._live_signature import LiveSignature
 from tfrs_negatives._saved_retrieval import SavedRetrieval, SavedSignature
 from tfrs_negatives.index.live import LiveIndex
+from tfrs_negatives.index.live.live_changes import Change
 from tfrs_negatives.index.live.live_folder import LiveManifest, read_manifest
 from tfrs_negatives.index.live.live_values import checked_matrix
 from tfrs_negatives.index.popularity_scale import PopularityScale, checked_log_q
@@ -73,6 +74,19 @@ class SavedLiveRetrieval(SavedRetrieval):
           ValueError: Something does not fit; nothing has changed then.
           OSError: As `LiveIndex.upsert`.
         """
+        return self.items.commit(
+            self.checked_upsert(ids, embeddings, payload, attributes, popularity)
+        )
+
+    def checked_upsert(
+        self,
+        ids: Any,
+        embeddings: Any,
+        payload: Mapping[str, Any] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+        popularity: TensorLike | None = None,
+    ) -> Change:
+        """What `upsert` would do, for `items.commit`; raises what it would."""
         described = self.description.get("popularity")
         if (described is None) != (popularity is None):
             expected = "none" if described is None else "log q of each item"
@@ -91,7 +105,7 @@ class SavedLiveRetrieval(SavedRetrieval):
             )
             column = PopularityScale(**described).column(log_q)
             embeddings = np.concatenate([embeddings, column[:, np.newaxis]], axis=1)
-        return self.items.upsert(ids, embeddings, payload, attributes)
+        return self.items.checked_upsert(ids, embeddings, payload, attributes)
 
     def delete(self, ids: Any) -> int:
         """Takes items away: see `LiveIndex.delete`."""

@@ -102,6 +102,14 @@ def add_serve(commands: Any) -> None:
         ),
     )
     add("--admin-token-env", metavar="NAME", help="the same, of a variable's token")
+    add(
+        "--updates",
+        metavar="FOLDER",
+        help=(
+            "change items by the files that appear in this folder, JSON lines (.jsonl) "
+            "or .parquet, a row an item, in the order of their names and each once"
+        ),
+    )
     add = parser.add_argument_group("items in shards").add_argument
     add(
         "--shard",

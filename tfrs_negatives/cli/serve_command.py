@@ -85,6 +85,7 @@ def serve(options: argparse.Namespace) -> None:
             query_token=query_token,
             shards=shards,
             shard_seconds=options.shard_seconds,
+            updates=options.updates,
         )
         # What lives as long as the server is no garbage: going through it would stall
         # answers for a quarter of a second.

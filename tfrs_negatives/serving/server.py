@@ -53,6 +53,9 @@ class Server:
       shards: Of a query tower that `export_query_tower` wrote, where its items are:
         addresses or `RemoteShard`s; see `load_retrieval`.
       shard_seconds: How long a query waits for them.
+      updates: A folder whose files change the items of an export of
+        `export_live_retrieval`: `.jsonl` and `.parquet`, a row an item, in the order of
+        their names and each once. It is looked through every `poll_seconds`.
 
     Raises:
       ValueError, ImportError: No version there can be loaded, or one that `versions`
@@ -91,6 +94,7 @@ class Server:
         query_token: QueryToken | None = None,
         shards: Sequence[Any] = (),
         shard_seconds: float = 1.0,
+        updates: PathLike | None = None,
     ) -> None:
         self._host, self._poll_seconds = host, poll_seconds
         self._reloads, self._tls, self._cors_origins = reloads, tls, cors_origins
@@ -115,6 +119,7 @@ class Server:
                 query_token,
                 shards,
                 shard_seconds,
+                updates,
             )
         except BaseException:
             self._socket.close()
@@ -191,7 +196,7 @@ class Server:
         listening = asyncio.create_task(web.serve(sockets=[self._socket]))
         while not web.started and not listening.done():
             await asyncio.sleep(0.01)
-        self.service.versions.watch(self._poll_seconds)
+        self.service.watch(self._poll_seconds)
         self._started.set()
         await self._stop.wait()
         web.should_exit = True

@@ -23,6 +23,7 @@ from tfrs_negatives.serving.model_versions import ModelVersions
 from tfrs_negatives.serving.monitoring import Monitoring
 from tfrs_negatives.serving.request_error import RequestError
 from tfrs_negatives.serving.server_limits import Limits
+from tfrs_negatives.serving.update_folder import UpdateFolder
 from tfrs_negatives.serving.version_policy import VersionPolicy
 from tfrs_negatives.types import PathLike
 
@@ -48,6 +49,7 @@ class Service:
       shards: Of a query tower, where its items are: addresses or `RemoteShard`s; see
         `load_retrieval`.
       shard_seconds: How long a query waits for them.
+      updates: A folder whose files change items that change; see `UpdateFolder`.
 
     Raises:
       ValueError, ImportError: No version there can be loaded, or one that `versions`
@@ -78,6 +80,7 @@ class Service:
         query_token: QueryToken | None = None,
         shards: Sequence[Any] = (),
         shard_seconds: float = 1.0,
+        updates: PathLike | None = None,
     ) -> None:
         if admin_token and query_token and admin_token.is_same(query_token):
             raise ValueError(
@@ -91,10 +94,20 @@ class Service:
             path,
             self.limits.max_batch,
             versions,
-            writable=admin_token is not None,
+            writable=admin_token is not None or updates is not None,
             shards=shards,
             shard_seconds=shard_seconds,
         )
+        self._updates: UpdateFolder | None = None
+        if updates is not None:
+            try:
+                self._updates = UpdateFolder(
+                    updates, lambda: self.versions.current.live_model()
+                )
+                self.versions.current.live_model()
+            except (RequestError, ValueError) as error:
+                self.versions.close_items()
+                raise ValueError(str(error)) from error
         self.monitoring = Monitoring(name, logs_answers)
         self.batcher = Batcher(self.limits)
         self.bytes_in_flight = BytesInFlight(self.limits.max_bytes_in_flight)
@@ -271,8 +284,16 @@ class Service:
         finally:
             self._num_changes -= 1
 
+    def watch(self, seconds: float) -> None:
+        """Starts to look for versions, items and updates every so many seconds."""
+        self.versions.watch(seconds)
+        if self._updates is not None:
+            self._updates.watch(seconds)
+
     def close(self) -> None:
         """Ends the threads, when no request is left."""
+        if self._updates is not None:
+            self._updates.stop()
         self.versions.stop()
         self.batcher.close()
         self._messages.shutdown()

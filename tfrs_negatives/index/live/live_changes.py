@@ -19,12 +19,14 @@ class Upsert:
       embeddings: `[N, d]` float32.
       payload: A list of N plain values by column.
       attributes: The same.
+      source: Where it came from, as its caller calls it, or None.
     """
 
     ids: list[Any]
     embeddings: np.ndarray
     payload: dict[str, list[Any]]
     attributes: dict[str, list[Any]]
+    source: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,9 +35,11 @@ class Delete:
 
     Attributes:
       ids: int or str, none twice.
+      source: As of `Upsert`.
     """
 
     ids: list[Any]
+    source: str | None = None
 
 
 Change: TypeAlias = Upsert | Delete
@@ -56,6 +60,8 @@ def encoded(change: Change) -> bytes:
             "attributes": change.attributes,
         }
         raw = change.embeddings.astype("<f4", copy=False).tobytes()
+    if change.source is not None:
+        described["source"] = change.source
     # ASCII, which also holds half of a surrogate pair.
     text = json.dumps(described, separators=(",", ":")).encode()
     return b"".join([_LENGTH.pack(len(text)), text, raw])
@@ -67,7 +73,7 @@ def decoded(data: bytes) -> Change:
     end = _LENGTH.size + length
     described = json.loads(data[_LENGTH.size : end])
     if "delete" in described:
-        return Delete(described["delete"])
+        return Delete(described["delete"], described.get("source"))
     ids = described["upsert"]
     embeddings = np.frombuffer(data, "<f4", offset=end)
     return Upsert(
@@ -75,4 +81,5 @@ def decoded(data: bytes) -> Change:
         embeddings.reshape(len(ids), -1) if ids else embeddings.reshape(0, 0),
         described["payload"],
         described["attributes"],
+        described.get("source"),
     )

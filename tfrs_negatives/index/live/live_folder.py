@@ -43,6 +43,7 @@ class LiveManifest:
       settings: What the index was created with.
       files: Size and SHA-256 of each file of the snapshot.
       columns: The names of the arrays' files, by column and array.
+      source: That of the last change in the snapshot that has one.
     """
 
     index_id: uuid.UUID
@@ -51,6 +52,7 @@ class LiveManifest:
     settings: dict[str, Any]
     files: dict[str, _manifest.Checksum]
     columns: dict[str, dict[str, str]]
+    source: str | None = None
 
     @property
     def snapshot(self) -> str:
@@ -65,6 +67,7 @@ def write_snapshot(
     schema: LiveSchema,
     settings: dict[str, Any],
     arrays: Mapping[str, Arrays],
+    source: str | None = None,
 ) -> LiveManifest:
     """Writes a snapshot, and then the manifest that names it.
 
@@ -85,7 +88,13 @@ def write_snapshot(
             flush(name)
     flush(path)
     manifest = LiveManifest(
-        index_id, sequence, schema, settings, _manifest.checksums(path), columns
+        index_id,
+        sequence,
+        schema,
+        settings,
+        _manifest.checksums(path),
+        columns,
+        source,
     )
     _write_manifest(folder, manifest)
     return manifest
@@ -127,6 +136,7 @@ def read_manifest(folder: str) -> LiveManifest:
         described["settings"],
         described["files"],
         described["columns"],
+        described.get("source"),
     )
 
 
@@ -193,6 +203,7 @@ def _write_manifest(folder: str, manifest: LiveManifest) -> None:
         "settings": manifest.settings,
         "files": manifest.files,
         "columns": manifest.columns,
+        "source": manifest.source,
     }
     described["sha256"] = _manifest.text_checksum(_as_text(described))
     path = os.path.join(folder, MANIFEST)

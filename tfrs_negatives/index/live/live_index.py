@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import threading
@@ -201,6 +202,8 @@ class LiveIndex:
         embeddings: Any,
         payload: Mapping[str, Any] | None = None,
         attributes: Mapping[str, Any] | None = None,
+        *,
+        source: str | None = None,
     ) -> int:
         """Adds items, or replaces those that have these ids, whole.
 
@@ -212,6 +215,7 @@ class LiveIndex:
           embeddings: `[N, d]`.
           payload: All payload columns, `[N]` values each.
           attributes: All attributes, `[N]` values each.
+          source: A text of yours that is kept with the change: see `source`.
 
         Returns:
           How many of them are new.
@@ -221,14 +225,15 @@ class LiveIndex:
           OSError: The disk is full, or fails. The index then takes no more
             changes until it is opened anew.
         """
-        change = self._schema.upsert(ids, embeddings, payload, attributes)
-        return self._submit(change)
+        change = self.checked_upsert(ids, embeddings, payload, attributes)
+        return self.commit(change, source)
 
-    def delete(self, ids: Any) -> int:
+    def delete(self, ids: Any, *, source: str | None = None) -> int:
         """Takes items away. Ids that are not there do not matter.
 
         Args:
           ids: `[N]` ids, none twice; at most 100,000.
+          source: As of `upsert`.
 
         Returns:
           How many of them there were.
@@ -236,7 +241,30 @@ class LiveIndex:
         Raises:
           ValueError, OSError: as `upsert`.
         """
-        return self._submit(Delete(checked_ids(ids, self._schema.id_kind)))
+        return self.commit(self.checked_delete(ids), source)
+
+    def checked_upsert(
+        self,
+        ids: Any,
+        embeddings: Any,
+        payload: Mapping[str, Any] | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> Change:
+        """What `upsert` would do, for `commit`; raises what it would, before it."""
+        return self._schema.upsert(ids, embeddings, payload, attributes)
+
+    def checked_delete(self, ids: Any) -> Change:
+        """What `delete` would do, for `commit`; raises what it would, before it."""
+        return Delete(checked_ids(ids, self._schema.id_kind))
+
+    def commit(self, change: Change, source: str | None = None) -> int:
+        """Makes a change that was checked; returns what `upsert` or `delete` would."""
+        self._check_open()
+        if self._lock is None:
+            self._writable()
+        if not change.ids:
+            return 0
+        return self._commits.submit(dataclasses.replace(change, source=source))
 
     def search(
         self,
@@ -293,7 +321,7 @@ class LiveIndex:
             with self._commits.lock:
                 log = self._writable()
                 log.check()
-                before, old = self._state, self._table
+                before, old, source = self._state, self._table, self._source
                 if before.sequence == self._snapshot_at:
                     return
                 self._log = ChangeLog.create(
@@ -310,6 +338,7 @@ class LiveIndex:
                 self._schema,
                 self._settings,
                 arrays,
+                source,
             )
             table = LiveTable.from_arrays(self._schema, arrays)
             approximate = self._approximate(arrays["embeddings"]["values"])
@@ -351,6 +380,7 @@ class LiveIndex:
                         self._state = self._table.state(
                             self._loaded.sequence, self._state.approximate
                         )
+                        self._source = self._loaded.source
                     return self._loaded.sequence - before
                 except FileNotFoundError:
                     pass  # A new snapshot has come this moment.
@@ -395,6 +425,15 @@ class LiveIndex:
         return self._is_read_only
 
     @property
+    def source(self) -> str | None:
+        """The `source` of the last change that had one, which is as durable as that.
+
+        Who makes changes out of a stream passes where it is with each, and knows after
+        a kill where to go on: no change is made twice, and none is left out.
+        """
+        return self._source
+
+    @property
     def is_exact(self) -> bool:
         """Whether every item is scored at present, without ScaNN."""
         return self._state.approximate is None
@@ -418,6 +457,7 @@ class LiveIndex:
         """Serves what was loaded."""
         self._loaded, self._table = loaded, loaded.table
         self._snapshot_at = loaded.manifest.sequence
+        self._source = loaded.source
         self._num_changed = loaded.num_changed
         state = loaded.table.state(loaded.sequence)
         rows = state.alive_rows()
@@ -438,12 +478,6 @@ class LiveIndex:
         soar_lambda = self._settings.get("soar_lambda")
         return approximate_or_none(embeddings, fewest, soar_lambda)
 
-    def _submit(self, change: Change) -> int:
-        self._check_open()
-        if self._lock is None:
-            self._writable()
-        return self._commits.submit(change) if change.ids else 0
-
     def _commit(self, changes: Sequence[Change]) -> list[int]:
         """Writes changes, applies them and shows them, in this order."""
         log = self._writable()
@@ -456,6 +490,7 @@ class LiveIndex:
                 result, num_changed = self._table.apply(change, sequence)
                 results.append(result)
                 self._num_changed += num_changed
+                self._source = change.source or self._source
             self._state = self._table.state(sequence, self._state.approximate)
         except BaseException as error:
             # For want of memory. What is on the disk is right, and what is here not.

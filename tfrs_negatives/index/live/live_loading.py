@@ -28,6 +28,7 @@ class LoadedIndex:
       table: Its rows, and the changes of the logs.
       sequence: The number of the last change.
       num_changed: How many items the logs upsert or delete.
+      source: That of the last change that has one.
       log: What has read the last log, to its last whole frame.
       log_path: Its path.
     """
@@ -36,6 +37,7 @@ class LoadedIndex:
     table: LiveTable
     sequence: int
     num_changed: int
+    source: str | None
     log: LogReader
     log_path: str
 
@@ -74,6 +76,7 @@ class LoadedIndex:
     def _apply(self, change: Change, sequence: int) -> None:
         self.num_changed += self.table.apply(change, sequence).num_changed
         self.sequence = sequence
+        self.source = change.source or self.source
 
 
 def load(folder: str) -> LoadedIndex:
@@ -103,6 +106,8 @@ def _load(folder: str, manifest: LiveManifest) -> LoadedIndex:
     table = LiveTable.from_arrays(manifest.schema, arrays)
     first, path = logs_after(folder, manifest)[0]
     log = LogReader(path, manifest.index_id, first)
-    loaded = LoadedIndex(manifest, table, manifest.sequence, 0, log, path)
+    loaded = LoadedIndex(
+        manifest, table, manifest.sequence, 0, manifest.source, log, path
+    )
     loaded.follow(folder)
     return loaded
