@@ -276,7 +276,7 @@ def test_nothing_is_lost_and_nothing_twice_when_servers_are_killed(tmp_path, fol
     export(tmp_path / "m", first)
     held.upsert(first)
     total, number = 0, 0
-    for _ in range(4):
+    for _ in range(3):
         server = Process(
             tmp_path / "m", "--updates", str(folder), "--poll-seconds", "0.01"
         )

@@ -31,14 +31,21 @@ def best_rows(
         # To copy few rows costs less than to score many.
         scores, places = best_rows(queries, embeddings[rows], k)
         return scores, rows[places]
+    gone = None
+    if counts is not None and rows is not None:
+        # Among many that are equal, selection is slow; to leave out a few costs less
+        # than to copy the others.
+        if 4 * (len(embeddings) - len(rows)) < len(embeddings):
+            gone, rows = np.flatnonzero(~counts), None
     all_scores = np.empty([len(queries), k], np.float32)
     all_rows = np.empty([len(queries), k], np.int64)
     step = max(1, _MAX_SCORES // max(1, len(embeddings)))
     for start in range(0, len(queries), step):
         block = slice(start, start + step)
         scores = queries[block] @ embeddings.T
+        if gone is not None:
+            scores[:, gone] = -np.inf
         if rows is not None:
-            # Rather than -inf in the others: among many equals, selection is slow.
             scores = scores[:, rows]
         all_scores[block], all_rows[block] = largest(scores, k)
     return all_scores, all_rows if rows is None else rows[all_rows]
