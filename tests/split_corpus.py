@@ -88,8 +88,10 @@ class Corpus:
         return ids, [-one[0] for one in found[:k]], titles
 
 
-def loaded(tower, shards, **options):
-    return load_retrieval(tower, shards=[load_retrieval(s) for s in shards], **options)
+def loaded(tower, shards, seconds=60.0):
+    """The model over shards in this process, which a busy machine may let wait."""
+    parts = [load_retrieval(shard) for shard in shards]
+    return load_retrieval(tower, shards=parts, shard_seconds=seconds)
 
 
 def check(answer, row, expected):

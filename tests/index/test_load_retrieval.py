@@ -176,7 +176,7 @@ def describe(path, *without, **changes):
 )
 def test_a_description_that_is_not_whole(copied, content):
     (copied / DESCRIPTION).write_bytes(content.encode("utf-8", "surrogateescape"))
-    message = "is no JSON|of format 3 or 4, received|it lacks 'tfrs_negatives'"
+    message = "is no JSON|of format 3, 4 or 5, received|it lacks 'tfrs_negatives'"
     with pytest.raises(ValueError, match=message):
         load_retrieval(copied)
 
@@ -258,7 +258,7 @@ def test_nothing_there(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
-        ({"format": 1}, ValueError, "format 3 or 4, received .* of format 1"),
+        ({"format": 1}, ValueError, "format 3, 4 or 5, received .* of format 1"),
         (
             {"tensorflow": "2.21.0"},
             ValueError,

@@ -120,11 +120,11 @@ def loads_failing(monkeypatch, failures):
     tries = []
     load = ModelVersion.__init__
 
-    def fails_at_first(self, number, folder, writable=False):
+    def fails_at_first(self, number, *arguments):
         tries.append(number)
         if failures:
             raise failures.pop(0)
-        load(self, number, folder, writable)
+        load(self, number, *arguments)
 
     monkeypatch.setattr(ModelVersion, "__init__", fails_at_first)
     return tries

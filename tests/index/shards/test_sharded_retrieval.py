@@ -158,7 +158,7 @@ def test_a_change_of_a_shard_is_found(corpus, tower, tmp_path):
     rows = np.arange(NUM)
     paths = [corpus.export(tmp_path / str(n), tower, rows[n::2]) for n in (0, 1)]
     parts = [load_retrieval(path, writable=True) for path in paths]
-    model = load_retrieval(tower, shards=parts)
+    model = load_retrieval(tower, shards=parts, shard_seconds=60.0)
     vector = 9 * USERS_TABLE[:1]
     parts[1].upsert(["new"], vector, {"title": ["N"]}, {"price": [1]}, popularity=[-1])
     answer = model.signatures["serving_default"](user=[0], k=1)
