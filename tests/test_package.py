@@ -89,8 +89,10 @@ def test_public_names():
         "pipeline": [
             "BeamEngine",
             "count_column",
+            "embed_rows",
             "order_by_request",
             "read_counts",
+            "read_embeddings",
             "split_by_time",
         ],
         "recommender": ["Recommender", "Settings", "Source"],

@@ -9,6 +9,8 @@ from tfrs_negatives.cli.command_error import CommandError
 from tfrs_negatives.cli.output_lock import OutputLock
 
 LOG = "who,what,when\nann,3,20\nbob,4,10\nann,5,30\nann,3,40\nbob,3,7\n"
+EMBED = ["pipeline", "embed", "--input", "a", "--output", "b", "--id", "sku"]
+EMBED += ["--model", "m"]
 COLUMNS = ["--user", "who", "--item", "what", "--time", "when"]
 
 
@@ -48,14 +50,19 @@ def test_arguments():
         [*given, "--workers", "0"],
         ["pipeline", "count", *given[2:6], "--role", "title"],
         ["pipeline", "count", *given[2:6], "--heavy-rows", "3"],
+        ["pipeline", "embed", *given[2:6], "--id", "sku"],
+        [*EMBED, "--feature", "price"],
+        [*EMBED, "--user", "who"],
     ):
         with pytest.raises(CommandError):
             arguments.parse(wrong)
 
 
 def test_every_option_is_in_the_help(capsys):
-    for step in ("count", "order", "split"):
-        given = ["pipeline", step, "--input", "a", "--output", "b"]
+    events = ["--input", "a", "--output", "b"]
+    asked = {step: events for step in ("count", "order", "split")}
+    for step, needed in {**asked, "embed": EMBED[2:]}.items():
+        given = ["pipeline", step, *needed]
         assert main(["pipeline", step, "--help"]) == 0
         shown = capsys.readouterr().out
         for option in set(vars(arguments.parse(given))) - {"command", "step"}:
@@ -95,6 +102,29 @@ def test_steps(log, tmp_path, capsys):
     assert "already done" in capsys.readouterr().out
     assert run("count", log, tmp_path / "counts", "--role", "user") == 2
     assert "Expected a path where nothing is" in capsys.readouterr().err
+
+
+def test_embed(tmp_path, capsys):
+    pytest.importorskip("apache_beam", reason="no Apache Beam: make test-beam")
+    import tensorflow as tf
+
+    from tfrs_negatives import pipeline
+
+    tower = tf.Module()
+    tower.embed = tf.function(
+        lambda price: tf.stack([price, -price], axis=1),
+        input_signature=[tf.TensorSpec([None], tf.float32, "price")],
+    )
+    tf.saved_model.save(tower, str(tmp_path / "tower"), {"items": tower.embed})
+    (tmp_path / "items.csv").write_text("sku,cost\na,3\nb,4\n")
+    given = ["pipeline", "embed", "--input", str(tmp_path / "items.csv")]
+    given += ["--output", str(tmp_path / "out"), "--id", "sku", "--model"]
+    given += [str(tmp_path / "tower"), "--signature", "items"]
+    assert main([*given, "--feature", "price=cost", "--batch-size", "1"]) == 0
+    assert "2 ids; 0 rows repeated one of them" in capsys.readouterr().out
+    ((ids, embeddings),) = pipeline.read_embeddings(tmp_path / "out")
+    assert ids.numpy().tolist() == [b"a", b"b"]
+    assert embeddings.numpy().tolist() == [[3, -3], [4, -4]]
 
 
 def test_one_writer_at_a_time(log, tmp_path, capsys):

@@ -288,7 +288,9 @@ def data_engine(folder):
     (folder / "events").mkdir()
     path = folder / "events" / "part-0.parquet"
     pd.DataFrame({**DRAWN, "t": np.arange(ROWS)}).to_parquet(path)
-    return {"tn": tn}
+    items = pd.DataFrame({"item": ITEM_IDS, "kind": np.arange(len(ITEM_IDS)) % 5})
+    items.to_parquet(folder / "items.parquet")
+    return {"tn": tn, "tf": tf}
 
 
 def serving(folder):
@@ -389,6 +391,7 @@ def _check_data_engine(names):
     assert names["counts"].sum() == ROWS
     assert sum(len(batch["user"]) for batch in names["batches"]) == ROWS
     assert 0 < len(names["held_out"]) < ROWS / 2
+    assert names["index"].searcher.num_rows == len(ITEM_IDS)
 
 
 def _check_index(names):

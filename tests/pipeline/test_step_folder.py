@@ -8,6 +8,7 @@ import time
 import fsspec
 import pytest
 from event_tables import bytes_of, events, write_folder
+from item_towers import save_whole_numbers
 
 from tfrs_negatives.data import interactions
 from tfrs_negatives.pipeline import (
@@ -117,11 +118,18 @@ def test_what_workers_refuse_is_told(tmp_path):
 
 
 @pytest.mark.slow(reason="kills processes, and starts them again")
-@pytest.mark.parametrize("step", ["count", "order", "split"])
+@pytest.mark.parametrize("step", ["count", "order", "split", "embed"])
 def test_killed_and_started_again(tmp_path, step):
-    path = write_folder(tmp_path / "in", events(60_000, seed=4), num_files=4)
+    num = 15_000 if step == "embed" else 60_000  # Which writes longer.
+    path = write_folder(tmp_path / "in", events(num, seed=4), num_files=4)
     command = [sys.executable, "-m", "tfrs_negatives.cli", "pipeline", step]
-    command += ["--input", str(path), "--time", "time", "--shards", "40", "--output"]
+    command += ["--input", str(path), "--shards", "40"]
+    if step == "embed":
+        tower = save_whole_numbers(tmp_path / "tower", key="item")
+        command += ["--id", "request", "--model", str(tower), "--feature", "item=item"]
+    else:
+        command += ["--time", "time"]
+    command += ["--output"]
     assert subprocess.run([*command, str(tmp_path / "whole")]).returncode == 0
     killed = subprocess.Popen([*command, str(tmp_path / "ended")])
     work, deadline = tmp_path / ".ended.unfinished", time.monotonic() + 300

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 from tfrs_negatives.cli.argument_parts import (
     add_columns_with_title,
@@ -14,66 +15,118 @@ from tfrs_negatives.cli.argument_parts import (
 # Rows that one worker holds: as `pipeline.shards.SHARD_ROWS`.
 _HEAVY_ROWS = 2**22
 
+#: Adds arguments to a step.
+_Adds: TypeAlias = Callable[[argparse.ArgumentParser], None]
+
 
 def add_pipeline(commands: Any) -> None:
     """Adds the command to where commands are added."""
     parser = commands.add_parser(
         "pipeline",
-        help="count, order or split a table of any size, on Apache Beam",
+        help="steps before and after training on tables of any size, on Apache Beam",
         description=(
-            "Steps before training, on one machine or a cluster, by Apache Beam. A "
-            "step that was ended goes on where it was if it is started again."
+            "Steps before and after training, on one machine or a cluster, by Apache "
+            "Beam. A step that was ended goes on where it was if it is started again."
         ),
     )
     steps = parser.add_subparsers(dest="step", metavar="STEP", required=True)
-    for name, does in (
-        ("count", "count the ids of a column: a vocabulary, and StaticFrequency"),
-        ("order", "write rows by request, or shuffled, into shards"),
-        ("split", "write each user's last fifth of rows apart from the others"),
-    ):
+    for name, (does, adds) in _STEPS.items():
         step = steps.add_parser(name, help=does, description=f"{does.capitalize()}.")
-        add = step.add_argument_group("data").add_argument
-        add(
-            "--input",
-            metavar="PATH",
-            required=True,
-            help="a file, a folder of files, a glob, or scheme://...",
-        )
-        add_columns_with_title(add)
-        add = step.add_argument_group("output").add_argument
-        add(
-            "--output",
-            metavar="DIR",
-            required=True,
-            help="what to write, where nothing is yet: a path that all workers have, "
-            "or scheme://...",
-        )
-        add("--shards", type=positive, metavar="N", help="into how many files")
-        _add_options(step, name)
+        for add in adds:
+            add(step)
         _add_engine(step)
 
 
-def _add_options(step: argparse.ArgumentParser, name: str) -> None:
-    add = step.add_argument_group("step").add_argument
-    if name == "count":
-        roles = ("user", "item", "request")
-        add("--role", choices=roles, default="item", help="which column is counted")
-        return
+def _add_input(step: argparse.ArgumentParser) -> Callable[..., argparse.Action]:
+    add = step.add_argument_group("data").add_argument
     add(
+        "--input",
+        metavar="PATH",
+        required=True,
+        help="a file, a folder of files, a glob, or scheme://...",
+    )
+    return add
+
+
+def _add_events(step: argparse.ArgumentParser) -> None:
+    add_columns_with_title(_add_input(step))
+
+
+def _add_rows(step: argparse.ArgumentParser) -> None:
+    add = _add_input(step)
+    add("--id", metavar="COLUMN", required=True, help="the ids of the rows")
+    add(
+        "--feature",
+        metavar="INPUT=COLUMN",
+        action="append",
+        default=[],
+        type=_pair,
+        help="which column an input of the model is, where names differ; repeatable",
+    )
+
+
+def _add_output(step: argparse.ArgumentParser) -> None:
+    add = step.add_argument_group("output").add_argument
+    add(
+        "--output",
+        metavar="DIR",
+        required=True,
+        help="what to write, where nothing is yet: a path that all workers have, "
+        "or scheme://...",
+    )
+
+
+def _add_shards(step: argparse.ArgumentParser) -> None:
+    step.add_argument(
+        "--shards", type=positive, metavar="N", help="into how many files"
+    )
+
+
+def _add_role(step: argparse.ArgumentParser) -> None:
+    roles = ("user", "item", "request")
+    step.add_argument(
+        "--role", choices=roles, default="item", help="which column is counted"
+    )
+
+
+def _add_heavy_rows(step: argparse.ArgumentParser) -> None:
+    step.add_argument(
         "--heavy-rows",
         type=positive,
         metavar="N",
         default=_HEAVY_ROWS,
         help="rows of one user or request that one worker may hold",
     )
-    if name == "order":
-        add(
-            "--order",
-            choices=("grouped", "shuffled"),
-            default="grouped",
-            help="rows of a request together, or all at random",
-        )
-        add("--seed", type=natural, metavar="N", default=0, help="of shuffled")
+
+
+def _add_order(step: argparse.ArgumentParser) -> None:
+    step.add_argument(
+        "--order",
+        choices=("grouped", "shuffled"),
+        default="grouped",
+        help="rows of a request together, or all at random",
+    )
+    step.add_argument(
+        "--seed", type=natural, metavar="N", default=0, help="of shuffled"
+    )
+
+
+def _add_model(step: argparse.ArgumentParser) -> None:
+    add = step.add_argument
+    add("--model", metavar="DIR", required=True, help="a SavedModel of a tower")
+    add(
+        "--signature",
+        metavar="NAME",
+        default="serving_default",
+        help="of the model; embed_query is an export's, for its users",
+    )
+    add(
+        "--batch-size",
+        type=positive,
+        metavar="ROWS",
+        default=1024,
+        help="rows that the model gets at a time",
+    )
 
 
 def _add_engine(step: argparse.ArgumentParser) -> None:
@@ -104,3 +157,31 @@ def _add_engine(step: argparse.ArgumentParser) -> None:
         default=1,
         help="whether to show progress",
     )
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, has_column, column = text.partition("=")
+    if not (name and has_column and column):
+        raise argparse.ArgumentTypeError(f"expected INPUT=COLUMN, received {text!r}.")
+    return name, column
+
+
+# What each step does, and its arguments but for those of the engine.
+_STEPS: dict[str, tuple[str, tuple[_Adds, ...]]] = {
+    "count": (
+        "count the ids of a column: a vocabulary, and StaticFrequency",
+        (_add_events, _add_output, _add_shards, _add_role),
+    ),
+    "order": (
+        "write rows by request, or shuffled, into shards",
+        (_add_events, _add_output, _add_shards, _add_heavy_rows, _add_order),
+    ),
+    "split": (
+        "write each user's last fifth of rows apart from the others",
+        (_add_events, _add_output, _add_shards, _add_heavy_rows),
+    ),
+    "embed": (
+        "embed items, or users, by a saved tower, into shards that an index reads",
+        (_add_rows, _add_output, _add_shards, _add_model),
+    ),
+}

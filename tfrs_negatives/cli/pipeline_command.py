@@ -1,4 +1,4 @@
-"""`tfrs-negatives pipeline`: steps before training on Apache Beam."""
+"""`tfrs-negatives pipeline`: steps before and after training on Apache Beam."""
 
 from __future__ import annotations
 
@@ -27,36 +27,66 @@ def pipeline(options: argparse.Namespace) -> None:
     with told_in_one_line():
         from tfrs_negatives import pipeline as steps
 
-        engine = steps.BeamEngine(
-            options.runner, options.workers, tuple(options.runner_options)
-        )
         given: dict[str, Any] = {
-            "columns": {role: getattr(options, role) for role in _ROLES},
-            "engine": engine,
+            "engine": steps.BeamEngine(
+                options.runner, options.workers, tuple(options.runner_options)
+            ),
             "progress": _tell if options.verbose else None,
         }
-        paths = options.input, options.output
+        if hasattr(options, "user"):
+            given["columns"] = {role: getattr(options, role) for role in _ROLES}
         with _locked(options.output), _kept():
-            if options.step == "count":
-                shards = options.shards or 1
-                steps.count_column(*paths, options.role, num_shards=shards, **given)
-            elif options.step == "order":
-                steps.order_by_request(
-                    *paths,
-                    options.order,
-                    shards=options.shards,
-                    heavy_rows=options.heavy_rows,
-                    seed=options.seed,
-                    **given,
-                )
-            else:
-                steps.split_by_time(
-                    *paths,
-                    shards=options.shards,
-                    heavy_rows=options.heavy_rows,
-                    **given,
-                )
+            _STEPS[options.step](steps, options, given)
     print(f"Wrote {options.output}")
+
+
+def _count(steps: Any, options: argparse.Namespace, given: dict[str, Any]) -> None:
+    steps.count_column(
+        options.input,
+        options.output,
+        options.role,
+        num_shards=options.shards or 1,
+        **given,
+    )
+
+
+def _order(steps: Any, options: argparse.Namespace, given: dict[str, Any]) -> None:
+    steps.order_by_request(
+        options.input,
+        options.output,
+        options.order,
+        shards=options.shards,
+        heavy_rows=options.heavy_rows,
+        seed=options.seed,
+        **given,
+    )
+
+
+def _split(steps: Any, options: argparse.Namespace, given: dict[str, Any]) -> None:
+    steps.split_by_time(
+        options.input,
+        options.output,
+        shards=options.shards,
+        heavy_rows=options.heavy_rows,
+        **given,
+    )
+
+
+def _embed(steps: Any, options: argparse.Namespace, given: dict[str, Any]) -> None:
+    steps.embed_rows(
+        options.input,
+        options.output,
+        options.model,
+        options.id,
+        signature=options.signature,
+        features=dict(options.feature),
+        shards=options.shards,
+        batch_size=options.batch_size,
+        **given,
+    )
+
+
+_STEPS = {"count": _count, "order": _order, "split": _split, "embed": _embed}
 
 
 @contextlib.contextmanager

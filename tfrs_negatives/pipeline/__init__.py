@@ -1,6 +1,7 @@
 """The steps before training on an engine of many machines, Apache Beam.
 
-Steps need the extra `beam` when they run, and pyarrow; `read_counts` pyarrow alone.
+Steps need the extra `beam` when they run, and pyarrow; what reads their output needs
+pyarrow alone.
 """
 
 from __future__ import annotations
@@ -8,19 +9,23 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from tfrs_negatives.pipeline.embedding_shards import read_embeddings
 from tfrs_negatives.pipeline.read_counts import read_counts
 
 if TYPE_CHECKING:
     from tfrs_negatives.pipeline.beam_engine import BeamEngine
     from tfrs_negatives.pipeline.column_counts import count_column
+    from tfrs_negatives.pipeline.corpus_embeddings import embed_rows
     from tfrs_negatives.pipeline.last_rows import split_by_time
     from tfrs_negatives.pipeline.request_order import order_by_request
 
 __all__ = [
     "BeamEngine",
     "count_column",
+    "embed_rows",
     "order_by_request",
     "read_counts",
+    "read_embeddings",
     "split_by_time",
 ]
 
@@ -28,6 +33,7 @@ __all__ = [
 _WITH_EXTRA = {
     "BeamEngine": "beam_engine",
     "count_column": "column_counts",
+    "embed_rows": "corpus_embeddings",
     "order_by_request": "request_order",
     "split_by_time": "last_rows",
 }

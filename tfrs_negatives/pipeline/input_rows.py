@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 #: Columns that say where a row is in the table: position of its batch, place in it.
 PLACE = ("part", "place")
+#: Function of a table, a position and a number of rows: see `read_spans`.
+ReadBatch: TypeAlias = Callable[[TableParts, int, int], tuple[pa.Table, int]]
+
 # Rows of a batch.
 _BATCH = 131_072
 
@@ -52,9 +55,7 @@ class InputRows:
 
     def description(self) -> dict[str, Any]:
         """What tells this table from another: its columns, its files' states."""
-        states = [[f.path, repr(f.version())] for f in table_files(self._path).files]
-        digest = hashlib.sha256(repr(states).encode("utf-8")).hexdigest()
-        return {"files": len(states), "states": digest, "columns": self.parts.names}
+        return {**files_description(self._path), "columns": self.parts.names}
 
     def no_rows(self) -> pa.Table:
         """A batch without rows."""
@@ -68,15 +69,7 @@ class InputRows:
 
     def read(self, pipeline: beam.Pipeline) -> beam.PCollection:
         """Batches of rows: see `row_batch`."""
-        beam = import_beam()
-        starts = self.parts.starts()
-        spans = list(zip(starts, [*starts[1:], -1], strict=True))
-        return (
-            pipeline
-            | "Spans" >> beam.Create(spans)
-            | "Share" >> beam.Reshuffle()
-            | "Read" >> beam.FlatMap(_read, self.parts)
-        )
+        return read_spans(pipeline, self.parts, _batches)
 
     def check(self, summary: Mapping[str, int]) -> None:
         """Raises `ValueError` where there are no rows, or no positives.
@@ -92,12 +85,47 @@ class InputRows:
         table_sources.check_positive(self.parts, summary["rows"], summary["rows_read"])
 
 
-def _read(span: tuple[int, int], parts: TableParts) -> Iterator[pa.Table]:
+def files_description(path: PathLike) -> dict[str, Any]:
+    """What tells the files of a table from others: how many, and their states."""
+    states = [[f.path, repr(f.version())] for f in table_files(path).files]
+    digest = hashlib.sha256(repr(states).encode("utf-8")).hexdigest()
+    return {"files": len(states), "states": digest}
+
+
+def read_spans(
+    pipeline: beam.Pipeline, parts: TableParts, read_batch: ReadBatch
+) -> beam.PCollection:
+    """Batches of a table, of which workers read spans.
+
+    Args:
+      pipeline: The pipeline.
+      parts: The table.
+      read_batch: Function of the table, a position and a number of rows: a batch of at
+        most so many rows, and the next position or -1.
+    """
+    beam = import_beam()
+    starts = parts.starts()
+    spans = list(zip(starts, [*starts[1:], -1], strict=True))
+    return (
+        pipeline
+        | "Spans" >> beam.Create(spans)
+        | "Share" >> beam.Reshuffle()
+        | "Read" >> beam.FlatMap(_read, parts, read_batch)
+    )
+
+
+def _read(
+    span: tuple[int, int], parts: TableParts, read_batch: ReadBatch
+) -> Iterator[pa.Table]:
     position, end = span
     while position >= 0 and (end < 0 or position < end):
-        columns, after = parts.read(position, _BATCH)
-        yield row_batch(columns, position)
-        position = after
+        batch, position = read_batch(parts, position, _BATCH)
+        yield batch
+
+
+def _batches(parts: TableParts, position: int, num: int) -> tuple[pa.Table, int]:
+    columns, after = parts.read(position, num)
+    return row_batch(columns, position), after
 
 
 def row_batch(columns: Mapping[str, Any], position: int) -> pa.Table:

@@ -13,11 +13,11 @@ from tfrs_negatives.data.row_chunks import pipeline_of
 from tfrs_negatives.pipeline.beam_engine import import_beam
 from tfrs_negatives.pipeline.input_rows import (
     PLACE,
-    InputRows,
     in_table_order,
     packed,
     unpacked,
 )
+from tfrs_negatives.pipeline.step import StepRows
 from tfrs_negatives.pipeline.step_folder import StepFolder
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 SHARD_ROWS = 2**22
 
 
-def num_shards(rows: int, wanted: int | None) -> int:
-    """How many shards: as many as are wanted, or as have `SHARD_ROWS` rows each."""
-    return wanted or max(1, -(-rows // SHARD_ROWS))
+def num_shards(rows: int, wanted: int | None, shard_rows: int = SHARD_ROWS) -> int:
+    """How many shards: as many as are wanted, or as have `shard_rows` rows each."""
+    return wanted or max(1, -(-rows // shard_rows))
 
 
 def shard_names(num: int, prefix: str = "") -> list[str]:
@@ -38,7 +38,7 @@ def shard_names(num: int, prefix: str = "") -> list[str]:
 
 
 def write_shards(
-    rows: InputRows,
+    rows: StepRows,
     batches: beam.PCollection,
     shard_of: Callable[[pa.Table], np.ndarray],
     tables_of: Callable[[int, pa.Table], Mapping[str, pa.Table]],
@@ -128,4 +128,5 @@ def _write(
         [unpacked(part).replace_schema_metadata() for part in parts]
     )
     for name, table in tables_of(shard, in_table_order(whole)).items():
-        folder.write_table(name, table.drop_columns(list(PLACE)))
+        places = [column for column in PLACE if column in table.column_names]
+        folder.write_table(name, table.drop_columns(places))

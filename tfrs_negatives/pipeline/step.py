@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 from tfrs_negatives.pipeline.beam_engine import BeamEngine, import_beam
-from tfrs_negatives.pipeline.input_rows import InputRows
-from tfrs_negatives.pipeline.key_counts import summarise
+from tfrs_negatives.pipeline.key_counts import row_counts, summarise, write_summary
 from tfrs_negatives.pipeline.step_folder import StepFolder
 from tfrs_negatives.types import PathLike
+
+if TYPE_CHECKING:
+    import apache_beam as beam
 
 #: Function of a line that says how far a step is.
 Progress: TypeAlias = Callable[[str], None]
@@ -22,6 +24,22 @@ Progress: TypeAlias = Callable[[str], None]
 FIRST_PASS = "_first_pass.json"
 # A look at how many shards are there, in seconds.
 _LOOK = 2.0
+
+
+class StepRows(Protocol):
+    """A table whose rows workers read."""
+
+    def description(self) -> dict[str, Any]:
+        """What tells this table from another."""
+
+    def no_rows(self) -> pa.Table:
+        """A batch without rows."""
+
+    def read(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        """Batches of rows: Arrow tables, as `key_counts.row_counts` takes them."""
+
+    def check(self, summary: Mapping[str, int]) -> None:
+        """Raises `ValueError` where there are no rows, given how many were read."""
 
 
 class Step:
@@ -36,7 +54,7 @@ class Step:
 
     def __init__(
         self,
-        rows: InputRows,
+        rows: StepRows,
         folder: StepFolder,
         engine: BeamEngine,
         progress: Progress | None,
@@ -48,7 +66,7 @@ class Step:
     @classmethod
     def begun(
         cls,
-        rows: InputRows,
+        rows: StepRows,
         output: PathLike,
         description: Mapping[str, Any],
         engine: BeamEngine | None,
@@ -92,6 +110,22 @@ class Step:
             f"{found['keys']:,} keys, {len(found['heavy'])} of them heavy"
         )
         return found
+
+    def num_rows(self) -> Mapping[str, int]:
+        """A first pass that counts rows alone: see `row_counts`."""
+        found = self.folder.read_json(FIRST_PASS)
+        if found is None:
+            self.tell("counts rows")
+            self.engine.run(self._count_rows)
+            found = self.folder.read_json(FIRST_PASS)
+        self.rows.check(found)
+        self.tell(f"{found['rows_read']:,} rows read")
+        return found
+
+    def _count_rows(self, pipeline: beam.Pipeline) -> None:
+        beam = import_beam()
+        counts = self.rows.read(pipeline) | "Count rows" >> beam.Map(row_counts)
+        write_summary((counts,), self.folder, FIRST_PASS)
 
     @contextlib.contextmanager
     def shards_told(self, names: Sequence[str]) -> Iterator[None]:

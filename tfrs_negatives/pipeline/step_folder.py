@@ -98,6 +98,11 @@ class StepFolder:
         """How many rows a Parquet file has."""
         return pq.read_metadata(self._place(name), filesystem=self._system).num_rows
 
+    def metadata(self, name: str, key: str) -> str:
+        """A value that was written beside the rows of a Parquet file."""
+        schema = pq.read_schema(self._place(name), filesystem=self._system)
+        return schema.metadata[key.encode("utf-8")].decode("utf-8")
+
     def column(self, name: str, column: str) -> np.ndarray:
         """A column of a Parquet file."""
         with self._system.open_input_file(self._place(name)) as file:
