@@ -53,6 +53,8 @@ def test_arguments():
         ["pipeline", "embed", *given[2:6], "--id", "sku"],
         [*EMBED, "--feature", "price"],
         [*EMBED, "--user", "who"],
+        ["pipeline", "mine", *given[4:6], "--queries", "q", "--items", "i"],
+        ["pipeline", "recall", *given[2:6], "--queries", "q"],
     ):
         with pytest.raises(CommandError):
             arguments.parse(wrong)
@@ -61,7 +63,10 @@ def test_arguments():
 def test_every_option_is_in_the_help(capsys):
     events = ["--input", "a", "--output", "b"]
     asked = {step: events for step in ("count", "order", "split")}
-    for step, needed in {**asked, "embed": EMBED[2:]}.items():
+    both = ["--queries", "q", "--items", "i"]
+    asked |= {"embed": EMBED[2:], "recall": [*events, *both]}
+    asked |= {"mine": [*events[2:], *both, "--negatives", "5"]}
+    for step, needed in asked.items():
         given = ["pipeline", step, *needed]
         assert main(["pipeline", step, "--help"]) == 0
         shown = capsys.readouterr().out
@@ -125,6 +130,24 @@ def test_embed(tmp_path, capsys):
     ((ids, embeddings),) = pipeline.read_embeddings(tmp_path / "out")
     assert ids.numpy().tolist() == [b"a", b"b"]
     assert embeddings.numpy().tolist() == [[3, -3], [4, -4]]
+
+    (tmp_path / "log.csv").write_text("user,item\na,b\n")
+    both = ["--queries", str(tmp_path / "out"), "--items", str(tmp_path / "out")]
+    mined = ["pipeline", "mine", *both, "--output", str(tmp_path / "mined")]
+    mined += ["--positives", str(tmp_path / "log.csv"), "--negatives", "1"]
+    assert main([*mined, "--sampling", "top"]) == 0
+    assert "0 of 2 queries have fewer negatives" in capsys.readouterr().out
+    users, table = pipeline.read_negatives(tmp_path / "mined")
+    # Of both the best is b, which is a's positive.
+    assert dict(zip(users, table.to_list(), strict=True)) == {
+        b"a": [b"a"],
+        b"b": [b"b"],
+    }
+    measured = ["pipeline", "recall", *both, "--output", str(tmp_path / "recall")]
+    measured += ["--input", str(tmp_path / "log.csv"), "--ks", "1", "--verbose", "0"]
+    assert main([*measured, "--exclude", str(tmp_path / "log.csv")]) == 0
+    assert "queries: 1\n" in (shown := capsys.readouterr().out)
+    assert "corpus/recall@1: 1.0000" in shown
 
 
 def test_one_writer_at_a_time(log, tmp_path, capsys):

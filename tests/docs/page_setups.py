@@ -290,7 +290,9 @@ def data_engine(folder):
     pd.DataFrame({**DRAWN, "t": np.arange(ROWS)}).to_parquet(path)
     items = pd.DataFrame({"item": ITEM_IDS, "kind": np.arange(len(ITEM_IDS)) % 5})
     items.to_parquet(folder / "items.parquet")
-    return {"tn": tn, "tf": tf}
+    users = pd.DataFrame({"user": USER_IDS, "kind": np.arange(len(USER_IDS)) % 5})
+    users.to_parquet(folder / "users.parquet")
+    return {"tn": tn, "tf": tf, "item_ids": ITEM_IDS}
 
 
 def serving(folder):
@@ -392,6 +394,8 @@ def _check_data_engine(names):
     assert sum(len(batch["user"]) for batch in names["batches"]) == ROWS
     assert 0 < len(names["held_out"]) < ROWS / 2
     assert names["index"].searcher.num_rows == len(ITEM_IDS)
+    assert len(names["users"]) == len(USER_IDS)
+    assert 0 <= names["figures"]["corpus/recall@100"] <= 1
 
 
 def _check_index(names):

@@ -6,15 +6,29 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import tensorflow as tf
 from event_tables import bytes_of
+from item_towers import save_whole_numbers
 
 from tfrs_negatives.audit.held_out import last_interactions
-from tfrs_negatives.data import count_ids, interactions, stream_interactions
+from tfrs_negatives.data import (
+    count_ids,
+    interactions,
+    positives_of,
+    stream_interactions,
+)
+from tfrs_negatives.index import BruteForce, mine_hard_negatives
+from tfrs_negatives.metrics import CorpusRecall
 from tfrs_negatives.pipeline import (
     BeamEngine,
+    corpus_recall,
     count_column,
+    embed_rows,
+    mine_negatives,
     order_by_request,
     read_counts,
+    read_embeddings,
+    read_negatives,
     split_by_time,
 )
 
@@ -47,6 +61,48 @@ def table(request, data_dir, tmp_path):
 def rows(table):
     columns = (table.user.tolist(), table.item.tolist(), table.time.tolist())
     return collections.Counter(zip(*columns, strict=True))
+
+
+def test_retrieval(table, tmp_path):
+    path, named = table
+    whole = interactions(path, **named)
+    for role in ("user", "item"):
+        ids = np.unique(getattr(whole, role))
+        ids = ids[:: len(ids) // 700 if role == "user" else 1]  # Some of the users.
+        numbers = {"id": ids, "number": np.arange(len(ids))}
+        pq.write_table(pa.table(numbers), tmp_path / f"{role}.parquet")
+        tower = save_whole_numbers(tmp_path / f"{role} tower", width=6, key="number")
+        for workers in (1, 2):
+            output = tmp_path / f"{workers}" / f"{role}s"
+            given = dict(shards=3, engine=BeamEngine(workers=workers))
+            embed_rows(tmp_path / f"{role}.parquet", output, tower, "id", **given)
+    options = dict(range_min=10, range_max=200, seed=4)
+    for workers in (1, 2):
+        out, engine = tmp_path / f"{workers}", BeamEngine(workers=workers)
+        given = dict(columns=named, engine=engine)
+        both = tmp_path / "1" / "users", tmp_path / "1" / "items"
+        mined = dict(positives=path, **options, **given)
+        mine_negatives(*both, out / "mined", 20, **mined)
+        figures = corpus_recall(*both, path, out / "recall", ks=[50], **given)
+    assert bytes_of(tmp_path / "1") == bytes_of(tmp_path / "2")
+
+    out = tmp_path / "2"
+    users, queries = zip(*read_embeddings(out / "users"), strict=True)
+    users, queries = tf.concat(users, 0), tf.concat(queries, 0)
+    items = read_embeddings(out / "items")
+    index = BruteForce().index_from_dataset(items)
+    positives = positives_of(whole)(users)
+    wanted, _ = mine_hard_negatives(
+        index, queries, 20, positives=positives, progress=False, **options
+    )
+    ids, found = read_negatives(out / "mined")
+    assert ids.tolist() == users.numpy().tolist()
+    assert found.to_list() == wanted.to_list()
+    recall = CorpusRecall(items, [50], measures=["recall", "ndcg"])
+    recall.update_state(queries, true_candidate_ids=positives)
+    for name, value in zip(recall.names, recall.result(), strict=True):
+        assert figures[name] == pytest.approx(float(value), abs=1e-6)
+    assert figures["queries"] == len(ids) > 600
 
 
 def test_steps(table, tmp_path):

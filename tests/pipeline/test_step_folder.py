@@ -9,6 +9,7 @@ import fsspec
 import pytest
 from event_tables import bytes_of, events, write_folder
 from item_towers import save_whole_numbers
+from retrieval_oracle import embedded
 
 from tfrs_negatives.data import interactions
 from tfrs_negatives.pipeline import (
@@ -117,23 +118,31 @@ def test_what_workers_refuse_is_told(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+STEPS = ["count", "order", "split", "embed", "mine", "recall"]
+
+
 @pytest.mark.slow(reason="kills processes, and starts them again")
-@pytest.mark.parametrize("step", ["count", "order", "split", "embed"])
+@pytest.mark.parametrize("step", STEPS)
 def test_killed_and_started_again(tmp_path, step):
-    num = 15_000 if step == "embed" else 60_000  # Which writes longer.
-    path = write_folder(tmp_path / "in", events(num, seed=4), num_files=4)
     command = [sys.executable, "-m", "tfrs_negatives.cli", "pipeline", step]
-    command += ["--input", str(path), "--shards", "40"]
-    if step == "embed":
-        tower = save_whole_numbers(tmp_path / "tower", key="item")
-        command += ["--id", "request", "--model", str(tower), "--feature", "item=item"]
+    if step in ("mine", "recall"):
+        users, items, path, _ = embedded(tmp_path, num_users=3_000, shards=(40, 4))
+        command += ["--queries", str(users), "--items", str(items)]
+        mined = ["--positives", str(path), "--negatives", "20"]
+        command += mined if step == "mine" else ["--input", str(path)]
     else:
-        command += ["--time", "time"]
+        num = 15_000 if step == "embed" else 60_000  # Which writes longer.
+        path = write_folder(tmp_path / "in", events(num, seed=4), num_files=4)
+        command += ["--input", str(path), "--shards", "40"]
+        tower = save_whole_numbers(tmp_path / "tower", key="item")
+        embed = ["--id", "request", "--model", str(tower)]
+        command += embed if step == "embed" else ["--time", "time"]
     command += ["--output"]
     assert subprocess.run([*command, str(tmp_path / "whole")]).returncode == 0
     killed = subprocess.Popen([*command, str(tmp_path / "ended")])
     work, deadline = tmp_path / ".ended.unfinished", time.monotonic() + 300
-    while not list(work.glob("**/*.parquet")) and time.monotonic() < deadline:
+    written = "**/_part*.json" if step == "recall" else "**/*.parquet"
+    while not list(work.glob(written)) and time.monotonic() < deadline:
         assert killed.poll() is None
         time.sleep(0.001)
     killed.send_signal(signal.SIGKILL)

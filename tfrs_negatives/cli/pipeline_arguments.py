@@ -48,6 +48,79 @@ def _add_input(step: argparse.ArgumentParser) -> Callable[..., argparse.Action]:
     return add
 
 
+def _add_embeddings(step: argparse.ArgumentParser) -> None:
+    add = step.add_argument_group("embeddings").add_argument
+    for name in ("queries", "items"):
+        add(
+            f"--{name}",
+            metavar="DIR",
+            required=True,
+            help=f"what `pipeline embed` wrote of {name.replace('queries', 'users')}",
+        )
+
+
+def _add_positives(step: argparse.ArgumentParser) -> None:
+    add = step.add_argument_group("data").add_argument
+    add(
+        "--positives",
+        metavar="PATH",
+        help="interactions: what users are known to like is no negative of theirs",
+    )
+    add_columns_with_title(add)
+
+
+def _add_held_out(step: argparse.ArgumentParser) -> None:
+    _add_events(step)
+    step.add_argument(
+        "--exclude",
+        metavar="PATH",
+        help="interactions of training, whose items are no answer to their users",
+    )
+
+
+def _add_mining(step: argparse.ArgumentParser) -> None:
+    add = step.add_argument
+    add(
+        "--negatives",
+        type=positive,
+        metavar="N",
+        required=True,
+        help="how many for each user",
+    )
+    add(
+        "--range-min",
+        type=natural,
+        metavar="N",
+        default=0,
+        help="how many of the best items to skip",
+    )
+    add(
+        "--range-max",
+        type=positive,
+        metavar="N",
+        help="how many items to look at (else: 100, or 10 times the negatives, more)",
+    )
+    add("--max-score", type=float, metavar="SCORE", help="of a negative, at most")
+    add(
+        "--sampling",
+        choices=("uniform", "top"),
+        default="uniform",
+        help="at random from the range, or the best of it",
+    )
+    add("--seed", type=natural, metavar="N", default=0, help="of uniform")
+
+
+def _add_measures(step: argparse.ArgumentParser) -> None:
+    add = step.add_argument
+    add("--ks", type=positive, nargs="+", metavar="K", default=[10, 50, 100])
+    add(
+        "--measures",
+        nargs="+",
+        choices=("recall", "ndcg", "mrr", "hit_rate"),
+        default=["recall", "ndcg"],
+    )
+
+
 def _add_events(step: argparse.ArgumentParser) -> None:
     add_columns_with_title(_add_input(step))
 
@@ -183,5 +256,13 @@ _STEPS: dict[str, tuple[str, tuple[_Adds, ...]]] = {
     "embed": (
         "embed items, or users, by a saved tower, into shards that an index reads",
         (_add_rows, _add_output, _add_shards, _add_model),
+    ),
+    "mine": (
+        "mine hard negatives of embedded users among embedded items",
+        (_add_embeddings, _add_positives, _add_output, _add_mining),
+    ),
+    "recall": (
+        "rank held-out rows among embedded items, and write recall and NDCG",
+        (_add_embeddings, _add_held_out, _add_output, _add_measures),
     ),
 }

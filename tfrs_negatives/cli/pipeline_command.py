@@ -86,7 +86,47 @@ def _embed(steps: Any, options: argparse.Namespace, given: dict[str, Any]) -> No
     )
 
 
-_STEPS = {"count": _count, "order": _order, "split": _split, "embed": _embed}
+def _mine(steps: Any, options: argparse.Namespace, given: dict[str, Any]) -> None:
+    steps.mine_negatives(
+        options.queries,
+        options.items,
+        options.output,
+        options.negatives,
+        positives=options.positives,
+        range_min=options.range_min,
+        range_max=options.range_max,
+        max_score=options.max_score,
+        sampling=options.sampling,
+        seed=options.seed,
+        **given,
+    )
+
+
+def _recall(steps: Any, options: argparse.Namespace, given: dict[str, Any]) -> None:
+    figures = steps.corpus_recall(
+        options.queries,
+        options.items,
+        options.input,
+        options.output,
+        excluded=options.exclude,
+        ks=options.ks,
+        measures=options.measures,
+        **given,
+    )
+    for name, value in figures.items():
+        print(
+            f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value:.4f}"
+        )
+
+
+_STEPS = {
+    "count": _count,
+    "order": _order,
+    "split": _split,
+    "embed": _embed,
+    "mine": _mine,
+    "recall": _recall,
+}
 
 
 @contextlib.contextmanager

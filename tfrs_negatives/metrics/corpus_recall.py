@@ -358,6 +358,8 @@ def _corpus_of(candidates: Any, ids: TensorLike | None) -> CandidateCorpus:
             "`candidate_ids` are for an array of candidates. Let a dataset yield "
             "(ids, embeddings), and give ids to an index where it is built."
         )
+    if isinstance(candidates, CandidateCorpus):
+        return candidates
     if isinstance(candidates, tf.data.Dataset):
         return DatasetCorpus(candidates)
     if isinstance(candidates, BruteForce):

@@ -9,10 +9,14 @@ of equal score stand one after the other.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import tensorflow as tf
 
 from tfrs_negatives.metrics.exact_counts import count_among, count_at_least
+
+#: From queries, scores, norms and limits, as `count_at_least` has them, to its counts.
+Count: TypeAlias = Callable[[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
 _BLOCK_QUERIES = 1024
 # Float64 numbers of gathered candidates at once: 32 MiB.
@@ -26,6 +30,7 @@ def ranks_of_positions(
     positives: tf.Tensor,
     excluded: tf.Tensor,
     deepest: int,
+    count: Count | None = None,
 ) -> tf.Tensor:
     """Ranks of positives whose rows in the corpus are known.
 
@@ -38,6 +43,9 @@ def ranks_of_positions(
       positives: `[B, M]` int32 row numbers, distinct in a row; -1 for none.
       excluded: `[B, E]` int32 row numbers; -1 for none.
       deepest: An int: ranks beyond it need not be exact.
+      count: What `count_at_least` counts, as a function of the queries, scores, norms
+        and limits, where `candidates` are only a part of the corpus: the positives and
+        the excluded. None: it counts among `candidates`.
 
     Returns:
       `[B, M]` int32; where a rank is beyond `deepest`, any number that is; 0 for none.
@@ -58,14 +66,13 @@ def ranks_of_positions(
         own = tf.gather(own, order, batch_dims=1)
         own = tf.where(tf.math.is_finite(own), own, float("inf"))[:, :deepest]
         own_norms = tf.gather(norms, order[:, :deepest], batch_dims=1)
-        counts, _ = count_at_least(
-            queries,
-            candidates,
-            largest_norm,
-            own,
-            own_norms,
-            tf.fill(tf.shape(queries)[:1], deepest + num_members),
-        )
+        limits = tf.fill(tf.shape(queries)[:1], deepest + num_members)
+        if count is None:
+            counts, _ = count_at_least(
+                queries, candidates, largest_norm, own, own_norms, limits
+            )
+        else:
+            counts = count(queries, own, own_norms, limits)
         # Neither excluded candidates nor positives stand before it as others.
         present = first_occurrences(members, members >= 0)
         counts -= count_among(queries, own, own_norms, scores, norms, present)

@@ -73,7 +73,7 @@ def count_column(
         "shards": num_shards,
         "input": rows.description(),
     }
-    step = Step.begun(rows, output, description, engine, progress)
+    step = Step.begun(output, description, engine, progress)
     if step is None:
         return
     folder = step.folder

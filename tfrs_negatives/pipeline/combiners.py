@@ -7,10 +7,13 @@ from typing import Any
 
 import apache_beam as beam
 import numpy as np
+import pyarrow as pa
 
 from tfrs_negatives.data.count_ids import merged_counts
 from tfrs_negatives.pipeline.heavy_users import Order
+from tfrs_negatives.pipeline.input_rows import packed, unpacked
 from tfrs_negatives.pipeline.key_counts import Counts
+from tfrs_negatives.pipeline.table_groups import grouped
 
 
 class MergeCounts(beam.CombineFn):
@@ -38,6 +41,32 @@ class MergeCounts(beam.CombineFn):
     def extract_output(self, held: list[Counts]) -> Counts:
         """The counts."""
         return merged_counts(held)
+
+
+class MergeGroups(beam.CombineFn):
+    """`grouped` tables of parts of the rows to that of all, as `packed` has them.
+
+    Memory: the distinct rows, three times over, however often they are repeated.
+    """
+
+    def create_accumulator(self) -> list[pa.Table]:
+        """None."""
+        return []
+
+    def add_input(self, held: list[pa.Table], rows: bytes) -> list[pa.Table]:
+        """Adds rows; they are merged when they are as many as those before."""
+        held.append(unpacked(rows))
+        num = sum(map(len, held))
+        return [_merged(held)] if num > 2 * len(held[0]) else held
+
+    def merge_accumulators(self, several: Iterable[list[pa.Table]]) -> list[pa.Table]:
+        """One of several."""
+        held = [table for accumulator in several for table in accumulator]
+        return [_merged(held)] if held else held
+
+    def extract_output(self, held: list[pa.Table]) -> bytes:
+        """The rows."""
+        return packed(_merged(held))
 
 
 class MergeSummaries(beam.CombineFn):
@@ -94,3 +123,7 @@ class JoinOrders(beam.CombineFn):
         time, part, place = columns
         order = np.lexsort((place, part, time))
         return held[0], (time[order], part[order], place[order])
+
+
+def _merged(held: list[pa.Table]) -> pa.Table:
+    return grouped(pa.concat_tables(held))

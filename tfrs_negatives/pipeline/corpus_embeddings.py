@@ -113,11 +113,11 @@ def embed_rows(
         "batch_size": batch_size,
         "input": rows.description(),
     }
-    step = Step.begun(rows, output, description, engine, progress)
+    step = Step.begun(output, description, engine, progress)
     if step is None:
         return
     folder = step.folder
-    read = step.num_rows()
+    read = step.num_rows(rows)
     names = shard_names(num_shards(read["rows_read"], shards, EMBEDDED_ROWS))
     embedded = _Embedded(tower, names, batch_size)
 

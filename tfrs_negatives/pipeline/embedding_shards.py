@@ -18,7 +18,7 @@ from tfrs_negatives.types import PathLike
 _COLUMNS = ["id", "embedding"]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class EmbeddingShards:
     """What `embed_rows` wrote: files of ids and embeddings, one in memory at a time.
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfrs_negatives._ids import mix, pairs
 from tfrs_negatives.audit.held_out import num_held_out
 from tfrs_negatives.pipeline.beam_engine import import_beam
-from tfrs_negatives.pipeline.input_rows import keys_of
+from tfrs_negatives.pipeline.input_rows import InputRows, keys_of
 from tfrs_negatives.pipeline.key_counts import positions_of, write_summary
 from tfrs_negatives.pipeline.step import Step
 
@@ -59,11 +59,14 @@ class HeavyUsers:
     first: Sequence[Row]
 
     @classmethod
-    def found(cls, step: Step, heavy: Sequence[tuple[int, int]]) -> HeavyUsers:
+    def found(
+        cls, step: Step, rows: InputRows, heavy: Sequence[tuple[int, int]]
+    ) -> HeavyUsers:
         """Looks for them, in two passes over the rows.
 
         Args:
           step: The step that is running.
+          rows: Its input.
           heavy: Pairs of a user's key and number of rows, sorted.
         """
         keys = np.array([key for key, _ in heavy], np.int64)
@@ -73,12 +76,12 @@ class HeavyUsers:
         found = step.folder.read_json(_FIRST_ROWS)
         if found is None:
             step.tell(f"finds the last rows of {len(keys)} users with many rows")
-            brackets = _brackets(step, keys, counts)
-            first = _first_rows(step, keys, counts, brackets)
+            brackets = _brackets(step, rows, keys, counts)
+            first = _first_rows(step, rows, keys, counts, brackets)
             missed = [n for n in range(len(keys)) if n not in first]
             if missed:  # All their rows, then.
                 nothing = dict.fromkeys(missed, (None, None))
-                first |= _first_rows(step, keys, counts, nothing)
+                first |= _first_rows(step, rows, keys, counts, nothing)
             found = [first[n] for n in range(len(keys))]
             step.folder.write_json(_FIRST_ROWS, found)
         return cls(keys, [tuple(row) for row in found])
@@ -103,7 +106,9 @@ class HeavyUsers:
         return is_last
 
 
-def _brackets(step: Step, keys: np.ndarray, counts: np.ndarray) -> dict[int, Any]:
+def _brackets(
+    step: Step, rows: InputRows, keys: np.ndarray, counts: np.ndarray
+) -> dict[int, Any]:
     """For each user, a row before and one after the one that is looked for.
 
     Either is None where the sample has none.
@@ -114,7 +119,7 @@ def _brackets(step: Step, keys: np.ndarray, counts: np.ndarray) -> dict[int, Any
 
         beam = import_beam()
         summaries = (
-            step.rows.read(pipeline)
+            rows.read(pipeline)
             | "Sample" >> beam.FlatMap(_sampled, keys, counts)
             | "Join samples" >> beam.CombinePerKey(JoinOrders())
             | "Bracket" >> beam.Map(_bracket, counts)
@@ -127,7 +132,11 @@ def _brackets(step: Step, keys: np.ndarray, counts: np.ndarray) -> dict[int, Any
 
 
 def _first_rows(
-    step: Step, keys: np.ndarray, counts: np.ndarray, brackets: dict[int, Any]
+    step: Step,
+    rows: InputRows,
+    keys: np.ndarray,
+    counts: np.ndarray,
+    brackets: dict[int, Any],
 ) -> dict[int, Row]:
     """The first of the last rows of the users that have brackets, if it is in them."""
     name = "_in_brackets.json"
@@ -137,7 +146,7 @@ def _first_rows(
 
         beam = import_beam()
         summaries = (
-            step.rows.read(pipeline)
+            rows.read(pipeline)
             | "Take" >> beam.FlatMap(_in_brackets, keys, brackets)
             | "Join rows" >> beam.CombinePerKey(JoinOrders())
             | "Choose" >> beam.Map(_chosen, counts)

@@ -67,9 +67,14 @@ class InputRows:
         }
         return row_batch(columns, 0)
 
-    def read(self, pipeline: beam.Pipeline) -> beam.PCollection:
-        """Batches of rows: see `row_batch`."""
-        return read_spans(pipeline, self.parts, _batches)
+    def read(self, pipeline: beam.Pipeline, name: str = "") -> beam.PCollection:
+        """Batches of rows: see `row_batch`.
+
+        Args:
+          pipeline: The pipeline.
+          name: Which of several tables of a pipeline it is.
+        """
+        return read_spans(pipeline, self.parts, _batches, name)
 
     def check(self, summary: Mapping[str, int]) -> None:
         """Raises `ValueError` where there are no rows, or no positives.
@@ -93,7 +98,7 @@ def files_description(path: PathLike) -> dict[str, Any]:
 
 
 def read_spans(
-    pipeline: beam.Pipeline, parts: TableParts, read_batch: ReadBatch
+    pipeline: beam.Pipeline, parts: TableParts, read_batch: ReadBatch, name: str = ""
 ) -> beam.PCollection:
     """Batches of a table, of which workers read spans.
 
@@ -102,15 +107,16 @@ def read_spans(
       parts: The table.
       read_batch: Function of the table, a position and a number of rows: a batch of at
         most so many rows, and the next position or -1.
+      name: Which of several tables of a pipeline it is.
     """
     beam = import_beam()
     starts = parts.starts()
     spans = list(zip(starts, [*starts[1:], -1], strict=True))
     return (
         pipeline
-        | "Spans" >> beam.Create(spans)
-        | "Share" >> beam.Reshuffle()
-        | "Read" >> beam.FlatMap(_read, parts, read_batch)
+        | f"Spans{name}" >> beam.Create(spans)
+        | f"Share{name}" >> beam.Reshuffle()
+        | f"Read{name}" >> beam.FlatMap(_read, parts, read_batch)
     )
 
 

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import tensorflow as tf
 
-from tfrs_negatives._ids import mix
 from tfrs_negatives.pipeline.beam_engine import import_beam
 from tfrs_negatives.pipeline.input_rows import num_read
 from tfrs_negatives.pipeline.step_folder import StepFolder
+from tfrs_negatives.pipeline.table_groups import group_of
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
 #: Distinct ids or keys, sorted, and how many rows each has.
 Counts: TypeAlias = tuple[np.ndarray, np.ndarray]
 
-# Groups of keys that are counted apart: each is in the memory of one worker.
-_GROUPS = 256
+#: Groups of keys that are counted apart: each is in the memory of one worker.
+NUM_GROUPS = 256
 
 
 def summarise(
@@ -97,8 +96,7 @@ def _grouped(
 ) -> Iterator[tuple[int, Counts]]:
     """Counts of a batch, by group of keys."""
     found, counts = np.unique(keys(batch), return_counts=True)
-    hashed = mix(tf.constant(found.view(np.uint64))).numpy()
-    groups = (hashed % np.uint64(_GROUPS)).astype(np.int64)
+    groups = group_of(found, NUM_GROUPS)
     for group in np.unique(groups).tolist():
         is_of = groups == group
         yield group, (found[is_of], counts[is_of])

@@ -90,12 +90,12 @@ def split_by_time(
         "heavy_rows": heavy_rows,
         "input": rows.description(),
     }
-    step = Step.begun(rows, output, description, engine, progress)
+    step = Step.begun(output, description, engine, progress)
     if step is None:
         return
     folder = step.folder
-    summary = step.summary(user_keys, heavy_rows)
-    heavy = HeavyUsers.found(step, summary["heavy"])
+    summary = step.summary(rows, user_keys, heavy_rows)
+    heavy = HeavyUsers.found(step, rows, summary["heavy"])
     num = num_shards(summary["rows"], shards)
     names = [
         shard_names(num, f"{TRAINING}/"),

@@ -103,16 +103,16 @@ def order_by_request(
         "seed": seed,
         "input": rows.description(),
     }
-    step = Step.begun(rows, output, description, engine, progress)
+    step = Step.begun(output, description, engine, progress)
     if step is None:
         return
     folder = step.folder
-    summary = step.summary(request_keys, heavy_rows)
+    summary = step.summary(rows, request_keys, heavy_rows)
     num = num_shards(summary["rows"], shards)
     if order == "shuffled":
         places: Any = _Shuffled(num, seed)
     else:
-        places = _Grouped(num, _pieces(step, summary["heavy"], heavy_rows))
+        places = _Grouped(num, _pieces(step, rows, summary["heavy"], heavy_rows))
     names = shard_names(places.num_shards)
 
     def build(pipeline: beam.Pipeline) -> None:
@@ -202,31 +202,47 @@ class _Shuffled:
 
 
 def _pieces(
-    step: Step, heavy: Iterable[Sequence[int]], heavy_rows: int
+    step: Step, rows: InputRows, heavy: Iterable[Sequence[int]], heavy_rows: int
 ) -> dict[int, list[int]]:
     """Parts of the table at which pieces of heavy requests begin, by key."""
     keys = np.array([key for key, _ in heavy], np.int64)
     if not len(keys):
         return {}
+    pieces: dict[int, list[int]] = {key: [] for key in keys.tolist()}
+    held = dict.fromkeys(pieces, 0)
+    for key, part, num in rows_of_parts(step, rows, keys):
+        if not pieces[key] or held[key] + num > heavy_rows:
+            pieces[key].append(part)
+            held[key] = 0
+        held[key] += num
+    return pieces
+
+
+def rows_of_parts(
+    step: Step, rows: InputRows, keys: np.ndarray
+) -> list[tuple[int, int, int]]:
+    """How many rows of large requests each part of the table has.
+
+    Args:
+      step: The step that is running.
+      rows: Its input.
+      keys: [m] int64 of the requests, sorted.
+
+    Returns:
+      Keys, parts and numbers of rows, sorted.
+    """
     found = step.folder.read_json(_HEAVY_PARTS)
     if found is None:
         step.tell(f"finds pieces of {len(keys)} large requests")
 
         def build(pipeline: beam.Pipeline) -> None:
             beam = import_beam()
-            parts = step.rows.read(pipeline) | beam.FlatMap(_parts_of_heavy, keys)
+            parts = rows.read(pipeline) | beam.FlatMap(_parts_of_heavy, keys)
             write_summary((parts,), step.folder, _HEAVY_PARTS)
 
         step.engine.run(build)
         found = step.folder.read_json(_HEAVY_PARTS)
-    pieces: dict[int, list[int]] = {key: [] for key in keys.tolist()}
-    held = dict.fromkeys(pieces, 0)
-    for key, part, num in found["parts"]:
-        if not pieces[key] or held[key] + num > heavy_rows:
-            pieces[key].append(part)
-            held[key] = 0
-        held[key] += num
-    return pieces
+    return [tuple(entry) for entry in found["parts"]]
 
 
 def _parts_of_heavy(batch: pa.Table, keys: np.ndarray) -> Iterator[dict[str, Any]]:

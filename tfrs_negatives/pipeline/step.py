@@ -46,7 +46,6 @@ class Step:
     """A step that is running.
 
     Args:
-      rows: The input.
       folder: The output.
       engine: Where it runs.
       progress: Function of a line of text, or None.
@@ -54,19 +53,17 @@ class Step:
 
     def __init__(
         self,
-        rows: StepRows,
         folder: StepFolder,
         engine: BeamEngine,
         progress: Progress | None,
     ) -> None:
         import_beam()  # Before anything is written.
-        self.rows, self.folder, self.engine = rows, folder, engine
+        self.folder, self.engine = folder, engine
         self.tell: Progress = progress or (lambda line: None)
 
     @classmethod
     def begun(
         cls,
-        rows: StepRows,
         output: PathLike,
         description: Mapping[str, Any],
         engine: BeamEngine | None,
@@ -75,7 +72,6 @@ class Step:
         """A step whose folder is there to be written; None if all is done.
 
         Args:
-          rows: The input.
           output: The folder that the step is to make.
           description: What tells whether an output is that of the same step.
           engine: Where it runs; None: in this process.
@@ -85,14 +81,17 @@ class Step:
           ValueError: Something else is at `output`.
         """
         folder = StepFolder(output, dict(description))
-        step = cls(rows, folder, engine or BeamEngine(), progress)
+        step = cls(folder, engine or BeamEngine(), progress)
         if folder.begin():
             return step
         step.tell("already done")
         return None
 
     def summary(
-        self, keys: Callable[[pa.Table], np.ndarray], heavy_rows: int
+        self,
+        rows: StepRows,
+        keys: Callable[[pa.Table], np.ndarray],
+        heavy_rows: int,
     ) -> Mapping[str, Any]:
         """The first pass: how many rows there are, and heavy keys: see `summarise`."""
         found = self.folder.read_json(FIRST_PASS)
@@ -100,32 +99,33 @@ class Step:
             self.tell("counts rows")
             self.engine.run(
                 lambda pipeline: summarise(
-                    self.rows.read(pipeline), keys, heavy_rows, self.folder, FIRST_PASS
+                    rows.read(pipeline), keys, heavy_rows, self.folder, FIRST_PASS
                 )
             )
             found = self.folder.read_json(FIRST_PASS)
-        self.rows.check(found)
+        rows.check(found)
         self.tell(
             f"{found['rows']:,} rows of {found['rows_read']:,} read, "
             f"{found['keys']:,} keys, {len(found['heavy'])} of them heavy"
         )
         return found
 
-    def num_rows(self) -> Mapping[str, int]:
+    def num_rows(self, rows: StepRows) -> Mapping[str, int]:
         """A first pass that counts rows alone: see `row_counts`."""
         found = self.folder.read_json(FIRST_PASS)
         if found is None:
             self.tell("counts rows")
-            self.engine.run(self._count_rows)
+
+            def build(pipeline: beam.Pipeline) -> None:
+                beam = import_beam()
+                counts = rows.read(pipeline) | "Count rows" >> beam.Map(row_counts)
+                write_summary((counts,), self.folder, FIRST_PASS)
+
+            self.engine.run(build)
             found = self.folder.read_json(FIRST_PASS)
-        self.rows.check(found)
+        rows.check(found)
         self.tell(f"{found['rows_read']:,} rows read")
         return found
-
-    def _count_rows(self, pipeline: beam.Pipeline) -> None:
-        beam = import_beam()
-        counts = self.rows.read(pipeline) | "Count rows" >> beam.Map(row_counts)
-        write_summary((counts,), self.folder, FIRST_PASS)
 
     @contextlib.contextmanager
     def shards_told(self, names: Sequence[str]) -> Iterator[None]:

@@ -90,9 +90,25 @@ class StepFolder:
         """Writes a JSON file."""
         self._write(name, json.dumps(value, sort_keys=True).encode("utf-8"))
 
+    def write_text(self, name: str, text: str) -> None:
+        """Writes a file of text."""
+        self._write(name, text.encode("utf-8"))
+
     def read_json(self, name: str) -> Any:
         """What a JSON file of the work holds; None: it is not there."""
         return self._text(self._work, name)
+
+    def read_output(self, name: str) -> Any:
+        """What a JSON file of the output holds."""
+        return self._text(self._output, name)
+
+    def names(self, folder: str) -> list[str]:
+        """Names of the files in a folder of the work, sorted."""
+        path = posixpath.join(self._work, folder.rstrip("/"))
+        found = self._system.get_file_info(pf.FileSelector(path))
+        names = [posixpath.basename(info.path) for info in found]
+        kept = [name for name in names if not name.startswith(".")]
+        return [posixpath.join(folder, name) for name in sorted(kept)]
 
     def num_rows(self, name: str) -> int:
         """How many rows a Parquet file has."""
@@ -102,6 +118,11 @@ class StepFolder:
         """A value that was written beside the rows of a Parquet file."""
         schema = pq.read_schema(self._place(name), filesystem=self._system)
         return schema.metadata[key.encode("utf-8")].decode("utf-8")
+
+    def table(self, name: str) -> pa.Table:
+        """All rows of a Parquet file."""
+        with self._system.open_input_file(self._place(name)) as file:
+            return pq.ParquetFile(file).read().replace_schema_metadata()
 
     def column(self, name: str, column: str) -> np.ndarray:
         """A column of a Parquet file."""

@@ -12,7 +12,12 @@ import tensorflow as tf
 
 from tfrs_negatives import _checks
 from tfrs_negatives._keras import keras
-from tfrs_negatives.index.mining.mining_queries import batches, checked, is_dataset
+from tfrs_negatives.index.mining.mining_queries import (
+    batches,
+    checked,
+    is_dataset,
+    pieces,
+)
 from tfrs_negatives.index.mining.mining_sources import (
     MinedFrom,
     MiningSource,
@@ -174,9 +179,13 @@ def mine(
     *,
     ids: TensorLike | None = None,
     progress: bool = True,
+    first_row: int = 0,
     **options: Any,
 ) -> MinedNegatives:
-    """`mine_hard_negatives` without its warning; returns a `MinedNegatives`."""
+    """`mine_hard_negatives` without its warning; returns a `MinedNegatives`.
+
+    Queries may be the rows from `first_row` on of more: what a row draws is the same.
+    """
     options = _with_defaults(options)
     batch_size = options["batch_size"]
     _checks.check_at_least("num_negatives", num_negatives, 1)
@@ -196,11 +205,14 @@ def mine(
         stop = start + len(batch)
         if any(h is not None and h < stop for h in heights.values()):
             _check_heights(heights, f"at least {stop}")
-        found = _find(
-            source, known, batch, start, range_.range_max, options["score_function"]
-        )
-        limit = limits.of(batch, start)
-        parts.append(choose(*found, limit, range_, start))
+        depths = range_.range_max + known.counts(start, stop)
+        for piece in pieces(depths):
+            some, row = batch[piece], start + piece.start
+            found = _find(
+                source, known, some, row, range_.range_max, options["score_function"]
+            )
+            limit = limits.of(some, row)
+            parts.append(choose(*found, limit, range_, first_row + row))
         start = stop
         if bar is not None:
             bar.add(len(batch))
@@ -249,7 +261,7 @@ def _find(
 ) -> tuple[np.ndarray, np.ndarray]:
     """The best `range_max` candidates that are no positives: positions and scores."""
     rows = np.arange(start, start + len(queries))
-    k = range_max + known.most(start, start + len(queries))
+    k = range_max + int(known.counts(start, start + len(queries)).max(initial=0))
     if source.num_items is not None:
         k = min(k, source.num_items)
     scores, positions = source.find(queries, k)

@@ -10,6 +10,9 @@ from numpy.typing import ArrayLike
 
 from tfrs_negatives.types import TensorLike
 
+# Candidates of all queries of a search: 100 MiB of scores and positions.
+_FOUND = 2**23
+
 
 def is_dataset(queries: TensorLike | tf.data.Dataset) -> bool:
     """Whether queries are streamed, their number unknown."""
@@ -35,6 +38,28 @@ def batches(
         batch = checked(batch)
         for start in range(0, len(batch), batch_size):
             yield batch[start : start + batch_size]
+
+
+def pieces(depths: np.ndarray) -> Iterator[slice]:
+    """Cuts queries where a search would find too much at once.
+
+    A query with very many positives is searched deeper than all others, and so by
+    itself.
+
+    Args:
+      depths: `[b]` how many candidates each query needs.
+
+    Yields:
+      Slices of the queries, in order.
+    """
+    start, deepest = 0, 0
+    for row, depth in enumerate(depths.tolist()):
+        deepest = max(deepest, depth)
+        if row > start and (row + 1 - start) * deepest > _FOUND:
+            yield slice(start, row)
+            start, deepest = row, depth
+    if start < len(depths):
+        yield slice(start, len(depths))
 
 
 def checked(queries: TensorLike) -> np.ndarray:

@@ -41,11 +41,11 @@ class QueryPositives:
         self._positions = positions
         self._starts = np.concatenate([[0], np.cumsum(lengths)])
 
-    def most(self, start: int, stop: int) -> int:
-        """The largest number of positives that one of these rows has."""
-        if self.num_rows is None or start == stop:
-            return 0
-        return int(np.diff(self._starts[start : stop + 1]).max())
+    def counts(self, start: int, stop: int) -> np.ndarray:
+        """How many positives each of these rows has."""
+        if self.num_rows is None:
+            return np.zeros(stop - start, np.int64)
+        return np.diff(self._starts[start : stop + 1])
 
     def among(self, positions: np.ndarray, start: int) -> np.ndarray:
         """Which of the positions `[b, k]`, of the rows from `start`, are positives."""
