@@ -88,6 +88,7 @@ def test_public_names():
         "optimizers": ["LazyAdam"],
         "pipeline": [
             "BeamEngine",
+            "audit_table",
             "corpus_recall",
             "count_column",
             "embed_rows",

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from tfrs_negatives.audit.batch_statistics import batch_statistics
+from tfrs_negatives.audit.batch_statistics import batch_statistics, cut
 from tfrs_negatives.audit.positive_pairs import PositivePairs
+from tfrs_negatives.audit.sampled_ratios import sampled_batches
 
 
 def loops(table, order, size):
@@ -44,7 +45,7 @@ def test_all_batches_equal_loops(make_table, shared_requests):
     order = np.random.default_rng(1).permutation(len(table))
     known = PositivePairs(table.user, table.item, table.num_users, table.num_items)
     # Five batches, the last of 8 rows.
-    found = batch_statistics(order, 28, table, known, 9, np.random.default_rng(0))
+    found = batch_statistics(cut(order, 28, np.arange(5)), 5, table, known)
     assert found["batches"] == found["batches_measured"] == 5
     parts = [order[start : start + 28] for start in range(0, 120, 28)]
     columns = {
@@ -87,11 +88,11 @@ def test_sampled_batches_are_within_their_standard_errors(make_table):
         "items": lambda found: found["distinct_items"],
         "queries": lambda found: found["distinct_queries"],
     }
-    exact = batch_statistics(order, 20, table, known, 200, np.random.default_rng(0))
+    exact = batch_statistics(cut(order, 20, np.arange(200)), 200, table, known)
     deviations = {name: [] for name in measured}
     for seed in range(40):
-        rng = np.random.default_rng(seed)
-        found = batch_statistics(order, 20, table, known, 40, rng)
+        chosen = sampled_batches(200, 40, np.random.default_rng(seed))
+        found = batch_statistics(cut(order, 20, chosen), 200, table, known)
         assert found["batches_measured"] == 40
         for name, of in measured.items():
             one, truth = of(found), of(exact)["value"]

@@ -1,5 +1,6 @@
 """`tfrs-negatives pipeline`."""
 
+import json
 import sys
 
 import pytest
@@ -43,6 +44,10 @@ def test_arguments():
     from tfrs_negatives.pipeline.shards import SHARD_ROWS
 
     assert options.heavy_rows == SHARD_ROWS
+    from tfrs_negatives.audit.measure import BATCH_SIZES
+
+    options = arguments.parse(["pipeline", "audit", *given[2:6]])
+    assert tuple(options.batch_sizes) == BATCH_SIZES
     for wrong in (
         ["pipeline"],
         ["pipeline", "sort", *given[2:]],
@@ -62,7 +67,7 @@ def test_arguments():
 
 def test_every_option_is_in_the_help(capsys):
     events = ["--input", "a", "--output", "b"]
-    asked = {step: events for step in ("count", "order", "split")}
+    asked = {step: events for step in ("count", "order", "split", "audit")}
     both = ["--queries", "q", "--items", "i"]
     asked |= {"embed": EMBED[2:], "recall": [*events, *both]}
     asked |= {"mine": [*events[2:], *both, "--negatives", "5"]}
@@ -107,6 +112,16 @@ def test_steps(log, tmp_path, capsys):
     assert "already done" in capsys.readouterr().out
     assert run("count", log, tmp_path / "counts", "--role", "user") == 2
     assert "Expected a path where nothing is" in capsys.readouterr().err
+
+
+def test_audit(log, tmp_path, capsys):
+    pytest.importorskip("apache_beam", reason="no Apache Beam: make test-beam")
+    assert run("audit", log, tmp_path / "out", "--batch-sizes", "2", "4") == 0
+    shown = capsys.readouterr().out
+    assert "5 rows of 5 read" in shown and "tail seen %" in shown
+    assert "<html" in (tmp_path / "out" / "audit.html").read_text()
+    report = json.loads((tmp_path / "out" / "audit.json").read_text())
+    assert [s["batch_size"] for s in report["settings"]] == [2, 4, 2, 4]
 
 
 def test_embed(tmp_path, capsys):

@@ -395,6 +395,7 @@ def _check_data_engine(names):
     assert 0 < len(names["held_out"]) < ROWS / 2
     assert names["index"].searcher.num_rows == len(ITEM_IDS)
     assert len(names["users"]) == len(USER_IDS)
+    assert len(names["report"]["settings"]) == 4
     assert 0 <= names["figures"]["corpus/recall@100"] <= 1
 
 

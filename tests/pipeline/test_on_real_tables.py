@@ -10,6 +10,7 @@ import tensorflow as tf
 from event_tables import bytes_of
 from item_towers import save_whole_numbers
 
+from tfrs_negatives.audit import measure, read_table
 from tfrs_negatives.audit.held_out import last_interactions
 from tfrs_negatives.data import (
     count_ids,
@@ -21,6 +22,7 @@ from tfrs_negatives.index import BruteForce, mine_hard_negatives
 from tfrs_negatives.metrics import CorpusRecall
 from tfrs_negatives.pipeline import (
     BeamEngine,
+    audit_table,
     corpus_recall,
     count_column,
     embed_rows,
@@ -103,6 +105,25 @@ def test_retrieval(table, tmp_path):
     for name, value in zip(recall.names, recall.result(), strict=True):
         assert figures[name] == pytest.approx(float(value), abs=1e-6)
     assert figures["queries"] == len(ids) > 600
+
+
+def test_audit(table, tmp_path):
+    path, named = table
+    options = dict(batch_sizes=[256, 4096], orders=["shuffled", "request_sorted"])
+    options |= dict(max_batches=20, seed=2)
+    for workers in (1, 2):
+        given = dict(columns=named, engine=BeamEngine(workers=workers))
+        found = audit_table(
+            path, tmp_path / f"{workers}", heavy_rows=400, **options, **given
+        )
+    assert bytes_of(tmp_path / "1") == bytes_of(tmp_path / "2")
+    wanted = measure(read_table(path, **named), progress=False, **options)
+    for setting in wanted["settings"]:
+        assert setting.pop("tail_items_seen") > 0.5
+    for setting in found["settings"]:
+        assert setting.pop("tail_items_seen") is None
+    assert found["settings"] == wanted["settings"]
+    assert found["table"] == wanted["table"]
 
 
 def test_steps(table, tmp_path):

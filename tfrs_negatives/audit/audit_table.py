@@ -119,6 +119,15 @@ def read_table(
     return _table(parts, *_read(parts, for_model, progress), for_model)
 
 
+def request_rule(parts: TableParts) -> str:
+    """What a request of a table is, in words."""
+    if "request" in parts.names:
+        return f"rows of equal {parts.names['request']!r}"
+    if "time" in parts.names:
+        return "rows of one user on one UTC day"
+    return "all rows of a user"
+
+
 def comparable_ids(ids: ArrayLike, hashed: bool) -> np.ndarray | None:
     """Ids as int64 that can be compared with those of a table.
 
@@ -207,16 +216,10 @@ def _table(
     for role in ("user", "item"):
         table_sources.check_several(parts, role, codes[role])
     time = columns.get("time")
-    if "request" in codes:
-        rule = f"rows of equal {parts.names['request']!r}"
-    elif time is None:
-        codes["request"], rule = codes["user"], "all rows of a user"
-    else:
-        day = np.floor_divide(time, _SECONDS_A_DAY).astype(np.int64)
-        day -= day.min()
-        day += codes["user"] * (day.max() + 1)
-        codes["request"] = _codes(day)[1]
-        rule = "rows of one user on one UTC day"
+    if "request" not in codes:
+        codes["request"] = codes["user"]
+        if time is not None:
+            codes["request"] = _days(codes["user"], time)
     return AuditTable(
         **codes,
         user_ids=ids["user"],
@@ -226,10 +229,18 @@ def _table(
         time_range="none" if time is None else time_range(time.min(), time.max()),
         user_names=names,
         name=parts.name,
-        request_rule=rule,
+        request_rule=request_rule(parts),
         num_read=num_read,
         num_dropped=num_read - num_rows,
     )
+
+
+def _days(user: np.ndarray, time: np.ndarray) -> np.ndarray:
+    """Numbers of pairs of a user and a UTC day."""
+    day = np.floor_divide(time, _SECONDS_A_DAY).astype(np.int64)
+    day -= day.min()
+    day += user * (day.max() + 1)
+    return _codes(day)[1]
 
 
 def _codes(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

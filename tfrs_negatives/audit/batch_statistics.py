@@ -2,35 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
-from tfrs_negatives.audit.audit_table import AuditTable
 from tfrs_negatives.audit.negative_pairs import LEVELS, count_pairs
 from tfrs_negatives.audit.positive_pairs import PositivePairs
-from tfrs_negatives.audit.sampled_ratios import ratio, sampled_batches
+from tfrs_negatives.audit.sampled_ratios import ratio
 
 _QUANTILES = {"p5": 0.05, "median": 0.5}
 
 
+class TableRows(Protocol):
+    """Rows of a table: `AuditTable`, or those of some batches."""
+
+    @property
+    def user(self) -> np.ndarray:
+        """[n] positions of users."""
+
+    @property
+    def item(self) -> np.ndarray:
+        """[n] positions of items."""
+
+    @property
+    def request(self) -> np.ndarray:
+        """[n] numbers of requests."""
+
+    @property
+    def num_requests(self) -> int:
+        """How many requests there are."""
+
+
+def cut(order: np.ndarray, batch_size: int, chosen: np.ndarray) -> list[np.ndarray]:
+    """The batches of these numbers that an order is cut into; the last may be short."""
+    return [order[n * batch_size : (n + 1) * batch_size] for n in chosen.tolist()]
+
+
 def batch_statistics(
-    order: np.ndarray,
-    batch_size: int,
-    table: AuditTable,
+    batches: Sequence[np.ndarray],
+    num_batches: int,
+    table: TableRows,
     known: PositivePairs,
-    max_batches: int,
-    rng: np.random.Generator,
 ) -> dict[str, Any]:
-    """Statistics of the batches that an order is cut into.
+    """Statistics of the batches of an epoch, from some of them.
 
     Args:
-      order: [n] row numbers of an epoch.
-      batch_size: Rows in a batch; the last may have fewer.
-      table: `AuditTable`.
-      known: Its `PositivePairs`.
-      max_batches: How many batches to look at, drawn without replacement.
-      rng: NumPy generator that draws them.
+      batches: Row numbers of each.
+      num_batches: How many batches the epoch has.
+      table: `AuditTable`, or what has these rows.
+      known: The `PositivePairs` of the table: at least of the users and items of the
+        rows.
 
     Returns:
       Dict of
@@ -43,8 +65,6 @@ def batch_statistics(
       "columns_left" of a row: mean, "p5", "median" and "min" over the rows measured.
       Means and rates are as `sampled_ratios.ratio` returns them.
     """
-    num_batches = -(-len(order) // batch_size)
-    chosen = sampled_batches(num_batches, max_batches, rng)
     num_rows: list[int] = []
     distinct: dict[str, list[int]] = {
         name: [] for name in ("users", "requests", "items", "queries")
@@ -52,8 +72,7 @@ def batch_statistics(
     left: dict[str, list[np.ndarray]] = {level: [] for level in LEVELS}
     false: dict[str, list[int]] = {level: [] for level in LEVELS}
     dropped: dict[str, list[int]] = {level: [] for level in LEVELS}
-    for number in chosen:
-        rows = order[number * batch_size : (number + 1) * batch_size]
+    for rows in batches:
         user, item = table.user[rows], table.item[rows]
         request = table.request[rows]
         num_rows.append(len(rows))
@@ -67,7 +86,7 @@ def batch_statistics(
     sizes = np.array(num_rows, np.int64)
     pairs = sizes * (sizes - 1)
     ones = np.ones(len(sizes))
-    found: dict[str, Any] = {"batches": num_batches, "batches_measured": len(chosen)}
+    found: dict[str, Any] = {"batches": num_batches, "batches_measured": len(batches)}
     for name, counts in distinct.items():
         found[f"distinct_{name}"] = ratio(counts, ones, num_batches)
     found["levels"] = {}

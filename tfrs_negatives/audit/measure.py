@@ -12,12 +12,14 @@ from tfrs_negatives._keras import keras
 from tfrs_negatives.audit import row_orders
 from tfrs_negatives.audit.audit_table import AuditTable
 from tfrs_negatives.audit.audited_models import AuditedModel
-from tfrs_negatives.audit.batch_statistics import batch_statistics
+from tfrs_negatives.audit.batch_statistics import batch_statistics, cut
 from tfrs_negatives.audit.exposure import items_seen
-from tfrs_negatives.audit.popularity_skew import HEAD_SHARE, head_items, popularity
+from tfrs_negatives.audit.popularity_skew import head_items
 from tfrs_negatives.audit.positive_pairs import PositivePairs
 from tfrs_negatives.audit.probes import Probes
 from tfrs_negatives.audit.recommended_settings import THRESHOLDS, recommendations
+from tfrs_negatives.audit.sampled_ratios import sampled_batches
+from tfrs_negatives.audit.table_facts import TableFacts
 from tfrs_negatives.version import __version__
 
 SCHEMA_VERSION = 1
@@ -59,17 +61,12 @@ def measure(
     Raises:
       ValueError: Options out of range, or no batch size of at most the table's rows.
     """
-    _check(batch_sizes, orders, temperature)
-    _checks.check_at_least("max_batches", max_batches, 2)
+    check_options(batch_sizes, orders, max_batches, seed)
     _checks.check_at_least("spread_buffer", spread_buffer, 1)
     _checks.check_at_least("num_probes", num_probes, 1)
-    _checks.check_at_least("seed", seed, 0)
-    sizes = [size for size in sorted(set(batch_sizes)) if size <= len(table)]
-    if not sizes:
-        raise ValueError(
-            f"Batches must be of at most {len(table)} rows, those of {table.name}, "
-            f"received {sorted(set(batch_sizes))}. Name a smaller batch size."
-        )
+    if not 0 < temperature < np.inf:
+        raise ValueError(f"`temperature` must be above 0, received {temperature}.")
+    sizes = sizes_of(batch_sizes, len(table), table.name)
     known = PositivePairs(table.user, table.item, table.num_users, table.num_items)
     tail = ~head_items(np.bincount(table.item, minlength=table.num_items))
     rng = np.random.default_rng([seed, 2])
@@ -94,8 +91,11 @@ def measure(
                 order, spread["short_batches"] = row_orders.spread_order(
                     base, table.request, size, seed=seed, **spread
                 )
+            num_batches = -(-len(order) // size)
+            chosen = sampled_batches(num_batches, max_batches, rng)
             setting = {"order": name, "batch_size": size}
-            setting |= batch_statistics(order, size, table, known, max_batches, rng)
+            batches = cut(order, size, chosen)
+            setting |= batch_statistics(batches, num_batches, table, known)
             seen = items_seen(order, size, table, known, tail)[tail]
             setting["tail_items_seen"] = float(seen.mean()) if len(seen) else None
             setting["spread"] = spread
@@ -105,23 +105,17 @@ def measure(
             if bar is not None:
                 bar.add(1)
 
-    report = {
-        "schema": "tfrs_negatives.audit",
-        "schema_version": SCHEMA_VERSION,
-        "version": __version__,
-        "table": _facts(table, known),
-        "options": {
-            "orders": list(orders),
-            "batch_sizes": sizes,
-            "batch_sizes_left_out": sorted(set(batch_sizes) - set(sizes)),
-            "max_batches": max_batches,
-            "spread_buffer": spread_buffer,
-            "seed": seed,
-        },
-        "settings": settings,
+    options = {
+        "orders": list(orders),
+        "batch_sizes": sizes,
+        "batch_sizes_left_out": sorted(set(batch_sizes) - set(sizes)),
+        "max_batches": max_batches,
+        "spread_buffer": spread_buffer,
+        "seed": seed,
     }
+    measured = None
     if model is not None and probes is not None:
-        report["model"] = {
+        measured = {
             "temperature": float(temperature),
             "probes": len(probes.rows),
             "rows_that_could_be_probes": probes.num_usable,
@@ -130,44 +124,42 @@ def measure(
             "uniform": probes.uniform(),
             "hard": probes.hard(),
         }
+    return report_of(_facts(table, known), options, settings, measured)
+
+
+def report_of(
+    facts: TableFacts,
+    options: dict[str, Any],
+    settings: list[dict[str, Any]],
+    model: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The report of what was measured, with what it recommends.
+
+    Args:
+      facts: Of the table.
+      options: What was asked for.
+      settings: What was measured for each order and batch size.
+      model: What was measured of a model, or None.
+    """
+    report: dict[str, Any] = {
+        "schema": "tfrs_negatives.audit",
+        "schema_version": SCHEMA_VERSION,
+        "version": __version__,
+        "table": facts.report(),
+        "options": options,
+        "settings": settings,
+    }
+    if model is not None:
+        report["model"] = model
     report["thresholds"] = THRESHOLDS
     report["recommendations"] = recommendations(report)
     return report
 
 
-def _base_order(name: str, table: AuditTable, seed: int) -> np.ndarray:
-    if name == "shuffled":
-        return row_orders.shuffled_order(len(table), seed)
-    return row_orders.request_order(table.request, seed, epoch=0).astype(np.int32)
-
-
-def _facts(table: AuditTable, known: PositivePairs) -> dict[str, Any]:
-    """What was read, and what holds for all orders."""
-    # Of a row, the other items of its user among all other items.
-    positives = np.bincount(table.user, minlength=table.num_users)
-    per_user = np.diff(known.starts) - 1
-    rate = positives @ per_user / (len(table) * (table.num_items - 1))
-    return {
-        "name": table.name,
-        "rows_read": table.num_read,
-        "rows_used": len(table),
-        "rows_dropped_by_label": table.num_dropped,
-        "time_range": table.time_range,
-        "users": table.num_users,
-        "items": table.num_items,
-        "requests": table.num_requests,
-        "distinct_pairs": len(known),
-        "request_rule": table.request_rule,
-        "head_share": HEAD_SHARE,
-        "popularity": popularity(table.item, table.num_items),
-        # A mask of known positives leaves none that the table could tell of.
-        "uniform_false_negative_rate": {"all": float(rate), "unknown": 0.0},
-    }
-
-
-def _check(
-    batch_sizes: Collection[int], orders: Collection[str], temperature: float
+def check_options(
+    batch_sizes: Collection[int], orders: Collection[str], max_batches: int, seed: int
 ) -> None:
+    """Raises `ValueError` for options that no table could make right."""
     if not orders or len(set(orders)) < len(orders):
         raise ValueError(f"`orders` must be distinct and not empty, received {orders}.")
     for name in orders:
@@ -176,5 +168,42 @@ def _check(
         raise ValueError("`batch_sizes` must not be empty: name at least one.")
     for size in batch_sizes:
         _checks.check_at_least("batch_sizes", size, 2)
-    if not 0 < temperature < np.inf:
-        raise ValueError(f"`temperature` must be above 0, received {temperature}.")
+    _checks.check_at_least("max_batches", max_batches, 2)
+    _checks.check_at_least("seed", seed, 0)
+
+
+def sizes_of(batch_sizes: Collection[int], num_rows: int, name: str) -> list[int]:
+    """The sizes that a table has a batch of, ascending.
+
+    Raises:
+      ValueError: There is none.
+    """
+    sizes = [size for size in sorted(set(batch_sizes)) if size <= num_rows]
+    if not sizes:
+        raise ValueError(
+            f"Batches must be of at most {num_rows} rows, those of {name}, received "
+            f"{sorted(set(batch_sizes))}. Name a smaller batch size."
+        )
+    return sizes
+
+
+def _base_order(name: str, table: AuditTable, seed: int) -> np.ndarray:
+    if name == "shuffled":
+        return row_orders.shuffled_order(len(table), seed)
+    return row_orders.request_order(table.request, seed, epoch=0).astype(np.int32)
+
+
+def _facts(table: AuditTable, known: PositivePairs) -> TableFacts:
+    positives = np.bincount(table.user, minlength=table.num_users)
+    return TableFacts(
+        name=table.name,
+        num_read=table.num_read,
+        num_used=len(table),
+        time_range=table.time_range,
+        num_users=table.num_users,
+        num_requests=table.num_requests,
+        num_pairs=len(known),
+        request_rule=table.request_rule,
+        item_counts=np.bincount(table.item, minlength=table.num_items),
+        other_positives=int(positives @ (np.diff(known.starts) - 1)),
+    )

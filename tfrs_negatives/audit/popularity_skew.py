@@ -26,12 +26,11 @@ def head_items(counts: np.ndarray) -> np.ndarray:
     return head
 
 
-def popularity(item: np.ndarray, num_items: int) -> dict[str, Any]:
+def popularity(counts: np.ndarray) -> dict[str, Any]:
     """Skew of the rows over the items.
 
     Args:
-      item: [n] positions of the rows' items, each item at least once.
-      num_items: N.
+      counts: [N] how many rows each item has, at least one.
 
     Returns:
       Dict: "gini", the Gini coefficient of the items' counts (0 for equal ones,
@@ -41,7 +40,7 @@ def popularity(item: np.ndarray, num_items: int) -> dict[str, Any]:
       are; and "curve", shares of rows of the least popular shares of items (the
       Lorenz curve) at equal distances.
     """
-    counts = np.sort(np.bincount(item, minlength=num_items))
+    counts, num_items = np.sort(counts), len(counts)
     total = counts.sum()
     held = np.concatenate([[0], np.cumsum(counts)]) / total
     places = np.arange(1, num_items + 1)

@@ -38,9 +38,16 @@ def request_order(
     Returns:
       [n] row numbers. Requests are in random order, the rows of one in file order.
     """
-    entropy = [seed, epoch, window] if window else [seed, epoch]
-    shuffled = np.random.default_rng(entropy).permutation(request.max() + 1)
+    shuffled = shuffled_requests(int(request.max()) + 1, seed, epoch, window)
     return np.argsort(shuffled[request], kind="stable")
+
+
+def shuffled_requests(
+    num_requests: int, seed: int, epoch: int, window: int = 0
+) -> np.ndarray:
+    """The place of each request in the order of an epoch: see `request_order`."""
+    entropy = [seed, epoch, window] if window else [seed, epoch]
+    return np.random.default_rng(entropy).permutation(num_requests)
 
 
 def spread_order(

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 from tfrs_negatives.cli.argument_parts import (
     add_columns_with_title,
     natural,
+    number,
     positive,
 )
 
@@ -119,6 +120,34 @@ def _add_measures(step: argparse.ArgumentParser) -> None:
         choices=("recall", "ndcg", "mrr", "hit_rate"),
         default=["recall", "ndcg"],
     )
+
+
+def _add_batches(step: argparse.ArgumentParser) -> None:
+    several = number(int, 2, "a whole number of at least 2")
+    add = step.add_argument
+    add(
+        "--batch-sizes",
+        type=several,
+        nargs="+",
+        metavar="ROWS",
+        default=[2**n for n in range(8, 14)],
+        help="sizes of batches; those above the number of rows are left out",
+    )
+    add(
+        "--orders",
+        nargs="+",
+        choices=("shuffled", "request_sorted"),
+        default=["shuffled", "request_sorted"],
+        help="how rows come",
+    )
+    add(
+        "--max-batches",
+        type=several,
+        metavar="N",
+        default=64,
+        help="how many of an epoch are looked at",
+    )
+    add("--seed", type=natural, metavar="N", default=0, help="of orders and samples")
 
 
 def _add_events(step: argparse.ArgumentParser) -> None:
@@ -252,6 +281,10 @@ _STEPS: dict[str, tuple[str, tuple[_Adds, ...]]] = {
     "split": (
         "write each user's last fifth of rows apart from the others",
         (_add_events, _add_output, _add_shards, _add_heavy_rows),
+    ),
+    "audit": (
+        "measure what the negatives of a table are; write JSON and one HTML page",
+        (_add_events, _add_output, _add_heavy_rows, _add_batches),
     ),
     "embed": (
         "embed items, or users, by a saved tower, into shards that an index reads",

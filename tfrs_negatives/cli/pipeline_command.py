@@ -72,6 +72,22 @@ def _split(steps: Any, options: argparse.Namespace, given: dict[str, Any]) -> No
     )
 
 
+def _audit(steps: Any, options: argparse.Namespace, given: dict[str, Any]) -> None:
+    from tfrs_negatives.audit import audit_summary
+
+    report = steps.audit_table(
+        options.input,
+        options.output,
+        batch_sizes=options.batch_sizes,
+        orders=options.orders,
+        max_batches=options.max_batches,
+        seed=options.seed,
+        heavy_rows=options.heavy_rows,
+        **given,
+    )
+    print(f"{audit_summary.facts(report)}\n\n{audit_summary.summary(report)}\n")
+
+
 def _embed(steps: Any, options: argparse.Namespace, given: dict[str, Any]) -> None:
     steps.embed_rows(
         options.input,
@@ -123,6 +139,7 @@ _STEPS = {
     "count": _count,
     "order": _order,
     "split": _split,
+    "audit": _audit,
     "embed": _embed,
     "mine": _mine,
     "recall": _recall,

@@ -14,6 +14,7 @@ from tfrs_negatives.pipeline.read_counts import read_counts
 from tfrs_negatives.pipeline.read_negatives import read_negatives
 
 if TYPE_CHECKING:
+    from tfrs_negatives.pipeline.audit_statistics import audit_table
     from tfrs_negatives.pipeline.beam_engine import BeamEngine
     from tfrs_negatives.pipeline.column_counts import count_column
     from tfrs_negatives.pipeline.corpus_embeddings import embed_rows
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BeamEngine",
+    "audit_table",
     "corpus_recall",
     "count_column",
     "embed_rows",
@@ -38,6 +40,7 @@ __all__ = [
 # What needs the extra, and where it is: imported when it is used.
 _WITH_EXTRA = {
     "BeamEngine": "beam_engine",
+    "audit_table": "audit_statistics",
     "corpus_recall": "held_out_recall",
     "count_column": "column_counts",
     "embed_rows": "corpus_embeddings",
