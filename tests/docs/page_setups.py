@@ -295,6 +295,14 @@ def data_engine(folder):
     return {"tn": tn, "tf": tf, "item_ids": ITEM_IDS}
 
 
+def online(folder):
+    frequency = tn.layers.StreamingFrequency(num_ids=100_000)
+    frequency(tf.constant(ITEM_IDS), training=True)
+    checkpoint = tf.train.Checkpoint(frequency=frequency)
+    tf.train.CheckpointManager(checkpoint, str(folder / "state"), 1).save()
+    return {"tn": tn, "tf": tf}
+
+
 def serving(folder):
     index = tn.index.BruteForce(k=10).index(EMBEDDINGS["item"], ITEM_IDS)
     return {"user_tower": tower(["ann", "bob"]), "index": index}
@@ -370,6 +378,7 @@ SETUPS = {
     "docs/mining.md": mining,
     "docs/models.md": models,
     "docs/negatives.md": negatives,
+    "docs/online.md": online,
     "docs/performance.md": performance,
     "docs/quickstart.md": quickstart,
     "docs/ranking.md": ranking,
@@ -397,6 +406,11 @@ def _check_data_engine(names):
     assert len(names["users"]) == len(USER_IDS)
     assert len(names["report"]["settings"]) == 4
     assert 0 <= names["figures"]["corpus/recall@100"] <= 1
+
+
+def _check_online(names):
+    log_q = names["correction"](tf.constant(ITEM_IDS[:1])).numpy()
+    np.testing.assert_allclose(log_q, -np.log(ITEMS), rtol=1e-5)
 
 
 def _check_index(names):
@@ -510,6 +524,7 @@ CHECKS = {
     "docs/migrate_from_tfrs.md": _check_migrate_from_tfrs,
     "docs/models.md": _check_models,
     "docs/negatives.md": _check_negatives,
+    "docs/online.md": _check_online,
     "docs/performance.md": _check_performance,
     "docs/quickstart.md": _check_quickstart,
     "docs/ranking.md": _check_ranking,
