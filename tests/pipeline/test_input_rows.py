@@ -20,6 +20,11 @@ def spans(parts):
     return list(zip(starts, [*starts[1:], -1], strict=True))
 
 
+def read(span, parts):
+    """The batches of a span, as a worker reads them."""
+    return input_rows._read(span, parts, input_rows._batches)
+
+
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
 def test_workers_read_all_rows_once(tmp_path, monkeypatch, kind):
     monkeypatch.setattr(input_rows, "_BATCH", 11)
@@ -29,7 +34,7 @@ def test_workers_read_all_rows_once(tmp_path, monkeypatch, kind):
     batches = []
     for span in spans(parts):
         sent = pickle.loads(pickle.dumps(parts))
-        batches += list(input_rows._read(span, sent))
+        batches += list(read(span, sent))
     assert sum(map(input_rows.num_read, batches)) == 315
     table = pa.concat_tables([b.replace_schema_metadata() for b in batches])
     (wanted,) = stream_interactions(path, **COLUMNS).as_numpy_iterator()
@@ -57,8 +62,8 @@ def test_row_groups_are_read_apart(tmp_path, monkeypatch):
     parts = InputRows(path, {}).parts
     # Files of 105 rows in groups of 37: two groups, and the third.
     assert len(spans(parts)) == 3 * 2 + 1
-    read = [batch for span in spans(parts) for batch in input_rows._read(span, parts)]
-    users = np.concatenate([batch["user"].to_numpy() for batch in read])
+    batches = [batch for span in spans(parts) for batch in read(span, parts)]
+    users = np.concatenate([batch["user"].to_numpy() for batch in batches])
     np.testing.assert_array_equal(users, columns["user"])
 
 
@@ -73,7 +78,7 @@ def test_workers_see_that_a_file_has_changed(tmp_path, kind):
     file.write_bytes(file.read_bytes() * 2)
     with pytest.raises(ValueError, match="to stay as it is while it is read"):
         for span in spans(sent):
-            list(input_rows._read(span, sent))
+            list(read(span, sent))
     assert InputRows(path, {"time": "time"}).description() != before
 
 
@@ -89,5 +94,5 @@ def test_no_rows_have_all_columns(tmp_path):
     path = write_folder(tmp_path / "in", events(40, seed=4, strings=True))
     rows = InputRows(path, COLUMNS)
     (span, *_) = spans(rows.parts)
-    batch = next(input_rows._read(span, rows.parts))
+    batch = next(read(span, rows.parts))
     assert rows.no_rows().schema == batch.schema and len(rows.no_rows()) == 0
