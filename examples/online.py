@@ -14,6 +14,7 @@ frequencies by `tf.train.Checkpoint(frequency=...)`.
 """
 
 import argparse
+import functools
 import pathlib
 import time
 
@@ -96,8 +97,12 @@ class Follower:
 
 def main():
     parser = argparse.ArgumentParser()
-    for name in ("events", "items", "state", "index", "tower"):
-        parser.add_argument(f"--{name}", required=True, metavar="PATH")
+    add = functools.partial(parser.add_argument, required=True, metavar="PATH")
+    add("--events", help="folder of tables with a column `item`, which appear")
+    add("--items", help="folder of tables of items and their features")
+    add("--state", help="folder of checkpoints")
+    add("--index", help="a live index, which this script alone may write")
+    add("--tower", help="SavedModel of the item tower")
     parser.add_argument("--seconds", type=float, default=5.0, help="between two looks")
     options = parser.parse_args()
     index = tn.index.LiveIndex.open(options.index)

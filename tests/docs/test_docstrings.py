@@ -40,7 +40,11 @@ EXAMPLES = [name for name, value in PUBLIC.items() if "Example:" in value.__doc_
 FREE_OF_KERAS = ("audit.", "data.", "losses.", "pipeline.", "serving.", "teachers.")
 NEEDS = {
     "index.ScaNN": "scann",
+    "pipeline.audit_table": "apache_beam",
+    "pipeline.corpus_recall": "apache_beam",
     "pipeline.count_column": "apache_beam",
+    "pipeline.embed_rows": "apache_beam",
+    "pipeline.mine_negatives": "apache_beam",
     "pipeline.order_by_request": "apache_beam",
     "pipeline.split_by_time": "apache_beam",
     "serving.Server": "grpc",

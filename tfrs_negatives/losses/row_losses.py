@@ -119,11 +119,13 @@ def outside(
     # takes the positive's place: its probability never vanishes, nor is it more than a
     # half, so that what it leaves to the negatives is exact. Without negatives the
     # positive is alone, and leaves nothing.
-    stand_in = tf.where(tf.equal(largest, float("-inf")), own, largest)
+    is_alone = tf.equal(largest, float("-inf"))
+    stand_in = tf.where(is_alone, own, largest)
     logits = set_each(negatives, positives, stand_in, in_place=True)
     probabilities = tf.nn.softmax(logits)
     of_stand_in = get_each(probabilities, positives)
-    of_negatives = 1 - of_stand_in
+    # Said, not computed: some CPUs round the probability of what is alone below 1.
+    of_negatives = tf.where(is_alone, tf.zeros_like(own), 1 - of_stand_in)
     log_sums = stand_in + tf.math.log(of_negatives) - tf.math.log(of_stand_in)
     losses, d_log_sums, d_own = outside_of_sums(log_sums, own, negative_weight)
     factors = tf.math.divide_no_nan(d_log_sums, of_negatives)
