@@ -76,6 +76,8 @@ def as_a_parameter(name):
     marks = []
     if IS_KERAS_3 and name.startswith(FREE_OF_KERAS):
         marks.append(pytest.mark.slow(reason="no Keras: fast under Keras 2"))
+    if IS_KERAS_3 and name == "Recommender":
+        marks.append(pytest.mark.slow(reason="trains two models: fast under Keras 2"))
     if name not in NAMES and PUBLIC[name] in NAMES.values():
         marks.append(pytest.mark.slow(reason="the same object by its shorter name"))
     return pytest.param(name, marks=marks)
