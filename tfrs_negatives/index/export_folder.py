@@ -35,6 +35,20 @@ def next_version(path: PathLike) -> str:
     return os.path.join(path, str(max(taken, default=0) + 1))
 
 
+def target_of(path: PathLike, overwrite: bool, versioned: bool) -> str:
+    """The absolute path that an export is written to, if it may be.
+
+    Raises:
+      ValueError: As `next_version` and `check_target`; both options at once.
+    """
+    if versioned and overwrite:
+        raise ValueError(
+            "`versioned` writes a new version and replaces none, received "
+            "overwrite=True too. Leave one out."
+        )
+    return check_target(next_version(path) if versioned else path, overwrite)
+
+
 def check_target(path: PathLike, overwrite: bool) -> str:
     """Returns the absolute path, if an export may be written there.
 

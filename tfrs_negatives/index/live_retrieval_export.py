@@ -14,8 +14,7 @@ from tfrs_negatives._export_schema import LIVE_FORMAT
 from tfrs_negatives._keras import IS_KERAS_3
 from tfrs_negatives.data.positives_of import Positives
 from tfrs_negatives.index.export_folder import (
-    check_target,
-    next_version,
+    target_of,
     write_atomically,
 )
 from tfrs_negatives.index.export_inputs import (
@@ -155,12 +154,7 @@ def export_live_retrieval(
         user_items = UserItems(histories, history_feature, spec, of_items)
     check_history_items(history_items, features, id_dtype)
     left_out = optional_rows(optional_features or {}, features)
-    if versioned and overwrite:
-        raise ValueError(
-            "`versioned` writes a new version and replaces none, received "
-            "overwrite=True too. Leave one out."
-        )
-    path = check_target(next_version(path) if versioned else path, overwrite)
+    path = target_of(path, overwrite, versioned)
     tower = tower_of_features(query_tower, query_signature, features)
     functions = LiveQueryFunctions(tower, features, user_items, schema.width)
     functions.module.resources = resources_of(query_tower)

@@ -12,8 +12,7 @@ from tfrs_negatives._keras import IS_KERAS_3
 from tfrs_negatives.data.positives_of import Positives
 from tfrs_negatives.index.excluded_histories import ExcludedHistories
 from tfrs_negatives.index.export_folder import (
-    check_target,
-    next_version,
+    target_of,
     write_atomically,
 )
 from tfrs_negatives.index.export_inputs import (
@@ -161,12 +160,7 @@ def export_retrieval(
     check_history_items(history_items, features, searcher.identifiers.dtype)
     left_out = optional_rows(optional_features or {}, features)
     columns = _payload_columns(payload or {}, searcher.num_rows)
-    if versioned and overwrite:
-        raise ValueError(
-            "`versioned` writes a new version and replaces none, received "
-            "overwrite=True too. Leave one out."
-        )
-    path = check_target(next_version(path) if versioned else path, overwrite)
+    path = target_of(path, overwrite, versioned)
     tower = tower_of_features(query_tower, query_signature, features)
     dial = None
     if popularity is not None:
