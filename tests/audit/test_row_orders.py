@@ -37,3 +37,32 @@ def test_spread_order_has_every_row_and_as_many_requests_as_asked_for():
 def test_spread_settings(batch_size, num_rows, num_requests, expected):
     found = row_orders.spread_settings(batch_size, num_rows, num_requests, 16)
     assert (found["buffer_size"], found["min_distinct_keys"]) == expected
+
+
+@pytest.mark.parametrize("epoch", range(3))
+def test_request_order_keeps_requests_together(epoch):
+    request = requests()
+    order = row_orders.request_order(request, seed=5, epoch=epoch)
+    assert sorted(order.tolist()) == list(range(len(request)))
+    ordered = request[order]
+    changes = 1 + (ordered[1:] != ordered[:-1]).sum()
+    assert changes == len(set(request.tolist()))
+    for one in set(request.tolist()):
+        rows = order[ordered == one]
+        assert (np.diff(rows) > 0).all()  # File order within a request.
+
+
+def test_request_orders_differ_by_seed_and_epoch_only():
+    request = requests()
+    orders = {
+        (seed, epoch): tuple(row_orders.request_order(request, seed, epoch))
+        for seed in range(3)
+        for epoch in range(3)
+    }
+    assert len(set(orders.values())) == 9
+    assert tuple(row_orders.request_order(request, 1, 2)) == orders[1, 2]
+
+
+def requests():
+    drawn = np.random.default_rng(0).integers(0, 30, 137)
+    return np.unique(drawn, return_inverse=True)[1]

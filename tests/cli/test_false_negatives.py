@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfrs_negatives.data import row_buckets
-from tfrs_negatives.recommender import request_batches
+from tfrs_negatives.recommender import training_batches
 from tfrs_negatives.recommender.training_rows import TrainingRows
 from tfrs_negatives.recommender.training_set import TrainingSet
 
@@ -37,7 +37,7 @@ def make_set(tmp_path):
 
 def chosen_rows(training, size):
     """Rows of each batch of the first epoch."""
-    return list(request_batches.request_batches(training.rows, size, 2, epoch=0))
+    return list(training_batches.batches(training.rows, size, 2, epoch=0))
 
 
 def oracle(training, chosen, keys, same_item=True, shared=True):

@@ -151,7 +151,7 @@ def parts(tmp_path, make_csv):
 
 
 def test_all_models_start_alike_and_see_the_same_batches(keras_2, parts):
-    from tfrs_negatives.recommender import Settings, recipe, request_batches
+    from tfrs_negatives.recommender import Settings, recipe, training_batches
     from tfrs_negatives.recommender.towers_of import FeatureTables, Towers
 
     settings, training = Settings(dim=8, hidden=(12,), num_negatives=5), parts.training
@@ -168,9 +168,9 @@ def test_all_models_start_alike_and_see_the_same_batches(keras_2, parts):
             pairs += np.abs(mine - differs).max() > 0
     assert pairs >= 8  # Embeddings, dense layers, the attention.
 
-    rows = request_batches.dataset(training, 100, seed=3)
+    rows = training_batches.dataset(training, 100, seed=3)
     with_inputs = recipe.with_inputs(
-        request_batches.dataset(training, 100, seed=3), training, first, settings, 3
+        training_batches.dataset(training, 100, seed=3), training, first, settings, 3
     )
     for one, more in zip(rows, with_inputs, strict=True):
         for name in ("user", "item", "request"):
@@ -301,7 +301,7 @@ def test_rows_to_hold_out_may_be_given(keras_2, bad_files, capsys):
 
 def test_epochs_of_steps_go_on_in_the_rows(keras_2, parts):
     from tfrs_negatives.cli import tfrs_models
-    from tfrs_negatives.recommender import Settings, fitting, request_batches
+    from tfrs_negatives.recommender import Settings, fitting, training_batches
     from tfrs_negatives.recommender.towers_of import FeatureTables, Towers
 
     settings = Settings(dim=4, batch_size=64, steps_per_epoch=4, epochs=5)
@@ -317,9 +317,9 @@ def test_epochs_of_steps_go_on_in_the_rows(keras_2, parts):
 
     model.compute_loss = noted
     fitting.fit(model, training, towers, settings, 0)
-    rows = request_batches.dataset(training, 64, 0).repeat()
+    rows = training_batches.dataset(training, 64, 0).repeat()
     wanted = [batch["item"].numpy() for batch in rows.take(20)]
-    assert request_batches.num_batches(training.rows, 64) < 20
+    assert training_batches.num_batches(training.rows, 64) < 20
     assert [batch.tolist() for batch in seen] == [batch.tolist() for batch in wanted]
 
 

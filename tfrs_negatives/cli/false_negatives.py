@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tfrs_negatives.data import Positives
 from tfrs_negatives.metrics import FalseNegativeRate
-from tfrs_negatives.recommender import recipe, request_batches
+from tfrs_negatives.recommender import recipe, training_batches
 from tfrs_negatives.recommender.settings import Settings
 from tfrs_negatives.recommender.towers_of import Towers
 from tfrs_negatives.recommender.training_set import TrainingSet
@@ -37,7 +37,7 @@ def false_negative_rates(
       `(before, after)`; 0 where no pair is left.
     """
     training = towers.training
-    rows = request_batches.dataset(training, settings.batch_size, seed)
+    rows = training_batches.dataset(training, settings.batch_size, seed)
     every = max(1, int(rows.cardinality()) // _NUM_BATCHES)
     batches = list(rows.shard(every, 0).take(_NUM_BATCHES))
     positives = _positives_of_users(training, batches)

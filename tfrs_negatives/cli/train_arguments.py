@@ -130,7 +130,11 @@ def add_train(commands: Any) -> None:
         help="scores are cosines divided by it (else: 0.1 from 200,000 training rows "
         "on, 0.15 for fewer)",
     )
-    add("--learning-rate", type=rate, help="of the optimizer")
+    add(
+        "--learning-rate",
+        type=rate,
+        help="of the optimizer (else: 0.01 with histories, 0.005 without)",
+    )
     add(
         "--optimizer",
         choices=(AUTO, ADAM, LAZY_ADAM),
@@ -220,7 +224,7 @@ def add_train(commands: Any) -> None:
         dim=64,
         hidden=[],
         temperature=None,
-        learning_rate=0.01,
+        learning_rate=None,
         optimizer=AUTO,
         seeds=[0],
         num_negatives=None,

@@ -16,8 +16,8 @@ MEASURE = "validation ndcg@100"
 _DEEPEST = 100
 
 
-def ndcg_of_pairs(ranks: np.ndarray) -> float:
-    """NDCG@100 as if each pair had a list of its own.
+def gains(ranks: np.ndarray) -> np.ndarray:
+    """What each pair adds to NDCG@100 if it has a list of its own, [h].
 
     Smoother than a recall, which few pairs at the edge of the list decide.
 
@@ -25,24 +25,39 @@ def ndcg_of_pairs(ranks: np.ndarray) -> float:
       ranks: [h], from 1; 0 for what is not found.
     """
     found = (ranks > 0) & (ranks <= _DEEPEST)
-    gains = np.where(found, 1 / np.log2(1 + np.maximum(ranks, 1)), 0)
-    return float(gains.mean())
+    return np.where(found, 1 / np.log2(1 + np.maximum(ranks, 1)), 0)
+
+
+def standard_error(differences: np.ndarray, users: np.ndarray) -> float:
+    """That of a mean over pairs, of which those of one user are not independent.
+
+    Args:
+      differences: [h], of the same pairs' gains in two epochs.
+      users: [h] positions of their users.
+    """
+    centred = differences - differences.mean()
+    of_users = np.bincount(users, centred)
+    return float(np.sqrt((of_users**2).sum())) / len(differences)
 
 
 class EarlyStopping(keras.callbacks.Callback):
-    """Measures each epoch, keeps the best epoch's weights, and stops.
+    """Measures each epoch, keeps the chosen epoch's weights, and stops.
 
-    At the end of training the model has the weights of the best epoch.
+    Validation pairs are few, and the best of many noisy figures is an epoch that had
+    luck. A later epoch, with a lower learning rate, is taken if it is worse by no more
+    than one standard error of the difference (as Breiman et al., Classification and
+    Regression Trees, 1984, section 3.4.3, choose among trees). At the end of training
+    the model has the chosen epoch's weights.
 
     Args:
       embed: Function that returns embeddings of the pairs' users [V, d], and of the
         catalogue [N, d].
       pairs: `HeldOut`.
-      patience: Epochs without a better one after which training stops.
+      patience: Epochs in a row that are worse by more, after which training stops.
 
     Attributes:
       curve: `MEASURE` of each epoch.
-      best_epoch: The best one's number, from 1; 0 before there is one.
+      chosen_epoch: The chosen one's number, from 1; 0 before there is one.
     """
 
     def __init__(
@@ -55,22 +70,32 @@ class EarlyStopping(keras.callbacks.Callback):
         self._embed, self._pairs, self._patience = embed, pairs, patience
         self._weights: list[np.ndarray] | None = None
         self.curve: list[float] = []
-        self.best_epoch = 0
+        self.chosen_epoch = 0
+        self._best = np.zeros(0)  # The gains of the epoch with the highest mean.
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         users, items = self._embed()
         if not (np.isfinite(users).all() and np.isfinite(items).all()):
             self.model.stop_training = True  # Diverged: evaluation says so.
             return
-        found = ndcg_of_pairs(held_out_ranks(users, items, self._pairs))
-        self.curve.append(found)
+        found = gains(held_out_ranks(users, items, self._pairs))
+        self.curve.append(float(found.mean()))
         if logs is not None:
-            logs[MEASURE] = found
-        if self._weights is None or found > self.curve[self.best_epoch - 1]:
-            self.best_epoch = len(self.curve)
+            logs[MEASURE] = self.curve[-1]
+        if self._is_as_good(found):
+            self.chosen_epoch = len(self.curve)
             self._weights = self.model.get_weights()
-        elif len(self.curve) - self.best_epoch >= self._patience:
+        elif len(self.curve) - self.chosen_epoch >= self._patience:
             self.model.stop_training = True
+        if len(self.curve) == 1 or found.mean() > self._best.mean():
+            self._best = found
+
+    def _is_as_good(self, found: np.ndarray) -> bool:
+        """Whether an epoch's gains are within a standard error of the best's."""
+        if self._weights is None:
+            return True
+        lost = self._best - found
+        return bool(lost.mean() <= standard_error(lost, self._pairs.user))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if self._weights is not None:

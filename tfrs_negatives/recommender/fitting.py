@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfrs_negatives._keras import keras
 from tfrs_negatives.models import Model
 from tfrs_negatives.optimizers import LazyAdam
-from tfrs_negatives.recommender import optimizer_choice, request_batches
+from tfrs_negatives.recommender import optimizer_choice, training_batches
 from tfrs_negatives.recommender.early_stopping import MEASURE, EarlyStopping
 from tfrs_negatives.recommender.held_out_pairs import HeldOut
 from tfrs_negatives.recommender.settings import Settings
@@ -89,7 +89,7 @@ class Fitted:
     """What a fit was like.
 
     Attributes:
-      epochs: How many the model was trained for: the best, where it stopped early.
+      epochs: How many the model was trained for; with validation, those it chose.
       curve: `early_stopping.MEASURE` of each epoch; empty without validation.
       seconds: Of all epochs, those after the best too.
       step_ms: Median milliseconds of a step.
@@ -116,7 +116,7 @@ def fit(
     verbose: int = 0,
     callbacks: Sequence[keras.callbacks.Callback] = (),
 ) -> Fitted:
-    """Trains a model on request-sorted batches.
+    """Trains a model on shuffled batches.
 
     Args:
       model: Uncompiled `models.Model`.
@@ -135,8 +135,9 @@ def fit(
     Returns:
       `Fitted`.
     """
-    rows = request_batches.dataset(training, settings.batch_size, seed)
-    steps, most = settings.steps_per_epoch, training.chosen(settings).epochs
+    rows = training_batches.dataset(training, settings.batch_size, seed)
+    settings = training.chosen(settings)
+    steps, most = settings.steps_per_epoch, settings.epochs
     assert most is not None
     num_steps = most * (steps or num_batches(training, settings))
     if steps is not None:
@@ -168,7 +169,7 @@ def fit(
     )
     made = most if epochs is None else epochs
     return Fitted(
-        epochs=made if stopping is None else stopping.best_epoch or made,
+        epochs=made if stopping is None else stopping.chosen_epoch or made,
         curve=() if stopping is None else tuple(stopping.curve),
         seconds=time.perf_counter() - start,
         step_ms=timer.median_ms(),
@@ -178,7 +179,7 @@ def fit(
 
 def num_batches(training: TrainingSet, settings: Settings) -> int:
     """Steps of a pass over the rows."""
-    return request_batches.num_batches(training.rows, settings.batch_size)
+    return training_batches.num_batches(training.rows, settings.batch_size)
 
 
 def optimizer(
@@ -193,5 +194,6 @@ def optimizer(
         optimizer_choice.LAZY_ADAM: LazyAdam,
     }
     sizes = len(training.user_ids), len(training.item_ids)
+    settings = training.chosen(settings)
     rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, num_steps)
     return classes[optimizer_choice.chosen(settings.optimizer, *sizes)](rate)

@@ -94,13 +94,9 @@ def build(
         )
         correction = catalogue.log_q
     else:
-        # The published start (a gap of 100 batches) takes every item for rare until
-        # many occurrences say otherwise: better than trusting the first few.
-        correction = layers.StreamingFrequency(
-            max(2**20, 2 * num_items),
-            num_hashes=1,
-            initial_gap=100 * settings.batch_size,
-        )
+        # Of the rows themselves: `training.item_counts` has repeated ones too.
+        counts = training.rows.item_counts(num_items)
+        correction = layers.StaticFrequency((training.item_ids, counts))
         if recipe.num_negatives:
             correction = layers.MixedLogQ([correction, -math.log(num_items)])
     task = tasks.Retrieval(
@@ -133,7 +129,7 @@ def with_inputs(
     """Batches with all that the model of `build` reads.
 
     Args:
-      rows: Of `request_batches.dataset`.
+      rows: Of `training_batches.dataset`.
       training, towers, settings: As `build`'s.
       seed: Of what is drawn.
     """

@@ -101,7 +101,7 @@ class Towers:
         """Adds what the towers read beside ids and histories to batches.
 
         Args:
-          rows: Of `request_batches.dataset`.
+          rows: Of `training_batches.dataset`.
           has_catalogue: Whether items' features are those of a catalogue.
         """
         sides = [(self.user, self._users, USER_ID)]

@@ -1,4 +1,4 @@
-"""Request-sorted batches, the same for every model."""
+"""Batches of shuffled rows, the same for every model."""
 
 from __future__ import annotations
 
@@ -9,33 +9,33 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import tensorflow as tf
 
-from tfrs_negatives.audit.row_orders import request_order
 from tfrs_negatives.recommender.row_histories import with_ids
 from tfrs_negatives.recommender.training_rows import ROW, TrainingRows
 from tfrs_negatives.recommender.training_set import TrainingSet
 from tfrs_negatives.types import Features
 
 
-def request_batches(
+def batches(
     rows: TrainingRows, batch_size: int, seed: int, epoch: int
 ) -> Iterator[np.ndarray]:
     """Cuts the order of an epoch into batches.
 
-    All but the last have `batch_size` rows, so a request may go on in the next
-    batch. Requests are in random order among those of their window, of 4 million rows;
-    which these are changes from epoch to epoch.
+    All but the last have `batch_size` rows. Rows are in random order among those of
+    their window, of 4 million rows; which requests these are changes from epoch to
+    epoch. In batches of whole requests negatives would be the items of few users, and
+    the model worse (docs/recommender.md).
 
     Yields:
       Arrays of `training_rows.ROW`.
     """
     rest = np.zeros(0, ROW)
-    for ordered in _ahead(_ordered_windows(rows, seed, epoch)):
+    for shuffled in _ahead(_shuffled_windows(rows, seed, epoch)):
         if len(rest):
-            ordered = np.concatenate([rest, ordered])
-        end = len(ordered) - len(ordered) % batch_size
+            shuffled = np.concatenate([rest, shuffled])
+        end = len(shuffled) - len(shuffled) % batch_size
         for start in range(0, end, batch_size):
-            yield ordered[start : start + batch_size]
-        rest = ordered[end:]
+            yield shuffled[start : start + batch_size]
+        rest = shuffled[end:]
     if len(rest):
         yield rest
 
@@ -63,7 +63,7 @@ def dataset(training: TrainingSet, batch_size: int, seed: int) -> tf.data.Datase
     histories = training.histories
 
     def passes() -> Iterator[tuple[np.ndarray, ...]]:
-        for rows in request_batches(training.rows, batch_size, seed, next(epochs)):
+        for rows in batches(training.rows, batch_size, seed, next(epochs)):
             place = rows["row"] if histories is None else histories.places(rows["row"])
             yield rows["user"], rows["item"], rows["request"], place
 
@@ -81,7 +81,7 @@ def dataset(training: TrainingSet, batch_size: int, seed: int) -> tf.data.Datase
             found["history"] = with_ids(histories.before(place), item_ids)
         return found
 
-    batches = tf.data.Dataset.from_generator(
+    rows = tf.data.Dataset.from_generator(
         passes,
         output_signature=tuple(
             tf.TensorSpec([None], dtype)
@@ -92,18 +92,17 @@ def dataset(training: TrainingSet, batch_size: int, seed: int) -> tf.data.Datase
         num_batches(training.rows, batch_size)
     )
     return (
-        batches.apply(length)
+        rows.apply(length)
         .map(features, num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)
     )
 
 
-def _ordered_windows(rows: TrainingRows, seed: int, epoch: int) -> Iterator[np.ndarray]:
-    """The windows of an epoch, each in its order."""
+def _shuffled_windows(rows: TrainingRows, seed: int, epoch: int) -> Iterator[np.ndarray]:
+    """The windows of an epoch, the rows of each shuffled."""
     # Other entropy than that of any window's order.
     for number, window in enumerate(rows.windows(seed=(seed, epoch, 0, 1))):
-        request = np.unique(window["request"], return_inverse=True)[1]
-        yield window[request_order(request, seed, epoch, number)]
+        yield np.random.default_rng((seed, epoch, number, 2)).permutation(window)
 
 
 def _ahead(windows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:

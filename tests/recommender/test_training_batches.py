@@ -1,10 +1,10 @@
-"""Request-sorted batches: every row once, requests together, the same for all."""
+"""Shuffled batches: every row once, in an order of seed and epoch."""
 
 import numpy as np
 import pytest
 
 from tfrs_negatives.data import row_buckets
-from tfrs_negatives.recommender import request_batches
+from tfrs_negatives.recommender import training_batches
 from tfrs_negatives.recommender.training_rows import TrainingRows
 from tfrs_negatives.recommender.training_set import TrainingSet
 
@@ -35,41 +35,37 @@ def in_windows(monkeypatch):
     monkeypatch.setattr(row_buckets, "WINDOW_ROWS", 30)
 
 
-@pytest.mark.parametrize("epoch", range(3))
-def test_order_keeps_requests_together(epoch):
-    request = make_columns()["request"]
-    order = request_batches.request_order(request, seed=5, epoch=epoch)
-    assert sorted(order.tolist()) == list(range(len(request)))
-    ordered = request[order]
-    changes = 1 + (ordered[1:] != ordered[:-1]).sum()
-    assert changes == len(set(request.tolist()))
-    for one in set(request.tolist()):
-        rows = order[ordered == one]
-        assert (np.diff(rows) > 0).all()  # File order within a request.
-
-
-def test_orders_differ_by_seed_and_epoch_only():
-    request = make_columns()["request"]
-    orders = {
-        (seed, epoch): tuple(request_batches.request_order(request, seed, epoch))
-        for seed in range(3)
-        for epoch in range(3)
-    }
-    assert len(set(orders.values())) == 9
-    assert tuple(request_batches.request_order(request, 1, 2)) == orders[1, 2]
-
-
-@pytest.mark.parametrize("epoch", range(2))
 @pytest.mark.parametrize("size", [2, 10, 137, 1000])
-def test_batches_of_one_window_are_cut_from_the_order(tmp_path, size, epoch):
-    columns = make_columns()
+def test_batches_of_one_window_have_every_row_once(tmp_path, size):
+    rows = TrainingRows.of(tmp_path, **make_columns())
+    orders = set()
+    for seed, epoch in ((4, 0), (4, 1), (5, 0), (4, 0)):
+        found = list(training_batches.batches(rows, size, seed, epoch))
+        assert all(len(batch) == size for batch in found[:-1])
+        assert 0 < len(found[-1]) <= size
+        assert len(found) == training_batches.num_batches(rows, size)
+        order = np.concatenate(found)["row"].tolist()
+        assert sorted(order) == list(range(137))
+        orders.add(tuple(order))
+    assert len(orders) == 3  # One for each seed and epoch.
+
+
+def test_a_request_is_spread_over_the_batches(tmp_path):
+    """A batch of 100 of 1,000 rows has about a tenth of each of 20 requests.
+
+    By chance one of these 200 hypergeometric numbers is above 15 in two of 1,000 runs;
+    the seed is fixed.
+    """
+    rng = np.random.default_rng(0)
+    columns = {
+        "user": np.arange(1000) // 50,
+        "item": rng.integers(0, 20, 1000),
+        "request": np.arange(1000) // 50,
+    }
     rows = TrainingRows.of(tmp_path, **columns)
-    found = list(request_batches.request_batches(rows, size, seed=4, epoch=epoch))
-    order = request_batches.request_order(columns["request"], 4, epoch)
-    assert np.concatenate(found)["row"].tolist() == order.tolist()
-    assert all(len(batch) == size for batch in found[:-1])
-    assert 0 < len(found[-1]) <= size
-    assert len(found) == request_batches.num_batches(rows, size)
+    for batch in training_batches.batches(rows, 100, seed=0, epoch=0):
+        counts = np.bincount(batch["request"], minlength=20)
+        assert (np.abs(counts - 5) <= 10).all()
 
 
 @pytest.mark.parametrize("size", [2, 10, 137, 1000])
@@ -79,20 +75,15 @@ def test_batches_of_windows_cover_every_row_once(in_windows, tmp_path, size):
     assert len(list(rows.windows())) > 3
     orders = set()
     for seed, epoch in ((0, 0), (0, 1), (1, 0)):
-        found = list(request_batches.request_batches(rows, size, seed, epoch))
+        found = list(training_batches.batches(rows, size, seed, epoch))
         assert all(len(batch) == size for batch in found[:-1])
         assert 0 < len(found[-1]) <= size
-        assert len(found) == request_batches.num_batches(rows, size)
+        assert len(found) == training_batches.num_batches(rows, size)
         epoch_rows = np.concatenate(found)
         orders.add(tuple(epoch_rows["row"]))
         for name, column in columns.items():
             np.testing.assert_array_equal(epoch_rows[name], column[epoch_rows["row"]])
         assert sorted(epoch_rows["row"].tolist()) == list(range(137))
-        request = epoch_rows["request"]
-        changes = 1 + (request[1:] != request[:-1]).sum()
-        assert changes == len(set(request.tolist()))
-        for one in set(request.tolist()):
-            assert (np.diff(epoch_rows["row"][request == one]) > 0).all()
     assert len(orders) == 3
 
 
@@ -109,10 +100,10 @@ def test_other_requests_meet_in_each_epoch(in_windows, tmp_path):
 def test_dataset_yields_those_batches(tmp_path, strings):
     columns = make_columns()
     training = make_set(tmp_path, strings, **columns)
-    dataset = request_batches.dataset(training, 25, seed=3)
+    dataset = training_batches.dataset(training, 25, seed=3)
     assert int(dataset.cardinality()) == 6
     for epoch in range(2):
-        expected = list(request_batches.request_batches(training.rows, 25, 3, epoch))
+        expected = list(training_batches.batches(training.rows, 25, 3, epoch))
         found = list(dataset.as_numpy_iterator())
         assert len(found) == len(expected) == 6
         for features, rows in zip(found, expected, strict=True):
@@ -126,7 +117,7 @@ def test_dataset_yields_those_batches(tmp_path, strings):
 
 def test_two_datasets_of_a_seed_are_alike(tmp_path):
     training = make_set(tmp_path)
-    first, second = (request_batches.dataset(training, 25, seed=1) for _ in range(2))
+    first, second = (training_batches.dataset(training, 25, seed=1) for _ in range(2))
     for _ in range(3):
         pairs = zip(first.as_numpy_iterator(), second.as_numpy_iterator(), strict=True)
         for one, other in pairs:
@@ -135,7 +126,7 @@ def test_two_datasets_of_a_seed_are_alike(tmp_path):
 
 def test_an_epoch_that_is_left_early_ends(in_windows, tmp_path):
     rows = TrainingRows.of(tmp_path, **make_columns())
-    batches = request_batches.request_batches(rows, 10, seed=0, epoch=0)
+    batches = training_batches.batches(rows, 10, seed=0, epoch=0)
     next(batches)
     batches.close()
     assert list(batches) == []
