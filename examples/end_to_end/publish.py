@@ -28,8 +28,10 @@ def publish(folder):
         query_signature=tf.TensorSpec([None], tf.int64, name="user"),
     )
     served = tn.index.load_retrieval(f"{folder}/model")
-    answer = served(tf.constant([0], tf.int64), k=5)
-    print("User 0 ->", answer[1].numpy()[0].tolist())
+    answer = served.signatures["serving_default"](
+        user=tf.constant([0], tf.int64), k=tf.constant(5)
+    )
+    print("User 0 ->", answer["ids"].numpy()[0].tolist())
 
 
 if __name__ == "__main__":

@@ -73,13 +73,14 @@ TOGETHER = [
 
 # (share of pairs that is many, long ranges): all listed; what is long compared; ranges
 # of any length compared; the rest as it is chosen.
-WAYS = {"listed": (1e9, 128), "long": (0, 5), "any": (0, 10**6), "chosen": (0.015, 128)}
+WAYS = {"listed": (1e9, 128), "long": (0, 5), "any": (0, 10**6), "chosen": (None, 128)}
 
 
 @pytest.fixture(params=WAYS)
-def way(request, monkeypatch):
+def way(request, monkeypatch, compare_from):
     many, long = WAYS[request.param]
-    monkeypatch.setattr(module, "_MANY_PAIRS", many)
+    if many is not None:
+        compare_from(many)
     monkeypatch.setattr(module, "_LONG_RANGES", long)
     return request.param
 
@@ -211,8 +212,8 @@ def test_rows_of_a_key_that_fills_half_a_block_have_their_own():
         np.testing.assert_array_equal(dropped, shares & oracle[block[0]])
 
 
-def test_few_pairs_leave_rows_as_they_are(monkeypatch):
-    monkeypatch.setattr(module, "_MANY_PAIRS", 1)
+def test_few_pairs_leave_rows_as_they_are(compare_from):
+    compare_from(1)
     rule, _ = rule_and_oracle("accidental hits", *skewed(0))
     order = row_order([rule], 5)
     assert not bool(order.is_changed)

@@ -13,7 +13,7 @@ from softmax_cases import (
     value_and_gradients,
 )
 
-from tfrs_negatives.losses import SampledSoftmax, dropped_pairs
+from tfrs_negatives.losses import SampledSoftmax
 from tfrs_negatives.losses.block_sizes import partition_of
 
 
@@ -122,12 +122,12 @@ def test_xla_equals_eager(batch, options, queries):
 
 
 @pytest.mark.parametrize("share", [0.0, 1e9])
-def test_heavy_collisions_change_nothing(batch, monkeypatch, share):
+def test_heavy_collisions_change_nothing(batch, compare_from, share):
     """Listing the pairs and comparing the whole block drop the same pairs."""
     loss = SampledSoftmax(row_block=2)
     args = batch["queries"], batch["candidates"]
     usual = value_and_gradients(loss, *args, **everything_on(batch))
-    monkeypatch.setattr(dropped_pairs, "_MANY_PAIRS", share)
+    compare_from(share)
     forced = value_and_gradients(loss, *args, **everything_on(batch))
     for ours, expected in zip(forced, usual, strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-12, atol=1e-15)

@@ -5,7 +5,7 @@ import sys
 import tempfile
 
 from tfrs_negatives.data import row_buckets, table_sources
-from tfrs_negatives.recommender import training_batches, time_split
+from tfrs_negatives.recommender import time_split, training_batches
 
 row_buckets.HELD_ROWS = row_buckets.WINDOW_ROWS = 100_000
 named = {"user": "user", "item": "item", "time": "time"}
@@ -13,9 +13,7 @@ with tempfile.TemporaryDirectory() as folder:
     parts = table_sources.parts_of_file(sys.argv[1], named)
     split = time_split.split(parts, folder, evaluated_users=100)
     rows = 0
-    for batch in training_batches.batches(
-        split.training.rows, 1024, seed=0, epoch=0
-    ):
+    for batch in training_batches.batches(split.training.rows, 1024, seed=0, epoch=0):
         rows += len(batch)
     assert rows == len(split.training.rows)
 # Of this process alone: what `resource` says begins with the peak of its parent.

@@ -5,7 +5,11 @@ import pytest
 
 from tfrs_negatives._keras import keras
 from tfrs_negatives.recommender import early_stopping
-from tfrs_negatives.recommender.early_stopping import EarlyStopping, gains, standard_error
+from tfrs_negatives.recommender.early_stopping import (
+    EarlyStopping,
+    gains,
+    standard_error,
+)
 from tfrs_negatives.recommender.held_out_pairs import HeldOut
 
 
@@ -16,7 +20,7 @@ def test_gains():
 
 
 def test_standard_error_is_that_of_users():
-    """Against the spread of means over users drawn anew; 5% is five of its deviations."""
+    """Against the spread of means over users drawn anew; 5% are five deviations."""
     rng = np.random.default_rng(0)
     sizes = rng.integers(1, 6, 400)
     users = np.repeat(np.arange(400), sizes)

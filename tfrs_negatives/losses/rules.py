@@ -243,18 +243,45 @@ class Rule:
             return self.columns_in(*self.ranges_of(rows))
         rank = self.columns.rank
         if compiled_by_xla():
-            covered = self._cover(rows.of(self._starts), rows.of(self._ends), rank)
+            covered = self._cover_by_places(rows.of(self._starts), rows.of(self._ends))
             return tf.gather(covered, rank, axis=1)
         # Rows of one key share their list: each distinct list is covered once.
-        lists = tf.stack([rows.of(self._starts), rows.of(self._ends)], axis=1)
-        distinct, which = tf.raw_ops.UniqueV2(x=lists, axis=[0])
-        covered = self._cover(distinct[:, 0], distinct[:, 1], rank)
+        distinct, which = self._lists(rows)
+        covered = self._cover(distinct[:, 0], distinct[:, 1])
         return tf.gather(tf.gather(covered, rank, axis=1), which)
 
-    def _cover(self, starts: tf.Tensor, ends: tf.Tensor, rank: tf.Tensor) -> tf.Tensor:
+    def num_lists(self, rows: AnyRows) -> tf.Tensor:
+        """How many distinct lists some rows have, scalar int32; of a rule of lists."""
+        return tf.shape(self._lists(rows)[0])[0]
+
+    def _lists(self, rows: AnyRows) -> tuple[tf.Tensor, tf.Tensor]:
+        """Starts and ends of the rows' distinct lists, and which each row has."""
+        lists = tf.stack([rows.of(self._starts), rows.of(self._ends)], axis=1)
+        return tf.raw_ops.UniqueV2(x=lists, axis=[0])
+
+    def _cover(self, starts: tf.Tensor, ends: tf.Tensor) -> tf.Tensor:
         """Which sorted columns each list matches, [lists, C + 1] bool."""
         # +1 where a range starts, -1 where one ends: the running sum is the
         # number of ranges that cover a place.
+        owners, entries = enumerate_ranges(starts, ends)
+        width = self.num_columns + 1
+        places = tf.concat([self._first, self._last], axis=0)
+        entries = tf.concat([entries, entries + tf.size(self._first)], axis=0)
+        owners = tf.concat([owners, owners], axis=0)
+        amounts = tf.where(entries < tf.size(self._first), 1, -1)
+        steps = tf.math.unsorted_segment_sum(
+            amounts,
+            owners * width + tf.gather(places, entries),
+            tf.size(starts) * width,
+        )
+        steps = tf.reshape(steps, tf.stack([tf.size(starts), width]))
+        return tf.cumsum(steps, axis=1) > 0
+
+    def _cover_by_places(self, starts: tf.Tensor, ends: tf.Tensor) -> tf.Tensor:
+        """The same in sizes that depend on no values, as XLA wants it.
+
+        Every list takes as many places as the longest.
+        """
         entries = starts[:, tf.newaxis] + tf.range(self._longest)
         present = tf.cast(entries < ends[:, tf.newaxis], tf.int32)
         entries = tf.where(present > 0, entries, 0)
@@ -266,7 +293,7 @@ class Rule:
             places = tf.stack([row, tf.gather(column, entries)], axis=-1)
             return tf.tensor_scatter_nd_add(steps, places, amount)
 
-        steps = tf.zeros([tf.size(starts), tf.size(rank) + 1], tf.int32)
+        steps = tf.zeros([tf.size(starts), self.num_columns + 1], tf.int32)
         steps = count(self._first, present)
         steps = count(self._last, -present)
         return tf.cumsum(steps, axis=1) > 0

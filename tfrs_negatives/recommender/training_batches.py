@@ -98,7 +98,9 @@ def dataset(training: TrainingSet, batch_size: int, seed: int) -> tf.data.Datase
     )
 
 
-def _shuffled_windows(rows: TrainingRows, seed: int, epoch: int) -> Iterator[np.ndarray]:
+def _shuffled_windows(
+    rows: TrainingRows, seed: int, epoch: int
+) -> Iterator[np.ndarray]:
     """The windows of an epoch, the rows of each shuffled."""
     # Other entropy than that of any window's order.
     for number, window in enumerate(rows.windows(seed=(seed, epoch, 0, 1))):
