@@ -79,6 +79,8 @@ def evaluation(folder):
     lists = {"positive_ids": truth, "excluded_ids": LISTS}
     held_out_rows = ({"user_id": USER_IDS}, lists)
     return {
+        "np": np,
+        "table": {**DRAWN, "time": RNG.permutation(ROWS)},
         "tf": tf,
         "callbacks": tn.callbacks,
         "items": tf.data.Dataset.from_tensor_slices({"item_id": ITEM_IDS}),
@@ -396,6 +398,10 @@ def _check_evaluation(names):
     assert np.isfinite(loss)
     result = dict(zip(names["metric"].names, names["metric"].result(), strict=True))
     assert 0.0 <= result["corpus/recall@100"] <= 1.0
+    user, time = names["table"]["user"], names["table"]["time"]
+    latest = [max(np.flatnonzero(user == one), key=lambda n: time[n]) for one in user]
+    assert set(names["last"]) == set(latest)
+    assert sorted([*names["last"], *names["rest"]]) == list(range(ROWS))
 
 
 def _check_data_engine(names):
