@@ -16,7 +16,8 @@ def test_titles_are_no_commands_to_the_terminal():
         "title": [*list(texts)[:3], b"\xff\x1b"],
         "scores": [4.0, 3.0, 2.0, 1.0],
     }
-    lines = answer_lines(answer)
+    lines = answer_lines(answer, score="score (cosine)")
+    assert lines[0].endswith("  score (cosine)")
     assert len(lines) == 5
     for text, line in zip(texts, lines[1:], strict=True):
         assert (texts[text] or text) in line

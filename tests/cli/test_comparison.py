@@ -80,7 +80,7 @@ def test_a_figure_that_there_is_none_of():
     json.dumps(found, allow_nan=False)
     lines = comparison.table(found, seeds=[3, 5]).splitlines()
     cells = [line.split()[-2:] for line in lines if line.startswith("tail recall@50")]
-    assert cells == [["none", "none"]] * 3
+    assert cells == [["-", "-"]] * 3
 
 
 @pytest.mark.parametrize("make", [runs, without_tail])

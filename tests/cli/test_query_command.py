@@ -24,7 +24,7 @@ def ask(capsys, *arguments):
 def test_answers(trained, capsys):
     code, rows, error = ask(capsys, trained[0], "--user", "u3", "--k", "5")
     assert code == 0 and error == ""
-    assert rows[0] == ["rank", "id", "title", "score"]
+    assert rows[0] == ["rank", "id", "title", "score (dot product)"]
     assert [row[0] for row in rows[1:]] == ["1", "2", "3", "4", "5"]
     assert all(row[2] == f"Thing {row[1][1:]}" for row in rows[1:])
     scores = [float(row[3]) for row in rows[1:]]
@@ -96,7 +96,7 @@ def whole_number_model(keras_2, tmp_path_factory, make_csv):
 def test_whole_number_ids_without_titles(whole_number_model, capsys):
     code, rows, error = ask(capsys, whole_number_model, "--user", "3", "--k", "2")
     assert code == 0 and error == ""
-    assert rows[0] == ["rank", "id", "score"]
+    assert rows[0] == ["rank", "id", "score (dot product)"]
     best = rows[1][1]
     assert 500 <= int(best) < 540
     _, rows, _ = ask(capsys, whole_number_model, "--user", 3, "--exclude", best)

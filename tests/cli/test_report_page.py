@@ -32,7 +32,7 @@ def test_report_has_the_table_the_discounts_and_users(trained):
     assert table["0.0"][:3] == [
         table[name][-1] for name in ("recall@50", "tail recall@50", "coverage@10")
     ]
-    assert "<b>none</b>" not in text
+    assert "<b>-</b>" not in text
     examples = re.findall(r"<article>.*?</article>", text)
     assert len(examples) == 5
     for example in examples:
@@ -71,7 +71,17 @@ def test_least_report(trained):
         of["validation"] = None
     text = report_page.page(written, [])
     assert "No discount was chosen" in text
+    num_users = written["data"]["users evaluated"]
+    assert f"Measured on {num_users} users. " in text
     assert "<b>" not in text  # Nothing to be better than.
+
+
+def test_a_sample_of_users_is_called_one(trained):
+    written = json.loads((trained[0] / "figures.json").read_text())
+    written["popularity"]["users"] = 7
+    written["data"]["users evaluated"] = 1234
+    text = report_page.page(written, [])
+    assert "Measured on a random sample of 7 of the 1,234 evaluated users. " in text
 
 
 @pytest.mark.parametrize("width", [1100, 360])

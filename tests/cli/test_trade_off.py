@@ -43,11 +43,13 @@ def test_summary_of_two_seeds():
     assert of["figures"]["recall@50"]["mean"] == pytest.approx(0.21)
     assert of["validation"]["tail recall@50"]["mean"] == pytest.approx(0.035)
     told = trade_off.told(found)
-    assert told.startswith(
-        "note: with --popularity-discount 0.5 a query of the same model has "
-        "recall@50 0.2100 ± 0.0141, tail recall@50 0.0600 ± 0.0141, coverage@10 0.5000"
+    assert told == (
+        "note: the suggestion is --popularity-discount 0.5: it has the best tail "
+        "recall@50 on validation pairs, among the discounts that keep at least 67% of "
+        "the recall@50 without a discount. A query of the same model then has "
+        "recall@50 0.2100 ± 0.0141, tail recall@50 0.0600 ± 0.0141, coverage@10 0.5000 "
+        "± 0.0000."
     )
-    assert "leave 67% of the recall@50" in told
 
 
 def test_without_validation_none_is_chosen():
@@ -57,6 +59,26 @@ def test_without_validation_none_is_chosen():
     assert trade_off.told(found) is None
 
 
-def test_no_discount_is_not_told():
+def test_no_discount_is_told_too():
     found = trade_off.summary([of_seed(0.0)], parts(object()))
-    assert trade_off.told({**found, "chosen": 0.0}) is None
+    told = trade_off.told({**found, "chosen": 0.0})
+    assert told.startswith(
+        "note: the suggestion is --popularity-discount 0, the default: it has the best "
+    )
+
+
+@pytest.mark.parametrize(
+    ("tail", "expected"),
+    [
+        (0.0, "it does not say which is best"),
+        (None, "no validation pair is of an item"),
+    ],
+)
+def test_a_tail_without_hits_chooses_nothing(tail, expected):
+    of = of_seed(0.0)
+    for figures in of.validation:
+        figures["tail recall@50"] = tail
+    found = trade_off.summary([of], parts(object()))
+    assert found["chosen"] == 0.0
+    told = trade_off.told(found)
+    assert "--popularity-discount 0, the default" in told and expected in told

@@ -7,14 +7,15 @@ from typing import Any
 from tfrs_negatives.cli.terminal_text import terminal_text
 
 
-def answer_lines(answer: dict[str, list[Any]]) -> list[str]:
+def answer_lines(answer: dict[str, list[Any]], score: str) -> list[str]:
     """Rank, id, title (if there are any) and score; rows without an item are left out.
 
     Args:
       answer: "ids", "scores" and perhaps "title", a value for each item.
+      score: The head of the column of scores, with their unit.
     """
     found = [i for i, score in enumerate(answer["scores"]) if score != float("-inf")]
-    rows = [("rank", "id", *(["title"] if "title" in answer else []), "score")]
+    rows = [("rank", "id", *(["title"] if "title" in answer else []), score)]
     for rank, i in enumerate(found, start=1):
         texts = [terminal_text(answer["ids"][i])]
         if "title" in answer:

@@ -12,6 +12,7 @@ from tfrs_negatives.cli.command_error import CommandError, told_in_one_line
 from tfrs_negatives.cli.comparison import FIGURES
 from tfrs_negatives.cli.output_folder import OutputFolder
 from tfrs_negatives.cli.query_command import find_model
+from tfrs_negatives.cli.rows_read import rows_read
 
 COMMAND = "tfrs-negatives audit"
 REPORT = "audit.json"
@@ -55,20 +56,19 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
 
     path, temperature = _model(options)
     with told_in_one_line():
-        table = audits.read_table(
-            options.data,
-            tfds=options.tfds,
-            data_dir=options.data_dir,
-            user=options.user,
-            item=options.item,
-            request=options.request,
-            time=options.time,
-            label=options.label,
-            for_model=path is not None,
-            progress=_tell if options.verbose else None,
-        )
-        if options.verbose:
-            print()
+        with rows_read(options.verbose) as progress:
+            table = audits.read_table(
+                options.data,
+                tfds=options.tfds,
+                data_dir=options.data_dir,
+                user=options.user,
+                item=options.item,
+                request=options.request,
+                time=options.time,
+                label=options.label,
+                for_model=path is not None,
+                progress=progress,
+            )
         model = None if path is None else audits.load_model(path, table)
         if model is not None and temperature is None:
             print(
@@ -115,7 +115,3 @@ def _trained_with(path: str) -> float | None:
             return json.load(file)["settings"]["temperature"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _tell(num_rows: int) -> None:
-    print(f"\r{num_rows:,} rows read", end="", flush=True)

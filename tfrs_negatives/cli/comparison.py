@@ -24,7 +24,7 @@ WIDTH = "vector width"
 #: From model to a dict from figure to number or None, one a seed.
 Runs: TypeAlias = dict[str, list[dict[str, float | None]]]
 
-_EMPTY = "none"
+_EMPTY = "-"
 # Figures that do not lie between 0 and 1, and how many digits they are told with.
 _DIGITS = {SECONDS: 1, STEP_TIME: 2, ROWS_A_SECOND: 0, WIDTH: 0}
 _BY_SEED = ("recall@50", "tail recall@50")

@@ -92,7 +92,10 @@ def query(options: argparse.Namespace) -> None:
     with told_in_one_line() if options.where else contextlib.nullcontext():
         found = model.signatures[name](**inputs)
     answer = {key: value.numpy()[0].tolist() for key, value in found.items()}
-    print("\n".join(answer_lines(answer)))
+    unit = "dot product"
+    if options.popularity_discount:
+        unit += ", less the discount"
+    print("\n".join(answer_lines(answer, score=f"score ({unit})")))
 
 
 def find_model(path: str) -> str:

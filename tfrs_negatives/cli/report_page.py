@@ -50,7 +50,7 @@ def page(written: dict[str, Any], examples: Sequence[ExampleUser]) -> str:
         facts=_facts(data),
         comparison=_comparison(figures),
         notes="".join(f"<p>{_text(_sentence(note))}</p>" for note in written["notes"]),
-        dial=_text(_dial(dial)),
+        dial=_text(_dial(dial, data["users evaluated"])),
         discounts=_discounts(dial),
         of_model=_text(
             "; ours is the exported model, trained on all rows"
@@ -116,15 +116,21 @@ def _comparison(figures: dict[str, Any]) -> str:
     return _table(["", *figures], rows)
 
 
-def _dial(dial: dict[str, Any]) -> str:
+def _dial(dial: dict[str, Any], num_users: int) -> str:
+    """About the table of discounts; `num_users` were evaluated in the comparison."""
+    users = f"{dial['users']:,} users"
+    if dial["users"] < num_users:
+        users = (
+            f"a random sample of {dial['users']:,} of the {num_users:,} evaluated users"
+        )
     text = (
         "One trained model answers with any discount of popularity: "
         "tfrs-negatives query --popularity-discount, or popularity_discount of a "
-        f"request. Measured on {dial['users']:,} users. "
+        f"request. Measured on {users}. "
     )
     if dial["chosen"] is None:
         return text + "No discount was chosen: there was no validation part."
-    return text + f"{dial['chosen']} was chosen: {dial['rule']}."
+    return text + f"{dial['chosen']:g} was chosen: {trade_off.reason(dial)}."
 
 
 def _discounts(dial: dict[str, Any]) -> str:

@@ -15,8 +15,8 @@ from tfrs_negatives.recommender.time_split import Split
 SHOWN = (RECALL, TAIL_RECALL, COVERAGE)
 
 _RULE = (
-    f"on validation pairs, the best {TAIL_RECALL} of the discounts that leave "
-    f"{popularity_tradeoff.KEPT_RECALL:.0%} of the {RECALL} without one"
+    f"the best {TAIL_RECALL} on validation pairs, among the discounts that keep at "
+    f"least {popularity_tradeoff.KEPT_RECALL:.0%} of the {RECALL} without a discount"
 )
 
 
@@ -120,19 +120,41 @@ def chosen_figures(found: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def told(found: dict[str, Any]) -> str | None:
-    """The chosen discount in a sentence; None where there is none, or it is 0.
+    """The chosen discount in a sentence; None where none was chosen.
 
     Args:
       found: What `summary` returns.
     """
+    if found["chosen"] is None:
+        return None
     of = chosen_figures(found)
     if of is None:
-        return None
+        return (
+            "note: the suggestion is --popularity-discount 0, the default: "
+            f"{reason(found)}."
+        )
     figures = ", ".join(f"{name} {comparison.cell(of[name], name)}" for name in SHOWN)
     return (
-        f"note: with --popularity-discount {found['chosen']} a query of the same model "
-        f"has {figures} ({found['rule']})."
+        f"note: the suggestion is --popularity-discount {found['chosen']}: "
+        f"{reason(found)}. A query of the same model then has {figures}."
     )
+
+
+def reason(found: dict[str, Any]) -> str:
+    """Why the discount was chosen.
+
+    Args:
+      found: What `summary` returns, with a chosen discount, which may be 0.
+    """
+    tails = [of["validation"][TAIL_RECALL]["mean"] for of in found["discounts"]]
+    if None in tails:  # Of one, of all.
+        return "no validation pair is of an item of the tail"
+    if not any(tails):
+        return (
+            f"with every discount the {TAIL_RECALL} on validation pairs is 0, so it "
+            "does not say which is best"
+        )
+    return f"it has {found['rule']}"
 
 
 def _means(

@@ -19,6 +19,7 @@ from tfrs_negatives.cli.command_error import CommandError, told_in_one_line
 from tfrs_negatives.cli.comparison import FIGURES
 from tfrs_negatives.cli.output_folder import OutputFolder
 from tfrs_negatives.cli.quiet_scann import quiet_scann
+from tfrs_negatives.cli.rows_read import rows_read
 from tfrs_negatives.cli.terminal_text import terminal_text
 from tfrs_negatives.recommender import held_out_figures, optimizer_choice
 from tfrs_negatives.version import __version__
@@ -32,6 +33,10 @@ if TYPE_CHECKING:
 COMMAND = "tfrs-negatives train"
 #: Written without an index: what `audit --model` reads.
 EMBEDDINGS = "embeddings.npz"
+
+# Facts that are told in other words than those of `figures.json`.
+_REQUESTS = "training requests"
+_TIES = "in a history, rows of its time"
 
 
 def train(options: argparse.Namespace) -> None:
@@ -68,7 +73,7 @@ def train(options: argparse.Namespace) -> None:
         chosen = {name: getattr(settings, name) for name in LEFT_TO_THE_TABLE}
         shown = {**facts, "optimizer": optimizer}
         shown |= {n.replace("_", " "): value for n, value in chosen.items()}
-        print("\n".join(f"{name}: {value}" for name, value in shown.items()))
+        print("\n".join(_in_words(shown, parts)))
         compared = compare(parts, features, settings, options)
         recommender = compared.recommender
         if options.all_rows:
@@ -114,8 +119,8 @@ def train(options: argparse.Namespace) -> None:
     print("\n" + "\n".join(lines))
     report = os.path.join(output.path, report_page.REPORT)
     print(
-        f"\nWrote {output.path} after {written['seconds']:.0f} s, with "
-        f"{written['peak memory, MiB']} MiB at the most. "
+        f"\nWrote {output.path} after {written['seconds']:.0f} s. Peak memory: "
+        f"{written['peak memory, MiB']} MiB. "
         f"{_what_next(output.path, options)}\nOpen {report} in a browser."
     )
 
@@ -145,8 +150,11 @@ def _answer(recommender: Recommender) -> list[str]:
     }
     if training.titles is not None:
         answer["title"] = [one.title for one in found]
-    first = f"{row_names.OURS}, to user {terminal_text(user)}, without what they have:"
-    return [first, *answer_lines(answer)]
+    first = (
+        f"Recommendations of our model for user {terminal_text(user)}, without the "
+        "items that the user has:"
+    )
+    return [first, *answer_lines(answer, score="score (cosine)")]
 
 
 def _what_next(path: str, options: argparse.Namespace) -> str:
@@ -189,23 +197,18 @@ def _load(
     with told_in_one_line():
         parts, held_out = source.parts(), source.held_out_parts()
         _check_environment()
-        found = split(
-            parts,
-            scratch,
-            held_out=held_out,
-            **settings.split_options(),
-            validation=options.validation,
-            evaluated_users=options.evaluate_users,
-            progress=_tell if options.verbose else None,
-        )
-        if options.verbose:
-            print()
+        with rows_read(options.verbose) as progress:
+            found = split(
+                parts,
+                scratch,
+                held_out=held_out,
+                **settings.split_options(),
+                validation=options.validation,
+                evaluated_users=options.evaluate_users,
+                progress=progress,
+            )
         features = source.features(settings.user_features, settings.item_features)
     return found, features
-
-
-def _tell(num_rows: int) -> None:
-    print(f"\r{num_rows:,} rows read", end="", flush=True)
 
 
 def _check_environment() -> None:
@@ -228,7 +231,7 @@ def _facts(parts: Split) -> dict[str, Any]:
     if table.first_held_out is not None:
         new["held-out users never in training"] = parts.num_new_users
     if training.histories is not None and table.times is not None:
-        new["in a history, rows of its time"] = training.histories.ties
+        new[_TIES] = training.histories.ties
     return {
         "data": table.source,
         "interactions": table.num_rows,
@@ -236,7 +239,7 @@ def _facts(parts: Split) -> dict[str, Any]:
         "order": "file" if table.times is None else "time",
         "times": table.time_range,
         "training interactions": len(training.rows),
-        "training requests": training.rows.num_requests,
+        _REQUESTS: training.rows.num_requests,
         "users": len(training.user_ids),
         "items": len(training.item_ids),
         "held-out pairs": held_out.num_pairs,
@@ -244,6 +247,26 @@ def _facts(parts: Split) -> dict[str, Any]:
         "users evaluated": len(held_out.users),
         **new,
     }
+
+
+def _in_words(shown: dict[str, Any], parts: Split) -> list[str]:
+    """What `_facts` and the settings hold, in words that need no documentation."""
+    ties = {
+        "above": "those above it in the table",
+        "unseen": "none",
+    }
+    names = {
+        _TIES: "of rows of the same time, a row's history has",
+        "unknown share": "share of rows trained as rows of an unknown user",
+    }
+    values = {_TIES: ties.get(shown.get(_TIES, ""))}
+    if parts.table.requests is None:
+        of = "user" if parts.table.times is None else "day of a user (UTC)"
+        values[_REQUESTS] = f"{shown[_REQUESTS]} (no --request: each {of} is one)"
+    return [
+        f"{names.get(name, name)}: {values.get(name, value)}"
+        for name, value in shown.items()
+    ]
 
 
 def _export(
