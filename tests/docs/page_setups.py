@@ -483,7 +483,10 @@ def _check_performance(names):
 
 def _check_quickstart(names):
     assert names["answer"]["ids"].shape == [1, 10]
-    # What a user has is left out, and nothing else is of its remainder.
+    user = names["users"][:1]
+    answered = set(names["answer"]["ids"].numpy()[0])
+    assert not answered & set(names["had"](user).values.numpy())
+    assert len(names["future"]) == USERS  # A row of each.
     assert 0 <= names["recall"](names["mixed"]) <= 1
 
 
