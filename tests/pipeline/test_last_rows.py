@@ -7,7 +7,13 @@ from event_tables import bytes_of, events, rows_of, write_folder
 
 from tfrs_negatives.audit.held_out import last_interactions
 from tfrs_negatives.data import interactions
-from tfrs_negatives.pipeline import BeamEngine, heavy_users, split_by_time
+from tfrs_negatives.pipeline import (
+    BeamEngine,
+    heavy_users,
+    order_by_request,
+    shards,
+    split_by_time,
+)
 
 pytestmark = pytest.mark.usefixtures("beam")
 
@@ -94,3 +100,27 @@ def test_workers_write_the_same_bytes(tmp_path):
         given = dict(columns=COLUMNS, shards=2, heavy_rows=100)
         split_by_time(path, output, engine=engine, **given)
     assert bytes_of(tmp_path / "1") == bytes_of(tmp_path / "2")
+
+
+@pytest.mark.parametrize("step", [split_by_time, order_by_request])
+def test_rows_that_a_runner_loses_are_noticed_and_nothing_is_kept(
+    tmp_path, monkeypatch, step
+):
+    """Shards that lack rows must not pass for whole ones when the step is repeated."""
+    columns = events(600, seed=1)
+    path = write_folder(tmp_path / "in", columns)
+    output = tmp_path / "out"
+    sent = shards._sent
+
+    def lossy(batch, *arguments):
+        return list(sent(batch, *arguments))[1:]
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shards, "_sent", lossy)
+        with pytest.raises(ValueError, match="Expected .* rows in what was written"):
+            step(path, output, columns=COLUMNS, shards=3)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["in"]
+    step(path, output, columns=COLUMNS, shards=3)
+    other = tmp_path / "other"
+    step(path, other, columns=COLUMNS, shards=3)
+    assert bytes_of(output) == bytes_of(other)

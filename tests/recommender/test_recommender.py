@@ -304,7 +304,8 @@ def test_a_table_is_no_path():
 def test_epochs_and_unknown_users_go_by_whether_there_are_histories():
     histories, none = (Settings().chosen(1000, has) for has in (True, False))
     assert (histories.epochs, histories.unknown_share) == (10, 0.2)
-    assert (none.epochs, none.unknown_share) == (25, 0.0)
+    assert (none.epochs, none.unknown_share) == (15, 0.0)
+    assert (histories.learning_rate, none.learning_rate) == (0.01, 0.005)
     given = Settings(epochs=3, unknown_share=0.0)
     for has in (True, False):
         chosen = given.chosen(1000, has)

@@ -16,7 +16,7 @@ from tfrs_negatives.pipeline.key_counts import (
     row_counts,
     write_summary,
 )
-from tfrs_negatives.pipeline.shards import check_rows, shard_names, shards_of
+from tfrs_negatives.pipeline.shards import shard_names, shards_of
 from tfrs_negatives.pipeline.step import FIRST_PASS, Progress, Step
 from tfrs_negatives.pipeline.step_folder import StepFolder
 from tfrs_negatives.types import PathLike
@@ -101,7 +101,7 @@ def count_column(
     totals = folder.read_json(FIRST_PASS)
     rows.check(totals)
     num_counted = sum(int(folder.column(name, "count").sum()) for name in names)
-    check_rows(num_counted, totals["rows"])
+    step.check_rows(num_counted, totals["rows"])
     folder.finish(names)
 
 

@@ -15,7 +15,6 @@ from tfrs_negatives.pipeline.feature_rows import FEATURE, FeatureRows, first_row
 from tfrs_negatives.pipeline.input_rows import keys_of
 from tfrs_negatives.pipeline.saved_tower import SavedTower, arrow_type
 from tfrs_negatives.pipeline.shards import (
-    check_rows,
     num_shards,
     shard_names,
     shards_of,
@@ -133,7 +132,9 @@ def embed_rows(
 
     with step.shards_told(names):
         step.engine.run(build)
-    check_rows(sum(int(folder.metadata(n, "rows")) for n in names), read["rows_read"])
+    step.check_rows(
+        sum(int(folder.metadata(n, "rows")) for n in names), read["rows_read"]
+    )
     num_ids = sum(map(folder.num_rows, names))
     step.tell(
         f"{num_ids:,} ids; {read['rows_read'] - num_ids:,} rows repeated one of them"

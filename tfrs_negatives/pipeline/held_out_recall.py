@@ -20,7 +20,7 @@ from tfrs_negatives.pipeline.corpus_shards import RankedShards, corpus_of
 from tfrs_negatives.pipeline.embedding_shards import EmbeddingShards
 from tfrs_negatives.pipeline.query_pairs import check_queries, gather_pairs, read_pairs
 from tfrs_negatives.pipeline.query_steps import QueryStep
-from tfrs_negatives.pipeline.shards import check_rows, shard_names
+from tfrs_negatives.pipeline.shards import shard_names
 from tfrs_negatives.pipeline.step import Progress
 from tfrs_negatives.pipeline.step_folder import StepFolder
 from tfrs_negatives.types import PathLike
@@ -100,7 +100,7 @@ def corpus_recall(
     with step.shards_told(names):
         step.engine.run(build)
     parts = [folder.read_json(name) for name in names]
-    check_rows(sum(part["rows"] for part in parts), len(asked.queries))
+    step.check_rows(sum(part["rows"] for part in parts), len(asked.queries))
     figures = {
         "queries": sum(part["queries"] for part in parts),
         "users_without_query": sum(part["users_without_query"] for part in parts),

@@ -17,7 +17,6 @@ from tfrs_negatives.pipeline.input_rows import InputRows
 from tfrs_negatives.pipeline.key_counts import positions_of
 from tfrs_negatives.pipeline.shards import (
     SHARD_ROWS,
-    check_rows,
     num_shards,
     shard_names,
     shards_of,
@@ -116,7 +115,7 @@ def split_by_time(
 
     with step.shards_told(every):
         step.engine.run(build)
-    check_rows(sum(map(folder.num_rows, every)), summary["rows"])
+    step.check_rows(sum(map(folder.num_rows, every)), summary["rows"])
     folder.finish(every)
 
 

@@ -17,7 +17,7 @@ from tfrs_negatives.pipeline.corpus_shards import corpus_of
 from tfrs_negatives.pipeline.embedding_shards import EmbeddingShards
 from tfrs_negatives.pipeline.query_pairs import check_queries, gather_pairs, read_pairs
 from tfrs_negatives.pipeline.query_steps import QueryStep
-from tfrs_negatives.pipeline.shards import check_rows, shard_names
+from tfrs_negatives.pipeline.shards import shard_names
 from tfrs_negatives.pipeline.step import Progress
 from tfrs_negatives.pipeline.step_folder import StepFolder
 from tfrs_negatives.types import PathLike
@@ -134,7 +134,7 @@ def mine_negatives(
 
     with step.shards_told(names):
         step.engine.run(build)
-    check_rows(sum(map(folder.num_rows, names)), len(asked.queries))
+    step.check_rows(sum(map(folder.num_rows, names)), len(asked.queries))
     short, lacking = (
         sum(int(folder.metadata(name, key)) for name in names)
         for key in ("short_rows", "lacking")

@@ -19,7 +19,6 @@ from tfrs_negatives.pipeline.key_counts import (
 )
 from tfrs_negatives.pipeline.shards import (
     SHARD_ROWS,
-    check_rows,
     num_shards,
     shard_names,
     shards_of,
@@ -127,7 +126,7 @@ def order_by_request(
 
     with step.shards_told(names):
         step.engine.run(build)
-    check_rows(sum(map(folder.num_rows, names)), summary["rows"])
+    step.check_rows(sum(map(folder.num_rows, names)), summary["rows"])
     folder.finish(names)
 
 

@@ -92,16 +92,6 @@ def shards_of(keys: np.ndarray, num: int) -> np.ndarray:
     return pipeline_of(keys_or_own(keys, every, none), num).numpy()
 
 
-def check_rows(found: int, expected: int) -> None:
-    """Raises `ValueError` where shards do not have all rows, each once."""
-    if found != expected:
-        raise ValueError(
-            f"Expected {expected:,} rows in what was written, received {found:,}: the "
-            "input changed while it was read, or files of the work were removed. Name "
-            "another output, and leave both alone."
-        )
-
-
 def _sent(
     batch: pa.Table,
     shard_of: Callable[[pa.Table], np.ndarray],

@@ -127,6 +127,20 @@ class Step:
         self.tell(f"{found['rows_read']:,} rows read")
         return found
 
+    def check_rows(self, found: int, expected: int) -> None:
+        """Raises `ValueError` where what was written does not have all rows once.
+
+        The work is removed first: shards that lack rows would pass for whole ones when
+        the step is started again.
+        """
+        if found != expected:
+            self.folder.discard()
+            raise ValueError(
+                f"Expected {expected:,} rows in what was written, received {found:,}: "
+                "the input changed while it was read, or the runner lost rows. What "
+                "was written has been removed. Run the step again."
+            )
+
     @contextlib.contextmanager
     def shards_told(self, names: Sequence[str]) -> Iterator[None]:
         """Tells of the shards that are there, while the block runs."""

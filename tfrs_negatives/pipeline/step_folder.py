@@ -129,6 +129,10 @@ class StepFolder:
         with self._system.open_input_file(self._place(name)) as file:
             return pq.ParquetFile(file).read([column]).column(0).to_numpy()
 
+    def discard(self) -> None:
+        """Removes the work, so that the step begins again."""
+        self._system.delete_dir(self._work)
+
     def finish(self, names: list[str]) -> None:
         """Gives the output its name.
 
