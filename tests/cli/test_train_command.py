@@ -238,6 +238,7 @@ def test_options_seeds_and_a_second_run_into_the_same_folder(
     capsys.readouterr()
 
 
+@pytest.mark.slow(reason="trains every model again")
 def test_what_large_tables_leave_out(keras_2, tmp_path, make_csv, capsys):
     data = make_csv(tmp_path / "table.csv", strings=True)
     few = ["--baselines", "--no-index", "--steps-per-epoch", "7"]

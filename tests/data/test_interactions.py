@@ -196,6 +196,7 @@ def test_default_is_movielens_with_times_and_titles():
     assert table.time[0] == 1_260_759_144
 
 
+@pytest.mark.slow(reason="imports TensorFlow Datasets")
 def test_tfds(data_dir):
     pytest.importorskip("tensorflow_datasets")
     table = interactions(tfds="movielens/100k-ratings", data_dir=data_dir / "tfds")

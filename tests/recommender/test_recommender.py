@@ -255,7 +255,7 @@ def test_tables_of_any_kind(tmp_path):
     assert found[0] == found[1] == found[2]
 
 
-@only_under(keras_3=False, reason="other models are fast under Keras 3")
+@pytest.mark.slow(reason="two trainings; test_time_split.py has the split itself")
 def test_a_split_of_ones_own(tmp_path):
     """Figures are of its rows, features come from both tables, all of it is served."""
     table = two_tastes(600)

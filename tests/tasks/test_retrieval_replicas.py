@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from grids import only_under, some_of
+from grids import some_of
 from replica_training import (
     ITEMS,
     RULES,
@@ -47,7 +47,7 @@ def test_rules(two_replicas, rule):
     )
 
 
-@only_under(keras_3=False, reason="test_model_replicas.py is fast under Keras 3")
+@pytest.mark.slow(reason="the largest graph; each rule has a test of its own")
 def test_everything_on_two(two_replicas):
     check(two_replicas, 2, make_task=everything, call=all_rules, extras=True)
 
