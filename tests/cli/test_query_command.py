@@ -93,7 +93,6 @@ def whole_number_model(keras_2, tmp_path_factory, make_csv):
     return folder / "out"
 
 
-@pytest.mark.slow(reason="another training, of ids of the other kind")
 def test_whole_number_ids_without_titles(whole_number_model, capsys):
     code, rows, error = ask(capsys, whole_number_model, "--user", "3", "--k", "2")
     assert code == 0 and error == ""
