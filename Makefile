@@ -7,9 +7,9 @@ PYTEST = $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $
 .PHONY: demo docs test test-slow test-beam test-benchmarks test-wheel lint clean
 
 # Trains ours and TFRS on MovieLens, compares them and baselines, exports, queries. It
-# leaves out the training on all rows that follows by itself, and makes 4 epochs of 10.
+# leaves out the training on all rows that follows by itself, and makes 3 epochs of 10.
 demo: $(VENV)/demo.installed
-	$(BIN)/tfrs-negatives train --no-all-rows --epochs 4 --output $(OUTPUT)
+	$(BIN)/tfrs-negatives train --no-all-rows --epochs 3 --output $(OUTPUT)
 	$(BIN)/tfrs-negatives query $(OUTPUT) --user 1
 
 # The suite under both Kerases. Two processes take a file of tests each, by name: sorted
