@@ -6,7 +6,7 @@ Generates events, splits them by time, counts and shuffles the training rows, tr
 towers in two processes, embeds users and items, measures recall over all items, and
 writes a SavedModel that `tfrs-negatives serve` serves. Each step is a process; its
 costs are a line of FOLDER/costs.csv. What is done already is not done again, so a run
-that was ended goes on. It needs the extras `beam`, `demo` and `scann`.
+that was ended goes on. It needs the extras `beam` and `demo`.
 
 `--config` says where: `local.json` is one machine. `cluster.json` shows what changes on
 a cluster: the folder, Beam's runner, and "training_workers": 0, which leaves it to the
@@ -38,7 +38,8 @@ def steps(config):
     def pipeline(step, output, *words):
         command = [sys.executable, "-m", "tfrs_negatives.cli", "pipeline", step]
         command += ["--output", f"{folder}/{output}", *words]
-        command += ["--workers", config["pipeline_workers"]]
+        if config["runner"] == "local":
+            command += ["--workers", config["pipeline_workers"]]
         command += ["--runner", config["runner"]]
         return command + ["--runner-options", *config["runner_options"]]
 

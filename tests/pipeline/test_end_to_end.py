@@ -84,6 +84,26 @@ def test_from_events_to_answers(tmp_path, run):
     assert (ids % 50 == 3).mean() >= 0.5
 
 
+@pytest.mark.parametrize("name", ["local", "cluster"])
+def test_the_commands_of_a_configuration_are_valid(monkeypatch, name):
+    from tfrs_negatives.cli import arguments
+    from tfrs_negatives.pipeline import BeamEngine
+
+    monkeypatch.syspath_prepend(EXAMPLE)
+    config = json.loads((EXAMPLE / f"{name}.json").read_text()) | {"rows": 1000}
+    steps = list(importlib.import_module("run").steps(config))
+    assert [step for step, *_ in steps] == STEPS
+    asked = [words for _, words, _ in steps if "tfrs_negatives.cli" in words]
+    assert len(asked) == 7
+    for words in asked:
+        options = arguments.parse([str(word) for word in words[3:]])
+        engine = BeamEngine(
+            options.runner, options.workers, tuple(options.runner_options)
+        )
+        assert engine.runner == config["runner"]
+        assert list(engine.options) == config["runner_options"]
+
+
 def test_events_are_the_same_for_a_seed_and_repeat_some(monkeypatch):
     monkeypatch.syspath_prepend(EXAMPLE)
     events = importlib.import_module("events").events
