@@ -27,7 +27,9 @@ def test_exact_search_comes_first(rows):
 
 def test_rows_tell_settings_apart(rows):
     narrow, tuned, rounded = rows[1:]
-    assert narrow["recall"] < 0.9 <= tuned["recall"] + 0.02
+    # Of 150 queries the target did not see: about .01 of deviation, .012 that of the
+    # difference from those it saw. Four of these: once in 30,000 runs.
+    assert narrow["recall"] < 0.9 <= tuned["recall"] + 0.05
     assert narrow["searched"]["num_leaves_to_search"] == 2
     assert tuned["settings"] == {"num_leaves": 50, "recall_target": 0.9}
     assert tuned["searched"]["sample_recall"] >= 0.9
