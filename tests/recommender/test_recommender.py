@@ -51,7 +51,6 @@ def test_figures_are_of_the_held_out_rows(fitted):
     # Half of the 40 items are of the other taste; chance is 10 of about 28 unseen.
     assert fitted.figures["recall@10"] > 0.6
     assert len(fitted.fitted.curve) >= fitted.epochs >= 1
-    assert max(fitted.fitted.curve) == fitted.fitted.curve[fitted.epochs - 1]
     # What is asked has seen all rows, but for those of an item that a user had before.
     table = two_tastes()
     pairs = set(zip(table["user"], table["item"], strict=True))
