@@ -56,7 +56,7 @@ def _write(path, columns):
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder")
-    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--rows", type=int, default=1_000_000)
     arguments = parser.parse_args()
     write(
         arguments.folder,

@@ -1,6 +1,6 @@
 """From raw events to a served model, one step after the other.
 
-    python examples/end_to_end/run.py --rows 10000000
+    python examples/end_to_end/run.py --rows 1000000
 
 Generates events, splits them by time, counts and shuffles the training rows, trains two
 towers in two processes, embeds users and items, measures recall over all items, and
@@ -148,7 +148,7 @@ if __name__ == "__main__":
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--config", type=pathlib.Path, default=HERE / "local.json")
-    parser.add_argument("--rows", type=int, default=10_000_000, help="to generate")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="to generate")
     parser.add_argument("--folder", help="instead of the configuration's")
     parser.add_argument("--port", type=int, default=22330, help="first of training")
     arguments = parser.parse_args()
