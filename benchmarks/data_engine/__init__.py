@@ -1,0 +1,1 @@
+"""What the steps of `tfrs-negatives pipeline` cost."""
