@@ -41,7 +41,8 @@ def steps(config):
         if config["runner"] == "local":
             command += ["--workers", config["pipeline_workers"]]
         command += ["--runner", config["runner"]]
-        return command + ["--runner-options", *config["runner_options"]]
+        command += ["--runner-options", *config["runner_options"]]
+        return f"{step}: {output}", command, f"{folder}/{output}"
 
     events = ["--user", "customer", "--item", "sku", "--time", "at"]
     training = ["--input", f"{folder}/split/training"]
@@ -50,32 +51,24 @@ def steps(config):
         python("events.py", "--rows", config["rows"]),
         f"{folder}/sku.parquet",
     )
-    yield _pair(
-        folder, pipeline, "split", "split", "--input", f"{folder}/events", *events
-    )
+    yield pipeline("split", "split", "--input", f"{folder}/events", *events)
     for role in ("user", "item"):
-        yield _pair(
-            folder, pipeline, "count", f"{role}_counts", *training, "--role", role
-        )
+        yield pipeline("count", f"{role}_counts", *training, "--role", role)
     # Each training worker reads files of its own: at least as many as workers.
     shuffled = [*training, "--order", "shuffled", "--shards", config["shards"]]
-    yield _pair(folder, pipeline, "order", "rows", *shuffled)
+    yield pipeline("order", "rows", *shuffled)
     words = ["--training", json.dumps(config["training"])]
     yield "train", python("train.py", *words), f"{folder}/item_tower/saved_model.pb"
     for role, column in (("user", "customer"), ("item", "sku")):
         table = ["--input", f"{folder}/{column}.parquet", "--id", column]
         model = ["--model", f"{folder}/{role}_tower", "--feature", f"{role}={column}"]
-        yield _pair(folder, pipeline, "embed", f"{role}_vectors", *table, *model)
+        yield pipeline("embed", f"{role}_vectors", *table, *model)
     queries = ["--queries", f"{folder}/user_vectors"]
     queries += ["--items", f"{folder}/item_vectors"]
     held_out = ["--input", f"{folder}/split/held_out"]
     held_out += ["--exclude", f"{folder}/split/training"]
-    yield _pair(folder, pipeline, "recall", "recall", *queries, *held_out)
+    yield pipeline("recall", "recall", *queries, *held_out)
     yield "publish", python("publish.py"), f"{folder}/model/saved_model.pb"
-
-
-def _pair(folder, pipeline, step, output, *words):
-    return f"{step}: {output}", pipeline(step, output, *words), f"{folder}/{output}"
 
 
 def started(command, workers, port):
@@ -112,7 +105,6 @@ def run(name, command, workers=None, port=0):
 def main(config, port):
     files, folder = fsspec.core.url_to_fs(config["folder"])
     files.makedirs(folder, exist_ok=True)
-    costs = []
     for name, command, written in steps(config):
         if files.exists(files._strip_protocol(written)):
             print(f"{name}: is done", flush=True)
@@ -124,7 +116,6 @@ def main(config, port):
             sys.exit(f"start on each worker, with its TF_CONFIG: python {words}")
         cost = run(name, command, workers, port)
         print("  " + ", ".join(f"{n} {v}" for n, v in cost.items() if n != "step"))
-        costs.append(cost)
         _append(f"{config['folder']}/costs.csv", files, cost)
     with fsspec.open(f"{config['folder']}/recall/recall.json") as file:
         print(json.dumps(json.load(file), indent=2))

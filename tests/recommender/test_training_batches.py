@@ -87,6 +87,13 @@ def test_batches_of_windows_cover_every_row_once(in_windows, tmp_path, size):
     assert len(orders) == 3
 
 
+def test_row_counts_are_those_of_all_windows(in_windows, tmp_path):
+    columns = make_columns()
+    counts = make_set(tmp_path, **columns).row_counts
+    np.testing.assert_array_equal(counts, np.bincount(columns["item"], minlength=20))
+    assert len(counts) == 20
+
+
 def test_other_requests_meet_in_each_epoch(in_windows, tmp_path):
     rows = TrainingRows.of(tmp_path, **make_columns())
     windows = [

@@ -71,7 +71,8 @@ class EarlyStopping(keras.callbacks.Callback):
         self._weights: list[np.ndarray] | None = None
         self.curve: list[float] = []
         self.chosen_epoch = 0
-        self._best = np.zeros(0)  # The gains of the epoch with the highest mean.
+        # The gains of the epoch with the highest mean.
+        self._best: np.ndarray | None = None
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         users, items = self._embed()
@@ -82,20 +83,14 @@ class EarlyStopping(keras.callbacks.Callback):
         self.curve.append(float(found.mean()))
         if logs is not None:
             logs[MEASURE] = self.curve[-1]
-        if self._is_as_good(found):
+        if self._best is None or found.mean() > self._best.mean():
+            self._best = found
+        lost = self._best - found
+        if lost.mean() <= standard_error(lost, self._pairs.user):
             self.chosen_epoch = len(self.curve)
             self._weights = self.model.get_weights()
         elif len(self.curve) - self.chosen_epoch >= self._patience:
             self.model.stop_training = True
-        if len(self.curve) == 1 or found.mean() > self._best.mean():
-            self._best = found
-
-    def _is_as_good(self, found: np.ndarray) -> bool:
-        """Whether an epoch's gains are within a standard error of the best's."""
-        if self._weights is None:
-            return True
-        lost = self._best - found
-        return bool(lost.mean() <= standard_error(lost, self._pairs.user))
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if self._weights is not None:

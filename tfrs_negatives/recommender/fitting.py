@@ -194,6 +194,5 @@ def optimizer(
         optimizer_choice.LAZY_ADAM: LazyAdam,
     }
     sizes = len(training.user_ids), len(training.item_ids)
-    settings = training.chosen(settings)
     rate = keras.optimizers.schedules.CosineDecay(settings.learning_rate, num_steps)
     return classes[optimizer_choice.chosen(settings.optimizer, *sizes)](rate)

@@ -94,9 +94,8 @@ def build(
         )
         correction = catalogue.log_q
     else:
-        # Of the rows themselves: `training.item_counts` has repeated ones too.
-        counts = training.rows.item_counts(num_items)
-        correction = layers.StaticFrequency((training.item_ids, counts))
+        counts = training.item_ids, training.row_counts
+        correction = layers.StaticFrequency(counts)
         if recipe.num_negatives:
             correction = layers.MixedLogQ([correction, -math.log(num_items)])
     task = tasks.Retrieval(

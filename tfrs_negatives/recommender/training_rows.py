@@ -81,13 +81,6 @@ class TrainingRows:
                 rows["item"] = self._item_positions[rows["item"]]
             yield rows
 
-    def item_counts(self, num_items: int) -> np.ndarray:
-        """How many rows each item has, [N] int64."""
-        counts = np.zeros(num_items, np.int64)
-        for rows in self.windows():
-            counts += np.bincount(rows["item"], minlength=num_items)
-        return counts
-
     @property
     def num_requests(self) -> int:
         """How many requests there are."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +27,7 @@ class TrainingSet:
       item_ids: [N] ids of the catalogue, sorted.
       titles: [N] titles of the catalogue, or None.
       rows: `TrainingRows`.
-      item_counts: [N] how many training rows each item has.
+      item_counts: [N] how many training rows each item has, repeated ones too.
       histories: `RowHistories`, or None.
     """
 
@@ -40,6 +41,14 @@ class TrainingSet:
     def chosen(self, settings: Settings) -> Settings:
         """The settings, with those that are left to the table."""
         return settings.chosen(len(self.rows), self.histories is not None)
+
+    @functools.cached_property
+    def row_counts(self) -> np.ndarray:
+        """[N] int64: how many of `rows` each item has: what is trained on."""
+        counts = np.zeros(len(self.item_ids), np.int64)
+        for rows in self.rows.windows():
+            counts += np.bincount(rows["item"], minlength=len(counts))
+        return counts
 
     def positives(self, chosen: np.ndarray | None = None) -> Positives:
         """The items of the rows of users, by ids.
