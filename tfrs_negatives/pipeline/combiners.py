@@ -46,27 +46,33 @@ class MergeCounts(beam.CombineFn):
 class MergeGroups(beam.CombineFn):
     """`grouped` tables of parts of the rows to that of all, as `packed` has them.
 
-    Memory: the distinct rows, three times over, however often they are repeated.
+    Memory: the distinct rows, three times over, however often they are repeated. An
+    accumulator holds numbers of rows and packed rows, as Beam pickles it: chunks of a
+    table are slices of one buffer, and pickle writes the whole buffer for each.
     """
 
-    def create_accumulator(self) -> list[pa.Table]:
+    def create_accumulator(self) -> list[tuple[int, bytes]]:
         """None."""
         return []
 
-    def add_input(self, held: list[pa.Table], rows: bytes) -> list[pa.Table]:
+    def add_input(
+        self, held: list[tuple[int, bytes]], rows: bytes
+    ) -> list[tuple[int, bytes]]:
         """Adds rows; they are merged when they are as many as those before."""
-        held.append(unpacked(rows))
-        num = sum(map(len, held))
-        return [_merged(held)] if num > 2 * len(held[0]) else held
+        held.append((len(unpacked(rows)), rows))
+        num = sum(number for number, _ in held)
+        return [_merged(held)] if num > 2 * held[0][0] else held
 
-    def merge_accumulators(self, several: Iterable[list[pa.Table]]) -> list[pa.Table]:
+    def merge_accumulators(
+        self, several: Iterable[list[tuple[int, bytes]]]
+    ) -> list[tuple[int, bytes]]:
         """One of several."""
-        held = [table for accumulator in several for table in accumulator]
+        held = [part for accumulator in several for part in accumulator]
         return [_merged(held)] if held else held
 
-    def extract_output(self, held: list[pa.Table]) -> bytes:
+    def extract_output(self, held: list[tuple[int, bytes]]) -> bytes:
         """The rows."""
-        return packed(_merged(held))
+        return _merged(held)[1]
 
 
 class MergeSummaries(beam.CombineFn):
@@ -125,5 +131,8 @@ class JoinOrders(beam.CombineFn):
         return held[0], (time[order], part[order], place[order])
 
 
-def _merged(held: list[pa.Table]) -> pa.Table:
-    return grouped(pa.concat_tables(held))
+def _merged(held: list[tuple[int, bytes]]) -> tuple[int, bytes]:
+    if len(held) == 1:
+        return held[0]
+    table = grouped(pa.concat_tables([unpacked(rows) for _, rows in held]))
+    return len(table), packed(table)
