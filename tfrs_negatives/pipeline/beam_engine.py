@@ -76,7 +76,12 @@ class BeamEngine:
         pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(options))
         build(pipeline)
         has_processes = self.runner == "local" and self.workers > 1
-        with _told(self.runner), _quiet(), _aside(has_processes):
+        with contextlib.ExitStack() as during:
+            during.enter_context(_told(self.runner))
+            during.enter_context(_quiet())
+            if has_processes:
+                during.enter_context(_aside())
+                during.enter_context(_without_timed_flushes())
             pipeline.run().wait_until_finish()
 
 
@@ -102,11 +107,27 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _aside(has_processes: bool) -> Iterator[None]:
-    """What worker processes print goes to a file, which stays after an error."""
-    if not has_processes:
+def _without_timed_flushes() -> Iterator[None]:
+    """What is sent to worker processes is sent when all of it is written.
+
+    Beam's local runner also sends what a stream holds once a second, from a thread of
+    its own. That thread empties the stream after it has sent it, and what another
+    thread wrote in between is lost (Beam 2.77,
+    `TimeBasedBufferingClosableOutputStream`).
+    """
+    from apache_beam.runners.portability.fn_api_runner import worker_handlers
+
+    before = worker_handlers.DATA_BUFFER_TIME_LIMIT_MS
+    worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = 0
+    try:
         yield
-        return
+    finally:
+        worker_handlers.DATA_BUFFER_TIME_LIMIT_MS = before
+
+
+@contextlib.contextmanager
+def _aside() -> Iterator[None]:
+    """What worker processes print goes to a file, which stays after an error."""
     log, path = tempfile.mkstemp(".log", "tfrs-negatives-workers-")
     before = os.dup(2)
     os.dup2(log, 2)
