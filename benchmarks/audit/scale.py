@@ -8,17 +8,14 @@ in a process of its own, whose peak memory is what the system reports.
 """
 
 import json
-import os
 import pathlib
-import subprocess
 import tempfile
-import time
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.common import command_line, csv_rows
+from benchmarks.common import command_line, costs, csv_rows
 from benchmarks.common.markdown import verdict
 from benchmarks.common.provenance import FIELDS as WHERE
 from benchmarks.common.provenance import PROJECT, provenance
@@ -60,15 +57,9 @@ def run(path, folder):
     """Runs the command; returns its report, peak memory in MiB and times in s."""
     words = ["audit", "--data", path, "--request", "request", "--output", folder]
     command = module_command("tfrs_negatives.cli", *words)
-    start = time.perf_counter()
-    process = subprocess.Popen(command, cwd=PROJECT)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    if status:
-        raise SystemExit(f"{' '.join(command)} failed")
+    cost = costs.of_command(command, cwd=PROJECT)
     report = json.loads((folder / "audit.json").read_text())
-    cpu = usage.ru_utime + usage.ru_stime
-    return report, usage.ru_maxrss / 1024, seconds, cpu
+    return report, cost["peak_mib"], cost["seconds"], cost["cpu_seconds"]
 
 
 def rate(report, order, level, size=1024):

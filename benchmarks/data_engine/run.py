@@ -9,17 +9,15 @@ process costs before it reads a row is measured with a table of few rows, and
 subtracted. Times are of the processor, not of the clock.
 """
 
-import os
 import pathlib
 import subprocess
 import tempfile
-import time
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from benchmarks.common import command_line, csv_rows
+from benchmarks.common import command_line, costs, csv_rows
 from benchmarks.common.provenance import FIELDS as WHERE
 from benchmarks.common.provenance import PROJECT, provenance
 from benchmarks.common.worker_process import module_command
@@ -63,13 +61,8 @@ def run(words, table, output):
     """Seconds of the clock and of the processor and the peak in MiB of a step."""
     given = ["--input", table, "--output", output, "--time", "t", "--verbose", 0]
     command = module_command("tfrs_negatives.cli", "pipeline", *words, *given)
-    start = time.perf_counter()
-    process = subprocess.Popen(command, cwd=PROJECT, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - start
-    if status:
-        raise SystemExit(f"{' '.join(command)} failed")
-    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    cost = costs.of_command(command, cwd=PROJECT, stdout=subprocess.DEVNULL)
+    return cost["seconds"], cost["cpu_seconds"], cost["peak_mib"]
 
 
 def largest(output):

@@ -13,10 +13,8 @@ itself, for an epoch of the largest table, without an index.
 """
 
 import json
-import os
 import pathlib
 import statistics
-import subprocess
 import tempfile
 
 from benchmarks.common import command_line, costs, csv_rows
@@ -126,12 +124,7 @@ def row_of_epoch(path, arguments):
             *words(path, arguments),
             *("--epochs", 1, "--baselines", "--no-index", "--output", output),
         )
-        began = costs.now()
-        process = subprocess.Popen(command, cwd=PROJECT)
-        _, status, usage = os.wait4(process.pid, 0)
-        if status:
-            raise SystemExit(f"{' '.join(command)} failed")
-        seconds = costs.since(began)[0]
+        cost = costs.of_command(command, cwd=PROJECT)
         written = json.loads((output / "figures.json").read_text())
     data = written["data"]
     return {
@@ -143,8 +136,8 @@ def row_of_epoch(path, arguments):
         "steps": -(-data["training interactions"] // arguments.batch),
         "turns": 1,
         "rows_a_second": round(written["figures"]["ours"]["rows a second"]["mean"]),
-        "seconds": round(seconds),
-        "peak_mib": round(usage.ru_maxrss / 1024),
+        "seconds": round(cost["seconds"]),
+        "peak_mib": round(cost["peak_mib"]),
         **settings(arguments),
     }
 

@@ -1,6 +1,9 @@
 """What runs cost."""
 
+import sys
+
 import numpy as np
+import pytest
 
 from benchmarks.common import costs
 
@@ -25,3 +28,17 @@ def test_seconds_since_tell_waiting_from_work():
         pass
     wall, cpu = costs.since(start)
     assert wall >= 0.04 and 0.05 <= cpu < 10
+
+
+def test_of_a_command_are_its_own():
+    script = "import time; block = bytes(2**27); time.sleep(0.2)"
+    found = costs.of_command([sys.executable, "-c", script])
+
+    assert found["seconds"] >= 0.2
+    assert 0 < found["cpu_seconds"] < found["seconds"]
+    assert found["peak_mib"] > 128
+
+
+def test_a_command_that_fails_ends_the_run():
+    with pytest.raises(SystemExit, match="exit\\(3\\) failed"):
+        costs.of_command([sys.executable, "-c", "exit(3)"])
