@@ -28,19 +28,7 @@ _REQUESTS = "_requests"
 
 def first_rows_of_parts(step: Step, rows: InputRows) -> Mapping[int, int]:
     """How many positive rows come before each part of a table, in a first pass."""
-    found = step.folder.read_json(FIRST_PASS)
-    if found is None:
-        step.tell("counts rows")
-
-        def build(pipeline: beam.Pipeline) -> None:
-            beam = import_beam()
-            counts = rows.read(pipeline) | "Count rows" >> beam.Map(_part_counts)
-            write_summary((counts,), step.folder, FIRST_PASS)
-
-        step.engine.run(build)
-        found = step.folder.read_json(FIRST_PASS)
-    rows.check(found)
-    step.tell(f"{found['rows']:,} rows of {found['rows_read']:,} read")
+    found = step.counted(rows, _part_counts)
     numbers = [part for part, _ in found["parts"]]
     before = np.cumsum([0, *(count for _, count in found["parts"])])[:-1]
     return dict(zip(numbers, before.tolist(), strict=True))

@@ -116,7 +116,7 @@ def embed_rows(
     if step is None:
         return
     folder = step.folder
-    read = step.num_rows(rows)
+    read = step.counted(rows)
     names = shard_names(num_shards(read["rows_read"], shards, EMBEDDED_ROWS))
     embedded = _Embedded(tower, names, batch_size)
 

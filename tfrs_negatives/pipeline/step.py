@@ -110,21 +110,30 @@ class Step:
         )
         return found
 
-    def num_rows(self, rows: StepRows) -> Mapping[str, int]:
-        """A first pass that counts rows alone: see `row_counts`."""
+    def counted(
+        self,
+        rows: StepRows,
+        counts_of: Callable[[pa.Table], Mapping[str, Any]] = row_counts,
+    ) -> Mapping[str, Any]:
+        """A first pass that adds up what is counted of each batch.
+
+        Args:
+          rows: The input.
+          counts_of: Function of a batch: what `row_counts` has of it, and more.
+        """
         found = self.folder.read_json(FIRST_PASS)
         if found is None:
             self.tell("counts rows")
 
             def build(pipeline: beam.Pipeline) -> None:
                 beam = import_beam()
-                counts = rows.read(pipeline) | "Count rows" >> beam.Map(row_counts)
+                counts = rows.read(pipeline) | "Count rows" >> beam.Map(counts_of)
                 write_summary((counts,), self.folder, FIRST_PASS)
 
             self.engine.run(build)
             found = self.folder.read_json(FIRST_PASS)
         rows.check(found)
-        self.tell(f"{found['rows_read']:,} rows read")
+        self.tell(f"{found['rows']:,} rows of {found['rows_read']:,} read")
         return found
 
     def check_rows(self, found: int, expected: int) -> None:
