@@ -1,9 +1,13 @@
 """A `LiveIndex` while it changes: updates a second, recall, latency, filters.
 
     OPENBLAS_NUM_THREADS=1 python -m benchmarks.index.live
-    OPENBLAS_NUM_THREADS=1 python -m benchmarks.index.live --filters --num-items 200000
+    OPENBLAS_NUM_THREADS=1 python -m benchmarks.index.live --only filters \
+        --num-items 200000
+    OPENBLAS_NUM_THREADS=1 python -m benchmarks.index.live --only load --readers 64 \
+        --seconds 60
 
-The second measures filters alone, and adds its rows to those that are there.
+The others measure filters alone, and queries under upserts alone, and add their rows to
+those that are there.
 The corpus is points in clusters. First its changes are timed: of one item a call, of
 100, and of one item a call from 8 threads. Then it is changed by 10%, 50% and 200%,
 each time one half replaced items and one half new ones, with as many deleted as are
@@ -213,6 +217,11 @@ def measured(corpus, arguments):
         yield "changed_since_compaction", f"{percent}% changed", newer
     settled(corpus.index)
     yield from filtered(corpus)
+    yield from loaded(corpus, arguments)
+
+
+def loaded(corpus, arguments):
+    """(measure, setting, value) of queries, without upserts and with them."""
     for setting, figures in under_load(
         corpus, arguments.readers, arguments.rate, arguments.seconds
     ):
@@ -257,7 +266,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--readers", type=int, default=4)
     parser.add_argument("--rate", type=int, default=1_000)
-    parser.add_argument("--filters", action="store_true", help="measure filters alone")
+    parser.add_argument("--only", choices=["filters", "load"])
     parser.add_argument("--folder", help="where the indexes are put; its disk counts")
     arguments = command_line.parse(parser, num_items=2_000, seconds=0.5)
     about = provenance(PACKAGES)
@@ -266,7 +275,12 @@ def main():
     for search, approximate_from in (("scann", 0), ("exact", None)):
         path = tempfile.mkdtemp(prefix="live_", dir=arguments.folder)
         corpus = Corpus(path, arguments.num_items, approximate_from)
-        figures = filtered(corpus) if arguments.filters else measured(corpus, arguments)
+        if arguments.only == "filters":
+            figures = filtered(corpus)
+        elif arguments.only == "load":
+            figures = loaded(corpus, arguments)
+        else:
+            figures = measured(corpus, arguments)
         for measure, setting, value in figures:
             row = {
                 "items": arguments.num_items,
@@ -280,7 +294,7 @@ def main():
             rows.append({**row, **about})
         corpus.index.close()
         shutil.rmtree(path)
-    if arguments.filters:
+    if arguments.only:
         for row in rows:
             csv_rows.append(arguments.output, FIELDS, row)
     else:

@@ -5,6 +5,9 @@ seconds that building took and a function from queries to the K rows it finds.
 """
 
 import gc
+import tempfile
+
+import numpy as np
 
 from benchmarks.common import costs
 
@@ -41,6 +44,32 @@ def scann(storage):
             yield name, seconds, tensorflow_search(index)
             index = None
             gc.collect()
+
+    return subject
+
+
+def live_index(soar_lambda):
+    def subject(candidates, queries):
+        from tfrs_negatives.index import LiveIndex
+
+        with tempfile.TemporaryDirectory(prefix="live_") as folder:
+            index, seconds = built(
+                lambda: LiveIndex.create(
+                    folder,
+                    np.arange(len(candidates)),
+                    candidates,
+                    soar_lambda=soar_lambda,
+                    approximate_from=0,
+                )
+            )
+            yield "default", seconds, lambda queries: index.search(queries, K).ids
+            # It has no setting for that: its users get the default.
+            searcher = index._state.approximate
+            for leaves in BREADTHS:
+                searcher._leaves_to_search = leaves
+                name = f"leaves={leaves}"
+                yield name, seconds, lambda queries: index.search(queries, K).ids
+            index.close()
 
     return subject
 
@@ -114,6 +143,8 @@ INDEXES = {
     "BruteForce": brute_force,
     "ScaNN": scann("float32"),
     "ScaNN int8": scann("int8"),
+    "LiveIndex": live_index(None),
+    "LiveIndex, SOAR": live_index(1.5),
     "faiss IVF-Flat": faiss_ivf,
     "faiss HNSW32": faiss_hnsw,
     "hnswlib M16": hnswlib,
