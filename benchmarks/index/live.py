@@ -4,7 +4,7 @@
     OPENBLAS_NUM_THREADS=1 python -m benchmarks.index.live --only filters \
         --num-items 200000
     OPENBLAS_NUM_THREADS=1 python -m benchmarks.index.live --only load --readers 64 \
-        --seconds 60
+        --seconds 30
 
 The others measure filters alone, and queries under upserts alone, and add their rows to
 those that are there.
@@ -40,6 +40,7 @@ ROWS = pathlib.Path(__file__).with_name("live.csv")
 PACKAGES = "scann", "numpy"
 FIELDS = "items search blas_threads measure setting value".split() + WHERE
 K, WIDTH, NUM_SINGLE = 10, 64, 500
+PER_CALL = 10  # Items of an upsert beside queries.
 SHARES = [0.5, 0.2, 0.1, 0.01, 0.001]
 
 
@@ -155,6 +156,7 @@ def updates(corpus, seconds):
 
 def under_load(corpus, num_readers, rate, seconds):
     """(setting, p50, p99, queries and upserts a second) of queries and upserts."""
+    ids, points = np.array(list(corpus.vectors)), corpus._points
     for upserts in (0, rate):
         stop, times, failed = threading.Event(), [[] for _ in range(num_readers)], []
 
@@ -173,16 +175,23 @@ def under_load(corpus, num_readers, rate, seconds):
             threading.Thread(target=read, args=[own, 7 * n])
             for n, own in enumerate(times)
         ]
+        changes = [
+            (
+                ids[corpus.rng.choice(len(ids), PER_CALL, replace=False)].tolist(),
+                points[corpus.rng.integers(0, len(points), PER_CALL)],
+                corpus._columns(PER_CALL),
+            )
+            for _ in range(int(upserts * seconds) // PER_CALL)
+        ]
         for thread in threads:
             thread.start()
-        start, done, ids = time.perf_counter(), 0, list(corpus.vectors)
-        while (passed := time.perf_counter() - start) < seconds:
-            due = min(100, int(upserts * passed) - done)
-            if due > 0:
-                corpus.upsert(corpus.rng.choice(ids, due, replace=False).tolist())
-                done += due
-            else:
-                time.sleep(0.005)
+        start = time.perf_counter()
+        for number, (chosen, vectors, columns) in enumerate(changes):
+            early = start + number * PER_CALL / upserts - time.perf_counter()
+            time.sleep(max(0, early))
+            corpus.index.upsert(chosen, vectors, **columns)
+        time.sleep(max(0, start + seconds - time.perf_counter()))
+        passed = time.perf_counter() - start
         stop.set()
         for thread in threads:
             thread.join()
@@ -196,7 +205,7 @@ def under_load(corpus, num_readers, rate, seconds):
                 "p50_ms": np.median(taken),
                 "p99_ms": np.quantile(taken, 0.99),
                 "queries_per_second": len(taken) / passed,
-                "upserts_per_second": done / passed,
+                "upserts_per_second": len(changes) * PER_CALL / passed,
             },
         )
 
