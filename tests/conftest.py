@@ -1,5 +1,6 @@
 """Options and helpers that all tests share."""
 
+import importlib.util
 import os
 import pathlib
 import shutil
@@ -31,7 +32,11 @@ def pytest_collection_modifyitems(config, items):
     from tfrs_negatives._keras import IS_KERAS_3
 
     free = _free_of_keras(items) if IS_KERAS_3 else set()
+    scann = importlib.util.find_spec("scann")
     for item in items:
+        if scann is None and _needs_scann(item):
+            reason = "no ScaNN: pip install tfrs_negatives[scann]"
+            item.add_marker(pytest.mark.skip(reason=reason))
         if item.path in free:
             item.add_marker(pytest.mark.slow(reason="no Keras: fast under Keras 2"))
         reasons = [mark.kwargs.get("reason") for mark in item.iter_markers("slow")]
@@ -39,6 +44,22 @@ def pytest_collection_modifyitems(config, items):
             raise pytest.UsageError(f"{item.nodeid} is slow without a `reason=`")
         if reasons and not config.getoption("--slow"):
             item.add_marker(pytest.mark.skip(reason=f"slow: {reasons[0]}"))
+
+
+def _needs_scann(item):
+    """Whether a test is marked so, or one of its parameters is or names `ScaNN`.
+
+    Only where the package is missing: where it does not load, tests fail.
+    """
+    if item.get_closest_marker("scann"):
+        return True
+    parameters = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    for value in parameters:
+        for each in value if isinstance(value, tuple) else (value,):
+            name = each.__name__ if isinstance(each, type) else each
+            if isinstance(name, str) and name == "ScaNN":
+                return True
+    return False
 
 
 # Of Keras these folders and files use no more than its progress bar, its names of

@@ -198,7 +198,7 @@ def load_retrieval(
 
     _check_version(folder, description, "tensorflow", tf.__version__)
     if "scann" in description:
-        _import_scann(folder, description, tf.__version__)
+        _import_scann(folder, description)
     try:
         model = tf.saved_model.load(folder)
     except (OSError, ValueError, tf.errors.OpError) as error:
@@ -236,19 +236,15 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:2])
 
 
-def _import_scann(folder: str, description: Mapping[str, Any], tensorflow: str) -> None:
-    written = f"scann {description['scann']} and TensorFlow {description['tensorflow']}"
+def _import_scann(folder: str, description: Mapping[str, Any]) -> None:
+    from tfrs_negatives._scann_ops import scann_ops
+
     try:
-        installed = importlib.metadata.version("scann")
-        # Registers the operations that the model holds.
-        from scann import scann_ops  # noqa: F401
-    except Exception as error:
-        # Besides ImportError: TensorFlow's NotFoundError for another TensorFlow than
-        # scann was compiled against.
+        scann_ops()
+    except ImportError as error:
         raise ImportError(
-            f"The index in {folder!r} needs the package scann, which cannot be "
-            f"imported with TensorFlow {tensorflow} ({str(error).splitlines()[0]}). It "
-            f"was written with {written}: run `pip install tfrs_negatives[scann]`, or "
-            "export a BruteForce index."
+            f"The index in {folder!r} was written with scann {description['scann']} "
+            f"and TensorFlow {description['tensorflow']}. {error}"
         ) from error
+    installed = importlib.metadata.version("scann")
     _check_version(folder, description, "scann", installed)

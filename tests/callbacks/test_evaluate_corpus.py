@@ -98,6 +98,7 @@ def test_measures_in_the_logs(with_seen):
     assert len(set(history["val_corpus/recall@10"])) == 2
 
 
+@pytest.mark.scann
 def test_approximate_and_every_other_epoch():
     """So small a corpus ScaNN searches exactly."""
     model = TwoTower()

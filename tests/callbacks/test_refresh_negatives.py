@@ -134,6 +134,7 @@ def test_repeated_candidates_are_told_before_training():
         fit(model, mined, 1, RefreshNegatives(**given))
 
 
+@pytest.mark.scann
 def test_with_scann():
     mined, model = sampler(), compiled()
     callback = RefreshNegatives(

@@ -73,6 +73,7 @@ def test_progress_is_shown_when_asked_for(capsys):
     assert "5/5" in capsys.readouterr().out
 
 
+@pytest.mark.scann
 def test_sample_queries_reach_the_index():
     rows = normal(1, 1500, 8)
     dataset = tf.data.Dataset.from_tensor_slices(rows).batch(400)

@@ -287,6 +287,7 @@ def test_k_is_checked_in_the_served_graph(tmp_path):
             serve(user=tf.constant(["ann"]), k=tf.constant(k))
 
 
+@pytest.mark.scann
 def test_metadata(tmp_path):
     index = ScaNN().index(CANDIDATES, IDS["int64"])
     payload = {"year": YEARS}

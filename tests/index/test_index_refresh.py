@@ -26,8 +26,12 @@ def best_rows(queries, candidates, k):
 @pytest.mark.slow(reason="twenty indexes of 100,000 rows")
 @pytest.mark.parametrize(
     "make",
-    [BruteForce, lambda: ScaNN(training_iterations=2)],
-    ids=["BruteForce", "ScaNN"],
+    [
+        pytest.param(BruteForce, id="BruteForce"),
+        pytest.param(
+            lambda: ScaNN(training_iterations=2), marks=pytest.mark.scann, id="ScaNN"
+        ),
+    ],
 )
 def test_twenty_refreshes_of_a_hundred_thousand_rows(make):
     corpora = [clustered(seed, NUM_ROWS) for seed in (0, 1)]

@@ -10,6 +10,7 @@ from index_oracles import clustered
 EXAMPLE = pathlib.Path(__file__).parents[2] / "examples" / "index_report.py"
 
 
+@pytest.mark.scann
 @pytest.mark.slow(reason="a process that builds many indexes")
 @pytest.mark.parametrize("given", [True, False])
 def test_the_example_prints_a_table_and_draws_a_plot(tmp_path, given):

@@ -31,6 +31,7 @@ def test_an_index_tells_its_name_and_what_it_holds(index_class):
     )
 
 
+@pytest.mark.scann
 def test_an_index_tells_the_options_that_were_chosen():
     index = ScaNN(tf.identity, k=3, storage="int8", num_leaves=20, name="mine")
     text = repr(index.index(CANDIDATES))

@@ -269,6 +269,7 @@ def test_a_tower_of_another_width(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.scann
 def test_the_index_stays_as_it_was(tmp_path):
     index = ScaNN().index(CANDIDATES, IDS)
     before = index(QUERIES)
@@ -281,6 +282,7 @@ def test_the_index_stays_as_it_was(tmp_path):
     check(found, 10, [0.0] * 5)
 
 
+@pytest.mark.scann
 def test_rounded_candidates(tmp_path):
     candidates = clustered(0, 2_000)
     index = ScaNN(storage="int8").index(candidates)
@@ -289,6 +291,7 @@ def test_rounded_candidates(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.scann
 def test_a_recall_target_without_queries(tmp_path):
     index = ScaNN(recall_target=0.9).index(clustered(0, 2_000))
     with pytest.raises(
@@ -298,6 +301,7 @@ def test_a_recall_target_without_queries(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.scann
 @pytest.mark.parametrize(("target",), grid([None, 0.95]))
 def test_scann_finds_most_at_any_discount(tmp_path, target):
     """Recall against exact search; a target is for the mean over 0, .5 and 1.

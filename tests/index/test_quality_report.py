@@ -6,6 +6,8 @@ from index_oracles import clustered
 from tfrs_negatives import index as index_lib
 from tfrs_negatives.index import ScaNN, quality_report
 
+pytestmark = pytest.mark.scann
+
 CANDIDATES, QUERIES = clustered(0, 3000), clustered(1, 300)
 
 

@@ -78,6 +78,7 @@ def test_a_target_out_of_reach():
         choose_breadth(lambda *_: 0.9, FakeSample(), 0.99, 64, 5000)
 
 
+@pytest.mark.scann
 @pytest.mark.parametrize("target", [0.6, 0.8, 0.95])
 @pytest.mark.parametrize("given", [True, False])
 def test_the_target_is_reached_on_fresh_queries(target, given):
@@ -93,6 +94,7 @@ def test_the_target_is_reached_on_fresh_queries(target, given):
     assert 10 <= settings["num_reordering_candidates"] <= 200
 
 
+@pytest.mark.scann
 def test_a_higher_target_costs_more():
     settings = [
         ScaNN(num_leaves=100, recall_target=target)
@@ -107,6 +109,7 @@ def test_a_higher_target_costs_more():
     assert settings[1]["sample_recall"] == 1.0
 
 
+@pytest.mark.scann
 def test_a_larger_k_than_the_target_was_for():
     index = ScaNN(k=5, num_leaves=100, recall_target=0.9)
     index.index(CANDIDATES, sample_queries=QUERIES)
@@ -115,6 +118,7 @@ def test_a_larger_k_than_the_target_was_for():
     assert (np.sort(everything, axis=1) == np.arange(6000)).all()
 
 
+@pytest.mark.scann
 def test_settings_are_chosen_anew_at_each_refresh():
     index = ScaNN(num_leaves=50, recall_target=0.9)
     query = tf.function(lambda q: index(q)[1])
@@ -131,6 +135,7 @@ def test_settings_are_chosen_anew_at_each_refresh():
     assert query.experimental_get_tracing_count() == 1
 
 
+@pytest.mark.scann
 def test_a_small_corpus_has_nothing_to_tune():
     index = ScaNN(k=30, recall_target=0.9).index(CANDIDATES[:20])
     assert index.searcher.settings()["sample_recall"] is None
@@ -139,6 +144,7 @@ def test_a_small_corpus_has_nothing_to_tune():
     )
 
 
+@pytest.mark.scann
 def test_out_of_reach_leaves_the_index_as_it_was():
     index = ScaNN(storage="int8", recall_target=1.0)
     easy = clustered(0, 1500, noise=0.4) * np.linspace(1, 3, 1500)[:, None]
@@ -153,12 +159,14 @@ def test_out_of_reach_leaves_the_index_as_it_was():
     np.testing.assert_array_equal(index(QUERIES)[1], before)
 
 
+@pytest.mark.scann
 @pytest.mark.parametrize("target", [0, -0.5, 1.01, True, float("nan")])
 def test_bad_targets(target):
     with pytest.raises(ValueError, match="above 0 and at most 1, or None, received"):
         ScaNN(recall_target=target)
 
 
+@pytest.mark.scann
 @pytest.mark.parametrize("name", ["num_leaves_to_search", "num_reordering_candidates"])
 def test_a_target_excludes_what_it_chooses(name):
     with pytest.raises(
@@ -167,6 +175,7 @@ def test_a_target_excludes_what_it_chooses(name):
         ScaNN(recall_target=0.9, **{name: 9})
 
 
+@pytest.mark.scann
 @pytest.mark.parametrize(
     ("queries", "message"),
     [
@@ -184,6 +193,7 @@ def test_bad_sample_queries(queries, message):
     assert index.searcher.num_rows == 500
 
 
+@pytest.mark.scann
 def test_sample_queries_without_target():
     with pytest.raises(ValueError, match="are for `recall_target`"):
         ScaNN().index(CANDIDATES, sample_queries=QUERIES)

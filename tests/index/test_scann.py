@@ -1,13 +1,15 @@
 import gc
-import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from index_oracles import as_list, best, clustered, normal, recall
 
+from tfrs_negatives._scann_ops import scann_ops
 from tfrs_negatives.index import ScaNN
-from tfrs_negatives.index.scann_searcher import _destroy, scann_ops
+from tfrs_negatives.index.scann_searcher import _destroy
+
+pytestmark = pytest.mark.scann
 
 QUERIES = clustered(1, 64)
 CANDIDATES = clustered(0, 5000)
@@ -161,27 +163,6 @@ def test_candidates_of_huge_norm_are_refused():
 def test_one_query_at_a_time():
     index = ScaNN(k=3, parallelize_batch_searches=False).index(CANDIDATES)
     assert recall(index(QUERIES)[1].numpy(), QUERIES, CANDIDATES) >= 0.95
-
-
-@pytest.mark.parametrize("module", ["missing", "broken"])
-def test_without_scann_brute_force_is_offered(monkeypatch, module):
-    if module == "missing":
-        monkeypatch.setitem(sys.modules, "scann.scann_ops.py", None)
-    else:
-        # What TensorFlow raises for a library built for another version of it.
-        class Finder:
-            def find_spec(self, name, path, target=None):
-                if name == "scann.scann_ops.py.scann_ops":
-                    raise tf.errors.NotFoundError(None, None, "undefined symbol")
-
-        package = sys.modules["scann.scann_ops.py"]
-        monkeypatch.delattr(package, "scann_ops", raising=False)
-        monkeypatch.delitem(sys.modules, "scann.scann_ops.py.scann_ops")
-        monkeypatch.setattr(sys, "meta_path", [Finder(), *sys.meta_path])
-    with pytest.raises(ImportError) as error:
-        ScaNN()
-    assert "pip install tfrs_negatives[scann]" in str(error.value)
-    assert "BruteForce" in str(error.value)
 
 
 def test_other_distances_are_refused():

@@ -5,6 +5,8 @@ from index_oracles import clustered, recall
 
 from tfrs_negatives.index import BruteForce, ScaNN, export_retrieval
 
+pytestmark = pytest.mark.scann
+
 CANDIDATES, QUERIES = clustered(0, 5000), clustered(1, 64)
 
 

@@ -11,6 +11,9 @@ pytestmark = pytest.mark.usefixtures("keras_2")
 # `StreamingTest` is of a class that has no counterpart here: `BruteForce` searches in
 # blocks, and `CorpusRecall` reads datasets.
 CASES = {"BruteForceTest": 96, "ScannTest": 96 + 9}
+suites = pytest.mark.parametrize(
+    "test_class", ["BruteForceTest", pytest.param("ScannTest", marks=pytest.mark.scann)]
+)
 
 
 def run(monkeypatch, test_class, chosen=slice(None)):
@@ -38,13 +41,13 @@ def run(monkeypatch, test_class, chosen=slice(None)):
 
 
 @pytest.mark.slow(reason="all of TFRS's cases, of which some are fast")
-@pytest.mark.parametrize("test_class", CASES)
+@suites
 def test_all_cases_pass(monkeypatch, test_class):
     number, ran = run(monkeypatch, test_class)
     assert number == ran == CASES[test_class]
 
 
-@pytest.mark.parametrize("test_class", CASES)
+@suites
 def test_some_cases_pass(monkeypatch, test_class):
     _, ran = run(monkeypatch, test_class, slice(None, None, 40))
     assert ran >= 3

@@ -90,6 +90,7 @@ def test_integers_of_another_width(narrow):
             metric.update_state(CORPUS[:3], CORPUS[:3], eval_ids(metric, wanted))
 
 
+@pytest.mark.scann
 def test_ids_that_are_needed():
     """An approximate index and bands cannot fall back to scores."""
     approximate = CorpusRecall(ScaNN().index(CORPUS), [1])

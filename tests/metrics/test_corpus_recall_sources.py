@@ -70,6 +70,7 @@ def test_a_function_traced_for_ids_does_not_take_row_numbers_for_them():
         step(tf.eye(3))
 
 
+@pytest.mark.scann
 def test_one_trace_serves_an_approximate_index_that_shrinks_and_grows():
     """Ties are seen one place beyond k, where there is such a place."""
     alike = np.ones([6, D], "float32")
@@ -140,6 +141,7 @@ def test_a_dataset_is_embedded_once_in_each_evaluation():
     assert runs.numpy() == 4
 
 
+@pytest.mark.scann
 def test_approximate_indexes_need_ids():
     rng = np.random.default_rng(0)
     corpus = rng.normal(size=(20, D)).astype("float32")

@@ -56,6 +56,7 @@ def test_the_slow_case_passes(monkeypatch):
     assert run(monkeypatch, lambda name: name == SLOW_CASE) == 1
 
 
+@pytest.mark.scann
 @pytest.mark.slow(reason="TFRS's cases a second time, with each index")
 def test_all_cases_pass_with_our_indexes(monkeypatch):
     assert run(monkeypatch, lambda name: True, [BruteForce, ScaNN]) == NUM_CASES

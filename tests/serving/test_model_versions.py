@@ -288,6 +288,7 @@ def test_an_earlier_version_leaves_after_its_last_request(tmp_path, index_class)
     assert answered_by(versions) == 6
 
 
+@pytest.mark.scann
 def test_what_scann_keeps_in_the_process_is_released(tmp_path):
     """The searcher is a resource of the process; loading alone would leave it there."""
     model = load_retrieval(export(tmp_path / "m", 5, num=3000, index_class=ScaNN))

@@ -13,6 +13,7 @@ from tfrs_negatives._export_schema import LIVE_FORMAT, TOWER_FORMAT
 from tfrs_negatives._exports import DESCRIPTION
 from tfrs_negatives._saved_live_retrieval import SavedLiveRetrieval
 from tfrs_negatives._saved_retrieval import load_retrieval
+from tfrs_negatives._scann_ops import scann_ops
 from tfrs_negatives.audit.audit_table import AuditTable, comparable_ids
 from tfrs_negatives.types import PathLike
 
@@ -53,7 +54,7 @@ def load_model(path: PathLike, table: AuditTable) -> AuditedModel:
     Raises:
       ValueError: Something else is there, or it knows none of the table's users or
         fewer than two of its items.
-      ImportError: The index needs scann, which is not installed.
+      ImportError: The index needs scann, which is missing or does not fit TensorFlow.
     """
     path = os.fspath(path)
     model: AuditedModel
@@ -249,13 +250,9 @@ def _serving(path: str, description: dict[str, Any]) -> tuple[Any, int]:
 def _load(path: str, description: dict[str, Any]) -> Any:
     if "scann" in description:
         try:
-            # Registers the operations that the model holds.
-            from scann import scann_ops  # noqa: F401
+            scann_ops()
         except ImportError as error:
-            raise ImportError(
-                f"The index in {path!r} needs the package scann, which cannot be "
-                f"imported ({error}). Run `pip install tfrs_negatives[scann]`."
-            ) from error
+            raise ImportError(f"The index in {path!r} needs scann. {error}") from error
     try:
         return tf.saved_model.load(path)
     except (OSError, tf.errors.OpError) as error:

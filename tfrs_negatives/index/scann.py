@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrs_negatives._checks import check_choice
+from tfrs_negatives._scann_ops import scann_ops
 from tfrs_negatives.index.checked_embeddings import checked_queries
 from tfrs_negatives.index.popularity_dial import PopularityDial
 from tfrs_negatives.index.recall_sample import (
@@ -22,7 +23,7 @@ from tfrs_negatives.index.recall_sample import (
     choose_breadth,
     sample_rows,
 )
-from tfrs_negatives.index.scann_searcher import ScannSearcher, ScannSettings, scann_ops
+from tfrs_negatives.index.scann_searcher import ScannSearcher, ScannSettings
 from tfrs_negatives.index.searcher import Searcher
 from tfrs_negatives.index.top_k import TopK
 from tfrs_negatives.types import Config, TensorLike, Tower

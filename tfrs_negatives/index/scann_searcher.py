@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tfrs_negatives._scann_ops import scann_ops
 from tfrs_negatives.index.checked_embeddings import squared_norms
 from tfrs_negatives.index.recall_sample import Search
 from tfrs_negatives.index.searcher import Searcher
@@ -31,23 +32,6 @@ _TENSORS = (
 
 # ScaNN aborts the process when distances overflow in float32.
 _MAX_NORM = 1e15
-
-
-def scann_ops() -> Any:
-    """The module of ScaNN's TensorFlow operations.
-
-    Raises:
-      ImportError: if it is missing, or built for another TensorFlow.
-    """
-    try:
-        from scann.scann_ops.py import scann_ops as ops
-    except (ImportError, tf.errors.OpError) as error:
-        raise ImportError(
-            f"ScaNN cannot be loaded with TensorFlow {tf.__version__} ({error}). "
-            "Install it with `pip install tfrs_negatives[scann]`, or use "
-            "`tfrs_negatives.index.BruteForce`, which needs TensorFlow only."
-        ) from error
-    return ops
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 from collections.abc import Mapping
@@ -11,6 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import tensorflow as tf
+
+from tfrs_negatives._scann_ops import scann_ops
 
 #: What the embeddings are called where a signature has several outputs.
 _OUTPUT = "embeddings"
@@ -38,6 +39,7 @@ class SavedTower:
 
         Raises:
           ValueError: No SavedModel, no such signature, or one that is no tower.
+          ImportError: It holds ScaNN's operations, which cannot be loaded.
         """
         try:
             fingerprint = tf.saved_model.experimental.read_fingerprint(path)
@@ -96,11 +98,16 @@ def arrow_type(spec: tf.TensorSpec) -> pa.DataType:
 
 @functools.lru_cache(maxsize=1)
 def _loaded(tower: SavedTower) -> Any:
-    with contextlib.suppress(ImportError):
-        from scann import scann_ops  # noqa: F401  An export's index may need it.
+    no_scann: ImportError | None = None
+    try:
+        scann_ops()  # An export's index may need it.
+    except ImportError as error:
+        no_scann = error
     try:
         model = tf.saved_model.load(tower.path)
     except (OSError, tf.errors.OpError) as error:
+        if no_scann and "Scann>" in str(error):
+            raise no_scann from error
         raise ValueError(
             f"Expected a whole SavedModel, received {tower.path!r}, which cannot be "
             f"loaded ({str(error).splitlines()[0]}). Save it again."

@@ -233,6 +233,7 @@ def test_full_rows_are_no_warning():
         mine_hard_negatives(BruteForce().index(ITEMS), QUERIES, 5, progress=False)
 
 
+@pytest.mark.scann
 def test_scann_finds_the_same_where_it_is_exact():
     items = np.random.default_rng(5).normal(size=(500, 8)).astype(np.float32)
     queries = np.random.default_rng(6).normal(size=(20, 8)).astype(np.float32)
