@@ -29,7 +29,16 @@ if TYPE_CHECKING or IS_KERAS_3:
         """Marks a layer as a task; `tfrs.tasks.Task` under Keras 2."""
 
 else:
-    from tensorflow_recommenders.tasks import Task  # noqa: F401
+    try:
+        from tensorflow_recommenders.tasks import Task  # noqa: F401
+    except tf.errors.OpError as error:
+        # It imports scann where there is one, and expects no error but ImportError.
+        raise ImportError(
+            "TensorFlow Recommenders imports scann, which was built for another "
+            f"TensorFlow than {tf.__version__} ({str(error).splitlines()[0]}). Run "
+            "`pip uninstall scann`, or `pip install tfrs_negatives[scann]`, which "
+            "installs the TensorFlow that it needs."
+        ) from error
 
 _Arguments = ParamSpec("_Arguments")
 _Returned = TypeVar("_Returned")

@@ -1,5 +1,6 @@
 """What there is, and what is said, where ScaNN is missing or does not load."""
 
+import subprocess
 import sys
 import types
 
@@ -44,6 +45,20 @@ def test_brute_force_is_offered(no_scann):
         assert f"with TensorFlow {tf.__version__}" in str(error.value)
         assert "pip install tfrs_negatives[scann]" in str(error.value)
         assert "BruteForce" in str(error.value)
+
+
+def test_tfrs_fails_with_a_scann_of_another_tensorflow(keras_2, tmp_path):
+    (tmp_path / "scann").mkdir()
+    (tmp_path / "scann" / "__init__.py").write_text(
+        "import tensorflow as tf\n"
+        "raise tf.errors.NotFoundError(None, None, 'undefined symbol')\n"
+    )
+    path = f"import sys; sys.path.insert(0, {str(tmp_path)!r})"
+    code = f"{path}; import tfrs_negatives.tasks"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("ImportError: TensorFlow Recommenders imports scann")
+    assert "`pip uninstall scann`" in last
 
 
 def test_models_that_hold_its_operations_name_it(no_scann, monkeypatch, tmp_path):
