@@ -4,11 +4,11 @@ BIN := $(VENV)/bin
 OUTPUT ?= demo
 PYTEST = $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
-.PHONY: demo docs test test-slow test-beam test-benchmarks test-wheel lint clean
+.PHONY: demo docs test test-slow test-matrix test-beam test-benchmarks test-wheel lint clean
 
 # Trains ours and TFRS on MovieLens, compares them and baselines, exports, queries. It
 # leaves out the training on all rows that follows by itself, and makes 3 epochs of 10.
-demo: $(VENV)/demo.installed
+demo: $(VENV)/demo,scann.installed
 	$(BIN)/tfrs-negatives train --no-all-rows --epochs 3 --output $(OUTPUT)
 	$(BIN)/tfrs-negatives query $(OUTPUT) --user 1
 
@@ -23,6 +23,12 @@ test: lint
 test-slow: lint
 	TF_USE_LEGACY_KERAS=1 $(PYTEST) --slow --cov --cov-fail-under=95
 	TF_USE_LEGACY_KERAS=0 $(PYTEST) --slow
+
+# The fast suite on the Pythons and TensorFlows of `CORNERS`, an environment for each in
+# build/matrix. Hours of work, and gigabytes: `CORNERS=3.13-2.21` is one of them.
+CORNERS ?= 3.10-2.18 3.11-2.20 3.11-2.21 3.13-2.20 3.13-2.21
+test-matrix:
+	PYTEST_ARGS="$(PYTEST_ARGS)" .ci/matrix $(CORNERS)
 
 # What tests benchmarks alone, before work on them is closed: `PYTEST_ARGS=--slow` runs them too.
 test-benchmarks: $(VENV)/test-benchmarks.installed

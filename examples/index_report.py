@@ -3,8 +3,8 @@
     python examples/index_report.py --embeddings towers.npz --plot report.png
 
 The file holds `candidates` `[N, d]` and `queries` `[Q, d]`, as two trained towers made
-them; without one, points in clusters stand in for them. It needs the extra `demo`, and
-works under Keras 2 (`TF_USE_LEGACY_KERAS=1`) and Keras 3.
+them; without one, points in clusters stand in for them. It needs the extras `demo`
+and `scann`, and works under Keras 2 (`TF_USE_LEGACY_KERAS=1`) and Keras 3.
 """
 
 import argparse

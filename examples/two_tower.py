@@ -1,7 +1,7 @@
 """A two-tower model with the right negatives, from a table to a served index.
 
-Run it with `python examples/two_tower.py`; it needs the extra `demo`. It works
-under Keras 2 (`TF_USE_LEGACY_KERAS=1`) and Keras 3.
+Run it with `python examples/two_tower.py`; it needs the extras `demo` and
+`scann`. It works under Keras 2 (`TF_USE_LEGACY_KERAS=1`) and Keras 3.
 """
 
 import argparse

@@ -1,8 +1,10 @@
 import ast
 import collections
+import configparser
 import importlib
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -215,6 +217,20 @@ def test_serving_needs_its_extra_only_when_used():
     )
     result = in_new_process(code)
     assert result.returncode == 0, result.stderr
+
+
+def test_scann_alone_holds_tensorflow_to_one_version():
+    """And no extra for users brings it in."""
+    root = pathlib.Path(__file__).parents[1]
+    setup = configparser.ConfigParser()
+    setup.read(root / "setup.cfg")
+    extras = setup["options.extras_require"]
+    assert {name for name in extras if "tensorflow ~=" in extras[name]} == {"scann"}
+    own = re.compile(r"^tfrs_negatives\[(.*)\]$", re.MULTILINE)
+    brings = {name for name in extras if "scann" in ",".join(own.findall(extras[name]))}
+    assert brings == {"test"}
+    everywhere = setup["options"]["install_requires"]
+    assert "tensorflow >=" in everywhere and "scann" not in everywhere
 
 
 def test_version_is_the_literal():

@@ -1,6 +1,6 @@
 """Recall against queries per second: our indexes, faiss and hnswlib.
 
-    pip install -e '.[demo]' -r benchmarks/index/requirements.txt
+    pip install -e '.[demo,scann]' -r benchmarks/index/requirements.txt
     python -m benchmarks.index.run --cache ~/.cache/tfrs_negatives
 
 Searches the candidates of a two-tower model of Gowalla, which is trained when

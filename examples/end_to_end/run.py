@@ -6,7 +6,7 @@ Generates events, splits them by time, counts and shuffles the training rows, tr
 towers in two processes, embeds users and items, measures recall over all items, and
 writes a SavedModel that `tfrs-negatives serve` serves. Each step is a process; its
 costs are a line of FOLDER/costs.csv. What is done already is not done again, so a run
-that was ended goes on. It needs the extras `beam` and `demo`.
+that was ended goes on. It needs the extras `beam`, `demo` and `scann`.
 
 `--config` says where: `local.json` is one machine. `cluster.json` shows what changes on
 a cluster: the folder, Beam's runner, and "training_workers": 0, which leaves it to the
