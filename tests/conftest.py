@@ -34,9 +34,6 @@ def pytest_collection_modifyitems(config, items):
     free = _free_of_keras(items) if IS_KERAS_3 else set()
     scann = importlib.util.find_spec("scann")
     for item in items:
-        if scann is None and _needs_scann(item):
-            reason = "no ScaNN: pip install tfrs_negatives[scann]"
-            item.add_marker(pytest.mark.skip(reason=reason))
         if item.path in free:
             item.add_marker(pytest.mark.slow(reason="no Keras: fast under Keras 2"))
         reasons = [mark.kwargs.get("reason") for mark in item.iter_markers("slow")]
@@ -44,6 +41,9 @@ def pytest_collection_modifyitems(config, items):
             raise pytest.UsageError(f"{item.nodeid} is slow without a `reason=`")
         if reasons and not config.getoption("--slow"):
             item.add_marker(pytest.mark.skip(reason=f"slow: {reasons[0]}"))
+        if scann is None and _needs_scann(item):
+            reason = "no ScaNN: pip install tfrs_negatives[scann]"
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def _needs_scann(item):

@@ -198,4 +198,6 @@ def test_the_task_shows_its_arguments():
 def help_of(subject):
     """What `help` prints, on one line and without the quotes of annotations."""
     text = pydoc.plain(pydoc.render_doc(subject))
-    return " ".join(text.replace("'", "").split())
+    # Python 3.13 puts each argument of a long signature on a line of its own.
+    lines = (line.lstrip(" |") for line in text.replace("'", "").splitlines())
+    return " ".join(" ".join(lines).split()).replace("( ", "(")

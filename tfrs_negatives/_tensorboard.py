@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
 from collections.abc import Callable
 from typing import Any
 
@@ -14,10 +16,19 @@ def histogram(name: str, values: tf.Tensor) -> None:
     """Writes a histogram, if a default writer and a step have been set.
 
     `keras.callbacks.TensorBoard(update_freq=n)` sets them every n steps. XLA cannot
-    write summaries and leaves them out.
+    write summaries and leaves them out, as does a TensorFlow without TensorBoard:
+    there `tf.summary.histogram` is an error even where nothing would be written.
     """
-    if tf.summary.experimental.get_step() is not None and not compiled_by_xla():
+    if tf.summary.experimental.get_step() is None or compiled_by_xla():
+        return
+    if _has_tensorboard():
         tf.summary.histogram(name, values)
+
+
+@functools.cache
+def _has_tensorboard() -> bool:
+    """TensorFlow 2.20 was the last to bring it."""
+    return importlib.util.find_spec("tensorboard") is not None
 
 
 class RecordingSteps:

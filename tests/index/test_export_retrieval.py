@@ -192,6 +192,7 @@ EXPORTED = [(BruteForce, "string"), (ScaNN, "int64")]
 REST = [(BruteForce, "int64"), (ScaNN, "string")]
 
 
+@pytest.mark.scann
 @pytest.mark.parametrize(
     "exported",
     [

@@ -6,6 +6,7 @@ import tensorflow as tf
 from grids import some_of
 from string_towers import TwoTower, compiled, interactions
 
+from tfrs_negatives import _tensorboard
 from tfrs_negatives._keras import keras
 from tfrs_negatives.layers import StaticFrequency
 from tfrs_negatives.tasks import Retrieval
@@ -44,6 +45,15 @@ def test_every_nth_step(tmp_path, update_freq):
     assert all(np.diff(steps) == update_freq)
     # All 16 rows of each batch.
     assert all(buckets[:, 2].sum() == 16 for buckets in values)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_without_tensorboard_nothing_is_written(monkeypatch, tmp_path, installed):
+    """Of which TensorFlow 2.21 can do without, and then raises an error."""
+    monkeypatch.setattr(_tensorboard, "_has_tensorboard", lambda: installed)
+    with tf.summary.create_file_writer(str(tmp_path)).as_default(step=3):
+        _tensorboard.histogram("log_q", tf.range(16.0))
+    assert histograms(tmp_path)[0] == ([3] if installed else [])
 
 
 @pytest.mark.slow(reason="fits a model and reads its logs")
