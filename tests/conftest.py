@@ -1,6 +1,5 @@
 """Options and helpers that all tests share."""
 
-import importlib.util
 import os
 import pathlib
 import shutil
@@ -29,10 +28,11 @@ def pytest_make_parametrize_id(val, argname):
 
 
 def pytest_collection_modifyitems(config, items):
+    from grids import HAS_SCANN
+
     from tfrs_negatives._keras import IS_KERAS_3
 
     free = _free_of_keras(items) if IS_KERAS_3 else set()
-    scann = importlib.util.find_spec("scann")
     for item in items:
         if item.path in free:
             item.add_marker(pytest.mark.slow(reason="no Keras: fast under Keras 2"))
@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(config, items):
             raise pytest.UsageError(f"{item.nodeid} is slow without a `reason=`")
         if reasons and not config.getoption("--slow"):
             item.add_marker(pytest.mark.skip(reason=f"slow: {reasons[0]}"))
-        if scann is None and _needs_scann(item):
+        if not HAS_SCANN and _needs_scann(item):
             reason = "no ScaNN: pip install tfrs_negatives[scann]"
             item.add_marker(pytest.mark.skip(reason=reason))
 

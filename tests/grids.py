@@ -1,8 +1,11 @@
 """What runs always, what in the slow run alone: cases of a grid, one of two Kerases."""
 
+import importlib.util
 import itertools
 
 import pytest
+
+HAS_SCANN = importlib.util.find_spec("scann") is not None
 
 REST = "the same claim for the other combinations, each a trace or a stream of its own"
 

@@ -155,8 +155,13 @@ def keys(tmp_path_factory):
     folder = tmp_path_factory.mktemp("keys")
     new = ["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     more = ["-x509", "-days", 2, "-subj", "/CN=authority"]
+    # Python asks for it, and for the identifiers of keys, from 3.13 on.
+    more += ["-addext", "keyUsage=critical,keyCertSign,cRLSign"]
     openssl(*new, *more, "-keyout", "ca.key", "-out", "ca.pem", cwd=folder)
-    (folder / "names").write_text("subjectAltName=DNS:localhost,IP:127.0.0.1\n")
+    (folder / "names").write_text(
+        "subjectAltName=DNS:localhost,IP:127.0.0.1\n"
+        "authorityKeyIdentifier=keyid\nsubjectKeyIdentifier=hash\n"
+    )
     for name in ("server", "client"):
         subject = ["-subj", f"/CN={name}", "-keyout", f"{name}.key"]
         openssl(*new, *subject, "-out", f"{name}.csr", cwd=folder)
