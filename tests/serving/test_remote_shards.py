@@ -10,7 +10,8 @@ import pytest
 from served_models import Client, Process
 from split_corpus import USERS_TABLE, Corpus, check, export_tower, parts_of
 
-from tfrs_negatives.index import load_retrieval
+from tfrs_negatives.index import load_retrieval, shard_query
+from tfrs_negatives.index.shards.shard import ShardError
 from tfrs_negatives.serving import QueryToken, RemoteShard, Server
 
 NUM, TOKEN = 40, "a-token-for-shards-0123"
@@ -52,6 +53,11 @@ def started():
     for server in reversed(servers):
         if server._thread.is_alive():
             server.stop()
+
+
+def embeddings_name(tower):
+    """What shards of a tower call the embeddings of queries."""
+    return shard_query(tower)["query_signature"].name
 
 
 def address(server):
@@ -139,6 +145,42 @@ def test_another_version_of_a_shard(started, corpus, tower, folders, tmp_path):
         assert time.monotonic() < deadline, found
     check(found[1]["outputs"], 0, expected)
     client.close()
+
+
+def test_a_version_that_is_replaced_while_it_is_described(
+    started, tower, folders, tmp_path, monkeypatch
+):
+    """The server names version 1, and has version 2 alone when it is asked for 1."""
+    versions = tmp_path / "versions"
+    shutil.copytree(folders[0], versions / "1")
+    server = started(versions)
+    shard = RemoteShard(address(server)).open(embeddings_name(tower))
+    (replica,) = shard._replicas
+    describe, asked = replica._description, []
+
+    def described(version, end):
+        if not asked:
+            shutil.copytree(folders[0], tmp_path / "new")
+            (tmp_path / "new").rename(versions / "2")
+            deadline = time.monotonic() + 30
+            while replica._available(deadline) != [2]:
+                assert time.monotonic() < deadline
+        asked.append(version)
+        return describe(version, end)
+
+    monkeypatch.setattr(replica, "_description", described)
+    shard.describe(60)
+    assert asked == [1, 2]
+    shard.close()
+
+
+def test_a_model_that_a_server_does_not_have(started, tower, folders):
+    server = started(folders[0])
+    name = embeddings_name(tower)
+    shard = RemoteShard(address(server), model="another").open(name)
+    with pytest.raises(ShardError, match="another"):
+        shard.describe(60)
+    shard.close()
 
 
 def test_a_token_of_the_shards(started, corpus, tower, folders):

@@ -159,29 +159,28 @@ class _Replica:
         self._looked_at = 0.0
 
     def describe(self, seconds: float) -> ShardDescription:
-        """Finds the version that is of the model."""
+        """Finds the version that is of the model.
+
+        Once more if a version is replaced between two answers.
+        """
         end = time.monotonic() + seconds
-        states = get_model_status_pb2.GetModelStatusRequest()
-        states.model_spec.name = self._shard.model
-        found = self._called(self._states.GetModelStatus, states, end)
-        available = get_model_status_pb2.ModelVersionStatus.AVAILABLE
-        versions = sorted(
-            (
-                one.version
-                for one in found.model_version_status
-                if one.state == available
-            ),
-            reverse=True,
-        )
-        self._looked_at = time.monotonic()
-        for version in versions:
-            description = self._description(version, end)
-            if description is not None:
-                self._version = version
-                return description
-        self._version = None
-        listed = ", ".join(map(str, versions)) or "none"
-        raise ShardError(f"none of its versions ({listed}) takes {self._name}")
+        for is_last in (False, True):
+            try:
+                versions = self._available(end)
+                self._looked_at = time.monotonic()
+                for version in versions:
+                    description = self._description(version, end)
+                    if description is not None:
+                        self._version = version
+                        return description
+            except LookupError as error:
+                if is_last:
+                    raise ShardError(str(error)) from None
+            else:
+                self._version = None
+                listed = ", ".join(map(str, versions)) or "none"
+                raise ShardError(f"none of its versions ({listed}) takes {self._name}")
+        raise AssertionError("the last try returns or raises")
 
     def ask(
         self, signature: str, inputs: Mapping[str, np.ndarray], seconds: float
@@ -217,6 +216,17 @@ class _Replica:
                     raise ShardError(str(error)) from None
                 self._version = None
         raise AssertionError("the last try returns or raises")
+
+    def _available(self, end: float) -> list[int]:
+        """The versions that are served, the newest first."""
+        states = get_model_status_pb2.GetModelStatusRequest()
+        states.model_spec.name = self._shard.model
+        found = self._called(self._states.GetModelStatus, states, end)
+        available = get_model_status_pb2.ModelVersionStatus.AVAILABLE
+        versions = (
+            one.version for one in found.model_version_status if one.state == available
+        )
+        return sorted(versions, reverse=True)
 
     def _description(self, version: int, end: float) -> ShardDescription | None:
         """What a version takes and returns; None: it is of another model."""
