@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import apache_beam as beam
 import numpy as np
@@ -14,6 +14,9 @@ from tfrs_negatives.pipeline.heavy_users import Order
 from tfrs_negatives.pipeline.input_rows import packed, unpacked
 from tfrs_negatives.pipeline.key_counts import Counts
 from tfrs_negatives.pipeline.table_groups import grouped
+
+#: Numbers of rows, and the rows as `packed` has them.
+Groups: TypeAlias = list[tuple[int, bytes]]
 
 
 class MergeCounts(beam.CombineFn):
@@ -51,26 +54,22 @@ class MergeGroups(beam.CombineFn):
     table are slices of one buffer, and pickle writes the whole buffer for each.
     """
 
-    def create_accumulator(self) -> list[tuple[int, bytes]]:
+    def create_accumulator(self) -> Groups:
         """None."""
         return []
 
-    def add_input(
-        self, held: list[tuple[int, bytes]], rows: bytes
-    ) -> list[tuple[int, bytes]]:
+    def add_input(self, held: Groups, rows: bytes) -> Groups:
         """Adds rows; they are merged when they are as many as those before."""
         held.append((len(unpacked(rows)), rows))
         num = sum(number for number, _ in held)
         return [_merged(held)] if num > 2 * held[0][0] else held
 
-    def merge_accumulators(
-        self, several: Iterable[list[tuple[int, bytes]]]
-    ) -> list[tuple[int, bytes]]:
+    def merge_accumulators(self, several: Iterable[Groups]) -> Groups:
         """One of several."""
         held = [part for accumulator in several for part in accumulator]
         return [_merged(held)] if held else held
 
-    def extract_output(self, held: list[tuple[int, bytes]]) -> bytes:
+    def extract_output(self, held: Groups) -> bytes:
         """The rows."""
         return _merged(held)[1]
 
@@ -131,7 +130,7 @@ class JoinOrders(beam.CombineFn):
         return held[0], (time[order], part[order], place[order])
 
 
-def _merged(held: list[tuple[int, bytes]]) -> tuple[int, bytes]:
+def _merged(held: Groups) -> tuple[int, bytes]:
     if len(held) == 1:
         return held[0]
     table = grouped(pa.concat_tables([unpacked(rows) for _, rows in held]))

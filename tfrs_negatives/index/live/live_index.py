@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-import sys
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,14 +33,12 @@ from tfrs_negatives.index.live.live_values import (
     checked_ids,
     checked_matrix,
 )
+from tfrs_negatives.index.live.low_priority import at_low_priority
 from tfrs_negatives.index.live.writer_lock import WriterLock
 from tfrs_negatives.types import PathLike
 
 if TYPE_CHECKING:
     from typing_extensions import Self
-
-# Of threads in which ScaNN learns: a tenth of the time of those that search.
-_NICENESS = 10
 
 # Below so many changes nothing is compacted by itself.
 _FEWEST_CHANGES = 1_000
@@ -345,9 +342,8 @@ class LiveIndex:
                 source,
             )
             table = LiveTable.from_arrays(self._schema, arrays)
-            # The long part, during which Python's lock is not held.
             values = arrays["embeddings"]["values"]
-            approximate = _aside(lambda: self._approximate(values))
+            approximate = at_low_priority(lambda: self._approximate(values))
             with self._commits.lock:
                 table.catch_up(old, rows, before.num_rows)
                 self._table, self._num_at_snapshot = table, len(rows)
@@ -543,25 +539,3 @@ class LiveIndex:
                 "without read_only=True to change it."
             )
         return self._log
-
-
-def _aside(make: Callable[[], Any]) -> Any:
-    """What a function returns in a thread that lets others go before it."""
-    made: list[Any] = []
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        if sys.platform == "linux":
-            # There a thread, and those that it starts, have a priority of their own.
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
-        try:
-            made.append(make())
-        except BaseException as error:
-            errors.append(error)
-
-    thread = threading.Thread(target=run, name="ScaNN learns", daemon=True)
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return made[0]
